@@ -1,0 +1,1 @@
+"""The built-in methods: RESD, self-distillation, SFT-on-success, GRPO."""

@@ -1,0 +1,188 @@
+"""What all methods share, and the method that learns nothing.
+
+An `Attempt` is a trajectory as text, the form in which methods show it to the model. `PolicyAgent`
+is an agent that answers with its policy and remembers nothing of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resd_baselines.losses import nll_objective
+from resd_baselines.parse import strip_thinking
+from resd_bench.agent import MethodSpec, Policy, State
+from resd_bench.budget import Purpose
+from resd_bench.types import (
+    Completion,
+    Example,
+    Group,
+    Message,
+    Messages,
+    Metrics,
+    Sampling,
+    Step,
+    Stop,
+    Trajectory,
+    Turn,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One scored trajectory as text."""
+
+    task_id: str
+    group: int
+    """Position of its group in the step: attempts of one group are peers."""
+    prompt: str
+    """The first thing the task said."""
+    response: str
+    """What the model answered, thinking included; a transcript where there were several turns."""
+    feedback: str
+    success: bool
+    reward: float = 0.0
+    turns: tuple[Turn, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The response as prompts show it, without its thinking."""
+        return strip_thinking(self.response)
+
+
+def scored_attempts(groups: Sequence[Group]) -> list[Attempt]:
+    """Every attempt that has a verdict and a turn; failures of the environment are left out."""
+    return [
+        _attempt(trajectory, number)
+        for number, group in enumerate(groups)
+        for trajectory in group.trajectories
+        if trajectory.stop is not Stop.ERROR and trajectory.turns
+    ]
+
+
+def _attempt(trajectory: Trajectory, group: int) -> Attempt:
+    prompt = next(
+        (m.content for m in trajectory.turns[0].messages if m.role == "user"),
+        trajectory.task.prompt,
+    )
+    response = trajectory.response if len(trajectory.turns) == 1 else transcript(trajectory.turns)
+    feedback = trajectory.feedback
+    return Attempt(
+        trajectory.task.id,
+        group,
+        prompt,
+        response,
+        feedback.text,
+        feedback.success,
+        feedback.reward,
+        trajectory.turns,
+    )
+
+
+def transcript(turns: Sequence[Turn]) -> str:
+    """Actions (after `> `, without thinking) and the observations between them, a line each."""
+    lines: list[str] = []
+    for number, turn in enumerate(turns):
+        if number and turn.messages:
+            lines.append(turn.messages[-1].content)
+        lines.append(f"> {strip_thinking(turn.completion.text)}")
+    return "\n".join(lines)
+
+
+def make_examples(
+    attempt: Attempt,
+    *,
+    teacher: Callable[[Messages], Messages] | None = None,
+    advantage: float = 0.0,
+    weight: float = 1.0,
+) -> list[Example]:
+    """One example per turn; `teacher` turns a turn's messages into what the teacher sees."""
+    return [
+        Example(
+            turn.messages,
+            turn.completion,
+            teacher(turn.messages) if teacher else None,
+            advantage,
+            weight,
+        )
+        for turn in attempt.turns
+    ]
+
+
+def replace_prompt(messages: Messages, content: str) -> Messages:
+    """`messages` with another first user message; system messages and later turns stay."""
+    first = next(i for i, message in enumerate(messages) if message.role == "user")
+    return (*messages[:first], Message("user", content), *messages[first + 1 :])
+
+
+def count_turns(attempts: Sequence[Attempt]) -> int:
+    """Sequences that a loss is averaged over: every turn of every attempt; at least 1."""
+    return max(1, sum(len(attempt.turns) for attempt in attempts))
+
+
+def share(count: int, total: int) -> float:
+    """`count` / `total`, 0 of nothing."""
+    return count / total if total else 0.0
+
+
+def signal_metrics(attempts: Sequence[Attempt], informative: int) -> Metrics:
+    """How much a step had to learn from, the same for every method.
+
+    `signal/attempts` with a verdict; `signal/examples` share of them that gave an example to learn
+    from (for GRPO: a nonzero advantage); `signal/success_rate` share of them that succeeded.
+    """
+    successes = sum(attempt.success for attempt in attempts)
+    return {
+        "signal/attempts": float(len(attempts)),
+        "signal/examples": share(informative, len(attempts)),
+        "signal/success_rate": share(successes, len(attempts)),
+    }
+
+
+class PolicyAgent:
+    """Answers with its policy, learns nothing, remembers nothing."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def act(
+        self, prompts: Sequence[Messages], *, n: int, sampling: Sampling, purpose: Purpose
+    ) -> list[list[Completion]]:
+        """Answer each prompt `n` times."""
+        return self.policy.sample(prompts, n=n, sampling=sampling, purpose=purpose)
+
+    def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
+        """An update without examples: it counts, and trains nothing."""
+        attempts = scored_attempts(groups)
+        learned = self.policy.update([], nll_objective, batch_size=count_turns(attempts))
+        return {**learned, **signal_metrics(attempts, 0)}
+
+    def context(self) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
+
+    def state_dict(self) -> State:
+        """The policy's state."""
+        return {"policy": self.policy.state_dict()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from `state_dict`."""
+        self.policy.load_state_dict(state["policy"])
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """The base model has no options."""
+
+
+def _build(policy: Policy, config: BaseConfig) -> PolicyAgent:
+    return PolicyAgent(policy)
+
+
+BASE = MethodSpec(
+    name="base",
+    summary="The model as it is: attempts tasks, learns nothing.",
+    config=BaseConfig,
+    build=_build,
+)

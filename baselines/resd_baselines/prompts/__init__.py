@@ -1,0 +1,145 @@
+"""The prompts of the methods, in two dialects, and the code that fills them.
+
+`full/` words them for real language models, after the order of sections in the paper's release and
+in words of our own; `compact/` is what the embedded model was trained on. A template is a text file
+with `{field}` slots. Values go in literally, and a missing or unused field is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+from resd_bench.types import Dialect
+
+_FIELD = re.compile(r"\{([a-z_]+)\}")
+_FOLDER = Path(__file__).parent
+
+
+@cache
+def _template(dialect: Dialect, name: str) -> str:
+    path = _FOLDER / dialect / f"{name}.md"
+    if not path.is_file():
+        raise ValueError(f"dialect {dialect!r} has no prompt {name!r}: give 'full' or 'compact'")
+    return path.read_text(encoding="utf-8").removesuffix("\n")
+
+
+def fill(template: str, **values: str) -> str:
+    """Put each value into its `{field}`, once and literally.
+
+    ValueError if a field has no value or a value has no field.
+    """
+    fields = set(_FIELD.findall(template))
+    if fields != values.keys():
+        missing, unused = sorted(fields - values.keys()), sorted(values.keys() - fields)
+        raise ValueError(f"the template lacks values for {missing} and has no use for {unused}")
+    return _FIELD.sub(lambda match: values[match[1]], template)
+
+
+def _block(tag: str, value: str) -> str:
+    """A section of a compact prompt; nothing at all for a blank value."""
+    return f"\n<{tag}>\n{value}" if value.strip() else ""
+
+
+def _wrapped(name: str, **values: str) -> str:
+    """A section of a full prompt in its own sentence; nothing for blank values."""
+    return fill(_template("full", name), **values) if any(map(str.strip, values.values())) else ""
+
+
+class PromptPack:
+    """Every prompt the built-in methods send to the model, as functions of strings.
+
+    `dialect` is `full` or `compact`; a blank `playbook`, `feedback` and so on means there is none.
+    """
+
+    def reflect(
+        self, dialect: Dialect, *, prompt: str, response: str, feedback: str, playbook: str
+    ) -> str:
+        """Ask why an attempt failed, and which playbook entries would have helped (section 3.1)."""
+        if dialect == "compact":
+            playbook, feedback = _block("playbook", playbook), _block("feedback", feedback)
+        return fill(
+            _template(dialect, "reflect"),
+            prompt=prompt,
+            response=response,
+            feedback=feedback,
+            playbook=playbook,
+        )
+
+    def tag(self, dialect: Dialect, *, prompt: str, response: str, playbook: str) -> str:
+        """Ask which playbook entries fit a successful attempt (appendix G)."""
+        if dialect == "compact":
+            playbook = _block("playbook", playbook)
+        template = _template(dialect, "tag")
+        return fill(template, prompt=prompt, response=response, playbook=playbook)
+
+    def curate(
+        self, dialect: Dialect, *, reflection: str, playbook: str, prompt: str = "", stats: str = ""
+    ) -> str:
+        """Ask for new playbook entries from a reflection (section 3.2).
+
+        The compact dialect shows neither the task nor `stats` (indented JSON).
+        """
+        template = _template(dialect, "curate")
+        if dialect == "compact":
+            return fill(template, reflection=reflection, playbook=_block("playbook", playbook))
+        return fill(template, prompt=prompt, reflection=reflection, playbook=playbook, stats=stats)
+
+    def teacher(
+        self,
+        dialect: Dialect,
+        *,
+        prompt: str,
+        playbook: str,
+        previous_trial: str,
+        feedback: str,
+        reflection: str,
+        solution: str,
+    ) -> str:
+        """The question with all privileged context, for RESD's teacher (section 3.3)."""
+        if dialect == "compact":
+            return fill(
+                _template(dialect, "teacher"),
+                prompt=prompt,
+                playbook=_block("playbook", playbook),
+                previous_trial=_block("attempt", previous_trial),
+                feedback=_block("feedback", feedback),
+                reflection=_block("reflection", reflection),
+                solution=_block("solution", solution),
+            )
+        return fill(
+            _template(dialect, "teacher"),
+            prompt=prompt,
+            playbook=playbook,
+            previous_trial=previous_trial,
+            feedback=_wrapped("feedback", feedback=feedback),
+            reflection=reflection,
+            solution=_wrapped("solution", solution=solution),
+        )
+
+    def sdpo_teacher(
+        self, dialect: Dialect, *, prompt: str, previous_trial: str, solution: str, feedback: str
+    ) -> str:
+        """The question with a solution or feedback, for the teacher of SDPO."""
+        if dialect == "compact":
+            return self.teacher(
+                dialect,
+                prompt=prompt,
+                playbook="",
+                previous_trial=previous_trial,
+                feedback=feedback,
+                reflection="",
+                solution=solution,
+            )
+        return fill(
+            _template(dialect, "sdpo_teacher"),
+            prompt=prompt,
+            previous_trial=_wrapped("previous_trial", previous_trial=previous_trial),
+            solution=_wrapped("solution", solution=solution),
+            feedback=_wrapped("feedback", feedback=feedback),
+        )
+
+
+PACK = PromptPack()
+"""What the entry point `resd` of the group `resd_bench.prompts` names."""

@@ -1,0 +1,229 @@
+"""RESD: reflection-enhanced self-distillation (arXiv 2605.12741), Algorithm 1.
+
+`RESDAgent.learn` is one inner step in the paper's order: concise, reflect, tag, curate, remember
+solutions, enrich the teacher's prompt, distil. Differences from the paper and of the paper from its
+release are options; the presets `paper` and `release` set them. Left out: what is per task in the
+paper's table of hyper-parameters (divergence, clip, entries, learning rate), which runs set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from resd_baselines.base import (
+    Attempt,
+    PolicyAgent,
+    count_turns,
+    make_examples,
+    scored_attempts,
+    signal_metrics,
+)
+from resd_baselines.losses import success_rate_weights
+from resd_baselines.parse import NO_REFLECTION, Reflection
+from resd_baselines.playbook import Playbook
+from resd_baselines.reflect import ContextOptions, ContextUpdate, Role, Writer, update_context
+from resd_baselines.self_distillation import DistillationOptions, with_prompt
+from resd_baselines.teacher import (
+    TeacherOptions,
+    find_solutions,
+    remember_solutions,
+    teacher_prompt,
+)
+from resd_bench.agent import MethodSpec, Policy, State
+from resd_bench.seeds import derive, stream
+from resd_bench.types import Example, Group, Metrics, Step, user
+
+
+@dataclass(frozen=True)
+class RESDConfig(ContextOptions, TeacherOptions, DistillationOptions):
+    """Options of RESD. Defaults are the preset `paper`."""
+
+    use_reflection: bool = True
+    """Show the teacher a reflection on the attempt (ablation). A playbook needs reflections even
+    so."""
+    use_solution_buffer: bool = True
+    """Remember the last success of each task for later inner steps (ablation)."""
+    success_rate_weighting: bool = True
+    """Weigh successes and failures by the rarity of the other (Eq. 2)."""
+    success_exponent: float = 1.0
+    """Exponent alpha of 1 - s, the weight of a success (Eq. 2)."""
+    failure_exponent: float = 1.0
+    """Exponent beta of s, the weight of a failure (Eq. 2)."""
+
+
+class RESDAgent(PolicyAgent):
+    """Distils what the model can do with hindsight into what it does without."""
+
+    def __init__(self, policy: Policy, config: RESDConfig) -> None:
+        super().__init__(policy)
+        self.config = config
+        self.writer = Writer(policy.dialect)
+        self.playbook = Playbook()
+        self.solutions: dict[str, str] = {}
+        self.births: dict[str, int] = {}
+        """Update that added each entry of the playbook."""
+        self._last: dict[str, Any] = {}
+        policy.use_teacher(config.teacher, config.ema_rate)
+
+    def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
+        """One inner step of Algorithm 1; see `_metrics` for what is logged."""
+        attempts = scored_attempts(groups)
+        update = self._update_context(attempts, step)
+        if self.config.use_solution_buffer:
+            self.solutions = remember_solutions(self.solutions, attempts)
+        distil = self.config.distil_successes
+        solutions = find_solutions(attempts, self.solutions, distil_successes=distil)
+        weights = self._weights(attempts)
+        examples = [
+            self._examples(*each)
+            for each in zip(attempts, update.reflections, solutions, weights, strict=True)
+        ]
+        learned = self.policy.update(
+            [example for few in examples for example in few],
+            self.config.objective(step),
+            batch_size=count_turns(attempts),
+        )
+        self._last = self._record(attempts, update, step)
+        signal = signal_metrics(attempts, sum(map(bool, examples)))
+        return {**learned, **signal, **self._metrics(update, solutions)}
+
+    def _update_context(self, attempts: Sequence[Attempt], step: Step) -> ContextUpdate:
+        """CONCISE, REFLECT, tag and CURATE with the weights before this update."""
+        if not (self.config.use_reflection or self.config.use_playbook):
+            return ContextUpdate(self.playbook, (NO_REFLECTION,) * len(attempts))
+
+        def generate(role: Role, prompts: Sequence[str]) -> list[str]:
+            sampling = replace(step.sampling, seed=derive(step.seed, role))
+            chats = [user(prompt) for prompt in prompts]
+            answers = self.policy.sample(chats, n=1, sampling=sampling, purpose="reflection")
+            return [answer.text for answer, *_ in answers]
+
+        update = update_context(
+            self.playbook,
+            attempts,
+            writer=self.writer,
+            generate=generate,
+            options=self.config,
+            rng=stream(step.seed, "concise"),
+        )
+        self.playbook = update.playbook
+        births = {**self.births, **dict.fromkeys(update.added, step.update)}
+        self.births = {e.id: births.get(e.id, step.update) for e in self.playbook.entries}
+        return update
+
+    def _weights(self, attempts: Sequence[Attempt]) -> list[float]:
+        """Success-rate rebalancing over all attempts, those without an example included (Eq. 2)."""
+        if not self.config.success_rate_weighting:
+            return [1.0] * len(attempts)
+        success = torch.tensor([attempt.success for attempt in attempts], dtype=torch.bool)
+        alpha, beta = self.config.success_exponent, self.config.failure_exponent
+        weights: list[float] = success_rate_weights(success, alpha=alpha, beta=beta).tolist()
+        return weights
+
+    def _examples(
+        self, attempt: Attempt, reflection: Reflection, solution: str | None, weight: float
+    ) -> list[Example]:
+        prompt = teacher_prompt(
+            attempt,
+            playbook="" if self.playbook.headers_only else self.writer.playbook(self.playbook),
+            reflection=reflection.text if self.config.use_reflection else "",
+            solution=solution,
+            options=self.config,
+            dialect=self.policy.dialect,
+        )
+        if prompt is None:
+            return []
+        return make_examples(attempt, teacher=with_prompt(prompt), weight=weight)
+
+    def _metrics(self, update: ContextUpdate, solutions: Sequence[str | None]) -> Metrics:
+        """What the context update did.
+
+        `resd/entries` in the playbook, of which `resd/entries_added` and, since the last update,
+        `resd/entries_evicted`; `resd/reflections` made and `resd/unparsed_reflections` among them
+        (used all the same); `resd/curations` made and `resd/unparsed_curations` among them
+        (discarded); `resd/solutions` attempts with a solution to show; `resd/solution_buffer` its
+        size.
+        """
+        reflections = [r for r in update.reflections if r != NO_REFLECTION]
+        return {
+            "resd/entries": float(len(self.playbook.entries)),
+            "resd/entries_added": float(len(update.added)),
+            "resd/entries_evicted": float(len(update.evicted)),
+            "resd/reflections": float(len(reflections)),
+            "resd/unparsed_reflections": float(sum(not r.parsed for r in reflections)),
+            "resd/curations": float(len(update.curations)),
+            "resd/unparsed_curations": float(sum(c.additions is None for c in update.curations)),
+            "resd/solutions": float(sum(solution is not None for solution in solutions)),
+            "resd/solution_buffer": float(len(self.solutions)),
+        }
+
+    def _record(
+        self, attempts: Sequence[Attempt], update: ContextUpdate, step: Step
+    ) -> dict[str, Any]:
+        entries = [{**asdict(e), "born": self.births[e.id]} for e in self.playbook.entries]
+        reflections = [
+            {"task": a.task_id, "text": r.text, "parsed": r.parsed, "tags": dict(r.tags.by_id)}
+            for a, r in zip(attempts, update.reflections, strict=True)
+            if not a.success and r != NO_REFLECTION
+        ]
+        curations = [
+            {
+                "task": c.task_id,
+                "text": c.raw,
+                "parsed": c.additions is not None,
+                "additions": [
+                    {"section": section, "content": content}
+                    for section, content in c.additions or ()
+                ],
+            }
+            for c in update.curations
+        ]
+        return {
+            "update": step.update,
+            "playbook": entries,
+            "added": list(update.added),
+            "evicted": list(update.evicted),
+            "reflections": reflections,
+            "curations": curations,
+        }
+
+    def context(self) -> Mapping[str, Any]:
+        """The last update: playbook entries with their update of birth, reflections, curations."""
+        return self._last
+
+    def state_dict(self) -> State:
+        """Policy, playbook, births and solution buffer."""
+        return {
+            **super().state_dict(),
+            "playbook": self.playbook.to_state(),
+            "births": dict(self.births),
+            "solutions": dict(self.solutions),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from `state_dict`."""
+        super().load_state_dict(state)
+        self.playbook = Playbook.from_state(state["playbook"])
+        self.births = dict(state["births"])
+        self.solutions = dict(state["solutions"])
+
+
+RESD = MethodSpec(
+    name="resd",
+    summary="Reflects on failures, keeps a playbook, and distils a teacher that sees both.",
+    config=RESDConfig,
+    build=RESDAgent,
+    presets={
+        "paper": {},
+        "release": {
+            "teacher": "frozen",
+            "feedback_with_solution": False,
+            "concise_after_curation": True,
+            "drop_duplicate_lessons": False,
+        },
+    },
+)

@@ -1,0 +1,161 @@
+"""Self-distillation policy optimisation: SDPO, and SDPO+ss that learns from successes too.
+
+The teacher is the model itself, shown a solution or the environment's feedback; the student is
+pulled towards it on the tokens it sampled. No reflection, no playbook, no memory across steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from resd_baselines.base import (
+    Attempt,
+    PolicyAgent,
+    count_turns,
+    make_examples,
+    replace_prompt,
+    scored_attempts,
+    share,
+    signal_metrics,
+)
+from resd_baselines.losses import Aggregation, Divergence, distillation_objective
+from resd_baselines.teacher import find_solutions, sdpo_teacher_prompt
+from resd_bench.agent import MethodSpec, Policy, TeacherKind
+from resd_bench.policy.objective import Objective
+from resd_bench.types import Example, Group, Messages, Metrics, Step
+
+
+@dataclass(frozen=True)
+class DistillationOptions:
+    """Loss and teacher of self-distillation. Defaults follow the paper, else its release."""
+
+    divergence: Divergence = "reverse_kl"
+    """`reverse_kl` for Manufactoria and BouncingSim-Medium, `jsd` for the others (appendix G)."""
+    mixture: float = 0.5
+    """Weight of the teacher in the mean distribution of `jsd`; 0.5 is Jensen-Shannon."""
+    top_k: int | None = 100
+    """Tokens the divergence is summed over, the student's likeliest; None for all (Eq. 1)."""
+    tail: bool = True
+    """One more bucket for all other tokens; without it both sides are renormalised."""
+    clip_low: float | None = 0.2
+    """Least teacher probability as a multiple of the student's (eps_min); None for no bound."""
+    clip_high: float | None = None
+    """Largest one (eps_max; 5 for Manufactoria in the paper, none in its release)."""
+    teacher: TeacherKind = "ema"
+    """`ema` moves after every update (section 3.3); the release's teacher never moves."""
+    ema_rate: float = 1e-4
+    """Share of the student in each move of the teacher (appendix G). With a high learning rate
+    and few updates a higher rate is wanted, 0.05 for the embedded model."""
+    importance_cap: float | None = 2.0
+    """Largest weight that corrects for sampling from another distribution than is trained, per
+    token (release); None for no correction."""
+    loss_aggregation: Aggregation = "mean"
+    """Over the tokens of a sequence: `mean` (release) or `sum` (Eq. 3)."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mixture < 1:
+            raise ValueError(f"mixture {self.mixture} must be between 0 and 1, both excluded")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k {self.top_k} must be at least 1, or none for all tokens")
+        for name, bound in (("clip_low", self.clip_low), ("clip_high", self.clip_high)):
+            if bound is not None and bound <= 0:
+                raise ValueError(f"{name} {bound} must be positive, or none for no bound")
+
+    def objective(self, step: Step) -> Objective:
+        """The loss at the temperature that the rollouts of `step` were sampled with."""
+        return distillation_objective(
+            divergence=self.divergence,
+            mixture=self.mixture,
+            top_k=self.top_k,
+            tail=self.tail,
+            clip_low=self.clip_low,
+            clip_high=self.clip_high,
+            importance_cap=self.importance_cap,
+            aggregation=self.loss_aggregation,
+            temperature=step.sampling.temperature or 1.0,
+        )
+
+
+@dataclass(frozen=True)
+class SDPOConfig(DistillationOptions):
+    """Options of SDPO."""
+
+    distil_successes: bool = False
+    """Learn from successes too, with their own answer as the solution (SDPO+ss)."""
+    include_previous_attempt: bool = False
+    """Show the teacher the failed attempt beside the feedback on it (off in the paper)."""
+    feedback_with_solution: bool = False
+    """Keep feedback beside a solution; SDPO shows one or the other."""
+    strip_thinking: bool = True
+    """Show solutions without their thinking."""
+
+
+@dataclass(frozen=True)
+class SDPOPlusConfig(SDPOConfig):
+    """Options of SDPO+ss."""
+
+    distil_successes: bool = True
+    """Learn from successes too, with their own answer as the solution."""
+
+
+class SelfDistillation(PolicyAgent):
+    """SDPO and SDPO+ss."""
+
+    def __init__(self, policy: Policy, config: SDPOConfig) -> None:
+        super().__init__(policy)
+        self.config = config
+        policy.use_teacher(config.teacher, config.ema_rate)
+
+    def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
+        """One update. `sdpo/solutions`: share of attempts that had a solution to show."""
+        attempts = scored_attempts(groups)
+        distil = self.config.distil_successes
+        solutions = find_solutions(attempts, {}, distil_successes=distil)
+        examples = [self._examples(a, s) for a, s in zip(attempts, solutions, strict=True)]
+        learned = self.policy.update(
+            [example for few in examples for example in few],
+            self.config.objective(step),
+            batch_size=count_turns(attempts),
+        )
+        shown = sum(solution is not None for solution in solutions)
+        return {
+            **learned,
+            **signal_metrics(attempts, sum(map(bool, examples))),
+            "sdpo/solutions": share(shown, len(attempts)),
+        }
+
+    def _examples(self, attempt: Attempt, solution: str | None) -> list[Example]:
+        # A success that is not to be distilled has neither a solution nor feedback.
+        prompt = sdpo_teacher_prompt(
+            attempt,
+            solution=solution,
+            dialect=self.policy.dialect,
+            include_previous_attempt=self.config.include_previous_attempt,
+            feedback_with_solution=self.config.feedback_with_solution,
+            strip_thinking=self.config.strip_thinking,
+        )
+        return [] if prompt is None else make_examples(attempt, teacher=with_prompt(prompt))
+
+
+def with_prompt(content: str) -> Callable[[Messages], Messages]:
+    """Puts `content` in the place of a chat's first user message."""
+    return lambda messages: replace_prompt(messages, content)
+
+
+_PRESETS = {"paper": {}, "release": {"teacher": "frozen"}}
+
+SDPO = MethodSpec(
+    name="sdpo",
+    summary="Self-distillation from a teacher that sees feedback or a peer's success.",
+    config=SDPOConfig,
+    build=SelfDistillation,
+    presets=_PRESETS,
+)
+SDPO_SS = MethodSpec(
+    name="sdpo+ss",
+    summary="SDPO that also distils its own successes.",
+    config=SDPOPlusConfig,
+    build=SelfDistillation,
+    presets=_PRESETS,
+)

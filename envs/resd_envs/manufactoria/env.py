@@ -1,0 +1,172 @@
+"""Manufactoria-HAS as an environment: prompts, tiers and splits.
+
+What a program means is in `machine.py`, which tapes it must accept in `problems.py`, how it is
+marked in `verifier.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+
+from resd_bench.env import TextEnv
+from resd_bench.plugins import UsageError
+from resd_bench.types import Dialect, Feedback, Split, Task
+from resd_envs.manufactoria.problems import (
+    Problem,
+    Spec,
+    compact_prompt,
+    has_split,
+    length_of,
+    make_problem,
+    words,
+)
+from resd_envs.manufactoria.verifier import TAG, oracle_program, verify
+
+LENGTHS = (2, 3, 4, 5)
+"""Tiers beside the whole set."""
+
+VALIDATION_SIZE = 64
+L5_TRAIN_SIZE = 640
+L5_TEST_SIZE = 128
+L5_TRAIN_PERCENT = 85
+
+
+class ManufactoriaHasEnv(TextEnv):
+    """Write a program that accepts exactly the tapes that have a property.
+
+    ## Description
+    A robot carries a tape of red, blue, yellow and green symbols through a factory of nodes that
+    pull symbols from its front, paint symbols at its back and route. The factory must accept
+    exactly the tapes that contain a word (`contains_substring`), contain it with gaps
+    (`contains_ordered`), or have at least so many symbols of each colour (`contains_count`).
+    The problems, their order and their split are those of arXiv 2605.12741 (742 train, 132 test);
+    test inputs are drawn anew by the same recipe. `validation` holds 64 problems with words of
+    five symbols, which are in no other split of any tier.
+
+    ## Action Space
+    Any string (`Utf8Text`). The program is the last fenced block; a block may be tagged
+    `manufactoria`.
+
+    ## Observation Space
+    Any string (`Utf8Text`). First the prompt: a manual of the language and the criterion (`full`),
+    or one line such as `substring R B Y G` (`compact`). Last the feedback.
+
+    ## Rewards
+    1 if every test passes, else 0. `info["score"]` is the fraction of tests passed; a program that
+    rejects everything scores about 0.65. The tests let some wrong programs pass, as the released
+    ones do: see `verifier.exhaustively_equivalent` for the stricter verdict.
+
+    ## Episode End
+    After one action.
+
+    ## Information
+    `task_id`, `split`, `feedback_level`; after the action `feedback`, `success`, `score`,
+    `stop_reason`. The ladder of feedback: 0 nothing, 1 that it failed, 2 how many tests passed and
+    the class of error, 3 up to two failing tapes with what the program did, 4 also the expected
+    verdict. Since a verdict is accept or reject, level 3 implies the expected one of each shown
+    tape: a failing tape that was accepted should have been rejected. No level shows a program.
+
+    ## Arguments
+    - `dialect`: `full` or `compact`, the wording of prompts and feedback.
+    - `feedback_level`: 0 to 5.
+    - `length`: None for the whole set; 2, 3 or 4 for its problems whose word has that length or
+      whose counts add up to it; 5 for longer words than the paper has (640 train, 128 test; counts
+      of five stay on the side of the split where the paper has them).
+
+    ## Version History
+    - v0: first version.
+    """
+
+    name = "manufactoria-has"
+
+    def __init__(
+        self, *, dialect: Dialect = "full", feedback_level: int = 3, length: int | None = None
+    ) -> None:
+        super().__init__(dialect=dialect, feedback_level=feedback_level)
+        if length is not None and length not in LENGTHS:
+            raise UsageError(f"length {length!r} is no tier: give None, 2, 3, 4 or 5")
+        self.length = length
+        if length is not None:
+            # One class serves all tiers, so the name belongs to the instance.
+            self.name = f"manufactoria-has-l{length}"  # type: ignore[misc]
+        self._tasks: dict[Split, Sequence[Task]] = {}
+
+    def tasks(self, split: Split) -> Sequence[Task]:
+        """The tasks of `split`; training and test tasks of the whole set in the paper's order."""
+        if split not in self._tasks:
+            specs = _panel(self.length)[split]
+            self._tasks[split] = tuple(self._task(split, n, spec) for n, spec in enumerate(specs))
+        return self._tasks[split]
+
+    def _task(self, split: Split, number: int, spec: Spec) -> Task:
+        problem = make_problem(spec.family, spec.params)
+        return Task(
+            id=f"{self.name}/{split}/{number:04d}-{problem.id}",
+            split=split,
+            prompt=prompt(problem, self.dialect),
+            data={"problem": problem},
+        )
+
+    def verify(self, task: Task, action: str) -> Feedback:
+        """Run the answer's program on every test."""
+        return verify(action, task.data["problem"], dialect=self.dialect)
+
+    def oracle(self, task: Task) -> str:
+        """A fenced program that solves `task`."""
+        return f"```{TAG}\n{oracle_program(task.data['problem'])}\n```"
+
+
+def prompt(problem: Problem, dialect: Dialect) -> str:
+    """How `problem` is posed."""
+    if dialect == "compact":
+        return compact_prompt(problem.family, problem.params)
+    return _manual().format(criteria=problem.criteria)
+
+
+@cache
+def _manual() -> str:
+    text = files("resd_envs.manufactoria").joinpath("prompts/full.md").read_text(encoding="utf-8")
+    if text.count("{criteria}") != 1:
+        raise UsageError("prompts/full.md must hold the field {criteria} exactly once")
+    return text
+
+
+@cache
+def _panel(length: int | None) -> Mapping[Split, Sequence[Spec]]:
+    """Which problems each split of a tier has."""
+    train, test = has_split()
+    if length == 5:
+        train, test = _longer(train, test)
+    elif length is not None:
+        train, test = _of_length(train, length), _of_length(test, length)
+    return {"train": train, "validation": _longer_words()[:VALIDATION_SIZE], "test": test}
+
+
+def _of_length(specs: Iterable[Spec], length: int) -> tuple[Spec, ...]:
+    return tuple(spec for spec in specs if length_of(spec) == length)
+
+
+@cache
+def _longer_words() -> tuple[Spec, ...]:
+    """All problems with words of five symbols, in the order of their content hashes."""
+    specs = words("contains_ordered", 5, 5) + words("contains_substring", 5, 5)
+    return tuple(sorted(specs, key=lambda spec: spec.hash))
+
+
+def _longer(
+    train: Iterable[Spec], test: Iterable[Spec]
+) -> tuple[tuple[Spec, ...], tuple[Spec, ...]]:
+    """Training and test problems of five symbols, divided by content hash."""
+    sides = list(_of_length(train, 5)), list(_of_length(test, 5))
+    for spec in _longer_words()[VALIDATION_SIZE:]:
+        sides[_bucket(spec) >= L5_TRAIN_PERCENT].append(spec)
+    for side in sides:
+        side.sort(key=lambda spec: spec.hash)
+    return tuple(sides[0][:L5_TRAIN_SIZE]), tuple(sides[1][:L5_TEST_SIZE])
+
+
+def _bucket(spec: Spec) -> int:
+    """0 to 99, from the end of the hash, which its place in the order does not depend on."""
+    return int(spec.hash[-8:], 16) % 100

@@ -1,0 +1,454 @@
+"""What a run is: one frozen dataclass that is the config, the `--help` and the saved YAML.
+
+Values are layered: defaults of the dataclass < preset < what the model ships < YAML file < flags
+< `--set key=value`. The result is fully explicit, so that a saved file means the same for ever.
+Left out: sweeps over several configurations.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from resd_bench import plugins
+from resd_bench.budget import Budget
+from resd_bench.plugins import UsageError, near_miss
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run of one method on one environment, to a budget."""
+
+    env: str = "manufactoria-has"
+    """Environment, as in `envs list`."""
+    method: str = "resd"
+    """Method, as in `methods list`."""
+    model: str = "nano"
+    """Embedded model `nano`, a folder that holds a Hugging Face model, or its name on the Hub."""
+    preset: Literal["paper", "release"] = "paper"
+    """`paper`: what the paper states; `release`: what its released code does."""
+    seed: int = 0
+    """Fixes task order, environment seeds, sampling and initialisation."""
+    budget: str = "1280ep"
+    """When to stop: training rollouts (1280ep), generated tokens (5Mtok), 30min or 40upd. The
+    update that crosses it is finished."""
+    batch_size: int = 32
+    """Tasks per batch (B)."""
+    group_size: int | None = None
+    """Rollouts per task in an update (N); unless given, the method's own."""
+    inner_steps: int = 4
+    """Updates on a batch of tasks, each with fresh rollouts (K)."""
+    task_order: Literal["dataset", "shuffled"] = "dataset"
+    """Order of the training tasks; `shuffled` draws one per epoch from the seed."""
+    max_new_tokens: int = 20_480
+    """Longest completion, in tokens."""
+    temperature: float = 1.0
+    """Sampling temperature of training rollouts; 0 is greedy."""
+    top_p: float = 0.95
+    """Nucleus of training rollouts, in (0, 1]."""
+    eval_every: int = 4
+    """Evaluate after so many updates; 0: only before the first and after the last."""
+    eval_samples: int = 4
+    """Samples per held-out task (k of mean@k)."""
+    eval_temperature: float = 1.0
+    """Sampling temperature of evaluation."""
+    eval_top_p: float = 0.95
+    """Nucleus of evaluation, in (0, 1]."""
+    eval_tasks: int | None = None
+    """Evaluate on the first so many tasks; unless given, on all."""
+    eval_split: Literal["train", "validation", "test"] = "test"
+    """Tasks to evaluate on."""
+    learning_rate: float = 1e-6
+    """Peak learning rate of AdamW."""
+    warmup_updates: int = 10
+    """Updates over which the learning rate rises linearly."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of AdamW."""
+    grad_clip: float = 1.0
+    """Largest gradient norm; 0 does not clip."""
+    feedback_level: int = 3
+    """How much the environment says about a failure, 0 (nothing) to 5 (the solution)."""
+    dialect: Literal["full", "compact"] | None = None
+    """Wording of prompts; unless given, the one the model was made for."""
+    engine: Literal["auto", "fast", "hf"] = "auto"
+    """What samples: `fast` for Qwen3, Qwen2 and Llama, `hf` for any model, slowly."""
+    precision: Literal["float32", "mixed", "bfloat16"] = "float32"
+    """Of weights and arithmetic; `mixed` trains float32 weights with bfloat16 products."""
+    device: str = "auto"
+    """Where the model runs: `auto`, `cpu`, `cuda` or `cuda:1`."""
+    threads: int = 0
+    """CPU threads; 0: one for small models, else as torch chooses. Rounding depends on it."""
+    out: str = "runs-out"
+    """Folder of run folders: this run writes to OUT/ENV/METHOD/seed-SEED."""
+    track: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+    """Also log to this tracker."""
+    checkpoint_every: int = 4
+    """Save a checkpoint after so many updates."""
+    method_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the method, `--set method.NAME=VALUE`."""
+    env_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the environment, `--set env.NAME=VALUE`."""
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML that `from_yaml` and `--config` read back."""
+        return yaml.safe_dump(asdict(self), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls, text: str, source: str = "the configuration") -> RunConfig:
+        """Read what `to_yaml` wrote; UsageError names `source` and what is wrong with it."""
+        return resolve(_parse_yaml(text, source))
+
+    def digest(self) -> str:
+        """16 hex digits that depend on everything that changes results, and on nothing else."""
+        text = json.dumps(self.of_results(), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def of_results(self) -> dict[str, Any]:
+        """The settings that change results, nested options under dotted keys."""
+        return {k: v for k, v in flatten(asdict(self)).items() if k not in NOT_RESULTS}
+
+    def parsed_budget(self) -> Budget:
+        """The budget; UsageError where it is not understood."""
+        try:
+            return Budget.parse(self.budget)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return Path(self.out) / self.env / self.method / f"seed-{self.seed}"
+
+
+NOT_RESULTS = frozenset({"out", "track", "checkpoint_every"})
+"""Settings that may differ between a run and its resumption."""
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {"eval_temperature": 1.0},
+    "release": {"eval_temperature": 0.6},
+}
+"""Harness settings by preset; methods bring their own. The paper mentions only T = 1.0, its
+released code validates at 0.6."""
+
+NESTED = {"method": "method_options", "env": "env_options"}
+"""First part of a dotted key, and the field it fills."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A range a setting must lie in."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+_POSITIVE = Rule(lambda v: v >= 1, "at least 1")
+_NOT_NEGATIVE = Rule(lambda v: v >= 0, "at least 0")
+_NUCLEUS = Rule(lambda v: 0 < v <= 1, "in (0, 1]")
+RULES: Mapping[str, Rule] = {
+    "batch_size": _POSITIVE,
+    "group_size": _POSITIVE,
+    "inner_steps": _POSITIVE,
+    "max_new_tokens": _POSITIVE,
+    "eval_samples": _POSITIVE,
+    "eval_tasks": _POSITIVE,
+    "checkpoint_every": _POSITIVE,
+    "seed": _NOT_NEGATIVE,
+    "temperature": _NOT_NEGATIVE,
+    "eval_every": _NOT_NEGATIVE,
+    "eval_temperature": _NOT_NEGATIVE,
+    "learning_rate": _NOT_NEGATIVE,
+    "warmup_updates": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "grad_clip": _NOT_NEGATIVE,
+    "threads": _NOT_NEGATIVE,
+    "top_p": _NUCLEUS,
+    "eval_top_p": _NUCLEUS,
+    "feedback_level": Rule(lambda v: 0 <= v <= 5, "from 0 to 5"),
+}
+
+
+def resolve(
+    file: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+) -> RunConfig:
+    """The explicit configuration that a YAML mapping, flags and `a.b=c` settings ask for.
+
+    Flags that are None count as not given. UsageError for whatever is unknown or out of range.
+    """
+    asked = _merge({}, _normal(file or {}))
+    asked = _merge(asked, {k: v for k, v in (flags or {}).items() if v is not None})
+    asked = _merge(asked, _normal(dict(_split_setting(text) for text in sets)))
+    hints = get_type_hints(RunConfig)
+    asked = {k: coerce(k, v, _hint(hints, k)) for k, v in asked.items()}
+    base = {f.name: asked.get(f.name, f.default) for f in fields(RunConfig)}
+    if base["env"] not in plugins.installed("resd_bench.envs"):
+        raise near_miss("environment", str(base["env"]), plugins.installed("resd_bench.envs"))
+    spec = plugins.method(str(base["method"]))
+    shipped = _normal(model_defaults(str(base["model"])))
+    # What ships with a model speaks to every method; each takes what it knows.
+    known = {f.name for f in fields(spec.config)}
+    shipped_options = {k: v for k, v in shipped.pop("method_options", {}).items() if k in known}
+    layers = _merge(_merge({}, PRESETS[base["preset"]]), shipped)
+    values = _defaults(RunConfig) | _merge(layers, asked)
+    options = {**spec.presets.get(base["preset"], {}), **shipped_options}
+    options |= asked.get("method_options", {})
+    values["method_options"] = asdict(method_config(spec.config, options, spec.name))
+    values["group_size"] = values["group_size"] or spec.group_size
+    values["dialect"] = values["dialect"] or model_dialect(values["model"])
+    config = RunConfig(**{k: coerce(k, v, hints[k]) for k, v in values.items()})
+    _check(config)
+    return config
+
+
+def load_file(path: str | Path) -> dict[str, Any]:
+    """The mapping a YAML file holds; UsageError where it cannot be read."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} cannot be read: {error}. Give a YAML file") from None
+    return _parse_yaml(text, str(path))
+
+
+def model_defaults(model: str) -> dict[str, Any]:
+    """Settings that ship with `model`: harness keys, and method options under `method`."""
+    from resd_bench import nano
+
+    hook = getattr(nano, "model_defaults", None)
+    return dict(hook(model)) if hook is not None else {}
+
+
+def model_dialect(model: str) -> str:
+    """The wording a model was made for, as its own `config.json` says; `full` where it does not."""
+    if model == "nano":
+        return "compact"
+    try:
+        named = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "full"
+    return str(named.get("resd_dialect", "full")) if isinstance(named, dict) else "full"
+
+
+def method_config(kind: type, options: Mapping[str, Any], name: str) -> Any:
+    """An instance of a method's config dataclass; UsageError for unknown or ill-typed options."""
+    hints = get_type_hints(kind)
+    known = [f.name for f in fields(kind)]
+    for key in options:
+        if key not in known:
+            raise near_miss(f"option of method {name}", key, known)
+    values = {k: coerce(f"method.{k}", v, hints[k]) for k, v in options.items()}
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"method {name}: {error}") from None
+
+
+def coerce(name: str, value: Any, hint: Any) -> Any:
+    """`value`, often a string, as the type `hint`; UsageError says what was expected."""
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if NoneType in options and (value is None or value in ("none", "null", "None", "")):
+        return None
+    for option in options:
+        if option is NoneType:
+            continue
+        try:
+            return _convert(value, option)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise UsageError(f"{name}: expected {_describe(hint)}, got {value!r}")
+
+
+_WORDS = {"true": True, "yes": True, "on": True, "1": True}
+_WORDS |= {"false": False, "no": False, "off": False, "0": False}
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    origin = get_origin(hint) or hint
+    if hint is Any:
+        return value
+    if origin is Literal:
+        return _chosen(value, get_args(hint))
+    if hint is bool:
+        return value if isinstance(value, bool) else _word(value)
+    if isinstance(value, bool):
+        raise TypeError
+    if hint is int:
+        return _whole(value)
+    if hint is float:
+        return float(value)
+    if hint is str:
+        return value if isinstance(value, str) else str(value)
+    if origin in (tuple, list):
+        items = value.split(",") if isinstance(value, str) else list(value)
+        inner = get_args(hint)[0] if get_args(hint) else Any
+        return origin(_convert(item, inner) for item in items)
+    if origin in (dict, Mapping) and isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, origin):
+        return value
+    raise TypeError
+
+
+def _chosen(value: Any, choices: Sequence[Any]) -> Any:
+    for choice in choices:
+        if value == choice or str(value) == str(choice):
+            return choice
+    raise ValueError
+
+
+def _word(value: Any) -> bool:
+    if str(value).lower() not in _WORDS:
+        raise ValueError
+    return _WORDS[str(value).lower()]
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d[\d_]*\s*", value):
+        return int(value)
+    number = float(value)
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def _describe(hint: Any) -> str:
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_describe(option) for option in get_args(hint))
+    if get_origin(hint) is Literal:
+        return " or ".join(repr(choice) for choice in get_args(hint))
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    names |= {NoneType: "none", dict: "a mapping"}
+    return names.get(get_origin(hint) or hint, str(getattr(hint, "__name__", hint)))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted keys, in the words of `--set`."""
+    flat: dict[str, Any] = {}
+    names = {name: key for key, name in NESTED.items()}
+    for key, value in values.items():
+        path = f"{prefix}{names.get(key, key) if not prefix else key}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """What differs between two configurations in settings that change results, in words."""
+    a, b = old.of_results(), new.of_results()
+    keys = [key for key in {**a, **b} if a.get(key) != b.get(key)]
+    return [f"{key}: {a.get(key)!r} there, {b.get(key)!r} here" for key in keys]
+
+
+@cache
+def field_help(kind: type) -> dict[str, str]:
+    """The docstring under each field of a dataclass, inherited ones included, as one line."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    body = tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else []
+    found: dict[str, str] = {}
+    for parent in filter(is_dataclass, reversed(kind.__bases__)):
+        found |= field_help(parent)
+    for node, after in pairwise(body):
+        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
+            continue
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            found[node.target.id] = " ".join(str(after.value.value).split())
+    return found
+
+
+def _defaults(kind: type) -> dict[str, Any]:
+    return {
+        f.name: f.default_factory() if f.default_factory is not MISSING else f.default
+        for f in fields(kind)
+    }
+
+
+def _split_setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {text!r} is not understood: give KEY=VALUE, such as method.k=4")
+    # Nothing says what types an environment's options have, so their text is read as YAML.
+    if key.strip().startswith("env."):
+        return key.strip(), _yaml(value, f"--set {text}")
+    return key.strip(), value.strip()
+
+
+def _normal(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys nested, `method` and `env` mappings under their fields, unknown keys refused."""
+    normal: dict[str, Any] = {}
+    for key, value in values.items():
+        head, dot, rest = str(key).replace("-", "_").partition(".")
+        if head in NESTED and (dot or isinstance(value, Mapping)):
+            head, value = NESTED[head], {rest: value} if dot else value
+        elif dot and head in NESTED.values():
+            value = {rest: value}
+        elif dot:
+            raise UsageError(f"unknown key {key!r}: dotted keys start with method. or env.")
+        normal = _merge(normal, {head: value})
+    known = [f.name for f in fields(RunConfig)]
+    for key in normal:
+        if key not in known:
+            raise near_miss("configuration key", key, known)
+    return normal
+
+
+def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        if key in NESTED.values() and isinstance(value, Mapping):
+            merged[key] = {**merged.get(key, {}), **value}
+        else:
+            merged[key] = value
+    return merged
+
+
+def _hint(hints: Mapping[str, Any], key: str) -> Any:
+    if key not in hints:
+        raise near_miss("configuration key", key, hints)
+    return hints[key]
+
+
+def _parse_yaml(text: str, source: str) -> dict[str, Any]:
+    loaded = _yaml(text, source)
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        kind = type(loaded).__name__
+        raise UsageError(f"{source} holds a {kind}: give a mapping of `key: value` lines")
+    return loaded
+
+
+def _yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+
+
+def _check(config: RunConfig) -> None:
+    for key, rule in RULES.items():
+        value = getattr(config, key)
+        if value is not None and not rule.holds(value):
+            raise UsageError(f"{key}: expected a value {rule.expected}, got {value!r}")
+    config.parsed_budget()
+    _check_env_options(config.env_options)
+
+
+def _check_env_options(options: Iterable[str]) -> None:
+    for key in ("dialect", "feedback_level"):
+        if key in options:
+            raise UsageError(f"env.{key}: give --{key.replace('_', '-')} instead")

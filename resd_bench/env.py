@@ -1,0 +1,157 @@
+"""Text environments on the Gymnasium interface.
+
+A single-turn environment implements `tasks` and `verify`; a multi-turn one implements `tasks`,
+`opening` and `reply`. Seeding, task choice, the feedback level and the Gymnasium five-tuple live
+here. Any Python string is a legal action.
+"""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+
+from resd_bench.types import Dialect, Feedback, FeedbackLevel, Split, Stop, Task
+
+
+class Utf8Text(gym.Space[str]):
+    """Every Python string; `gymnasium.spaces.Text` would reject blanks and most of Unicode."""
+
+    def __init__(self, seed: int | np.random.Generator | None = None) -> None:
+        super().__init__(shape=None, dtype=None, seed=seed)
+
+    def sample(self, mask: None = None, probability: None = None) -> str:
+        """A short random string; lone surrogates and control characters occur."""
+        length = int(self.np_random.integers(0, 24))
+        return "".join(chr(int(c)) for c in self.np_random.integers(0, 0x3000, size=length))
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str)
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Utf8Text)
+
+    def __repr__(self) -> str:
+        return "Utf8Text()"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an environment answers to one action."""
+
+    observation: str = ""
+    """Shown to the model next; ignored where the episode ends, which shows the feedback text."""
+    feedback: Feedback | None = None
+    """The verdict, which ends the episode; None while it goes on."""
+
+
+class TextEnv(gym.Env[str, str], ABC):
+    """A task in text, an answer in text, `info["feedback"]` (see `resd_bench.types.Feedback`).
+
+    Arguments:
+        dialect: wording of the prompts, `full` or `compact`.
+        feedback_level: 0 to 5, see `FeedbackLevel`.
+
+    Information: `task_id`, `split` and `feedback_level` always; after the last step also
+    `feedback`, `success`, `score` and `stop_reason`. Never gold, below level 4.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}
+    name: ClassVar[str] = "text"
+    """Short name, as in `--env`."""
+    max_turns: ClassVar[int] = 1
+
+    def __init__(self, *, dialect: Dialect = "full", feedback_level: int = 3) -> None:
+        if dialect not in ("full", "compact"):
+            raise ValueError(f"dialect {dialect!r} is unknown: give 'full' or 'compact'")
+        self.dialect: Dialect = dialect
+        self.feedback_level = FeedbackLevel(feedback_level)
+        self.observation_space = Utf8Text()
+        self.action_space = Utf8Text()
+        self.task: Task | None = None
+        self._turn = 0
+        self._by_id: dict[str, Task] | None = None
+
+    @abstractmethod
+    def tasks(self, split: Split) -> Sequence[Task]:
+        """The tasks of `split`, in the same order on every machine."""
+
+    def verify(self, task: Task, action: str) -> Feedback:
+        """Mark a single-turn answer, with everything the verifier knows; pure and deterministic."""
+        raise NotImplementedError
+
+    def opening(self, task: Task) -> str:
+        """The first observation of an episode."""
+        return task.prompt
+
+    def reply(self, task: Task, action: str) -> Reply:
+        """Answer one action; the default is the single-turn episode."""
+        return Reply(feedback=self.verify(task, action))
+
+    def give_up(self, task: Task) -> Feedback:
+        """The verdict on an episode that ran out of turns."""
+        return Feedback(0.0, False, 0.0, kind="turn_limit")
+
+    def oracle(self, task: Task) -> str:
+        """An action that solves `task`; for checkers and tests only."""
+        raise NotImplementedError(f"{type(self).__name__} has no oracle")
+
+    def find(self, task_id: str) -> Task:
+        """The task called `task_id`; KeyError with the nearest id otherwise."""
+        if self._by_id is None:
+            splits: tuple[Split, ...] = ("train", "validation", "test")
+            self._by_id = {task.id: task for split in splits for task in self.tasks(split)}
+        if task_id not in self._by_id:
+            near = difflib.get_close_matches(task_id, self._by_id, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise KeyError(f"{self.name} has no task {task_id!r}{hint}")
+        return self._by_id[task_id]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Pose the task of `options={"task": id}`, or a random training task."""
+        super().reset(seed=seed)
+        wanted = (options or {}).get("task")
+        if wanted is None:
+            pool = self.tasks("train")
+            self.task = pool[int(self.np_random.integers(len(pool)))]
+        else:
+            self.task = self.find(str(wanted))
+        self._turn = 0
+        return self.opening(self.task), self._info(self.task)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Take one action; the last observation is the feedback text."""
+        if self.task is None:
+            raise gym.error.ResetNeeded("call reset() before step()")
+        task = self.task
+        self._turn += 1
+        reply = self.reply(task, action)
+        feedback, truncated = reply.feedback, False
+        if feedback is None and self._turn >= self.max_turns:
+            feedback, truncated = self.give_up(task), True
+        if feedback is None:
+            return reply.observation, 0.0, False, False, self._info(task)
+        self.task = None
+        feedback = feedback.at_level(self.feedback_level)
+        info = self._info(task) | {
+            "feedback": feedback,
+            "success": feedback.success,
+            "score": feedback.score,
+            "stop_reason": (Stop.TURNS if truncated else Stop.EOS).value,
+        }
+        return feedback.text, float(feedback.reward), not truncated, truncated, info
+
+    def _info(self, task: Task) -> dict[str, Any]:
+        level = int(self.feedback_level)
+        return {"task_id": task.id, "split": task.split, "feedback_level": level}

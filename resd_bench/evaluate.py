@@ -1,0 +1,68 @@
+"""Held-out success, per task and sample. Never charged to the budget, never learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resd_bench.budget import Ledger
+from resd_bench.rollout import Act, EnvPool, roll_out
+from resd_bench.seeds import derive
+from resd_bench.types import Group, Sampling, Stop, Task
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What is evaluated on, the same at every checkpoint of every method."""
+
+    tasks: Sequence[Task]
+    samples: int
+    """Samples per task."""
+    sampling: Sampling
+    seed: int
+    """Seed of the run; environment and sampler streams are named by task and sample."""
+
+
+def evaluate(act: Act, envs: EnvPool, panel: Panel, ledger: Ledger) -> list[Group]:
+    """Attempt every task of the panel; the same seeds at each call, so checkpoints are paired."""
+    return roll_out(
+        act,
+        envs,
+        panel.tasks,
+        n=panel.samples,
+        sampling=panel.sampling,
+        purpose="evaluation",
+        ledger=ledger,
+        seed=panel.seed,
+        stream="eval",
+    )
+
+
+def panel_sampling(seed: int, temperature: float, top_p: float, max_new_tokens: int) -> Sampling:
+    """How evaluation samples: a stream of its own, whatever the update."""
+    return Sampling(temperature, top_p, max_new_tokens, derive(seed, "sampler", "eval"))
+
+
+def eval_rows(groups: Sequence[Group], update: int, ledger: Ledger) -> list[dict[str, Any]]:
+    """One row per task and sample; a sample without verdict has success null, not zero."""
+    rows = []
+    for group in groups:
+        for sample, attempt in enumerate(group.trajectories):
+            scored = attempt.stop is not Stop.ERROR
+            rows.append(
+                {
+                    "update": update,
+                    "episodes": ledger.episodes,
+                    "generated_tokens": ledger.generated_tokens,
+                    "task": group.task.id,
+                    "sample": sample,
+                    "success": float(attempt.feedback.success) if scored else None,
+                    "score": float(attempt.feedback.score) if scored else None,
+                    "kind": attempt.feedback.kind,
+                    "stop": attempt.stop.value,
+                    "error": attempt.error,
+                    "response_tokens": sum(len(t.completion.token_ids) for t in attempt.turns),
+                }
+            )
+    return rows

@@ -1,0 +1,253 @@
+"""Pre-train the embedded model: seeded, resumable, on two cores.
+
+    python -m resd_bench nano pretrain --out nano-out
+
+Documents are drawn block by block from a named seed stream, so that a resumed run sees exactly
+what an uninterrupted one would. Only the reply is fully weighted; the rest of a document teaches
+a little of what attempts and lessons look like.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
+
+from resd_bench import plugins
+from resd_bench.nano import tokenizer as bpe
+from resd_bench.nano.documents import Author, Dials, Document
+from resd_bench.seeds import stream
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """A pre-training run, complete."""
+
+    curriculum: str = "manufactoria-has"
+    seed: int = 0
+    steps: int = 9_000
+    batch_tokens: int = 16_384
+    """Padded tokens a step."""
+    learning_rate: float = 4e-3
+    warmup: int = 150
+    weight_decay: float = 0.05
+    context_weight: float = 0.1
+    """Loss weight of tokens outside the reply."""
+    vocabulary: int = 512
+    hidden: int = 128
+    layers: int = 4
+    heads: int = 4
+    feed_forward: int = 384
+    block: int = 2_048
+    """Documents drawn and sorted by length at a time."""
+    threads: int = 2
+    autocast: bool = True
+    checkpoint_every: int = 250
+    dials: Dials = field(default_factory=Dials)
+
+
+def author(config: PretrainConfig) -> Author:
+    """The author of the configured curriculum, found through entry points."""
+    curriculum = plugins.find("resd_bench.curricula", "curriculum", config.curriculum)
+    prompts = plugins.find("resd_bench.prompts", "prompt pack", "resd")
+    return Author(curriculum, prompts, config.dials)
+
+
+def documents(config: PretrainConfig, block: int) -> list[Document]:
+    """Block number `block` of the document stream."""
+    rng, writer = stream(config.seed, "documents", block), author(config)
+    return [writer.document(rng) for _ in range(config.block)]
+
+
+def build_tokenizer(config: PretrainConfig) -> Any:
+    """Train the tokenizer on two blocks of their own."""
+    texts = [t for b in (-1, -2) for d in documents(config, b) for t in (d.prompt, d.reply)]
+    return bpe.train(texts, config.vocabulary)
+
+
+def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
+    """A Qwen3 model with random weights."""
+    torch.manual_seed(config.seed)
+    architecture = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=config.hidden,
+        intermediate_size=config.feed_forward,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        head_dim=config.hidden // config.heads,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model: torch.nn.Module = AutoModelForCausalLM.from_config(architecture)
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A tokenised document; the reply starts at `reply_at`."""
+
+    ids: tuple[int, ...]
+    reply_at: int
+
+
+def tokenise(docs: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> list[Row]:
+    """Apply the chat template and encode."""
+    chats = [[{"role": "user", "content": d.prompt}] for d in docs]
+    heads = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+    prompts = tokenizer(heads, add_special_tokens=False)["input_ids"]
+    replies = tokenizer([d.reply + bpe.END for d in docs], add_special_tokens=False)["input_ids"]
+    return [Row(tuple(p + r), len(p)) for p, r in zip(prompts, replies, strict=True)]
+
+
+def batches(rows: Sequence[Row], config: PretrainConfig, block: int) -> list[list[Row]]:
+    """Rows of like length, at most `batch_tokens` padded tokens each, in random order."""
+    out: list[list[Row]] = [[]]
+    for row in sorted(rows, key=lambda r: len(r.ids)):
+        if len(row.ids) * (len(out[-1]) + 1) > config.batch_tokens:
+            out.append([])
+        out[-1].append(row)
+    order = stream(config.seed, "batches", block).permutation(len(out))
+    return [out[int(i)] for i in order]
+
+
+def batch_loss(model: Any, rows: Sequence[Row], config: PretrainConfig) -> torch.Tensor:
+    """Weighted next-token loss of a batch, in nats per reply-equivalent token."""
+    longest = max(len(row.ids) for row in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    weight = torch.zeros(len(rows), longest)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)] = torch.tensor(row.ids)
+        weight[i, : len(row.ids)] = config.context_weight
+        weight[i, row.reply_at : len(row.ids)] = 1.0
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.autocast):
+        logits = model(input_ids=ids[:, :-1]).logits
+    loss = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    scale = weight[:, 1:].flatten()
+    return (loss * scale).sum() / scale.sum()
+
+
+def learning_rate(config: PretrainConfig, step: int) -> float:
+    """Linear warm-up, then linear decay to a fiftieth."""
+    warm = min(1.0, (step + 1) / config.warmup)
+    return config.learning_rate * warm * (1.0 - 0.98 * step / config.steps)
+
+
+@dataclass
+class Progress:
+    """Where pre-training is."""
+
+    step: int = 0
+    block: int = 0
+    at: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    loss: float = 0.0
+    """Running mean."""
+    data_hash: str = ""
+
+
+def stream_batches(
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, progress: Progress
+) -> Iterator[list[Row]]:
+    """All batches from `progress` on, which is kept up to date."""
+    while True:
+        rows = tokenise(documents(config, progress.block), tokenizer)
+        digest = hashlib.sha256(progress.data_hash.encode())
+        for row in rows:
+            digest.update(repr(row.ids).encode())
+        queue = batches(rows, config, progress.block)
+        while progress.at < len(queue):
+            progress.at += 1
+            yield queue[progress.at - 1]
+        progress.block, progress.at, progress.data_hash = progress.block + 1, 0, digest.hexdigest()
+
+
+def pretrain(
+    config: PretrainConfig, out: Path, report: Callable[[Progress], None] = lambda _: None
+) -> Path:
+    """Train, or go on training, in `out`; returns the folder of the finished model."""
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(config.threads)
+    tokenizer = _tokenizer(config, out)
+    model: Any = build_model(config, tokenizer)
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
+    progress = _restore(out / "checkpoint.pt", model, optimiser)
+    source = stream_batches(config, tokenizer, progress)
+    while progress.step < config.steps:
+        began = time.perf_counter()
+        rows = next(source)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(config, progress.step)
+        loss = batch_loss(model, rows, config)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        progress.step += 1
+        progress.tokens += sum(len(row.ids) for row in rows)
+        progress.seconds += time.perf_counter() - began
+        progress.loss += (loss.item() - progress.loss) * max(0.02, 1.0 / progress.step)
+        if progress.step % config.checkpoint_every == 0 or progress.step == config.steps:
+            _save(out / "checkpoint.pt", model, optimiser, progress)
+        report(progress)
+    return export(out, model, tokenizer, config, progress)
+
+
+def export(
+    out: Path, model: Any, tokenizer: Any, config: PretrainConfig, progress: Progress
+) -> Path:
+    """Write the model in the form `from_pretrained` reads, with how it was made."""
+    folder = out / "model"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    made = {"config": asdict(config), "progress": asdict(progress), "weights_sha256": weights}
+    (folder / "pretraining.json").write_text(json.dumps(made, indent=2) + "\n")
+    return folder
+
+
+def _tokenizer(config: PretrainConfig, out: Path) -> Any:
+    folder = out / "tokenizer"
+    if not folder.is_dir():
+        build_tokenizer(config).save_pretrained(folder)
+        (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def _save(path: Path, model: Any, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+    state = {
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "progress": asdict(progress),
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def _restore(path: Path, model: Any, optimiser: torch.optim.Optimizer) -> Progress:
+    if not path.exists():
+        return Progress()
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    return Progress(**state["progress"])

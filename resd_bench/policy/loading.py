@@ -1,0 +1,164 @@
+"""Load a model and its tokenizer, and set up the process for it: threads, allocator, determinism.
+
+Left out: quantised and sharded loading; adapters.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resd_bench.plugins import UsageError
+
+NANO = "nano"
+"""The name of the embedded model."""
+_SMALL = 50_000_000
+"""Parameters below which one CPU thread is faster than several on busy cores."""
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of malloc.h
+_MMAP_THRESHOLD_BYTES = 32 << 20  # the largest that glibc accepts
+_TRIM_THRESHOLD_BYTES = 1 << 30
+
+
+def resolve(path_or_name: str | Path) -> str:
+    """Folder of `nano`, an existing model folder, or a hub name; UsageError for a wrong path."""
+    given = str(path_or_name)
+    if given == NANO:
+        from resd_bench.nano import weights_folder
+
+        return str(weights_folder())
+    folder = Path(given).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UsageError(
+                f"{given!r} is not a model folder: it holds no config.json. Expected what "
+                "save_pretrained writes: config.json, weights, tokenizer files"
+            )
+        return str(folder)
+    if folder.exists() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", given):
+        raise UsageError(
+            f"no model at {given!r}: expected {NANO!r}, a folder with config.json, or a hub name "
+            "such as Qwen/Qwen3-0.6B"
+        )
+    return given
+
+
+def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
+    """A torch dtype from its name; UsageError for an unknown one."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in _DTYPES:
+        raise UsageError(f"unknown dtype {dtype!r}; give one of {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def as_device(device: torch.device | str) -> torch.device:
+    """A torch device that this machine has; UsageError otherwise."""
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {device!r}; give cpu, cuda or cuda:0") from error
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device {device!r} was asked for and no GPU is visible; use --device cpu")
+    return wanted
+
+
+def load(
+    path_or_name: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str = torch.float32,
+) -> tuple[Any, Any]:
+    """The causal language model (in evaluation mode) and tokenizer at `path_or_name`.
+
+    `nano` is the embedded model; a folder is read as it is; anything else is a hub name.
+    UsageError where there is no model, no tokenizer, no chat template, or the hub is out of reach.
+    """
+    where, wanted, precision = resolve(path_or_name), as_device(device), as_dtype(dtype)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        cached = not Path(where).is_dir() and _without_network()
+        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=cached)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            where, dtype=precision, local_files_only=cached
+        )
+    except (OSError, ValueError) as error:
+        raise UsageError(_why(str(path_or_name), where, error)) from error
+    if not getattr(tokenizer, "chat_template", None):
+        raise UsageError(
+            f"the model {str(path_or_name)!r} has no chat template: use a chat model, or add a "
+            "chat_template.jinja to its folder"
+        )
+    return model.to(wanted).eval(), tokenizer
+
+
+def _without_network() -> bool:
+    """Whether the hub's name does not resolve: asking it anyway would retry for a minute."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HF_ENDPOINT")):
+        return False
+    try:
+        socket.getaddrinfo("huggingface.co", 443)
+    except OSError:
+        return True
+    return False
+
+
+def _why(given: str, where: str, error: Exception) -> str:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    if Path(where).is_dir():
+        return f"{given!r} cannot be loaded as a causal language model with a tokenizer: {first}"
+    return (
+        f"there is no folder {given!r}, and as a hub model it is neither in the local cache nor "
+        f"could it be fetched: {first} "
+        "Download it where there is network and give the folder, or use the embedded model "
+        f"(--model {NANO})"
+    )
+
+
+def parameters(model: Any) -> int:
+    """Number of parameters, tied ones once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def set_threads(threads: int | None, model: Any) -> int:
+    """Set torch's CPU threads; None chooses one for small models. Returns what is in force."""
+    if threads is not None and threads < 1:
+        raise UsageError(f"{threads} threads were asked for; give at least 1, or leave it out")
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    if threads is None and on_cpu and parameters(model) < _SMALL:
+        threads = 1
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def tune_allocator() -> bool:
+    """Make glibc keep freed memory instead of returning it to the system; whether that worked.
+
+    By default every large tensor is mapped anew and its pages fault in one by one, which can cost
+    a training step more than its arithmetic. A no-op where the C library is not glibc.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018  absent from every other C library
+        mmap = library.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+        trim = library.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(mmap and trim)
+
+
+def be_deterministic() -> None:
+    """Same machine, threads and seed, same results: forbid kernels that sum in no fixed order.
+
+    On a CPU nothing changes. On a GPU it must be called before the first kernel runs.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)

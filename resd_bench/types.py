@@ -1,0 +1,238 @@
+"""The values that pass between the stages of a run.
+
+    Task -> Turn -> Trajectory -> Group -> Example -> Metrics
+
+Everything here is frozen, holds no tensors and imports no torch. A stage that has nothing to say
+returns nothing: a sample without privileged context gives no `Example`, not a masked one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum, StrEnum
+from typing import Any, ClassVar, Literal
+
+Metrics = dict[str, float]
+"""Numbers to log, keyed `area/name`; each is explained where it is written."""
+
+Role = Literal["system", "user", "assistant"]
+Split = Literal["train", "validation", "test"]
+Dialect = Literal["full", "compact"]
+"""How prompts are worded: `full` for real language models, `compact` for the embedded one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a chat, before any template."""
+
+    role: Role
+    content: str
+
+
+Messages = tuple[Message, ...]
+
+
+def user(content: str) -> Messages:
+    """A chat of one user message."""
+    return (Message("user", content),)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One problem: what poses it and what marks it."""
+
+    id: str
+    """Stable across runs and machines, unique in its environment."""
+    split: Split
+    prompt: str
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What the verifier needs; no prompt, observation, info or feedback may show it."""
+
+
+class FeedbackLevel(IntEnum):
+    """How much an environment says about a failure; the same ladder everywhere."""
+
+    NOTHING = 0
+    BINARY = 1
+    """That it failed."""
+    COUNTS = 2
+    """How many cases passed, and the class of error."""
+    FAILURES = 3
+    """Failing inputs with what the answer did on them. The default."""
+    EXPECTED = 4
+    """The expected outputs of those inputs too."""
+    SOLUTION = 5
+    """A correct answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """One test case of one attempt."""
+
+    name: str
+    passed: bool
+    kind: str = ""
+    """Class of the outcome, e.g. `wrong_answer`, `parse_error`; `pass` where it passed."""
+    detail: str = ""
+    """Input and what the answer did on it, for a reader; shown from level 3."""
+    expected: str = ""
+    """What would have been right; shown from level 4."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What the verifier says about an attempt."""
+
+    reward: float
+    """0 or 1, unless an environment says otherwise."""
+    success: bool
+    score: float
+    """Fraction of cases passed, in [0, 1] (per-test-case accuracy of the paper)."""
+    cases: tuple[CaseResult, ...] = ()
+    text: str = ""
+    """What the model reads, at the level the environment was made with. Empty on success."""
+    kind: str = ""
+    """Class of the failure as a whole, shown from level 2."""
+    shown: tuple[int, ...] = ()
+    """Indices into `cases` that level 3 shows, the most telling first."""
+    solution: str = ""
+    """A correct answer where the verifier knows one; shown at level 5."""
+
+    MAX_CHARS: ClassVar[int] = 2000
+
+    def render(self, level: int) -> str:
+        """The feedback at `level` (0 to 5, see `FeedbackLevel`), at most `MAX_CHARS` long."""
+        level = FeedbackLevel(level)
+        if self.success or level == FeedbackLevel.NOTHING:
+            return ""
+        lines = ["wrong"]
+        if level >= FeedbackLevel.COUNTS:
+            passed = sum(case.passed for case in self.cases)
+            lines = [f"passed {passed} of {len(self.cases)}: {self.kind or 'wrong_answer'}"]
+        if level >= FeedbackLevel.FAILURES:
+            for index in self.shown:
+                case = self.cases[index]
+                tail = ""
+                if level >= FeedbackLevel.EXPECTED and case.expected:
+                    tail = f" expected: {case.expected}"
+                lines.append(case.detail + tail)
+        if level >= FeedbackLevel.SOLUTION and self.solution:
+            lines.append(f"solution:\n{self.solution}")
+        return "\n".join(lines)[: self.MAX_CHARS]
+
+    def at_level(self, level: int) -> Feedback:
+        """This feedback as an environment of `level` hands it out: text filled, the rest removed."""
+        level = FeedbackLevel(level)
+        cases = tuple(
+            replace(
+                case,
+                detail=case.detail if level >= FeedbackLevel.FAILURES else "",
+                expected=case.expected if level >= FeedbackLevel.EXPECTED else "",
+            )
+            for case in self.cases
+        )
+        solution = self.solution if level >= FeedbackLevel.SOLUTION else ""
+        return replace(self, cases=cases, solution=solution, text=self.render(level))
+
+
+class Stop(StrEnum):
+    """Why a completion or a trajectory ended."""
+
+    EOS = "eos"
+    """The model ended its turn; for a trajectory: the environment ended the episode."""
+    LENGTH = "length"
+    """The token limit was reached: the answer is truncated."""
+    TURNS = "turns"
+    """The turn limit was reached."""
+    ERROR = "error"
+    """The environment failed; the trajectory carries no reward and is not learned from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the policy sampled: the text, and the tokens it really was."""
+
+    text: str
+    """Decoded, special tokens left out. Training never tokenises it again."""
+    token_ids: tuple[int, ...] = ()
+    """Sampled ids, the end-of-turn token included where it was sampled."""
+    logprobs: tuple[float, ...] = ()
+    """Log-probability of each id under the distribution it was drawn from (nats)."""
+    stop: Stop = Stop.EOS
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample completions."""
+
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+    seed: int = 0
+    """Sample j of prompt i draws from a stream of its own, named by (seed, i, j)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One action and the messages it answered."""
+
+    messages: Messages
+    completion: Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One attempt at one task."""
+
+    task: Task
+    turns: tuple[Turn, ...]
+    feedback: Feedback
+    stop: Stop = Stop.EOS
+    error: str = ""
+    """Why the environment failed, where `stop` is `error`."""
+
+    @property
+    def response(self) -> str:
+        """Text of the last turn, "" where there was none."""
+        return self.turns[-1].completion.text if self.turns else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Every attempt at one task in one step."""
+
+    task: Task
+    trajectories: tuple[Trajectory, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training datum, the same for every method."""
+
+    messages: Messages
+    """What the student sees."""
+    completion: Completion
+    """The tokens whose probability is trained."""
+    teacher_messages: Messages | None = None
+    """The same question with privileged context; None where the method has no teacher."""
+    advantage: float = 0.0
+    weight: float = 1.0
+    """Multiplies this sequence's loss (e.g. success-rate rebalancing, Eq. 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where in a run an update happens."""
+
+    update: int
+    """Number of this update, from 0."""
+    batch: int
+    """Number of the task batch, from 0."""
+    inner: int
+    """Number of this inner iteration on the batch, from 0 to K - 1."""
+    sampling: Sampling
+    """How the rollouts of this step were sampled; methods sample their own text alike."""
+    seed: int
+    """Seed of whatever randomness the method itself needs in this step."""

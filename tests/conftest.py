@@ -1,0 +1,37 @@
+"""What tests share: where the reference values are."""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from resd_bench import plugins
+
+ROOT = Path(__file__).resolve().parents[1]
+FIXTURES = ROOT.parent / "shared" / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """The folder of reference values; skips loudly where it is absent."""
+    if not FIXTURES.is_dir():
+        pytest.skip(f"REFERENCE VALUES ABSENT: no folder {FIXTURES}", allow_module_level=False)
+    return FIXTURES
+
+
+TOY_PLUGIN = Path(__file__).resolve().parent / "toy_plugin"
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A small plugin package, installed for the length of a test; no language model needed."""
+    monkeypatch.syspath_prepend(str(TOY_PLUGIN))
+    importlib.invalidate_caches()
+    plugins.installed.cache_clear()
+    module = importlib.import_module("toy_plugin")
+    monkeypatch.setattr("resd_bench.run.build_policy", module.policy)
+    yield module
+    monkeypatch.undo()
+    plugins.installed.cache_clear()

@@ -1,0 +1,157 @@
+"""Loading, chat templates and process settings; every mistake is answered with what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from resd_bench.plugins import UsageError
+from resd_bench.policy import loading
+from resd_bench.policy.tokens import Codec
+from resd_bench.types import Message, user
+from tests.policy import tiny
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny.model().save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_a_saved_model_is_loaded_as_it_was(saved: Path) -> None:
+    model, tokenizer = loading.load(saved)
+    ids = torch.tensor(tiny.prompts([7]))
+    assert torch.equal(model(ids).logits, tiny.model()(ids).logits)
+    assert Codec(tokenizer).prompt_ids(user("hi")) == Codec(tiny.tokenizer()).prompt_ids(user("hi"))
+    assert not model.training
+
+
+def test_the_dtype_is_the_one_asked_for(saved: Path) -> None:
+    assert loading.load(saved, dtype="bfloat16")[0].dtype == torch.bfloat16
+    assert loading.load(saved)[0].dtype == torch.float32
+    with pytest.raises(UsageError, match="int3"):
+        loading.load(saved, dtype="int3")
+
+
+def test_a_missing_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no model at .*absent.*folder with config\.json"):
+        loading.load(tmp_path / "absent")
+
+
+def test_a_bare_unknown_name_is_not_searched_on_the_hub() -> None:
+    with pytest.raises(UsageError, match="no model at 'nanno'"):
+        loading.load("nanno")
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"not a model folder.*no config\.json"):
+        loading.load(tmp_path)
+
+
+def test_a_broken_model_folder_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        loading.load(tmp_path)
+
+
+def test_a_hub_model_out_of_reach_is_answered_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UsageError, match="--model nano"):
+        loading.load("no-such-owner/no-such-model")
+
+
+def test_a_tokenizer_without_chat_template_is_refused(tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    tiny.model().save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="no chat template"):
+        loading.load(tmp_path)
+    with pytest.raises(UsageError, match="no chat template"):
+        Codec(tokenizer)
+
+
+def test_an_absent_device_is_refused(saved: Path) -> None:
+    with pytest.raises(UsageError, match="nonsense"):
+        loading.load(saved, device="nonsense")
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="no GPU"):
+            loading.load(saved, device="cuda")
+
+
+def test_a_prompt_ends_where_the_assistant_begins() -> None:
+    codec = Codec(tiny.tokenizer())
+    chat = (Message("user", "ab"), Message("assistant", "c"), Message("user", "d"))
+    text = codec.tokenizer.decode(codec.prompt_ids(chat))
+    assert text == "<|user|>ab<|end|><|assistant|>c<|end|><|user|>d<|end|><|assistant|>"
+    assert codec.prompt_ids(chat) == codec.prompt_ids(tuple(chat))
+
+
+def test_a_caller_cannot_spoil_the_cached_prompt() -> None:
+    codec = Codec(tiny.tokenizer())
+    first = codec.prompt_ids(user("x"))
+    first.clear()
+    assert codec.prompt_ids(user("x"))
+
+
+def test_decoding_leaves_special_tokens_out_and_spaces_alone() -> None:
+    codec = Codec(tiny.tokenizer())
+    ids = codec.tokenizer.encode("a , b\n  ü .", add_special_tokens=False)
+    assert codec.decode([*ids, 1]) == "a , b\n  ü ."
+
+
+def test_stops_come_from_the_tokenizer_and_the_generation_config() -> None:
+    model = tiny.model()
+    model.generation_config.eos_token_id = [1, 7]
+    assert Codec(tiny.tokenizer(), model.generation_config).stop_ids == {1, 7}
+    assert Codec(tiny.tokenizer()).stop_ids == {1}
+
+
+def test_a_tokenizer_without_pad_token_pads_with_a_stop_token() -> None:
+    tokenizer = tiny.tokenizer()
+    assert Codec(tokenizer).pad_id == 0
+    tokenizer.pad_token = None
+    assert Codec(tokenizer).pad_id == 1
+    tokenizer.eos_token = None
+    with pytest.raises(UsageError, match="end-of-sequence"):
+        Codec(tokenizer)
+
+
+def test_small_models_get_one_thread_unless_told_otherwise() -> None:
+    before, model = torch.get_num_threads(), tiny.model()
+    try:
+        assert loading.set_threads(2, model) == 2
+        assert loading.set_threads(None, model) == 1
+        with pytest.raises(UsageError, match="0 threads"):
+            loading.set_threads(0, model)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_the_tuned_allocator_reuses_large_blocks() -> None:
+    count = (
+        "import resource, torch\n"
+        "from resd_bench.policy.loading import tune_allocator\n"
+        "torch.set_num_threads(1)\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def cost():\n"
+        "    [torch.zeros(1 << 20) for _ in range(3)]\n"
+        "    before = faults()\n"
+        "    for _ in range(20): torch.zeros(1 << 20) + torch.zeros(1 << 20)\n"
+        "    return faults() - before\n"
+        "plain = cost()\n"
+        "print('skip' if not tune_allocator() else cost() * 10 < plain, plain)\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", count], capture_output=True, text=True, check=True
+    ).stdout
+    assert out.split()[0] in {"True", "skip"}

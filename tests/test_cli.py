@@ -1,0 +1,215 @@
+"""The command line: what it prints, what it writes, and how it answers mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+from resd_bench.cli import main, parse_seeds
+from resd_bench.plugins import UsageError
+from resd_bench.record import read_log
+
+Capture = pytest.CaptureFixture[str]
+
+SMALL = [
+    *("run", "--env", "toy-say", "--method", "toy-learner", "--model", "scripted"),
+    *("--budget", "40ep", "--batch-size", "5", "--eval-samples", "2"),
+    *("--max-new-tokens", "20", "--set", "method.remember=4"),
+]
+
+
+@pytest.fixture
+def out(toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs-out"
+
+
+def test_run_prints_held_out_success_before_and_after_and_where_it_wrote(
+    out: Path, capsys: Capture
+) -> None:
+    assert main(SMALL) == 0
+    printed = capsys.readouterr().out
+    for text in ("mean@2", "best@2", "before", "after 40 training rollouts", "runs-out/toy-say"):
+        assert text in printed
+    folder = out / "toy-say/toy-learner/seed-0"
+    assert {p.name for p in folder.iterdir()} >= {
+        "config.yaml",
+        "manifest.json",
+        "metrics.jsonl",
+        "episodes.jsonl",
+        "evals.jsonl",
+        "context",
+        "checkpoints",
+        "status.json",
+        "summary.json",
+        "learning_curve.png",
+        "learning_curve.svg",
+    }
+
+
+def test_a_finished_run_shows_its_results_again(out: Path, capsys: Capture) -> None:
+    main(SMALL)
+    first = capsys.readouterr().out
+    assert main(SMALL) == 0
+    again = capsys.readouterr()
+    assert "finished" in again.err
+    assert again.out == first
+
+
+def test_the_saved_configuration_runs_the_same_again(out: Path) -> None:
+    main(SMALL)
+    saved = out / "toy-say/toy-learner/seed-0/config.yaml"
+    assert main(["run", "--config", str(saved), "--out", "again"]) == 0
+    rows = [
+        read_log(p / "toy-say/toy-learner/seed-0/evals.jsonl").rows for p in (out, Path("again"))
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(out: Path, capsys: Capture) -> None:
+    assert main([*SMALL, "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert yaml.safe_load(printed)["method_options"]["remember"] == 4
+    assert "# updates: 8 of 5 rollouts each" in printed
+    assert "# rollout tokens: at most 800" in printed
+    assert list(out.parent.iterdir()) == []
+
+
+def test_several_seeds_run_in_turn_and_are_compared(out: Path, capsys: Capture) -> None:
+    assert main([*SMALL, "--seeds", "0-2"]) == 0
+    grouped = [*SMALL, "--method", "toy-group", "--budget", "160ep", "--seeds", "0,1,2"]
+    assert main(grouped) == 0
+    capsys.readouterr()
+    assert main(["compare", str(out), "--out", "figures"]) == 0
+    printed = capsys.readouterr().out
+    assert "success at 40 rollouts" in printed
+    assert "points [" in printed
+    assert {p.name for p in Path("figures").iterdir()} == {
+        "compare.png",
+        "compare.svg",
+        "compare.csv",
+    }
+
+
+def test_eval_measures_a_checkpoint_again(out: Path, capsys: Capture) -> None:
+    main(SMALL)
+    folder = out / "toy-say/toy-learner/seed-0"
+    capsys.readouterr()
+    assert main(["eval", str(folder), "--out", "rows.jsonl"]) == 0
+    assert "toy-learner after 8 updates" in capsys.readouterr().out
+    last = [row for row in read_log(folder / "evals.jsonl").rows if row["update"] == 8]
+    rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
+    assert [row["success"] for row in rows] == [row["success"] for row in last]
+
+
+def test_lists_name_what_is_installed(out: Path, capsys: Capture) -> None:
+    assert main(["envs", "list"]) == main(["methods", "list"]) == 0
+    printed = capsys.readouterr().out
+    assert "toy-say" in printed
+    assert "Learns by counting." in printed
+    assert main(["methods", "info", "toy-learner"]) == 0
+    assert "Successes to remember." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--env", "toy-sayy"], "Did you mean 'toy-say'"),
+        (["run", "--env", "toy-say", "--method", "toy-leaner"], "Did you mean 'toy-learner'"),
+        ([*SMALL, "--set", "method.remembers=3"], "Did you mean 'remember'"),
+        ([*SMALL, "--set", "bach_size=3"], "Did you mean 'batch_size'"),
+        ([*SMALL, "--budget", "lots"], "such as 1280ep"),
+        ([*SMALL, "--config", "absent.yaml"], "absent.yaml cannot be read"),
+        ([*SMALL, "--seeds", "0-x"], "give 0,1,2 or 0-4"),
+        ([*SMALL, "--seeds", "1", "--seed", "1"], "give one of them"),
+        ([*SMALL, "--batch-size", "99"], "--batch-size of at most 10"),
+        (["eval"], "give a run folder or --model"),
+        (["eval", "nowhere"], "is no run folder"),
+        (["compare", "nowhere"], "no run found in nowhere"),
+        (["methods", "info", "toy-leaner"], "Did you mean 'toy-learner'"),
+    ],
+)
+def test_mistakes_are_one_line_with_a_remedy_and_exit_code_2(
+    out: Path, capsys: Capture, arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith("error: ")
+    assert not out.exists()
+
+
+def test_an_unknown_flag_is_refused(out: Path, capsys: Capture) -> None:
+    assert main([*SMALL, "--bach-size", "3"]) == 2
+    assert "--batch-size" in capsys.readouterr().err
+
+
+def test_a_folder_of_another_configuration_is_refused(out: Path, capsys: Capture) -> None:
+    main(SMALL)
+    capsys.readouterr()
+    assert main([*SMALL, "--learning-rate", "0.1"]) == 2
+    error = capsys.readouterr().err
+    assert "learning_rate: 1e-06 there, 0.1 here" in error
+    assert "--out" in error
+
+
+def test_seeds_are_read_as_lists_and_ranges() -> None:
+    assert parse_seeds("0,2-4,9") == [0, 2, 3, 4, 9]
+    for text in ("", "a", "1-", "3,3", "4-2"):
+        with pytest.raises(UsageError, match="0,1,2 or 0-4"):
+            parse_seeds(text)
+
+
+CHILD = """
+import sys
+import toy_plugin, resd_bench.run
+from resd_bench.cli import main
+resd_bench.run.build_policy = toy_plugin.policy
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_control_c_ends_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
+    path = str(Path(__file__).parent / "toy_plugin")
+    slow = [*SMALL, "--set", "method.wait=0.2", "--budget", "400ep"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, *slow],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = tmp_path / "runs-out/toy-say/toy-learner/seed-0/metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 130, errors
+    assert "Go on with the same command and --resume" in errors
+    assert "Traceback" not in errors
+
+
+def test_help_is_quick_and_shows_what_settings_mean() -> None:
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "resd_bench", "run", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "160"},
+    )
+    assert time.perf_counter() - start < 5
+    assert "--inner-steps" in done.stdout
+    assert "Rollouts per task in an update (N)" in done.stdout
