@@ -122,7 +122,7 @@ class Feedback:
         return "\n".join(lines)[: self.MAX_CHARS]
 
     def at_level(self, level: int) -> Feedback:
-        """This feedback as an environment of `level` hands it out: text filled, the rest removed."""
+        """This feedback as an environment of `level` hands it out, the rest removed."""
         level = FeedbackLevel(level)
         cases = tuple(
             replace(

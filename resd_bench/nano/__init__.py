@@ -1,0 +1,35 @@
+"""The embedded model "nano": a small language model that makes every method run anywhere.
+
+It is a model organism: pre-trained on synthetic documents so that its abilities are known by
+construction. Its results test mechanisms and the harness; they are no evidence about large models.
+No torch is imported here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from resd_bench.plugins import UsageError
+
+NAME = "nano"
+
+
+def weights_folder() -> Path:
+    """The packaged model, as `from_pretrained` reads it; UsageError where it is missing."""
+    folder = Path(__file__).parent / "weights"
+    if not (folder / "model.safetensors").exists():
+        raise UsageError(
+            f"the embedded model is not packaged here: {folder} holds no model.safetensors. "
+            "Make it with: python -m resd_bench nano pretrain --out nano-out"
+        )
+    return folder
+
+
+def model_defaults(name: str) -> dict[str, Any]:
+    """Run settings that suit the model `name`; {} unless it is the embedded one."""
+    if name != NAME:
+        return {}
+    defaults: dict[str, Any] = json.loads((Path(__file__).parent / "defaults.json").read_text())
+    return defaults

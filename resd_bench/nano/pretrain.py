@@ -34,11 +34,11 @@ class PretrainConfig:
 
     curriculum: str = "manufactoria-has"
     seed: int = 0
-    steps: int = 9_000
-    batch_tokens: int = 16_384
+    steps: int = 4_500
+    batch_tokens: int = 6_144
     """Padded tokens a step."""
-    learning_rate: float = 4e-3
-    warmup: int = 150
+    learning_rate: float = 3e-3
+    warmup: int = 100
     weight_decay: float = 0.05
     context_weight: float = 0.1
     """Loss weight of tokens outside the reply."""
@@ -46,12 +46,13 @@ class PretrainConfig:
     hidden: int = 128
     layers: int = 4
     heads: int = 4
+    key_value_heads: int = 2
     feed_forward: int = 384
     block: int = 2_048
     """Documents drawn and sorted by length at a time."""
     threads: int = 2
     autocast: bool = True
-    checkpoint_every: int = 250
+    checkpoint_every: int = 200
     dials: Dials = field(default_factory=Dials)
 
 
@@ -70,7 +71,8 @@ def documents(config: PretrainConfig, block: int) -> list[Document]:
 
 def build_tokenizer(config: PretrainConfig) -> Any:
     """Train the tokenizer on two blocks of their own."""
-    texts = [t for b in (-1, -2) for d in documents(config, b) for t in (d.prompt, d.reply)]
+    docs = documents(config, -1) + documents(config, -2)
+    texts = [t for d in docs for t in ("user\n", d.prompt, "assistant\n", d.reply)]
     return bpe.train(texts, config.vocabulary)
 
 
@@ -83,7 +85,7 @@ def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> t
         intermediate_size=config.feed_forward,
         num_hidden_layers=config.layers,
         num_attention_heads=config.heads,
-        num_key_value_heads=config.heads,
+        num_key_value_heads=config.key_value_heads,
         head_dim=config.hidden // config.heads,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
@@ -140,9 +142,10 @@ def batch_loss(model: Any, rows: Sequence[Row], config: PretrainConfig) -> torch
 
 
 def learning_rate(config: PretrainConfig, step: int) -> float:
-    """Linear warm-up, then linear decay to a fiftieth."""
+    """Linear warm-up, a plateau, and linear decay to a fiftieth over the last third."""
     warm = min(1.0, (step + 1) / config.warmup)
-    return config.learning_rate * warm * (1.0 - 0.98 * step / config.steps)
+    left = (config.steps - step) / (config.steps / 3)
+    return config.learning_rate * warm * max(0.02, min(1.0, left))
 
 
 @dataclass

@@ -19,7 +19,7 @@ PIECES = (
     r"|\n +[A-Z]+ "  # NEXT and its blank
     r"|\n[A-Z]+(?:_[A-Z]+)* "  # a header up to its name
     r"|\n?<[a-z]+>\n?"  # a section mark
-    r"|[a-z]\d[A-Z]?"  # a node name of the chain
+    r"|[a-z]\d[A-Z]?:?"  # a node name of the chain
     r"| ?[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]+|:?\n+|\s+"
 )
 

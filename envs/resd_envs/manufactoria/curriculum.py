@@ -62,13 +62,19 @@ SHARED = {
     "wait": Mistake(
         "wait",
         "it waits for an empty tape",
-        ("accept at once when the last symbol is found", "go straight to end after the last symbol"),
+        (
+            "accept at once when the last symbol is found",
+            "go straight to end after the last symbol",
+        ),
         True,
     ),
     "back": Mistake(
         "back",
         "an overlap is lost after a mismatch",
-        ("substring : fall back to the longest prefix", "substring : keep the overlap on a mismatch"),
+        (
+            "substring : fall back to the longest prefix",
+            "substring : keep the overlap on a mismatch",
+        ),
         True,
     ),
     "stay": Mistake(

@@ -1,0 +1,42 @@
+"""`python -m resd_bench nano pretrain | probe`: make the embedded model and measure it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="The embedded model: pre-train it, measure it.", no_args_is_help=True)
+
+
+@app.command()
+def pretrain(
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints and of the model.")] = Path(
+        "nano-out"
+    ),
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps in all.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and documents.")] = 0,
+    threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
+) -> None:
+    """Pre-train from scratch, or go on where a stopped pre-training left off."""
+    from dataclasses import replace
+
+    from rich.progress import Progress as Bar
+
+    from resd_bench.nano import pretrain as training
+    from resd_bench.policy.loading import tune_allocator
+
+    tune_allocator()
+    config = replace(training.PretrainConfig(), seed=seed, threads=threads)
+    if steps is not None:
+        config = replace(config, steps=steps)
+    with Bar() as bar:
+        row = bar.add_task("pre-training", total=config.steps)
+
+        def show(p: training.Progress) -> None:
+            text = f"loss {p.loss:.3f}, {p.tokens / max(p.seconds, 1e-9):,.0f} tokens/s"
+            bar.update(row, completed=p.step, description=text)
+
+        folder = training.pretrain(config, out, show)
+    typer.echo(f"model in {folder}")
