@@ -65,7 +65,7 @@ class TextEnv(gym.Env[str, str], ABC):
     `feedback`, `success`, `score` and `stop_reason`. Never gold, below level 4.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
     name: ClassVar[str] = "text"
     """Short name, as in `--env`."""
     max_turns: ClassVar[int] = 1
