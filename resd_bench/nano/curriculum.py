@@ -13,6 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
+from resd_bench.types import Task
+
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
@@ -47,6 +49,10 @@ class Curriculum(Protocol):
 
     def exercise(self, rng: np.random.Generator) -> Exercise:
         """Draw a problem that no run uses."""
+        ...
+
+    def of_task(self, task: Task) -> Exercise:
+        """A task of the environment as an exercise; for probes, never for pre-training."""
         ...
 
     def priors(self, exercise: Exercise) -> Mapping[str, float]:

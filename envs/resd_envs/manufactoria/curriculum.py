@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from resd_bench.nano.curriculum import Exercise, Mistake
-from resd_bench.types import Split
+from resd_bench.types import Split, Task
 from resd_envs.manufactoria.env import ManufactoriaHasEnv
 from resd_envs.manufactoria.problems import Problem, compact_prompt, content_hash, make_problem
 from resd_envs.manufactoria.verifier import verify
@@ -235,6 +235,14 @@ class ManufactoriaCurriculum:
             found = _exercise(family, _word(family, rng))
             if found.fingerprint not in self.reserved:
                 return found
+
+    def of_task(self, task: Task) -> Exercise:
+        problem: Problem = task.data["problem"]
+        family = next(short for short, name in _OFFICIAL.items() if name == problem.family)
+        if family == "count":
+            needs = problem.params["requirements"]
+            return _exercise(family, "".join(str(c) * int(n) for c, n in needs))
+        return _exercise(family, str(problem.params["sequence"]))
 
     def priors(self, exercise: Exercise) -> Mapping[str, float]:
         keys = {"colon", "end", "skip", point_of(exercise.family), "slip"}
