@@ -69,7 +69,7 @@ class Author:
         exercise = self.curriculum.exercise(rng)
         role = rng.random()
         if role < 0.22:
-            return Document(exercise.prompt, self._answer(exercise, self._draw(exercise, rng)))
+            return Document(exercise.prompt, self._answer(exercise, self.draw(exercise, rng)))
         if role < 0.68:
             return self._informed_answer(exercise, rng)
         if role < 0.86:
@@ -81,7 +81,7 @@ class Author:
     def _answer(self, exercise: Exercise, mistakes: Mapping[str, Mistake]) -> str:
         return self.curriculum.answer(exercise, mistakes)
 
-    def _draw(
+    def draw(
         self,
         exercise: Exercise,
         rng: np.random.Generator,
@@ -98,9 +98,7 @@ class Author:
         """Mistakes of a previous attempt: of a beginner, or of one who has learned some lessons."""
         learned = float(rng.choice([0.0, 0.5, 0.9], p=[0.4, 0.3, 0.3]))
         priors = self.curriculum.priors(exercise)
-        return self._draw(
-            exercise, rng, {k: max(p, learned * (p < 0.8)) for k, p in priors.items()}
-        )
+        return self.draw(exercise, rng, {k: max(p, learned * (p < 0.8)) for k, p in priors.items()})
 
     def _informed_answer(self, exercise: Exercise, rng: np.random.Generator) -> Document:
         """An answer that heeds what its context tells, each part with its own reliability."""
@@ -141,7 +139,7 @@ class Author:
             p = dict.fromkeys(p, d.solution)
         text = self.prompts.teacher("compact", prompt=exercise.prompt, solution=solution, **fields)
         shown = before if fields["previous_trial"] else {}
-        return Document(text, self._answer(exercise, self._draw(exercise, rng, p, shown)))
+        return Document(text, self._answer(exercise, self.draw(exercise, rng, p, shown)))
 
     def _named(self, exercise: Exercise, seen: Mistake, rng: np.random.Generator) -> Mistake:
         """The mistake that a reflection names: the one that is seen, or some other."""

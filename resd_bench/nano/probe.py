@@ -22,6 +22,9 @@ from resd_bench.seeds import derive, stream
 from resd_bench.stats import Interval, success_interval
 from resd_bench.types import Sampling, Task, user
 
+SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=320)
+"""As runs of the embedded model sample."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProbeRow:
@@ -40,7 +43,7 @@ class Probe:
     policy: LMPolicy
     env_name: str
     samples: int = 4
-    sampling: Sampling = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=320)
+    sampling: Sampling = SAMPLING
 
     def __post_init__(self) -> None:
         base = self.env_name

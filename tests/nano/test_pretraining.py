@@ -1,0 +1,118 @@
+"""Documents, tokenizer and pre-training of the embedded model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resd_baselines.parse import (
+    parse_compact_curation,
+    parse_compact_reflection,
+    parse_compact_tags,
+)
+from resd_bench.nano.pretrain import (
+    PretrainConfig,
+    Progress,
+    batches,
+    build_tokenizer,
+    documents,
+    learning_rate,
+    pretrain,
+    tokenise,
+)
+
+TINY = PretrainConfig(
+    steps=8,
+    batch_tokens=1_024,
+    warmup=2,
+    hidden=16,
+    layers=1,
+    heads=2,
+    key_value_heads=1,
+    feed_forward=16,
+    block=24,
+    threads=1,
+    autocast=False,
+    checkpoint_every=2,
+)
+DOCUMENTS = documents(replace(TINY, block=400), 0)
+TOKENIZER = build_tokenizer(replace(TINY, block=400))
+
+
+def test_a_block_of_documents_depends_on_seed_and_number_alone() -> None:
+    assert documents(TINY, 3) == documents(TINY, 3)
+    assert documents(TINY, 3) != documents(TINY, 4)
+    assert documents(TINY, 3) != documents(replace(TINY, seed=1), 3)
+
+
+def test_methods_can_parse_every_reply_that_documents_teach() -> None:
+    seen = set()
+    for document in DOCUMENTS:
+        if document.prompt.endswith("<reflect>"):
+            book = document.prompt.count("\n") + 1
+            numbers = {n: f"err-{n:05d}" for n in range(1, book)}
+            assert parse_compact_reflection(document.reply, numbers).parsed
+            seen.add("reflect")
+        elif document.prompt.endswith("<lesson>"):
+            assert parse_compact_curation(document.reply) is not None
+            seen.add("curate")
+        elif document.prompt.endswith("<tag>"):
+            assert parse_compact_tags(document.reply, {1: "err-00001"}) is not None
+            seen.add("tag")
+        else:
+            assert document.reply.startswith("```manufactoria\n")
+            seen.add("answer")
+    assert seen == {"reflect", "curate", "tag", "answer"}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text())
+def test_the_tokenizer_gives_back_any_text(text: str) -> None:
+    ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]
+    assert TOKENIZER.decode(ids) == text
+
+
+def test_symbols_of_a_problem_are_tokens_of_their_own() -> None:
+    pieces = TOKENIZER.tokenize("substring R B Y G")
+    assert len(pieces) - len(TOKENIZER.tokenize("substring")) == 4
+
+
+def test_batches_hold_every_row_once_within_the_token_budget() -> None:
+    rows = tokenise(DOCUMENTS, TOKENIZER)
+    config = replace(TINY, batch_tokens=4_096)
+    parts = batches(rows, config, 0)
+    assert sorted(r.ids for part in parts for r in part) == sorted(r.ids for r in rows)
+    for part in parts:
+        assert len(part) == 1 or len(part) * max(len(r.ids) for r in part) <= 4_096
+
+
+def test_the_learning_rate_warms_up_stays_and_decays() -> None:
+    config = replace(TINY, steps=300, warmup=10, learning_rate=1.0)
+    rates = [learning_rate(config, s) for s in range(300)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[100] == 1.0
+    assert rates[299] == pytest.approx(0.02)
+
+
+class Killed(Exception):
+    """Stands for a process that dies."""
+
+
+def test_a_stopped_pretraining_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    def die(progress: Progress) -> None:
+        if progress.step == 5:
+            raise Killed
+
+    whole = pretrain(TINY, tmp_path / "whole")
+    with pytest.raises(Killed):
+        pretrain(TINY, tmp_path / "parts", die)
+    parts = pretrain(TINY, tmp_path / "parts")
+    from safetensors.torch import load_file
+
+    a, b = load_file(whole / "model.safetensors"), load_file(parts / "model.safetensors")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert (whole / "pretraining.json").read_text().count("data_hash") == 1
