@@ -40,3 +40,27 @@ def pretrain(
 
         folder = training.pretrain(config, out, show)
     typer.echo(f"model in {folder}")
+
+
+@app.command()
+def probe(
+    model: Annotated[str, typer.Option(help="`nano`, or a folder that holds a model.")] = "nano",
+    env: Annotated[str, typer.Option(help="Environment with a curriculum.")] = "manufactoria-has",
+    samples: Annotated[int, typer.Option(help="Samples per held-out task.")] = 4,
+) -> None:
+    """Measure success under each kind of context, on held-out tasks."""
+    from resd_bench.nano.probe import Probe, table
+    from resd_bench.policy.lm_policy import LMPolicy
+
+    typer.echo(table(Probe(LMPolicy.load(model), env, samples).rows()))
+
+
+@app.command()
+def card(
+    model: Annotated[Path | None, typer.Option(help="Folder of a model; default: nano.")] = None,
+) -> None:
+    """Measure the model and write its card, README.md, into its folder."""
+    from resd_bench.nano import weights_folder
+    from resd_bench.nano.card import write
+
+    typer.echo(write(model or weights_folder()))

@@ -82,7 +82,9 @@ def load(
     """
     where, wanted, precision = resolve(path_or_name), as_device(device), as_dtype(dtype)
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     try:
         cached = not Path(where).is_dir() and _without_network()
         tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=cached)
