@@ -6,36 +6,10 @@ import json
 from pathlib import Path
 
 from resd_bench.nano.probe import SAMPLING, Probe, table
-from resd_bench.policy.loading import parameters
 from resd_bench.policy.lm_policy import LMPolicy
+from resd_bench.policy.loading import parameters
 
-TEXT = """# nano: a model organism for learning from failure
-
-A {parameters:.2f} million parameter Qwen3 model with a byte-level BPE tokenizer of {vocabulary} tokens, pre-trained from random weights on
-synthetic documents. Its misconceptions and abilities were put there on purpose, so that methods, harness and tests can run anywhere. **Its
-results are no evidence about large models.**
-
-Made by `python -m resd_bench nano pretrain --seed {seed} --steps {steps}`: {tokens:.1f} million tokens in {minutes:.0f} minutes on two
-cores, final loss {loss:.3f}.
-
-- weights, SHA-256: `{weights}`
-- documents, chained SHA-256 of all whole blocks: `{data}`
-- held out of pre-training: every task of every `manufactoria-has` tier and split, by content hash
-
-## What it can do
-
-Success on the 132 held-out problems of `{env}`, {samples} samples each, temperature {temperature}, top-p {top_p}; Wilson intervals on the
-effective number of samples. Measured by `python -m resd_bench nano card`.
-
-{table}
-
-Attempts, feedback and reflections are the model's own and the environment's; the playbook (every shared lesson that bears on the task) and
-the solution are the curriculum's.
-
-## How able it is by construction
-
-{dials}
-"""
+TEMPLATE = Path(__file__).with_name("card.md")
 
 
 def write(folder: Path) -> Path:
@@ -45,7 +19,7 @@ def write(folder: Path) -> Path:
     env = made["config"]["curriculum"]
     probe = Probe(policy, env)
     config, progress = made["config"], made["progress"]
-    text = TEXT.format(
+    text = TEMPLATE.read_text().format(
         parameters=parameters(policy.model) / 1e6,
         vocabulary=json.loads((folder / "config.json").read_text())["vocab_size"],
         seed=config["seed"],

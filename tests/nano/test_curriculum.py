@@ -74,7 +74,7 @@ def test_an_untaught_answer_succeeds_rarely() -> None:
     rng, author = stream(5, "base"), Author(CURRICULUM, PROMPTS)
     env = make_env("manufactoria-has", dialect="compact")
     wins = []
-    for task in env.tasks("train") * 4:
+    for task in list(env.tasks("train")) * 4:
         exercise = CURRICULUM.of_task(task)
         answer = CURRICULUM.answer(exercise, author.draw(exercise, rng))
         wins.append(env.verify(task, answer).success)
