@@ -89,11 +89,11 @@ def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> t
         head_dim=config.hidden // config.heads,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
-        resd_dialect="compact",
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    architecture.update({"resd_dialect": "compact"})
     model: torch.nn.Module = AutoModelForCausalLM.from_config(architecture)
     return model
 
