@@ -10,8 +10,8 @@ from resd_bench import make_env
 from resd_bench.nano.documents import Author
 from resd_bench.plugins import find
 from resd_bench.seeds import stream
-from resd_envs.manufactoria.curriculum import CURRICULUM, ORDER, PRIORS, SHARED
-from resd_envs.manufactoria.problems import content_hash, has_split
+from resd_envs.manufactoria.curriculum import CURRICULUM, ORDER, PRIORS, SHARED, holds
+from resd_envs.manufactoria.problems import content_hash, has_split, make_problem
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = find("resd_bench.prompts", "prompt pack", "resd")
@@ -31,6 +31,35 @@ def test_an_answer_without_mistakes_solves_pretraining_exercises() -> None:
     for _ in range(300):
         exercise = CURRICULUM.exercise(rng)
         assert CURRICULUM.feedback(exercise, CURRICULUM.answer(exercise, {})) == (True, "")
+
+
+def test_properties_of_words_without_stars_are_the_environments() -> None:
+    for spec in has_split()[1]:
+        kind = spec.family.removeprefix("contains_")
+        word = spec.params.get("sequence") or "".join(
+            colour * least for colour, least in spec.params["requirements"]
+        )
+        for case in make_problem(spec.family, spec.params).tests:
+            assert holds(kind, word, case.input) == case.expected_accepted
+
+
+def test_a_star_stands_for_any_symbol() -> None:
+    assert holds("substring", "*RB", "GRB")
+    assert not holds("substring", "*RB", "RB")
+    assert holds("substring", "RB*", "YRBG")
+    assert not holds("substring", "RB*", "YRB")
+    assert holds("ordered", "R*B", "RGYB")
+    assert not holds("ordered", "R*B", "RB")
+    assert holds("count", "*RB", "GBR")
+    assert not holds("count", "*RB", "BR")
+
+
+def test_pretraining_shows_short_words_of_every_family() -> None:
+    rng, short = stream(6, "short"), Counter[str]()
+    for _ in range(600):
+        exercise = CURRICULUM.exercise(rng)
+        short[exercise.family] += len(exercise.content) <= 4
+    assert min(short[family] for family in ("substring", "ordered", "count")) > 20
 
 
 @pytest.mark.parametrize("key", ORDER)

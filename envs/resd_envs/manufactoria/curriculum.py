@@ -3,7 +3,9 @@
 Every answer is a chain of states a0, a1, ... that each wait for one symbol. Seven misconceptions
 can spoil it: five shared ones, which a lesson cures on every problem (of a family), and two
 instance-specific ones, which only a reflection on the attempt can name. Pre-training problems are
-longer words, richer counts and sibling families; no problem of any `manufactoria-has` tier.
+longer words, richer counts, sibling families, and words with a `*`, which any symbol matches; no
+problem of any `manufactoria-has` tier. Those tiers hold every short word, so without the starred
+ones the model would learn that words of the three families are never short.
 """
 
 from __future__ import annotations
@@ -17,10 +19,18 @@ import numpy as np
 from resd_bench.nano.curriculum import Exercise, Mistake
 from resd_bench.types import Split, Task
 from resd_envs.manufactoria.env import ManufactoriaHasEnv
-from resd_envs.manufactoria.problems import Problem, compact_prompt, content_hash, make_problem
+from resd_envs.manufactoria.problems import (
+    Case,
+    Problem,
+    compact_prompt,
+    content_hash,
+    make_problem,
+)
 from resd_envs.manufactoria.verifier import verify
 
 COLOURS = "RBYG"
+STAR = "*"
+"""Stands for any symbol, in problems of pre-training only."""
 PAINTERS = {"R": "PAINTER_RED", "B": "PAINTER_BLUE", "Y": "PAINTER_YELLOW", "G": "PAINTER_GREEN"}
 PARTNER = {"R": "B", "B": "R", "Y": "G", "G": "Y"}
 
@@ -93,15 +103,23 @@ SHARED = {
 
 _FAMILY_POINT = {"substring": "back", "ends": "back", "ordered": "stay", "count": "order"}
 _WEIGHTS = {
-    "substring": 0.24,
-    "ordered": 0.19,
+    "substring": 0.27,
+    "ordered": 0.23,
     "count": 0.18,
-    "no substring": 0.13,
+    "no substring": 0.11,
     "no ordered": 0.08,
-    "ends": 0.08,
-    "starts": 0.05,
-    "exact": 0.05,
+    "ends": 0.06,
+    "starts": 0.03,
+    "exact": 0.04,
 }
+_STARRED = {
+    "substring": 0.65,
+    "ordered": 0.65,
+    "count": 0.6,
+    "no substring": 0.2,
+    "no ordered": 0.2,
+}
+"""Share of a family's pre-training words that have a star."""
 _OFFICIAL = {
     "substring": "contains_substring",
     "ordered": "contains_ordered",
@@ -124,6 +142,21 @@ def overlap(word: str, matched: int, symbol: str) -> int:
         if seen.endswith(word[:length]):
             return length
     return 0
+
+
+def holds(kind: str, word: str, tape: str) -> bool:
+    """Whether `tape` has the property; stars of a count must lead."""
+    if kind == "substring":
+        starts = range(len(tape) - len(word) + 1)
+        return any(
+            all(w in (STAR, t) for w, t in zip(word, tape[at:], strict=False)) for at in starts
+        )
+    if kind == "ordered":
+        left = iter(tape)
+        return all(any(w in (STAR, t) for t in left) for w in word)
+    core = word.lstrip(STAR)
+    rest = tape[len(word) - len(core) :]
+    return all(rest.count(symbol) >= core.count(symbol) for symbol in core)
 
 
 @dataclass(frozen=True)
@@ -158,18 +191,18 @@ class _Chain:
     def target(self, state: int, symbol: str) -> str:
         """Where `symbol` leads from state `state`."""
         size = len(self.word)
+        straight = state < size and self.word[state] in (symbol, STAR)
+        onward = self.full if state + 1 == size else f"a{state + 1}"
         if self.kind in ("starts", "exact"):
-            hit = state < size and symbol == self.word[state]
-            return (self.full if state + 1 == size else f"a{state + 1}") if hit else "NONE"
+            return onward if straight else "NONE"
         if self.kind in ("substring", "ends"):
-            straight = state < size and symbol == self.word[state]
-            if "back" in self.wrong:
-                to = state + 1 if straight else 0
-            else:
-                to = overlap(self.word, state, symbol)
-            return self.full if to == size else f"a{to}"
-        if symbol == self.word[state]:
-            return self.full if state + 1 == size else f"a{state + 1}"
+            if straight and (self.word[state] == STAR or "back" in self.wrong):
+                return onward
+            lead = size - len(self.word.lstrip(STAR))
+            to = 0 if "back" in self.wrong else overlap(self.word[lead:], state - lead, symbol)
+            return self.full if lead + to == size else f"a{lead + to}"
+        if straight:
+            return onward
         if self.kind == "ordered":
             return "a0" if "stay" in self.wrong else f"a{state}"
         needed = symbol in self.word[state:] and "order" not in self.wrong
@@ -180,6 +213,7 @@ class _Chain:
         pairs = [("PULLER_RB", f"a{index}", "RB"), ("PULLER_YG", f"b{index}", "YG")]
         if "skip" in self.wrong:
             own = self.word[min(index, len(self.word) - 1)]
+            own = own.replace(STAR, "R")
             pairs = [(puller, f"a{index}", pair) for puller, _, pair in pairs if own in pair]
         lines: list[str] = []
         for position, (puller, name, pair) in enumerate(pairs):
@@ -248,16 +282,18 @@ class ManufactoriaCurriculum:
         keys = {"colon", "end", "skip", point_of(exercise.family), "slip"}
         if exercise.family in ("substring", "ordered", "count", "starts"):
             keys.add("wait")
-        if len(exercise.content) > 1:
+        symbols = [symbol for symbol in exercise.content if symbol != STAR]
+        if len(symbols) > 1:
             keys.add("omit")
-        if exercise.family == "count" and len(set(exercise.content)) == 1:
+        if exercise.family == "count" and len(set(symbols)) == 1:
             keys.discard("order")
         return {key: PRIORS[key] for key in ORDER if key in keys}
 
     def mistake(self, exercise: Exercise, key: str, rng: np.random.Generator) -> Mistake:
         if key in SHARED:
             return SHARED[key]
-        at = int(rng.integers(len(exercise.content)))
+        places = [at for at, symbol in enumerate(exercise.content) if symbol != STAR]
+        at = places[int(rng.integers(len(places)))]
         symbol = exercise.content[at]
         if key == "omit":
             symptom = f"symbol {at + 1} {symbol} is missing"
@@ -292,17 +328,41 @@ class ManufactoriaCurriculum:
 
 def _word(family: str, rng: np.random.Generator) -> str:
     """The symbols of a pre-training problem."""
+    if rng.random() < _STARRED.get(family, 0.0):
+        return _starred_word(family.removeprefix("no "), rng)
     if family == "count":
-        colours = int(rng.choice([1, 2, 3, 4], p=[0.1, 0.25, 0.35, 0.3]))
-        total = int(rng.integers(max(colours, 4 if colours == 4 else 7), 8))
-        chosen = sorted(rng.choice(4, size=colours, replace=False).tolist())
-        extra = rng.multinomial(total - colours, [1 / colours] * colours)
-        pairs = zip(chosen, extra, strict=True)
-        return "".join(COLOURS[c] * (1 + int(n)) for c, n in pairs)
+        colours = int(rng.choice([1, 2, 3, 4], p=[0.05, 0.2, 0.25, 0.5]))
+        return _counts(colours, int(rng.integers(4 if colours == 4 else 7, 8)), rng)
     longest = {"substring": (5, 6), "ordered": (5, 6)}.get(family, (1, 5))
     sizes = list(range(longest[0], longest[1] + 1))
     size = int(rng.choice(sizes, p=np.array(sizes) / sum(sizes)))
+    return _symbols(size, rng)
+
+
+def _symbols(size: int, rng: np.random.Generator) -> str:
     return "".join(COLOURS[int(c)] for c in rng.integers(4, size=size))
+
+
+def _counts(colours: int, total: int, rng: np.random.Generator) -> str:
+    """`total` symbols of `colours` colours, alike ones together, as prompts of counts show them."""
+    chosen = sorted(rng.choice(4, size=colours, replace=False).tolist())
+    extra = rng.multinomial(total - colours, [1 / colours] * colours)
+    pairs = zip(chosen, extra, strict=True)
+    return "".join(COLOURS[c] * (1 + int(n)) for c, n in pairs)
+
+
+def _starred_word(kind: str, rng: np.random.Generator) -> str:
+    """A word with one or two stars: anywhere, at the ends of a substring, before a count."""
+    symbols, stars = int(rng.integers(1, 6)), int(rng.integers(1, 3))
+    if kind == "count":
+        return STAR * stars + _counts(int(rng.integers(1, min(symbols, 3) + 1)), symbols, rng)
+    word = _symbols(symbols, rng)
+    for _ in range(stars):
+        inner = range(1, len(word)) if kind == "ordered" else ()
+        places = [0, len(word), *inner]
+        at = places[int(rng.integers(len(places)))]
+        word = word[:at] + STAR + word[at:]
+    return word
 
 
 def _params(family: str, word: str) -> dict[str, object]:
@@ -314,22 +374,30 @@ def _params(family: str, word: str) -> dict[str, object]:
 @lru_cache(maxsize=50_000)
 def _exercise(family: str, word: str) -> Exercise:
     positive = family.removeprefix("no ")
-    params = _params(positive, word)
-    official = _OFFICIAL[positive]
-    prompt = compact_prompt(official, params)
+    official, core = _OFFICIAL[positive], word.replace(STAR, "")
+    prompt = compact_prompt(official, _params(positive, core))
+    if core != word:
+        prompt = " ".join([positive, *word])
     prefix = "no " if positive != family else ""
-    fingerprint = prefix + content_hash(official, params)
+    fingerprint = prefix + content_hash(official, _params(positive, core))
+    if core != word:
+        fingerprint += f" {word}"
     return Exercise(prefix + prompt, family, tuple(word), fingerprint)
 
 
 @lru_cache(maxsize=20_000)
 def _problem(family: str, word: str) -> Problem:
     positive = family.removeprefix("no ")
-    problem = make_problem(_OFFICIAL[positive], _params(positive, word))
-    if positive == family:
-        return problem
-    flipped = (replace(c, expected_accepted=not c.expected_accepted) for c in problem.tests)
-    return replace(problem, family=family, tests=tuple(flipped))
+    core = word.replace(STAR, "")
+    problem = make_problem(_OFFICIAL[positive], _params(positive, core))
+    tests = tuple(problem.tests)
+    if core != word:
+        padded = [c.input + COLOURS[n % 4] * (n % 3) for n, c in enumerate(tests)]
+        padded = [COLOURS[n // 2 % 4] * (n % 2) + tape for n, tape in enumerate(padded)]
+        tests = tuple(Case(tape, holds(positive, word, tape)) for tape in padded)
+    if positive != family:
+        tests = tuple(replace(c, expected_accepted=not c.expected_accepted) for c in tests)
+    return replace(problem, family=family, tests=tests)
 
 
 CURRICULUM = ManufactoriaCurriculum()
