@@ -28,6 +28,7 @@ from resd_bench.config import (
     resolve,
 )
 from resd_bench.plugins import UsageError
+from resd_bench.report.cli import app as results_app
 
 app = typer.Typer(
     help="Which method learns when success is rare and feedback is rich?",
@@ -40,6 +41,7 @@ envs_app = typer.Typer(help="The installed environments.", no_args_is_help=True)
 methods_app = typer.Typer(help="The installed methods.", no_args_is_help=True)
 app.add_typer(envs_app, name="envs")
 app.add_typer(methods_app, name="methods")
+app.add_typer(results_app, name="results")
 
 FLAGS = [f for f in fields(RunConfig) if f.name not in NESTED.values()]
 """Settings that have a flag of their own; the nested ones are reached by `--set`."""

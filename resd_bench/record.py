@@ -12,10 +12,12 @@ Left out: Parquet.
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -85,9 +87,7 @@ class LogText:
 
 def read_log(path: Path) -> LogText:
     """Read a JSONL log. A damaged last line is the tail; a damaged earlier one is a UsageError."""
-    if not path.exists():
-        return LogText([], [])
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = _log_bytes(path).splitlines(keepends=True)
     rows: list[Row] = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -106,6 +106,17 @@ def read_log(path: Path) -> LogText:
                 "and use --resume: the run repeats what is missing from an earlier checkpoint"
             ) from None
     return LogText(rows, lines)
+
+
+def _log_bytes(path: Path) -> bytes:
+    """What `path` holds, or its compressed form beside it; nothing where there is neither."""
+    packed = path.with_name(path.name + ".gz")
+    if path.exists():
+        return path.read_bytes()
+    try:
+        return gzip.decompress(packed.read_bytes()) if packed.exists() else b""
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"{packed} is damaged ({error}): restore it from a copy") from None
 
 
 def cut_log(path: Path, log: LogText, update: int) -> int:

@@ -1,0 +1,68 @@
+"""Kept records read like the runs they come from."""
+
+from pathlib import Path
+
+import pytest
+
+from resd_bench.config import resolve
+from resd_bench.plugins import UsageError
+from resd_bench.record import to_line
+from resd_bench.report.archive import keep
+from resd_bench.report.runs import find_runs
+
+
+def a_run(folder: Path, state: str = "finished") -> Path:
+    """The files of a run with two evaluations, written by hand."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(resolve({"method": "sft", "seed": 3}).to_yaml())
+    (folder / "status.json").write_text(f'{{"state": "{state}", "update": 4, "episodes": 128}}')
+    (folder / "metrics.jsonl").write_bytes(to_line({"update": 4, "episodes": 128}))
+    rows = [
+        {"update": u, "episodes": 32 * u, "generated_tokens": 9 * u, "task": task, "sample": j}
+        | {"success": float(u > 0 and j), "score": 0.5, "kind": "", "stop": "eos", "error": ""}
+        for u in (0, 4)
+        for task in ("a", "b")
+        for j in (0, 1)
+    ]
+    (folder / "evals.jsonl").write_bytes(b"".join(map(to_line, rows)))
+    (folder / "episodes.jsonl").write_bytes(to_line({"update": 4}))
+    return folder
+
+
+def test_a_kept_run_reads_like_the_run(tmp_path: Path) -> None:
+    [run] = find_runs([str(a_run(tmp_path / "run"))])
+    [place] = keep([run], tmp_path / "kept")
+    assert place == tmp_path / "kept/manufactoria-has/sft/seed-3"
+    [kept] = find_runs([str(tmp_path / "kept")])
+    assert kept.points == run.points
+    assert kept.metrics == run.metrics
+    assert kept.settings == run.settings
+    assert not (place / "episodes.jsonl").exists()
+
+
+def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
+    runs = find_runs([str(a_run(tmp_path / "run"))])
+    [one], [two] = keep(runs, tmp_path / "one"), keep(runs, tmp_path / "two")
+    assert (one / "evals.jsonl.gz").read_bytes() == (two / "evals.jsonl.gz").read_bytes()
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    runs = find_runs([str(a_run(tmp_path / "run", state="interrupted"))])
+    with pytest.raises(UsageError, match="--resume"):
+        keep(runs, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_kept_run_is_never_overwritten(tmp_path: Path) -> None:
+    runs = find_runs([str(a_run(tmp_path / "run"))])
+    keep(runs, tmp_path / "kept")
+    with pytest.raises(UsageError, match="exists"):
+        keep(runs, tmp_path / "kept")
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    [place] = keep(find_runs([str(a_run(tmp_path / "run"))]), tmp_path / "kept")
+    packed = place / "evals.jsonl.gz"
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(UsageError, match=r"evals\.jsonl\.gz is damaged"):
+        find_runs([str(place)])
