@@ -35,7 +35,7 @@ class PretrainConfig:
 
     curriculum: str = "manufactoria-has"
     seed: int = 0
-    steps: int = 4_000
+    steps: int = 3_000
     batch_tokens: int = 6_144
     """Padded tokens a step."""
     learning_rate: float = 6e-3
