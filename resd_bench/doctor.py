@@ -1,0 +1,156 @@
+"""What this machine has for resd-bench, and what to do about what it lacks.
+
+    python -m resd_bench doctor
+
+Starts a sandbox and loads torch; left out is whether a given model fits into memory.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+OLDEST, NEWEST = (3, 11), (3, 13)
+"""Versions of Python that resd-bench is tested with."""
+EXTRAS = {
+    "textworld": ("textworld", "pip install 'resd-bench[textworld]', for the text games"),
+    "vllm": ("vllm", "pip install 'resd-bench[vllm]', for --engine vllm on GPUs"),
+    "peft": ("peft", "pip install peft, for --lora-rank"),
+    "reasoning-gym": (
+        "reasoning-gym",
+        "pip install 'resd-bench[reasoning-gym]', for its generators",
+    ),
+    "tensorboard": ("tensorboard", "pip install 'resd-bench[track]', for --track tensorboard"),
+}
+"""Name to distribution and remedy."""
+MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+LAYER_REMEDIES = {
+    "seccomp": "run on Linux 3.17 or newer on x86_64 or aarch64, in a container that allows it",
+    "Landlock": "boot a kernel of 5.13 or newer with landlock among its security modules; until "
+    "then programs can open no file at all",
+    "bwrap": "install bubblewrap and allow user namespaces; a second wall, not needed for "
+    "level kernel",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+    """What was found."""
+    remedy: str = ""
+    """What to do where it is not `ok`, and what for."""
+    required: bool = False
+    """Whether nothing works without it."""
+
+
+def report() -> list[Check]:
+    """Look at everything; never raises for what is missing."""
+    return [_python(), *_torch(), _model(), *_sandbox(), *map(_extra, EXTRAS)]
+
+
+def render(checks: Sequence[Check]) -> str:
+    """A line per check, and the remedy below each that is not `ok`."""
+    width = max((len(check.name) for check in checks), default=0)
+    lines = []
+    for check in checks:
+        lines.append(
+            f"{'ok' if check.ok else '--'}  {check.name:<{width}}  {check.detail}".rstrip()
+        )
+        if check.remedy and not check.ok:
+            lines.append(f"    {'':<{width}}  -> {check.remedy}")
+    return "\n".join(lines)
+
+
+def _python() -> Check:
+    ok = OLDEST <= sys.version_info[:2] <= NEWEST
+    detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    oldest, newest = (".".join(map(str, version)) for version in (OLDEST, NEWEST))
+    return Check("python", ok, detail, f"use Python {oldest} to {newest}", required=True)
+
+
+def _torch() -> list[Check]:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return [Check("torch", False, str(error), "pip install torch", required=True)]
+    threads, cores = torch.get_num_threads(), _usable_cores()
+    checks = [
+        Check("torch", True, str(torch.__version__), required=True),
+        Check(
+            "threads",
+            threads <= cores,
+            f"{threads} torch threads on {cores} usable cores",
+            f"set OMP_NUM_THREADS={cores}: more threads than cores wait for each other",
+        ),
+    ]
+    if not torch.cuda.is_available():
+        remedy = "the embedded model needs none; for larger ones install torch with CUDA"
+        return [*checks, Check("gpu", False, "none that torch can use", remedy)]
+    for index in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(index)
+        detail = f"{device.name}, {device.total_memory / 2**30:.0f} GiB"
+        checks.append(Check(f"gpu {index}", True, detail))
+    return checks
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _model() -> Check:
+    from resd_bench import nano
+
+    folder = os.path.join(os.path.dirname(str(nano.__file__)), "weights")
+    missing = [name for name in MODEL_FILES if not os.path.isfile(os.path.join(folder, name))]
+    remedy = "python -m resd_bench nano pretrain --out nano-out, or install a released package"
+    if missing:
+        return Check("embedded model", False, f"not packaged: no {', '.join(missing)}", remedy)
+    size = os.path.getsize(os.path.join(folder, "model.safetensors"))
+    return Check("embedded model", True, f"{size / 2**20:.1f} MiB")
+
+
+def _sandbox() -> list[Check]:
+    from resd_bench.sandbox import Sandbox, SandboxError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            box = Sandbox("process")
+    except SandboxError as error:
+        remedy = "use Linux, or a Linux container"
+        return [Check("sandbox", False, str(error), remedy, required=True)]
+    with box:
+        weak = box.level == "process"
+        remedy = "programs of models are refused here; see docs/sandbox.md"
+        return [
+            Check("sandbox", not weak, f"level {box.level}", remedy, required=True),
+            *(
+                Check(
+                    f"sandbox: {layer.name}",
+                    layer.active,
+                    layer.detail,
+                    LAYER_REMEDIES.get(layer.name, ""),
+                )
+                for layer in box.layers
+            ),
+        ]
+
+
+def _extra(name: str) -> Check:
+    distribution, remedy = EXTRAS[name]
+    try:
+        version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name, False, "not installed (optional)", remedy)
+    return Check(name, True, version)

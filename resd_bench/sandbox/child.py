@@ -1,0 +1,219 @@
+"""The forked process that runs one program: lock down, read the program, answer with values.
+
+Everything after the program is loaded happens beside hostile code and is no more than a claim: the
+parent takes a plain value from here and nothing else. Descriptors: 0 to 2 standard, 3 the channel.
+Imports the standard library and `resd_bench.sandbox` modules that do the same.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import contextlib
+import fcntl
+import io
+import json
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import threading
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resd_bench.sandbox import landlock, seccomp
+from resd_bench.sandbox.plain import NotPlain, decode, encode
+
+CHANNEL = 3
+PROGRAM = "<program>"
+MESSAGE_CHARS = 300
+LOADER_MB = 64
+"""Room that the libraries a program loads take of its address space."""
+READ_BYTES = 1 << 16
+MAX_OPEN = 1024
+"""No descriptor that the zygote holds or is sent is as high."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cage:
+    """How children are locked down; made once in the zygote."""
+
+    null_fd: int
+    ruleset_fd: int
+    """Landlock ruleset, -1 where there is none."""
+    filter: bytes
+    """seccomp program, empty where there is none."""
+    base_bytes: int
+    """Address space of the bare interpreter."""
+
+
+def main(cage: Cage, request: Mapping[str, Any], fds: Sequence[int]) -> None:
+    """Run one program; never returns."""
+    try:
+        _arrange_descriptors(cage, fds)
+        channel = socket.socket(fileno=CHANNEL)
+        # The same verdict on every machine; the module has just taken a random seed, at the fork.
+        random.seed(0)
+        _lock_down(cage, request["limits"])
+    except BaseException as error:
+        os.write(CHANNEL, _line({"setup": describe(error)}))
+        os._exit(1)
+    send(channel, {"ready": None})
+    lines = channel.makefile("rb", buffering=READ_BYTES)
+    head = json.loads(lines.readline())
+    if request["mode"] == "stdin":
+        os._exit(_run_script(channel, head["code"]))
+    os._exit(_serve_calls(channel, lines, head))
+
+
+def _arrange_descriptors(cage: Cage, fds: Sequence[int]) -> None:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Out of the way before anything is put onto 0 to 3.
+    held = [fcntl.fcntl(fd, fcntl.F_DUPFD, CHANNEL + 1) for fd in fds]
+    os.dup2(held[0], CHANNEL, inheritable=False)
+    stdin, stdout = held[1:3] if len(held) == 3 else (cage.null_fd, cage.null_fd)
+    os.dup2(stdin, 0)
+    os.dup2(stdout, 1)
+    os.dup2(cage.null_fd, 2)
+
+
+def _lock_down(cage: Cage, limits: Mapping[str, int]) -> None:
+    seccomp.prctl(seccomp.PR_SET_PDEATHSIG, signal.SIGKILL)
+    _cap(resource.RLIMIT_CORE, 0)
+    _cap(resource.RLIMIT_FSIZE, 0)
+    _cap(resource.RLIMIT_NOFILE, limits["descriptors"])
+    _cap(resource.RLIMIT_CPU, limits["cpu_s"] + 1)
+    _cap(resource.RLIMIT_STACK, limits["stack_mb"] << 20)
+    _cap(resource.RLIMIT_AS, cage.base_bytes + ((limits["memory_mb"] + LOADER_MB) << 20))
+    if cage.ruleset_fd >= 0:
+        # A domain per child: signals and abstract sockets do not reach the siblings either.
+        landlock.enter(cage.ruleset_fd)
+    elif cage.filter:
+        _give_back_the_null_device()
+    os.closerange(CHANNEL + 1, MAX_OPEN)
+    if cage.filter:
+        seccomp.load(cage.filter)
+
+
+def _cap(which: int, value: int) -> None:
+    hard = resource.getrlimit(which)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(which, (value, value))
+
+
+def _give_back_the_null_device() -> None:
+    """Where nothing can be opened, let `open("/dev/null")` work all the same."""
+    really_open: Any = io.open
+
+    def open(file: Any, *args: Any, **kwargs: Any) -> Any:
+        return really_open(os.dup(2) if file == os.devnull else file, *args, **kwargs)
+
+    builtins.open = io.open = open
+
+
+def _line(report: Mapping[str, Any]) -> bytes:
+    return json.dumps(report, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+
+
+def send(channel: socket.socket, report: Mapping[str, Any]) -> None:
+    """Send one report; OSError where the parent has hung up."""
+    channel.sendall(_line(report))
+
+
+def describe(error: BaseException) -> list[Any]:
+    """Type, message and line in the program of an exception, whatever its `__str__` does."""
+    name = type(error).__name__
+    for known in (MemoryError, PermissionError, RecursionError):
+        if isinstance(error, known):
+            name = known.__name__
+    try:
+        message = str(error)[:MESSAGE_CHARS]
+    except BaseException:
+        message = "(a message that cannot be shown)"
+    line, frame = None, error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename == PROGRAM:
+            line = frame.tb_lineno
+        frame = frame.tb_next
+    return [str(name)[:MESSAGE_CHARS], message, line]
+
+
+def _load(name: str, code: str) -> dict[str, Any]:
+    module = types.ModuleType(name)
+    module.__dict__["__builtins__"] = builtins
+    sys.modules[name] = module
+    sys.argv = ["program"]
+    exec(compile(code, PROGRAM, "exec", dont_inherit=True), module.__dict__)
+    return module.__dict__
+
+
+def _run_script(channel: socket.socket, code: str) -> int:
+    """Run the program as a script; its exit status."""
+    status = 0
+    try:
+        _load("__main__", code)
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException as error:
+        status = 1
+        _claim(channel, {"ex": describe(error)})
+    try:
+        # What the interpreter does at its end: programs with fast output print in an exit hook.
+        getattr(threading, "_shutdown")()  # noqa: B009
+        getattr(atexit, "_run_exitfuncs")()  # noqa: B009
+        sys.stdout.flush()
+    except BaseException:
+        status = status or 1
+    return status & 0xFF
+
+
+def _claim(channel: socket.socket, report: Mapping[str, Any]) -> None:
+    with contextlib.suppress(BaseException):
+        send(channel, report)
+
+
+def _serve_calls(channel: socket.socket, lines: io.IOBase, head: Mapping[str, Any]) -> int:
+    """Load the program, then answer one call line after the other until the parent hangs up."""
+    try:
+        function = _entry(_load("solution", head["code"]), head["entry"])
+    except BaseException as error:
+        send(channel, {"load": describe(error)})
+        return 1
+    send(channel, {"load": None})
+    while line := lines.readline():
+        try:
+            send(channel, _answer(function, json.loads(line), head["max_values"]))
+        except OSError:
+            return 0
+        except BaseException as error:
+            send(channel, {"bad": type(error).__name__})
+    return 0
+
+
+def _entry(namespace: Mapping[str, Any], path: str) -> Callable[..., Any]:
+    """The function `f` or the method `Class.f` of an instance made without arguments."""
+    first, *rest = path.split(".")
+    target = namespace[first]
+    for name in rest:
+        target = getattr(target() if isinstance(target, type) else target, name)
+    if not callable(target):
+        raise TypeError(f"the entry point {path!r} cannot be called")
+    function: Callable[..., Any] = target
+    return function
+
+
+def _answer(function: Callable[..., Any], call: Mapping[str, Any], max_values: int) -> Any:
+    try:
+        args = [decode(argument) for argument in call["args"]]
+        kwargs = {name: decode(argument) for name, argument in call["kwargs"].items()}
+        return {"v": encode(function(*args, **kwargs), max_values)}
+    except NotPlain as error:
+        return {"bad": str(error)[:MESSAGE_CHARS]}
+    except BaseException as error:
+        return {"ex": describe(error)}

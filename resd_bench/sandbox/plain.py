@@ -1,0 +1,123 @@
+"""Plain values to and from the form they cross in: JSON with one-key objects for what JSON lacks.
+
+`t` tuple, `d` dict, `s` set, `i` big integer, `f` NaN and infinities, `b` bytes, `c` complex. Runs
+in the parent for arguments and in the child, beside the program, for results; what the child says
+is a claim, which `resd_bench.sandbox.wire` reads strictly. Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+MAX_DEPTH = 60
+EXACT_INT = 1 << 53
+"""JSON readers agree on integers below this."""
+PLAIN: tuple[type, ...] = (
+    str,
+    bool,
+    int,
+    float,
+    list,
+    tuple,
+    dict,
+    complex,
+    bytes,
+    bytearray,
+    deque,
+    set,
+    frozenset,
+)
+
+
+class NotPlain(Exception):
+    """A value that cannot cross: the message names its type."""
+
+
+def encode(value: Any, max_values: int) -> Any:
+    """A tree that `json.dumps` takes; subclasses of plain types lose their class.
+
+    NotPlain for any other type, more than `max_values` values, or too deep a nesting.
+    """
+    return _Encoder(max_values).encode(value, 0)
+
+
+class _Encoder:
+    def __init__(self, max_values: int) -> None:
+        self.left = max_values
+
+    def encode(self, value: Any, depth: int) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise NotPlain("too many values")
+        if depth > MAX_DEPTH:
+            raise NotPlain("nested too deeply")
+        if value is None:
+            return None
+        # Neither isinstance nor `in`: they ask the value's __class__ and its class's __eq__.
+        kind = type(value)
+        base: Any = next((plain for plain in PLAIN if issubclass(kind, plain)), None)
+        if base is None:
+            return self.encode(_from_numpy(value), depth + 1)
+        # The methods of the base, never those of the value's class.
+        if base is bool or base is str:
+            return base.__str__(value) if base is str else value
+        if base is int:
+            whole = int.__int__(value)
+            return whole if -EXACT_INT < whole < EXACT_INT else {"i": hex(whole)}
+        if base is float:
+            return _encode_float(float.__float__(value))
+        if base is complex:
+            number = complex.__complex__(value)
+            return {"c": [_encode_float(number.real), _encode_float(number.imag)]}
+        if base is bytes or base is bytearray:
+            return {"b": base.hex(value)}
+        return self.container(value, base, depth + 1)
+
+    def container(self, value: Any, base: type, depth: int) -> Any:
+        if base is dict:
+            pairs = dict.items(value)
+            return {"d": [[self.encode(k, depth), self.encode(v, depth)] for k, v in pairs]}
+        items = [self.encode(item, depth) for item in _items(value, base)]
+        if base is tuple:
+            return {"t": items}
+        return {"s": items} if base in (set, frozenset) else items
+
+
+def _items(value: Any, base: Any) -> Iterable[Any]:
+    items: Iterable[Any] = base.__iter__(value)
+    return items
+
+
+def _encode_float(number: float) -> Any:
+    if number - number == 0:
+        return number
+    return {"f": "nan" if number != number else "inf" if number > 0 else "-inf"}
+
+
+def _from_numpy(value: Any) -> Any:
+    module = getattr(type(value), "__module__", "")
+    if type(module) is str and module.split(".")[0] == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    raise NotPlain(f"a value of type {type(value).__name__} is not plain data")
+
+
+def decode(tree: Any) -> Any:
+    """The value of a tree that `encode` made from trusted arguments."""
+    if isinstance(tree, list):
+        return [decode(item) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    ((tag, body),) = tree.items()
+    if tag == "i":
+        return int(body, 16)
+    if tag == "f":
+        return float(body)
+    if tag == "b":
+        return bytes.fromhex(body)
+    if tag == "c":
+        return complex(decode(body[0]), decode(body[1]))
+    if tag == "d":
+        return {decode(key): decode(item) for key, item in body}
+    return (tuple if tag == "t" else set)(decode(item) for item in body)

@@ -1,0 +1,72 @@
+"""What a run gives back, and what can go wrong with the sandbox itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from resd_bench.plugins import UsageError
+
+Kind = Literal["ok", "wrong", "timeout", "memory", "crash", "forbidden", "bad_output"]
+"""`ok`: the value equals the expected one. `wrong`: it does not. `timeout`: over a clock.
+`memory`: a MemoryError, or the system's memory was out. `crash`: an exception, a signal, an exit
+before the answer. `forbidden`: something the sandbox refuses. `bad_output`: not plain data, too
+long, malformed or not UTF-8. All but `ok` score 0, so nothing is gained by choosing one."""
+
+DETAIL_CHARS = 300
+
+
+class SandboxError(RuntimeError):
+    """The sandbox failed, not the program: nothing was judged."""
+
+
+class SandboxTooWeak(SandboxError, UsageError):
+    """This machine cannot give the isolation that was required; the message has the reasons."""
+
+
+class ZygoteLost(SandboxError):
+    """The process that programs are forked from is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """The verdict on one case."""
+
+    kind: Kind
+    detail: str = ""
+    """For people, ASCII; may quote what the program claims. Never the expected value."""
+    value: Any = field(default=None, repr=False, hash=False)
+    """What the program returned, as plain data: None, bool, int, float, complex, str, bytes, list,
+    tuple, `PlainSet`, `PlainDict`. Standard output where there is no entry. None where there is
+    nothing, or an integer of more digits than Python prints."""
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramResult:
+    """The verdicts on one program, in the order of its cases."""
+
+    cases: tuple[CaseResult, ...]
+    level: str
+    """The isolation it ran under: `process`, `kernel`, `namespace`, with `+sealed` where programs
+    could open no file at all."""
+    cpu_s: float = 0.0
+    maxrss_mb: float = 0.0
+    wall_s: float = 0.0
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kind of every case."""
+        return tuple(case.kind for case in self.cases)
+
+    @property
+    def score(self) -> float:
+        """Fraction of cases that are `ok`; 0 where there are none."""
+        return sum(kind == "ok" for kind in self.kinds) / max(1, len(self.cases))
+
+
+def printable(text: object) -> str:
+    """Text from a program, cut short and escaped to ASCII without control characters."""
+    words = str(text)[:DETAIL_CHARS].encode("ascii", "backslashreplace").decode("ascii")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in words)

@@ -1,0 +1,167 @@
+"""What came from a child, turned into plain data: strict, bounded, without classes.
+
+Nothing a program chose is hashed here: sets and dicts stay sequences, so that a flood of colliding
+keys costs nothing. A report is one JSON object with one key; see `resd_bench.sandbox.plain` for
+the tags of values.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from itertools import accumulate
+from typing import Any
+
+from resd_bench.sandbox.plain import MAX_DEPTH
+
+MAX_INT_LITERAL = 20
+MAX_FLOAT_LITERAL = 40
+MAX_HEX_DIGITS = 1 << 16
+LONG_INTEGER = re.compile(rb'"-?0x[0-9a-f]{3571}')
+"""More than 4300 decimal digits, which Python refuses to print."""
+STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+BRACKETS = b"[]{}"
+NOT_BRACKETS = bytes(set(range(256)) - set(BRACKETS))
+STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+NESTING = 4 * MAX_DEPTH + 8
+"""Brackets a value of `MAX_DEPTH` can need: a dict costs an object, a list and a pair."""
+
+
+class BadWire(ValueError):
+    """A line that no honest child sends; the message says what is wrong with it."""
+
+
+class PlainSet(tuple[Any, ...]):
+    """The elements of a set, in the order they came; never hashed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(map(repr, self)) + "}" if self else "set()"
+
+
+class PlainDict(tuple[tuple[Any, Any], ...]):
+    """The (key, value) pairs of a dict, in the order they came; never hashed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(f"{key!r}: {item!r}" for key, item in self) + "}"
+
+
+class _Object(tuple[str, Any]):
+    """A JSON object of one key."""
+
+    __slots__ = ()
+
+
+def report(line: bytes) -> tuple[str, Any]:
+    """The key and the body of one line; BadWire where it is anything else than one report."""
+    tree = _parse(line)
+    if type(tree) is not _Object:
+        raise BadWire("not a report")
+    return tree[0], tree[1]
+
+
+def _parse(line: bytes) -> Any:
+    _check_nesting(line)
+    try:
+        return json.loads(
+            line.decode("ascii"),
+            parse_constant=_no_constant,
+            parse_int=_int,
+            parse_float=_float,
+            object_pairs_hook=_object,
+        )
+    except BadWire:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BadWire(f"not JSON in ASCII ({type(error).__name__})") from None
+
+
+def _check_nesting(line: bytes) -> None:
+    # Before the parser, which recurses in C as deep as the host's recursion limit lets it.
+    if line.count(b"[") + line.count(b"{") <= NESTING:
+        return
+    brackets = STRING.sub(b"", line).translate(None, NOT_BRACKETS)
+    if max(accumulate(STEP[byte] for byte in brackets), default=0) > NESTING:
+        raise BadWire("nested too deeply")
+
+
+def _no_constant(text: str) -> Any:
+    raise BadWire("a constant that is not JSON")
+
+
+def _int(text: str) -> int:
+    if len(text) > MAX_INT_LITERAL:
+        raise BadWire("an integer literal that is too long")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    if len(text) > MAX_FLOAT_LITERAL:
+        raise BadWire("a float literal that is too long")
+    number = float(text)
+    if not math.isfinite(number):
+        raise BadWire("a float literal out of range")
+    return number
+
+
+def _object(pairs: list[tuple[str, Any]]) -> _Object:
+    if len(pairs) != 1:
+        raise BadWire(f"an object with {len(pairs)} keys")
+    return _Object(pairs[0])
+
+
+def value(tree: Any, depth: int = 0) -> Any:
+    """The plain value of a parsed tree; BadWire for unknown tags and malformed bodies."""
+    if depth > MAX_DEPTH:
+        raise BadWire("nested too deeply")
+    if type(tree) is list:
+        return [value(item, depth + 1) for item in tree]
+    if type(tree) is not _Object:
+        return tree
+    tag, body = tree
+    if tag in ("i", "f", "b"):
+        return _scalar(tag, body)
+    if type(body) is not list:
+        raise BadWire("a container without a list")
+    if tag == "d":
+        return PlainDict(_pair(item, depth + 1) for item in body)
+    items = (value(item, depth + 1) for item in body)
+    if tag == "t":
+        return tuple(items)
+    if tag == "s":
+        return PlainSet(items)
+    if tag == "c":
+        return _complex(list(items))
+    raise BadWire("an unknown tag")
+
+
+def _scalar(tag: str, body: Any) -> Any:
+    if type(body) is not str:
+        raise BadWire(f"the body of {tag!r} is not text")
+    if tag == "f":
+        if body not in ("nan", "inf", "-inf"):
+            raise BadWire("an unknown float")
+        return float(body)
+    if tag == "b":
+        if not re.fullmatch("(?:[0-9a-f]{2})*", body):
+            raise BadWire("bytes that are not hexadecimal")
+        return bytes.fromhex(body)
+    if len(body) > MAX_HEX_DIGITS or not re.fullmatch("-?0x[0-9a-f]+", body):
+        raise BadWire("a malformed or too long integer")
+    return int(body, 16)
+
+
+def _pair(tree: Any, depth: int) -> tuple[Any, Any]:
+    if type(tree) is not list or len(tree) != 2:
+        raise BadWire("a dict entry that is no pair")
+    return value(tree[0], depth), value(tree[1], depth)
+
+
+def _complex(parts: list[Any]) -> complex:
+    if len(parts) != 2 or not all(type(part) in (int, float) for part in parts):
+        raise BadWire("a malformed complex number")
+    return complex(*parts)

@@ -1,0 +1,139 @@
+"""The compiled seccomp filters, run by a small interpreter: what each system call is answered."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from resd_bench.sandbox import make_filters
+from resd_bench.sandbox.seccomp import FILTERS
+
+KILL, ALLOW, ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
+ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+EVERY = [(machine, name) for machine in ARCH for name in ("landlock", "sealed")]
+NUMBERS = {
+    "read": (0, 63),
+    "write": (1, 64),
+    "openat": (257, 56),
+    "socket": (41, 198),
+    "socketpair": (53, 199),
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "execve": (59, 221),
+    "kill": (62, 129),
+    "ptrace": (101, 117),
+    "fcntl": (72, 25),
+    "ioctl": (16, 29),
+    "prlimit64": (302, 261),
+    "prctl": (157, 167),
+    "io_uring_setup": (425, 425),
+    "unshare": (272, 97),
+    "mount": (165, 40),
+    "fchmodat": (268, 53),
+    "memfd_create": (319, 279),
+    "bpf": (321, 280),
+}
+
+
+def answer(code: bytes, machine: str, number: int, *arguments: int) -> int:
+    """What classic BPF returns for a system call (the subset that libseccomp emits)."""
+    padded = (*arguments, *[0] * (6 - len(arguments)))
+    data = struct.pack("<iIQ6Q", number, ARCH[machine], 0, *padded)
+    program = [struct.unpack_from("<HBBI", code, at) for at in range(0, len(code), 8)]
+    at: int = 0
+    accumulator: int = 0
+    while True:
+        operation, if_true, if_false, k = map(int, program[at])
+        at += 1
+        if operation == 0x20:
+            (accumulator,) = struct.unpack_from("<I", data, k)
+        elif operation == 0x54:
+            accumulator &= k
+        elif operation == 0x05:
+            at += k
+        elif operation == 0x06:
+            return k
+        else:
+            test = {
+                0x15: accumulator == k,
+                0x25: accumulator > k,
+                0x35: accumulator >= k,
+                0x45: bool(accumulator & k),
+            }[operation]
+            at += if_true if test else if_false
+
+
+def ask(machine: str, name: str, call: str, *arguments: int) -> int:
+    code = base64.b64decode(json.loads(Path(FILTERS).read_text())[f"{machine}:{name}"])
+    number = NUMBERS[call][0 if machine == "x86_64" else 1]
+    return answer(code, machine, number, *arguments)
+
+
+@pytest.mark.parametrize(("machine", "name"), EVERY)
+def test_processes_sockets_and_kernel_doors_end_the_program(machine: str, name: str) -> None:
+    for call in ("socket", "execve", "kill", "ptrace", "io_uring_setup", "unshare", "mount", "bpf"):
+        assert ask(machine, name, call) == KILL, call
+    assert ask(machine, name, "clone", 17) == KILL
+
+
+@pytest.mark.parametrize(("machine", "name"), EVERY)
+def test_reading_writing_and_threads_are_allowed(machine: str, name: str) -> None:
+    assert ask(machine, name, "read") == ask(machine, name, "write") == ALLOW
+    assert ask(machine, name, "clone", 0x003D0F00) == ALLOW
+    assert ask(machine, name, "clone3") == ERRNO | errno.ENOSYS
+
+
+@pytest.mark.parametrize(("machine", "name"), EVERY)
+def test_what_is_not_named_is_refused(machine: str, name: str) -> None:
+    for call in ("fchmodat", "memfd_create"):
+        assert ask(machine, name, call) == ERRNO | errno.EPERM, call
+
+
+@pytest.mark.parametrize(("machine", "name"), EVERY)
+def test_only_stream_pairs_are_made(machine: str, name: str) -> None:
+    assert ask(machine, name, "socketpair", 1, 1 | 0o2000000) == ALLOW
+    assert ask(machine, name, "socketpair", 1, 2) == ERRNO | errno.EPERM
+    assert ask(machine, name, "socketpair", 2, 1) == ERRNO | errno.EPERM
+
+
+@pytest.mark.parametrize(("machine", "name"), EVERY)
+def test_no_descriptor_gets_an_owner_to_signal(machine: str, name: str) -> None:
+    f_setown, f_setsig, fiosetown, isatty = 8, 10, 0x8901, 0x5401
+    assert ask(machine, name, "fcntl", 3, f_setown) == ERRNO | errno.EPERM
+    assert ask(machine, name, "fcntl", 3, f_setsig) == ERRNO | errno.EPERM
+    assert ask(machine, name, "ioctl", 3, fiosetown) == ERRNO | errno.EPERM
+    assert ask(machine, name, "ioctl", 3, isatty) == ALLOW
+
+
+@pytest.mark.parametrize(("machine", "name"), EVERY)
+def test_limits_are_read_but_not_set(machine: str, name: str) -> None:
+    assert ask(machine, name, "prlimit64", 0, 7, 0) == ALLOW
+    assert ask(machine, name, "prlimit64", 0, 7, 0x7FFF_0000_1000) == ERRNO
+    assert ask(machine, name, "prlimit64", 1, 7, 0) == ERRNO | errno.EPERM
+
+
+@pytest.mark.parametrize("machine", ARCH)
+def test_without_landlock_nothing_is_opened(machine: str) -> None:
+    assert ask(machine, "landlock", "openat") == ALLOW
+    assert ask(machine, "sealed", "openat") == ERRNO | errno.EPERM
+
+
+def test_calls_of_another_machine_are_refused() -> None:
+    filters = json.loads(Path(FILTERS).read_text())
+    code = base64.b64decode(filters["x86_64:landlock"])
+    assert answer(code, "aarch64", 63) != ALLOW
+    x32_read = 0x40000000
+    assert answer(code, "x86_64", x32_read) != ALLOW
+
+
+def test_the_shipped_filters_are_what_the_policy_compiles_to() -> None:
+    pytest.importorskip("pyseccomp", reason="FILTERS NOT COMPARED: pip install pyseccomp")
+    shipped = json.loads(Path(FILTERS).read_text())
+    for machine, name in EVERY:
+        code = make_filters.compile_filter(machine, sealed=name == "sealed")
+        assert base64.b64decode(shipped[f"{machine}:{name}"]) == code
