@@ -8,6 +8,7 @@ from resd_bench.config import resolve
 from resd_bench.plugins import UsageError
 from resd_bench.record import to_line
 from resd_bench.report.archive import keep
+from resd_bench.report.comparisons import group_runs
 from resd_bench.report.runs import find_runs
 
 
@@ -66,3 +67,15 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     packed.write_bytes(packed.read_bytes()[:-9])
     with pytest.raises(UsageError, match=r"evals\.jsonl\.gz is damaged"):
         find_runs([str(place)])
+
+
+def test_a_record_older_than_a_setting_compares_with_newer_runs(tmp_path: Path) -> None:
+    old, new = a_run(tmp_path / "old"), a_run(tmp_path / "new")
+    lines = (old / "config.yaml").read_text().splitlines()
+    kept = [line for line in lines if not line.startswith("weight_decay")]
+    assert len(kept) == len(lines) - 1
+    (old / "config.yaml").write_text("\n".join(kept))
+    (new / "config.yaml").write_text(
+        (new / "config.yaml").read_text().replace("seed: 3", "seed: 4")
+    )
+    assert list(group_runs(find_runs([str(old), str(new)]))) == ["sft"]

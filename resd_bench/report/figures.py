@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resd_bench.report.runs import RunData
+from resd_bench.stats import Axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette: told apart by colour-blind readers too."""
 
-AXES = {"episodes": "training rollouts", "generated_tokens": "generated tokens, all"}
+AXES: Mapping[Axis, str] = {
+    "episodes": "training rollouts",
+    "tokens": "generated tokens, all",
+    "updates": "updates",
+    "seconds": "seconds of training",
+    "flops": "estimated FLOPs of training",
+}
 
 
 def learning_curve(run: RunData, stem: Path) -> list[Path]:
@@ -52,40 +59,66 @@ def learning_curve(run: RunData, stem: Path) -> list[Path]:
     return _save(figure, stem)
 
 
-def comparison(groups: Mapping[str, Sequence[RunData]], title: str, stem: Path) -> list[Path]:
-    """Draw groups of runs as `<stem>.png` and `.svg`, on rollouts and on all generated tokens.
+def comparison(
+    groups: Mapping[str, Sequence[RunData]], title: str, stem: Path, axis: Axis = "episodes"
+) -> list[Path]:
+    """Draw groups of runs as `<stem>.png` and `.svg`: a row of panels for each environment.
 
-    Thin lines are seeds, thick ones means over the evaluations that all seeds of a group have.
+    Panels are over rollouts and all generated tokens, as far as the records hold them, and over
+    `axis`. Thin lines are seeds, thick ones means over the evaluations that all seeds of a group
+    have.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    for panel, axis in zip(figure.subplots(1, 2, sharey=True), AXES, strict=True):
-        for index, (label, runs) in enumerate(groups.items()):
-            colour = COLOURS[index % len(COLOURS)]
-            for run in runs:
-                xs = [getattr(point, axis) for point in run.points]
-                panel.plot(xs, [100 * p.mean for p in run.points], color=colour, lw=0.7, alpha=0.4)
-            x, y = mean_curve(runs, axis)
-            seeds = f"{label} ({len(runs)} seed{'s' * (len(runs) > 1)})"
-            panel.plot(x, 100 * y, "o-", color=colour, lw=2.2, markersize=3.5, label=seeds)
-        _dress(panel, axis)
-        panel.label_outer()
-    figure.axes[0].legend(frameon=False, loc="best")
-    figure.suptitle(title, fontsize=11)
+    runs = [run for group in groups.values() for run in group]
+    wanted = dict.fromkeys(["episodes", "tokens", axis])
+    axes: list[Axis] = [a for a in AXES if a in wanted and not any(a in r.lacks for r in runs)]
+    environments = list(dict.fromkeys(run.env for run in runs))
+    shape = (len(environments), len(axes))
+    figure = Figure(figsize=(0.4 + 5.3 * shape[1], 0.4 + 4 * shape[0]), layout="constrained")
+    grid = figure.subplots(*shape, sharey=True, squeeze=False)
+    for panels, env in zip(grid, environments, strict=True):
+        for panel, over in zip(panels, axes, strict=True):
+            _draw(panel, groups, env, over)
+        panels[0].set_ylabel(f"{plain_text(env)}: success (%)" if shape[0] > 1 else "success (%)")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.suptitle(plain_text(title, 140), fontsize=11)
     return _save(figure, stem)
 
 
-def mean_curve(runs: Sequence[RunData], axis: str) -> tuple[np.ndarray, np.ndarray]:
+def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: Axis) -> None:
+    for index, (label, group) in enumerate(groups.items()):
+        runs = [run for run in group if run.env == env]
+        if not runs:
+            continue
+        colour = COLOURS[index % len(COLOURS)]
+        for run in runs:
+            xs = [point.at(axis) for point in run.points]
+            panel.plot(xs, [100 * p.mean for p in run.points], color=colour, lw=0.7, alpha=0.4)
+        x, y = mean_curve(runs, axis)
+        seeds = f"{plain_text(label)} ({len(runs)} seed{'s' * (len(runs) > 1)})"
+        panel.plot(x, 100 * y, "o-", color=colour, lw=2.2, markersize=3.5, label=seeds)
+    _dress(panel, axis)
+    panel.set_ylabel("")
+
+
+def plain_text(text: str, longest: int = 60) -> str:
+    """A label as a figure can show it: no mathematics, no control characters, not too long."""
+    safe = "".join(c if c.isprintable() else "?" for c in text)
+    return (safe if len(safe) <= longest else safe[: longest - 1] + "…").replace("$", r"\$")
+
+
+def mean_curve(runs: Sequence[RunData], axis: Axis) -> tuple[np.ndarray, np.ndarray]:
     """Mean position on `axis` and mean success over runs, at the updates all of them evaluated."""
     by_update = [{point.update: point for point in run.points} for run in runs]
     common = sorted(set.intersection(*(set(points) for points in by_update)))
-    x = [[getattr(points[u], axis) for u in common] for points in by_update]
+    x = [[points[u].at(axis) for u in common] for points in by_update]
     y = [[points[u].mean for u in common] for points in by_update]
     return np.mean(x, axis=0), np.mean(y, axis=0)
 
 
-def _dress(axes: Axes, axis: str) -> None:
+def _dress(axes: Axes, axis: Axis) -> None:
     axes.set_xlabel(AXES[axis])
     axes.set_ylabel("success (%)")
     axes.set_ylim(-2, 102)

@@ -1,18 +1,19 @@
-"""Run folders as data, for whoever draws or tabulates them."""
+"""Runs as data, for whoever draws or tabulates them: run folders, and JSONL of other people's."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-from resd_bench.config import load_file
+from resd_bench.config import RunConfig, load_file
 from resd_bench.plugins import UsageError
 from resd_bench.record import read_json, read_log
-from resd_bench.stats import EvalPoint, eval_points
+from resd_bench.stats import AXES, Axis, EvalPoint, eval_points
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class RunData:
     """What one run has measured so far."""
 
     folder: Path
+    """The run folder, or the JSONL file it was read from."""
     settings: Mapping[str, Any]
     """Its config.yaml, as it was written."""
     metrics: Sequence[Mapping[str, Any]]
@@ -27,6 +29,36 @@ class RunData:
     points: Sequence[EvalPoint]
     """Its evaluations, at least one."""
     status: Mapping[str, Any]
+    validation: Sequence[EvalPoint] = ()
+    """Evaluations on the validation split, where there are any."""
+    lacks: frozenset[str] = frozenset()
+    """Axes its records do not hold."""
+
+    def check_axis(self, axis: Axis) -> None:
+        """UsageError where its evaluations do not say what they had spent on `axis`."""
+        if axis in self.lacks or any(point.at(axis) != point.at(axis) for point in self.points):
+            rest = [a for a in AXES if a != axis and a not in self.lacks]
+            raise UsageError(
+                f"{self.folder} does not say the {axis} of its evaluations: "
+                f"give --axis {' or '.join(rest)}"
+            )
+
+    def training(self) -> Iterator[Mapping[str, Any]]:
+        """Rows of its training episodes in the order they were played; none of a JSONL file."""
+        path = self.folder / "episodes.jsonl"
+        if not path.is_file():
+            return
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    # A kill cuts off a last line; `read_log` judges the rest.
+                    return
+
+    @property
+    def env(self) -> str:
+        return str(self.settings["env"])
 
     @property
     def seed(self) -> int:
@@ -39,7 +71,8 @@ class RunData:
     @property
     def setting(self) -> str:
         """Environment and model, as titles say it."""
-        return f"{self.settings['env']} · {model_label(str(self.settings['model']))}"
+        model = model_label(str(self.settings["model"]))
+        return f"{self.env} · {model}" if model else self.env
 
 
 def model_label(model: str) -> str:
@@ -52,26 +85,44 @@ def load_run(folder: Path) -> RunData:
     """Read a run folder; UsageError where it is none, or has no evaluation yet."""
     if not (folder / "config.yaml").is_file():
         raise UsageError(f"{folder} is no run folder (no config.yaml): give one that `run` wrote")
-    points = eval_points(read_log(folder / "evals.jsonl").rows)
+    rows, ledger = (read_log(folder / name).rows for name in ("evals.jsonl", "metrics.jsonl"))
+    validation = [row for row in rows if row.get("split") == "validation"]
+    points = eval_points([row for row in rows if row.get("split") != "validation"], ledger)
     if not points:
         raise UsageError(f"{folder} has no evaluation yet: go on with `run --resume`")
     return RunData(
         folder,
-        load_file(folder / "config.yaml"),
-        read_log(folder / "metrics.jsonl").rows,
+        # A record may be older than a setting, which then had its default's meaning.
+        {**asdict(RunConfig()), **load_file(folder / "config.yaml")},
+        ledger,
         points,
         read_json(folder / "status.json"),
+        eval_points(validation, ledger),
     )
 
 
 def find_runs(places: Iterable[str]) -> list[RunData]:
-    """The runs in folders, globs, or below them; UsageError where a place holds none."""
-    found: dict[Path, RunData] = {}
+    """The runs in JSONL files, in folders, globs, or below them; UsageError where there is none."""
+    from resd_bench.report.rows import load_rows
+
+    found: dict[str, RunData] = {}
     for place in places:
-        folders = [Path(p) for p in sorted(glob(place, recursive=True))] or [Path(place)]
-        configs = sorted({c for f in folders for c in f.rglob("config.yaml")})
-        if not configs:
-            raise UsageError(f"no run found in {place}: give run folders, a glob, or a parent")
+        paths = [Path(p) for p in sorted(glob(place, recursive=True))] or [Path(place)]
+        files = [path for path in paths if path.is_file() and path.suffix == ".jsonl"]
+        # A log of a run folder stands for the run.
+        logs = {path.parent / "config.yaml" for path in files}
+        configs = sorted(
+            {c for path in paths for c in path.rglob("config.yaml")}
+            | {config for config in logs if config.is_file()}
+        )
+        files = [path for path in files if not (path.parent / "config.yaml").is_file()]
+        for path in files:
+            runs = load_rows(path)
+            found |= {f"{path.resolve()}#{i}": run for i, run in enumerate(runs)}
+        if not configs and not files:
+            raise UsageError(
+                f"no run found in {place}: give run folders, a glob, a parent, or a .jsonl file"
+            )
         for config in configs:
-            found.setdefault(config.parent.resolve(), load_run(config.parent))
+            found.setdefault(str(config.parent.resolve()), load_run(config.parent))
     return list(found.values())

@@ -5,23 +5,37 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
-from resd_bench.config import NOT_RESULTS, flatten
-from resd_bench.plugins import UsageError
-from resd_bench.report.runs import RunData
-from resd_bench.stats import (
-    EvalPoint,
-    Interval,
-    paired_difference,
-    success_at,
-    t_interval,
-    wilson,
+from resd_bench.report.comparisons import (
+    Comparison,
+    TimeComparison,
+    common_budget,
+    compare,
+    group_runs,
 )
+from resd_bench.report.runs import RunData
+from resd_bench.stats import Axis, EvalPoint, Interval, wilson
+
+__all__ = [
+    "CSV_COLUMNS",
+    "Comparison",
+    "amount",
+    "best_interval",
+    "common_budget",
+    "compare",
+    "compare_table",
+    "duration",
+    "group_runs",
+    "learning_table",
+    "percent",
+    "printable",
+    "run_table",
+    "write_csv",
+]
 
 
 def percent(interval: Interval) -> str:
@@ -31,7 +45,7 @@ def percent(interval: Interval) -> str:
     if interval.mean == 0 and interval.high > 0:
         return f"0/{interval.n} (≤{100 * interval.high:.2f}%)"
     if math.isnan(interval.low):
-        return f"{100 * interval.mean:.1f}% (one run)"
+        return f"{100 * interval.mean:.1f}% ({'one run' if interval.n == 1 else 'no interval'})"
     return f"{100 * interval.mean:.1f}% [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
@@ -62,118 +76,135 @@ def run_table(run: RunData) -> Table:
     return table
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One group of runs at a budget, and against the first group."""
-
-    label: str
-    seeds: tuple[int, ...]
-    success: Interval
-    """mean@k at the budget: over seeds with t limits, or of a single run with Wilson limits."""
-    difference: Interval | None
-    """This minus the first group over their common seeds, with t limits; None where none."""
-
-    @property
-    def verdict(self) -> str:
-        """Better or worse where the interval of the difference excludes zero."""
-        if self.difference is None:
-            return ""
-        if not self.difference.excludes_zero:
-            return "inconclusive"
-        return "better" if self.difference.mean > 0 else "worse"
+AXIS_NAMES: Mapping[Axis, str] = {
+    "episodes": "rollouts",
+    "tokens": "generated tokens",
+    "updates": "updates",
+    "seconds": "seconds",
+    "flops": "FLOPs",
+}
 
 
-def group_runs(runs: Sequence[RunData]) -> dict[str, list[RunData]]:
-    """Runs by what they are runs of, in order of appearance.
-
-    A label is the method, and whatever else differs: environment, model and preset among all
-    runs, any other setting but the seed among those of one method. UsageError where two runs of
-    one seed cannot be told apart.
-    """
-    settings = [flatten(run.settings) for run in runs]
-    among_all = _differing(settings) & {"env", "model", "preset"}
-    groups: dict[str, list[RunData]] = {}
-    for run, own in zip(runs, settings, strict=True):
-        alike = [other for other in settings if other["method"] == run.method]
-        keys = sorted(among_all | _differing(alike) - NOT_RESULTS - {"seed"})
-        label = " · ".join([run.method, *(f"{key}={own.get(key)}" for key in keys)])
-        group = groups.setdefault(label, [])
-        for other in group:
-            if other.seed == run.seed:
-                raise UsageError(
-                    f"{run.folder} and {other.folder} are runs of the same configuration and "
-                    "seed: give one of them"
-                )
-        group.append(run)
-    return groups
+def amount(value: float) -> str:
+    """A spent amount in four digits: `1280`, `1.234M`, `26.6T`."""
+    if not math.isfinite(value):
+        return str(value)
+    for scale, suffix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= scale:
+            return f"{value / (1e3 if suffix == 'k' else scale):.4g}{suffix}"
+    return f"{value:.4g}"
 
 
-def _differing(settings: Sequence[Mapping[str, Any]]) -> set[str]:
-    keys = {key for own in settings for key in own}
-    return {key for key in keys if len({repr(own.get(key)) for own in settings}) > 1}
+def printable(text: str, longest: int = 60) -> str:
+    """A label as a terminal can show it: no markup, no control characters, not too long."""
+    safe = "".join(c if c.isprintable() else "?" for c in text)
+    return escape(safe if len(safe) <= longest else safe[: longest - 1] + "…")
 
 
-def common_budget(runs: Sequence[RunData]) -> int:
-    """The rollouts every run got to."""
-    return min(run.points[-1].episodes for run in runs)
-
-
-def compare(groups: Mapping[str, Sequence[RunData]], budget: float) -> list[Comparison]:
-    """Each group's success at `budget` rollouts, and its paired difference to the first group."""
-    values = {
-        label: {run.seed: success_at(run.points, budget).mean for run in runs}
-        for label, runs in groups.items()
-    }
-    first = next(iter(values.values()))
-    rows = []
-    for label, by_seed in values.items():
-        runs = groups[label]
-        single = len(runs) == 1
-        success = (
-            success_at(runs[0].points, budget).interval()
-            if single
-            else t_interval(list(by_seed.values()))
-        )
-        paired = by_seed is not first and bool(by_seed.keys() & first.keys())
-        difference = paired_difference(by_seed, first) if paired else None
-        rows.append(Comparison(label, tuple(sorted(by_seed)), success, difference))
-    return rows
-
-
-def compare_table(rows: Sequence[Comparison], title: str, budget: float) -> Table:
-    """Success at the budget and paired differences, as text."""
-    table = Table(title=title, title_justify="left")
+def compare_table(
+    rows: Sequence[Comparison], title: str, budget: float, axis: Axis = "episodes"
+) -> Table:
+    """Success at the budget, paired differences to the first row, verdicts."""
+    verdicts = sum(row.judged is not None for row in rows)
+    table = Table(title=printable(title, 400), title_justify="left", caption_justify="left")
+    table.caption = _caption(verdicts)
     table.add_column("runs")
     table.add_column("seeds", justify="right")
-    table.add_column(f"held-out success at {budget:g} rollouts", justify="right")
-    table.add_column(f"minus {rows[0].label}, same seeds", justify="right")
+    table.add_column(
+        f"success at {amount(budget)} {AXIS_NAMES[axis]}", justify="right", no_wrap=True
+    )
+    table.add_column(f"minus {printable(rows[0].label)}, same seeds", justify="right")
+    table.add_column("detectable", justify="right")
     table.add_column("verdict")
     for row in rows:
+        each = " each" if row.runs > 1 and row.success.mean == 0 else ""
         table.add_row(
-            row.label, str(len(row.seeds)), percent(row.success), _points(row), row.verdict
+            printable(row.label),
+            str(len(row.seeds)),
+            percent(row.success) + each,
+            _points(row, rows[0]),
+            _detectable(row),
+            "" if row.judged is None else str(row.judged),
         )
     return table
 
 
-def _points(row: Comparison) -> str:
+def _caption(verdicts: int) -> str:
+    if not verdicts:
+        return ""
+    several = f", Holm over {verdicts} comparisons" if verdicts > 1 else ""
+    return (
+        f"95% intervals; verdicts: paired t{several}; detectable: a true difference found with "
+        "80% power"
+    )
+
+
+def _points(row: Comparison, first: Comparison) -> str:
     difference = row.difference
     if difference is None:
-        return ""
+        return "" if row is first else "no seed in common"
     if math.isnan(difference.low):
         return f"{100 * difference.mean:+.1f} points (one pair)"
     low, high = 100 * difference.low, 100 * difference.high
     return f"{100 * difference.mean:+.1f} points [{low:+.1f}, {high:+.1f}]"
 
 
+def _detectable(row: Comparison) -> str:
+    if row.judged is None or math.isnan(row.judged.detectable):
+        return ""
+    # A difference of more than 100 points does not exist.
+    points = 100 * row.judged.detectable
+    return f"{points:.1f} points" if points <= 100 else "none"
+
+
+def learning_table(
+    areas: Sequence[Comparison],
+    times: Sequence[TimeComparison],
+    budget: float,
+    axis: Axis = "episodes",
+    tau: float = 0.5,
+) -> Table:
+    """How fast: area under the curve, and time to a threshold, each with a verdict."""
+    way = f"on the way to {amount(budget)} {AXIS_NAMES[axis]}"
+    reach = f"{AXIS_NAMES[axis]} to {100 * tau:g}%"
+    table = Table(title=f"{way}: area under the curve (AUC); median {reach}", title_justify="left")
+    table.add_column("runs")
+    table.add_column("AUC", justify="right")
+    table.add_column(f"minus {printable(areas[0].label)}, points", justify="right")
+    table.add_column("verdict")
+    table.add_column(f"{reach} (runs there)", justify="right")
+    table.add_column("verdict")
+    for area, time in zip(areas, times, strict=True):
+        table.add_row(
+            printable(area.label),
+            percent(area.success) if area.success.mean else "0.0%",
+            _points(area, areas[0]).replace(" points", ""),
+            "" if area.judged is None else str(area.judged),
+            duration(time.median, budget) + f" ({time.reached}/{len(time.waits)})",
+            "" if time.judged is None else str(time.judged),
+        )
+    return table
+
+
+def duration(median: Interval, budget: float) -> str:
+    """`512 [320, >1280]`: a time with its limits, those beyond the budget as such."""
+    if math.isinf(median.mean):
+        low = "" if math.isinf(median.low) else f" [{amount(median.low)}, …]"
+        return f">{amount(budget)}{low}"
+    high = f">{amount(budget)}" if math.isinf(median.high) else amount(median.high)
+    return f"{amount(median.mean)} [{amount(median.low)}, {high}]"
+
+
 CSV_COLUMNS = (
     *("label", "env", "method", "model", "seed", "update", "episodes", "generated_tokens"),
+    *("seconds", "flops"),
     *("samples", "mean", "low", "high", "best"),
 )
 
 
 def write_csv(groups: Mapping[str, Sequence[RunData]], path: Path) -> None:
     """Every evaluation of every run as a row; rates are fractions, limits Wilson's at 95%."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)
         for label, runs in groups.items():
@@ -181,6 +212,11 @@ def write_csv(groups: Mapping[str, Sequence[RunData]], path: Path) -> None:
                 names = [run.settings[key] for key in ("env", "method", "model", "seed")]
                 for point in run.points:
                     interval = point.interval()
-                    where = [point.update, point.episodes, point.generated_tokens]
+                    where: list[object] = [point.update, point.episodes, point.generated_tokens]
+                    where += [_blank(point.seconds), _blank(point.flops)]
                     rates = [interval.mean, interval.low, interval.high, point.best]
                     writer.writerow([label, *names, *where, point.samples, *rates])
+
+
+def _blank(value: float) -> float | str:
+    return "" if math.isnan(value) else value

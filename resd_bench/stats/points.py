@@ -6,14 +6,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from resd_bench.stats.intervals import Interval, success_interval
 
-Axis = str
-"""Name of a ledger total that curves are drawn over, e.g. `episodes`, `generated_tokens`."""
+Axis = Literal["episodes", "tokens", "updates", "seconds", "flops"]
+"""What a budget is counted in: training rollouts, all generated tokens, updates, wall seconds of
+training, estimated FLOPs."""
+
+AXES: tuple[Axis, ...] = get_args(Axis)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,28 @@ class EvalPoint:
     """Per task, per sample: fraction of cases passed."""
     errors: int = 0
     """Samples without a verdict because the environment failed."""
+    seconds: float = math.nan
+    """Wall time of training by then; NaN where it was not recorded."""
+    flops: float = math.nan
+    """Estimated FLOPs of training by then; NaN where they were not recorded."""
+    tasks: tuple[str, ...] = ()
+    """Ids of the tasks, in the order of `success`; without them tasks go by their position."""
+
+    def at(self, axis: Axis) -> float:
+        """How much of `axis` had been spent by then; NaN where it was not recorded."""
+        spent: Mapping[Axis, float] = {
+            "episodes": self.episodes,
+            "tokens": self.generated_tokens,
+            "updates": self.update,
+            "seconds": self.seconds,
+            "flops": self.flops,
+        }
+        return float(spent[axis])
+
+    def outcomes(self) -> dict[str, tuple[float, ...]]:
+        """Successes of each task that has a scored sample, by its id."""
+        names = self.tasks or tuple(map(str, range(len(self.success))))
+        return {name: own for name, own in zip(names, self.success, strict=True) if own}
 
     @property
     def samples(self) -> int:
@@ -79,20 +104,35 @@ def _mean_of_best(outcomes: Sequence[Sequence[float]]) -> float:
     return sum(best) / len(best) if best else math.nan
 
 
-def eval_points(rows: Iterable[Mapping[str, Any]]) -> list[EvalPoint]:
-    """The evaluations a log of rows holds (one row per checkpoint, task and sample), in order."""
+def eval_points(
+    rows: Iterable[Mapping[str, Any]], ledger: Iterable[Mapping[str, Any]] = ()
+) -> list[EvalPoint]:
+    """The evaluations a log of rows holds (one row per checkpoint, task and sample), in order.
+
+    `ledger` are the rows of `metrics.jsonl`: seconds and FLOPs are taken from that of the same
+    update, where the evaluation rows do not have them.
+    """
+    spent: dict[int, Mapping[str, Any]] = {int(row["update"]): row for row in ledger}
+    if spent:
+        spent.setdefault(0, {"seconds": 0.0, "flops": 0.0})
     by_update: dict[int, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_update.setdefault(int(row["update"]), []).append(row)
-    return [_point(update, by_update[update]) for update in sorted(by_update)]
+    return [
+        _point(update, by_update[update], spent.get(update, {})) for update in sorted(by_update)
+    ]
 
 
-def _point(update: int, rows: Sequence[Mapping[str, Any]]) -> EvalPoint:
+def _point(update: int, rows: Sequence[Mapping[str, Any]], spent: Mapping[str, Any]) -> EvalPoint:
     tasks: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         scored = tasks.setdefault(str(row["task"]), [])
         if row["success"] is not None:
             scored.append(row)
+    seconds, flops = (
+        math.nan if value is None else float(value)
+        for value in (rows[0].get(name, spent.get(name)) for name in ("seconds", "flops"))
+    )
     return EvalPoint(
         update=update,
         episodes=int(rows[0]["episodes"]),
@@ -100,18 +140,66 @@ def _point(update: int, rows: Sequence[Mapping[str, Any]]) -> EvalPoint:
         success=tuple(tuple(float(r["success"]) for r in task) for task in tasks.values()),
         score=tuple(tuple(float(r["score"]) for r in task) for task in tasks.values()),
         errors=sum(row["success"] is None for row in rows),
+        seconds=seconds,
+        flops=flops,
+        tasks=tuple(tasks),
     )
 
 
-def success_at(points: Sequence[EvalPoint], budget: float | None = None) -> EvalPoint:
-    """The last evaluation within `budget` episodes (None: the last of all).
+def success_at(
+    points: Sequence[EvalPoint], budget: float | None = None, axis: Axis = "episodes"
+) -> EvalPoint:
+    """The last evaluation within `budget` on `axis` (None: the last of all).
 
     Raises ValueError where there is none.
     """
-    inside = [point for point in points if budget is None or point.episodes <= budget]
+    inside = [point for point in points if budget is None or point.at(axis) <= budget]
     if not inside:
         raise ValueError("no evaluation within the budget")
     return inside[-1]
+
+
+def chosen_on_validation(
+    validation: Sequence[EvalPoint],
+    reported: Sequence[EvalPoint],
+    budget: float | None = None,
+    axis: Axis = "episodes",
+) -> EvalPoint:
+    """The reported evaluation of the checkpoint that is best on the validation split.
+
+    Of equal ones the earliest. Unlike a choice on the reported tasks this is not biased upwards.
+    Raises ValueError where no checkpoint within `budget` was evaluated on both.
+    """
+    both = {point.update: point for point in reported if budget is None or point.at(axis) <= budget}
+    known = [point for point in validation if point.update in both and point.samples]
+    if not known:
+        raise ValueError("no checkpoint within the budget was evaluated on both splits")
+    return both[max(known, key=lambda point: (point.mean, -point.update)).update]
+
+
+def learning_curve_of(
+    points: Sequence[EvalPoint], axis: Axis = "episodes"
+) -> tuple[list[float], list[float]]:
+    """Positions on `axis` and success there; of evaluations at one position the last counts."""
+    kept = {point.at(axis): point.mean for point in points if point.samples}
+    return list(kept), list(kept.values())
+
+
+def area_by_task(
+    points: Sequence[EvalPoint], budget: float, axis: Axis = "episodes"
+) -> dict[str, float]:
+    """`area_under_curve` of each task that has a scored sample in every evaluation."""
+    kept = {point.at(axis): point.outcomes() for point in points if point.samples}
+    common = set.intersection(*map(set, kept.values())) if kept else set()
+    grid = list(kept)
+    return {
+        task: area_under_curve(grid, [_mean(own[task]) for own in kept.values()], budget)
+        for task in sorted(common)
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def area_under_curve(x: Sequence[float], y: Sequence[float], budget: float) -> float:
