@@ -1,0 +1,142 @@
+"""Run an answer's `predict_position` at every test time, in the sandbox.
+
+Each call sees the program freshly defined, as if it were the first, at a tenth of the cost of a
+process a call. Where a call dies or runs out of time, the calls after it get a new process, a few
+times. Sleeping is charged but not done, so that no verdict depends on how busy the
+machine is. Left out: comparing with the right positions, which the program's process never sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resd_bench.sandbox import CaseResult, Limits, Sandbox
+
+CALL_SECONDS = 1.0
+"""Processor time of one call, its definitions included, plus what it slept."""
+LIMITS = Limits(call_cpu_s=CALL_SECONDS, call_wall_s=15.0, total_cpu_s=20.0, total_wall_s=90.0)
+QUICK_LIMITS = Limits(call_cpu_s=0.25, call_wall_s=15.0)
+"""For all calls of a program together; a program that exceeds them is called time by time."""
+MAX_RESTARTS = 2
+"""New processes after deadly calls; then the remaining calls share the last one's fate."""
+MAX_MESSAGE = 200
+DEADLY = ("timeout", "memory", "crash", "forbidden")
+
+BLOCKED = (
+    "threading",
+    "multiprocess",
+    "import os",
+    "from os",
+    "shutil",
+    "import torch",
+    "from torch",
+    "import sklearn",
+    "from sklearn",
+)
+"""Texts that no program may hold, comments included: the released rule."""
+
+_SLEEP = """\
+import time
+slept = [0]
+class Overslept(BaseException): pass
+def sleep(seconds):
+    slept[0] += max(seconds, 0)
+    if slept[0] > {limit}: raise Overslept
+time.sleep = sleep
+"""
+"""For programs that may sleep."""
+
+# The child compiles this for every program, so it is short.
+_HARNESS = """\
+Overslept, slept = (), [0]
+{sleep}
+def tell(kind, error):
+    if isinstance(error, Overslept): return ["timeout", "it sleeps", 0]
+    text, line, at = str(error), 0, error.__traceback__
+    while at:
+        if at.tb_frame.f_code.co_filename == "answer": line = at.tb_lineno
+        at = at.tb_next
+    if kind == "syntax_error": text, line = getattr(error, "msg", text), getattr(error, "lineno", 0)
+    return [kind, type(error).__name__ + (": " + text[:{chars}] if text else ""), line or 0]
+try: CODE, broken = compile({source}, "answer", "exec", dont_inherit=True), None
+except BaseException as error: broken = tell("syntax_error", error)
+def judge(t):
+    if broken: return broken
+    names, kind, slept[0] = {{}}, "definition_error", 0
+    try:
+        exec(CODE, names)
+        kind = "exception"
+        if "predict_position" not in names:
+            raise NameError("name 'predict_position' is not defined")
+        return ["value", names["predict_position"](t)]
+    except BaseException as error: return tell(kind, error)
+def judge_all(times): return [judge(t) for t in times]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one call came to."""
+
+    kind: str
+    """`value`, or `syntax_error`, `definition_error`, `exception`, `timeout`, `blocked`, `crash`,
+    `memory`, `forbidden`."""
+    value: Any = None
+    """What `predict_position` returned, as plain data, where `kind` is `value`."""
+    why: str = ""
+    """Type and message of an exception; says what the program says, so it may be hostile."""
+    line: int = 0
+    """Line of the program, 0 where unknown."""
+
+
+def call(program: str, times: Sequence[float], box: Sandbox) -> list[Outcome]:
+    """The outcome of `predict_position(t)` for each of `times`."""
+    for text in BLOCKED:
+        if text in program:
+            return [Outcome("blocked", why=f"the program holds {text!r}")] * len(times)
+    sleep = _SLEEP.format(limit=CALL_SECONDS) if "sleep" in program else ""
+    code = _HARNESS.format(source=ascii(program), sleep=sleep, chars=MAX_MESSAGE)
+    return _all_at_once(code, times, box) or _one_by_one(code, times, box)
+
+
+def _all_at_once(code: str, times: Sequence[float], box: Sandbox) -> list[Outcome]:
+    """All outcomes by one message; none where the program is slow, dies or returns odd things."""
+    case = {"args": [list(times)]}
+    (result,) = box.run_program(code, [case], entry="judge_all", limits=QUICK_LIMITS).cases
+    reports = result.value
+    if result.kind != "ok" or type(reports) is not list or len(reports) != len(times):
+        return []
+    return [_outcome_of(report) for report in reports]
+
+
+def _one_by_one(code: str, times: Sequence[float], box: Sandbox) -> list[Outcome]:
+    """Every outcome by a message of its own, with new processes after deadly calls."""
+    outcomes: list[Outcome] = []
+    for restart in range(MAX_RESTARTS + 1):
+        cases = [{"args": [time]} for time in times[len(outcomes) :]]
+        results = box.run_program(code, cases, entry="judge", limits=LIMITS).cases
+        dead = next((n for n, case in enumerate(results) if case.kind in DEADLY), None)
+        last = len(results) if dead is None or restart == MAX_RESTARTS else dead + 1
+        outcomes += [_outcome(case) for case in results[:last]]
+        if len(outcomes) == len(times):
+            break
+    return outcomes
+
+
+def _outcome(case: CaseResult) -> Outcome:
+    if case.kind in DEADLY:
+        return Outcome(case.kind, why=case.detail)
+    if case.kind != "ok":
+        return Outcome("exception", why=f"TypeError: {case.detail}")
+    return _outcome_of(case.value)
+
+
+def _outcome_of(report: Any) -> Outcome:
+    if type(report) is list and len(report) == 2 and report[0] == "value":
+        return Outcome("value", report[1])
+    if type(report) is list and [type(part) for part in report] == [str, str, int]:
+        return Outcome(report[0], why=report[1], line=report[2])
+    # Only a program that tampers with the harness comes here.
+    return Outcome("exception", why="TypeError: no plain data")

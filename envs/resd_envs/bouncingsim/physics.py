@@ -1,0 +1,414 @@
+"""Where bouncing polygons are at a given time, by exact events instead of time steps.
+
+World: metres and seconds, y up, no friction, perfectly elastic. A ball is a regular polygon with a
+vertex on +x; unless the scene says otherwise it never turns, so a wall acts on its centre as a
+half-plane and a second ball as the Minkowski sum of both shapes, and every next contact has a
+closed form. Gravity acts in kicks, as in the reference engine, between which flight is straight.
+Scenes in which shapes turn or containers move, or with several containers, go to `rigid.py`. Left
+out: friction, loss of energy, gravity that changes with time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resd_bench.plugins import UsageError
+
+Vector = tuple[float, float]
+Scene = Mapping[str, Any]
+"""`physics`, `boxes`, `balls` and optionally `outer_rotation_profile`: see `read`."""
+Positions = list[list[Vector]]
+"""One list of ball centres a time."""
+
+CIRCLE_SIDES = 48
+"""A ball of fewer than three sides is a circle, which we take for a polygon of so many."""
+MAX_EVENTS = 100_000
+"""More contacts than that are a mistake in the scene."""
+KICK = 1 / 4000
+"""Seconds between kicks of gravity: the reference engine's step. Of strong gravity (10,000 m/s^2)
+it moves the answer by ten metres within 1.5 s."""
+_INSTANT = 1e-10
+"""Shorter times (s) are rounding."""
+_NEVER = math.inf
+_GRAZE = 1e-12
+"""Closing speeds below this do not count as an approach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ball:
+    """A regular polygon that flies."""
+
+    position: Vector
+    velocity: Vector
+    radius: float
+    """To the vertices."""
+    sides: int
+    mass: float
+    """Density times area."""
+    inertia: float
+    """About the centre; infinite for a ball that never turns."""
+    spin: float
+    """rad/s."""
+
+    @property
+    def corners(self) -> list[Vector]:
+        """Vertices relative to the centre, at the start."""
+        return polygon(self.sides, self.radius, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A container: a regular polygon of walls, possibly turning or moving on a given path."""
+
+    centre: Vector
+    radius: float
+    """To the vertices."""
+    sides: int
+    rotation: float
+    spin: float
+    """Mean turning rate, rad/s."""
+    spin_swing: float
+    """A of angle(t) = rotation + spin t - A cos t + A."""
+    path: tuple[Vector, Vector, Vector]
+    """Amplitudes, frequencies (Hz) and phases of a sine in x and one in y."""
+
+    @property
+    def apothem(self) -> float:
+        """Distance from the centre to a wall."""
+        return self.radius * math.cos(math.pi / self.sides)
+
+    @property
+    def still(self) -> bool:
+        """Whether it neither turns nor moves."""
+        return self.spin == 0 and self.spin_swing == 0 and self.path[0] == (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A scene, read."""
+
+    boxes: tuple[Box, ...]
+    balls: tuple[Ball, ...]
+    gravity: Vector
+
+
+def simulate(scene: Scene, times: Sequence[float]) -> Positions:
+    """Centres of all balls at each of `times` (seconds from 0, in any order).
+
+    Exact up to floating point for still containers and balls that do not turn; otherwise as exact
+    as `rigid.simulate`. UsageError for a scene that is malformed or has what we leave out.
+    """
+    if any(not 0 <= t < math.inf for t in times):
+        raise UsageError(f"times must be finite and not negative, not {list(times)}")
+    world = read(scene)
+    order = sorted(set(times))
+    found = _run(world, order)
+    at = dict(zip(order, found, strict=True))
+    return [list(at[t]) for t in times]
+
+
+def _run(world: World, times: Sequence[float]) -> Positions:
+    turning = any(math.isfinite(ball.inertia) for ball in world.balls)
+    if len(world.boxes) == 1 and world.boxes[0].still and not turning:
+        return _Flight(world).visit(times)
+    # `rigid` builds on the shapes of this module.
+    from resd_envs.bouncingsim import rigid
+
+    return rigid.simulate(world, times)
+
+
+# Shapes.
+
+
+def polygon(sides: int, radius: float, angle: float) -> list[Vector]:
+    """Vertices of a regular polygon about the origin, the first at `angle` from +x."""
+    step = 2 * math.pi / sides
+    turns = [angle + step * k for k in range(sides)]
+    return [(radius * math.cos(a), radius * math.sin(a)) for a in turns]
+
+
+def normals(sides: int, angle: float) -> list[Vector]:
+    """Outward unit normals of the edges of `polygon(sides, _, angle)`."""
+    return polygon(sides, 1.0, angle + math.pi / sides)
+
+
+def reach(corners: Sequence[Vector], x: float, y: float) -> float:
+    """How far a shape extends from its centre in the direction (x, y): its support function."""
+    return max([a * x + b * y for a, b in corners])
+
+
+def area(sides: int, radius: float) -> float:
+    """Area of a regular polygon."""
+    return sides / 2 * radius * radius * math.sin(2 * math.pi / sides)
+
+
+# Scenes.
+
+
+def read(scene: Scene) -> World:
+    """Check and read a scene in the released schema; UsageError where it does not fit."""
+    try:
+        if scene.get("gravity_profile"):
+            raise UsageError("gravity_profile is not supported: give a constant gravity")
+        physics = scene.get("physics") or {}
+        gravity = (0.0, 0.0)
+        if physics.get("gravity_enabled"):
+            gravity = float(physics["gravity_x"]), float(physics["gravity_y"])
+        profile = scene.get("outer_rotation_profile") or {}
+        boxes = tuple(_box(box, profile if n == 0 else {}) for n, box in enumerate(scene["boxes"]))
+        balls = tuple(_ball(ball) for ball in scene["balls"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"not a scene: {error!r}; expected physics, boxes and balls as scenes.py writes them"
+        ) from error
+    if not boxes or not balls:
+        raise UsageError("a scene needs at least one box and one ball")
+    return World(boxes, balls, gravity)
+
+
+def _box(box: Mapping[str, Any], profile: Mapping[str, Any]) -> Box:
+    x, y = box["center"]
+    sides = int(box["sides"])
+    if sides < 3:
+        raise ValueError(f"a box of {sides} sides")
+    spin = float(box.get("rotation_speed", 0.0))
+    swing = float(profile.get("amplitude", _SWING * spin)) if profile else 0.0
+    return Box(
+        centre=(float(x), float(y)),
+        radius=float(box["diameter"]) / 2,
+        sides=sides,
+        rotation=float(box.get("rotation", 0.0)),
+        spin=spin,
+        spin_swing=swing,
+        path=_path(box.get("translation_path")),
+    )
+
+
+_SWING = 0.4
+"""omega(t) = spin (1 + 0.4 sin t), the released law of uneven turning."""
+
+
+def _path(path: Mapping[str, Any] | None) -> tuple[Vector, Vector, Vector]:
+    if not path:
+        return (0.0, 0.0), (0.0, 0.0), (0.0, 0.0)
+    if path["type"] == "sin1d":
+        size, rate = float(path["amplitude"]), float(path["freq"])
+        if path["axis"] == "x":
+            return (size, 0.0), (rate, 0.0), (0.0, 0.0)
+        return (0.0, size), (0.0, rate), (0.0, 0.0)
+    if path["type"] == "lissajous":
+        sizes = float(path["ax"]), float(path["ay"])
+        return sizes, (float(path["fx"]), float(path["fy"])), (0.0, math.pi / 2)
+    raise ValueError(f"a path of type {path['type']!r}; known: sin1d, lissajous")
+
+
+def _ball(ball: Mapping[str, Any]) -> Ball:
+    (x, y), (u, v) = ball["position"], ball["velocity"]
+    radius, sides = float(ball["radius"]), int(ball["sides"])
+    density = float(ball.get("density", 1.0))
+    round_ = sides < 3
+    mass = density * (math.pi * radius * radius if round_ else area(sides, radius))
+    sides = CIRCLE_SIDES if round_ else sides
+    turns = bool(ball.get("rotation_affected"))
+    # Second moment of a regular polygon about its centre.
+    inertia = mass * radius * radius / 2 * (1 - 2 / 3 * math.sin(math.pi / sides) ** 2)
+    return Ball(
+        position=(float(x), float(y)),
+        velocity=(float(u), float(v)),
+        radius=radius,
+        sides=sides,
+        mass=mass,
+        inertia=inertia if turns else math.inf,
+        spin=float(ball.get("angular_velocity", 0.0)) if turns else 0.0,
+    )
+
+
+# Flight from contact to contact.
+
+Plane = tuple[float, float, float]
+"""x, y, d: the points p with p.(x, y) <= d."""
+
+
+class _Flight:
+    """Balls that do not turn in one still container."""
+
+    def __init__(self, world: World) -> None:
+        self.gravity = world.gravity
+        self.now = 0.0
+        self.rest = 0.0
+        """Time until the next kick."""
+        self.events = 0
+        self.masses = [ball.mass for ball in world.balls]
+        self.p = [list(ball.position) for ball in world.balls]
+        self.v = [list(ball.velocity) for ball in world.balls]
+        shapes = [ball.corners for ball in world.balls]
+        self.walls = [_walls(world.boxes[0], shape) for shape in shapes]
+        self.pairs = [
+            (i, j, _touching(world.balls[i], world.balls[j]))
+            for j in range(len(shapes))
+            for i in range(j)
+        ]
+
+    def visit(self, times: Sequence[float]) -> Positions:
+        """Centres at ascending `times`."""
+        found: Positions = []
+        for time in times:
+            if self.gravity == (0, 0):
+                self.glide(time - self.now)
+            else:
+                self.fall_until(time)
+            found.append([(x, y) for x, y in self.p])
+        return found
+
+    def fall_until(self, time: float) -> None:
+        """Fly under gravity: many kicks at once where nothing is near, else one by one."""
+        while time - self.now > _INSTANT:
+            if self.rest <= _INSTANT:
+                free = self.free_kicks(time - self.now)
+                if free > 0:
+                    self.leap(free)
+                    continue
+                self.kick(1)
+                self.rest = KICK
+            wait = min(self.rest, time - self.now)
+            self.glide(wait)
+            self.rest -= wait
+
+    def free_kicks(self, limit: float) -> int:
+        """How many kicks surely pass within `limit` before the next contact."""
+        gx, gy = self.gravity
+        # The parabola through the points that the kicked path visits.
+        self.shift((gx * KICK / 2, gy * KICK / 2))
+        wait, contact = self.next_contact(limit, self.gravity)
+        self.shift((-gx * KICK / 2, -gy * KICK / 2))
+        return int((wait + _INSTANT) / KICK) - (contact is not None)
+
+    def leap(self, kicks: int) -> None:
+        """Let so many kicks pass without a contact."""
+        gx, gy = self.gravity
+        time = kicks * KICK
+        for p, v in zip(self.p, self.v, strict=True):
+            p[0] += (v[0] + gx * (time + KICK) / 2) * time
+            p[1] += (v[1] + gy * (time + KICK) / 2) * time
+        self.kick(kicks)
+        self.now += time
+
+    def kick(self, kicks: int) -> None:
+        """Let gravity act on the velocities."""
+        self.shift((self.gravity[0] * kicks * KICK, self.gravity[1] * kicks * KICK))
+
+    def shift(self, change: Vector) -> None:
+        """Add to all velocities."""
+        for v in self.v:
+            v[0] += change[0]
+            v[1] += change[1]
+
+    def glide(self, wait: float) -> None:
+        """Fly straight from contact to contact for `wait` seconds."""
+        left, still = wait, (0.0, 0.0)
+        while True:
+            step, contact = self.next_contact(left, still)
+            for p, v in zip(self.p, self.v, strict=True):
+                p[0] += v[0] * step
+                p[1] += v[1] * step
+            left -= step
+            if contact is None:
+                break
+            self.bounce(*contact)
+            self.events += 1
+            if self.events > MAX_EVENTS:
+                raise UsageError("the balls of this scene never come free of each other")
+        self.now += wait
+
+    def next_contact(
+        self, limit: float, gravity: Vector
+    ) -> tuple[float, tuple[int, int, float, float] | None]:
+        """Time to the next contact within `limit`, with (ball, other ball or -1, normal)."""
+        best, contact = limit, None
+        for i, planes in enumerate(self.walls):
+            for x, y, d in planes:
+                wait = self.time_to_wall(i, x, y, d, gravity[0] * x + gravity[1] * y)
+                if wait < best:
+                    best, contact = wait, (i, -1, x, y)
+        for i, j, edges in self.pairs:
+            wait, x, y = self.time_to_touch(i, j, edges, best)
+            if wait < best:
+                best, contact = wait, (i, j, x, y)
+        return best, contact
+
+    def time_to_wall(self, i: int, x: float, y: float, d: float, pull: float) -> float:
+        """When ball i, accelerated outwards by `pull`, next crosses the plane outwards."""
+        (px, py), (vx, vy) = self.p[i], self.v[i]
+        speed = vx * x + vy * y
+        if speed <= _GRAZE and pull <= 0:
+            return _NEVER
+        gap = max(d - px * x - py * y, 0.0)
+        square = speed * speed + 2 * pull * gap
+        if square < 0:
+            return _NEVER
+        # The root at which the ball moves outwards, in its stable form.
+        root = math.sqrt(square)
+        if speed > 0:
+            return 2 * gap / (speed + root)
+        return (root - speed) / pull if root - speed > _GRAZE else _NEVER
+
+    def time_to_touch(
+        self, i: int, j: int, edges: Sequence[Plane], limit: float
+    ) -> tuple[float, float, float]:
+        """When balls i and j next touch (gravity moves both alike), and the normal from i to j."""
+        (ax, ay), (bx, by) = self.p[i], self.p[j]
+        (au, av), (bu, bv) = self.v[i], self.v[j]
+        qx, qy, wx, wy = bx - ax, by - ay, bu - au, bv - av
+        enter, leave, nx, ny = -_NEVER, _NEVER, 0.0, 0.0
+        for x, y, d in edges:
+            gap, speed = qx * x + qy * y - d, wx * x + wy * y
+            if abs(speed) <= _GRAZE:
+                if gap > 0:
+                    return _NEVER, 0.0, 0.0
+            elif speed < 0:
+                wait = -gap / speed
+                if wait > enter:
+                    enter, nx, ny = wait, x, y
+            elif -gap / speed < leave:
+                leave = -gap / speed
+            if enter >= limit:
+                return _NEVER, 0.0, 0.0
+        if -1e-9 < enter < leave:
+            return max(enter, 0.0), nx, ny
+        return _NEVER, 0.0, 0.0
+
+    def bounce(self, i: int, j: int, x: float, y: float) -> None:
+        """Exchange momentum along the normal (x, y)."""
+        a = self.v[i]
+        if j < 0:
+            change = 2 * (a[0] * x + a[1] * y)
+            a[0] -= change * x
+            a[1] -= change * y
+            return
+        b = self.v[j]
+        closing = (b[0] - a[0]) * x + (b[1] - a[1]) * y
+        impulse = -2 * closing / (1 / self.masses[i] + 1 / self.masses[j])
+        a[0] -= impulse / self.masses[i] * x
+        a[1] -= impulse / self.masses[i] * y
+        b[0] += impulse / self.masses[j] * x
+        b[1] += impulse / self.masses[j] * y
+
+
+def _walls(box: Box, corners: Sequence[Vector]) -> list[Plane]:
+    """The half-planes in which the centre of a ball stays."""
+    cx, cy = box.centre
+    return [
+        (x, y, cx * x + cy * y + box.apothem - reach(corners, x, y))
+        for x, y in normals(box.sides, box.rotation)
+    ]
+
+
+def _touching(first: Ball, second: Ball) -> list[Plane]:
+    """The Minkowski sum of the first shape and the mirrored second one, as half-planes."""
+    mirrored = [(-x, -y) for x, y in second.corners]
+    edges = normals(first.sides, 0.0)
+    edges += [(-x, -y) for x, y in normals(second.sides, 0.0)]
+    return [(x, y, reach(first.corners, x, y) + reach(mirrored, x, y)) for x, y in edges]
