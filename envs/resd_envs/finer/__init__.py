@@ -1,0 +1,11 @@
+"""FiNER: XBRL tags for numbers in company reports.
+
+`score` marks an answer; `FinerEnv` is the environment. The real data is not shipped: `load` reads
+it from a file or from Hugging Face.
+"""
+
+from resd_envs.finer.data import Item, load
+from resd_envs.finer.env import FinerEnv
+from resd_envs.finer.scoring import score
+
+__all__ = ["FinerEnv", "Item", "load", "score"]

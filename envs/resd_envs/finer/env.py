@@ -1,0 +1,127 @@
+"""FiNER as an environment: name the XBRL tag of four numbers in company reports.
+
+How an answer is marked is in `scoring.py`, where items come from in `data.py`, `sentences.py` and
+`compact.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from resd_bench.env import TextEnv
+from resd_bench.plugins import UsageError
+from resd_bench.types import Dialect, Feedback, Split, Task
+from resd_envs.finer import compact
+from resd_envs.finer.data import Item, load
+from resd_envs.finer.scoring import score
+from resd_envs.finer.sentences import builtin
+
+
+class FinerEnv(TextEnv):
+    """Name the right XBRL tag for each of four numbers in sentences of company reports.
+
+    ## Description
+    The task of FiNER as arXiv 2605.12741 uses it: four questions an item, each a number in a
+    sentence, all to be answered with one tag out of a long list. The set that ships is our own
+    (240 train, 48 validation, 96 test; over 60 tags): sentences from templates, companies of one
+    split in no other. It is easier than real filings. `data` reads the real ones, which we may not
+    ship.
+
+    ## Action Space
+    Any string (`Utf8Text`). The answer is the last `<answer>` element after the reasoning; tags
+    are separated by commas and compare without regard to case.
+
+    ## Observation Space
+    Any string (`Utf8Text`). First the prompt: tags, sentences and the answer format (`full`), or
+    a line such as `tag : 5 % bond ; $ 4 fee for loan ; ...` (`compact`, a set of its own with 640,
+    64 and 128 items). Last the feedback.
+
+    ## Rewards
+    1 if every tag is right, else 0, as the paper says; with `partial_credit` the fraction of tags
+    right, on which the released code trains. `info["score"]` is the fraction in either case.
+
+    ## Episode End
+    After one action.
+
+    ## Information
+    `task_id`, `split`, `feedback_level`; after the action `feedback`, `success`, `score`,
+    `stop_reason`. The ladder of feedback: 0 nothing, 1 that it failed, 2 how many tags are right,
+    3 which are not and why (wrong, not in the list, missing), 4 the right tags, 5 a whole right
+    answer. The released feedback gives the right tags after every mistake: level 5. All tags are
+    in the prompt, so the names of the right ones are no secret; which one fits where is.
+
+    ## Arguments
+    - `dialect`: `full` or `compact`.
+    - `feedback_level`: 0 to 5.
+    - `partial_credit`: whether the reward is the fraction of tags right.
+    - `data`: None for the set that ships; else a JSONL file (split by sentence), a folder with
+      train.jsonl, validation.jsonl and test.jsonl, or "hf:owner/name". Only in the full dialect.
+
+    ## Version History
+    - v0: first version.
+    """
+
+    name = "finer"
+
+    def __init__(
+        self,
+        *,
+        dialect: Dialect = "full",
+        feedback_level: int = 3,
+        partial_credit: bool = False,
+        data: str | Path | None = None,
+    ) -> None:
+        super().__init__(dialect=dialect, feedback_level=feedback_level)
+        if data is not None and dialect == "compact":
+            raise UsageError(
+                f"data={str(data)!r} is given, but the compact dialect has a set of its own: "
+                "give dialect='full' or leave data out"
+            )
+        self.partial_credit = partial_credit
+        self._loaded = None if data is None else load(data)
+        self._tasks: dict[Split, Sequence[Task]] = {}
+
+    def tasks(self, split: Split) -> Sequence[Task]:
+        """The tasks of `split`; of loaded data in its order."""
+        if split not in self._tasks:
+            items = self._items(split)
+            self._tasks[split] = tuple(self._task(split, n, item) for n, item in enumerate(items))
+        return self._tasks[split]
+
+    def _items(self, split: Split) -> Sequence[Item]:
+        if self._loaded is not None:
+            return self._loaded[split]
+        return compact.panel()[split] if self.dialect == "compact" else builtin(split)
+
+    def _task(self, split: Split, number: int, item: Item) -> Task:
+        prompt = item.context
+        if self.dialect == "full":
+            prompt = _frame().replace("{question}", prompt)
+        data = {"gold": item.gold, "questions": item.questions, "options": item.options}
+        return Task(f"finer/{split}/{number:04d}", split, prompt, data)
+
+    def verify(self, task: Task, action: str) -> Feedback:
+        """Compare the tags with the right ones, place by place."""
+        return score(
+            action,
+            task.data["gold"],
+            questions=task.data["questions"],
+            options=task.data["options"],
+            dialect=self.dialect,
+            partial_credit=self.partial_credit,
+        )
+
+    def oracle(self, task: Task) -> str:
+        """The right tags in an answer element."""
+        return f"<answer>{','.join(task.data['gold'])}</answer>"
+
+
+@cache
+def _frame() -> str:
+    text = files("resd_envs.finer").joinpath("prompts/full.md").read_text(encoding="utf-8")
+    if text.count("{question}") != 1:
+        raise UsageError("prompts/full.md must hold the field {question} exactly once")
+    return text
