@@ -1,0 +1,263 @@
+"""Python assertions read as data: what is called, with what, and what must come back.
+
+    assert candidate([1, 2], k=3) == [2, 1]
+
+Nothing is executed. An assertion of any form that is not listed in `cases_of` raises
+`Unconvertible`: a test that cannot be kept out of the child is not run at all.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from resd_bench.sandbox.plain import NotPlain, encode
+from resd_envs.python_functions.problem import Case, Check, Wrap
+
+MAX_SIZE = 1_000_000
+"""Elements or digits of a constant."""
+WRAPS: Mapping[str, Wrap] = {
+    "set": "set",
+    "sorted": "sorted",
+    "len": "len",
+    "list": "list",
+    "tuple": "tuple",
+}
+
+
+class Unconvertible(Exception):
+    """A test that is not of a known form; the message quotes it."""
+
+
+def parse(source: str) -> ast.Module:
+    """The syntax tree of a test; Unconvertible where there is none."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise Unconvertible(f"a test that does not parse: {type(error).__name__}") from None
+
+
+def cases_of(body: Sequence[ast.stmt], function: str) -> tuple[Case, ...]:
+    """Cases of the assertions in `body` about `function`.
+
+    Calls on constant arguments, compared by `==`, `!=` or `is` with a constant, by `math.isclose`
+    or `abs(call - constant) < tolerance`, or taken as true or false; the call may stand inside
+    `set`, `sorted`, `len`, `list` or `tuple`. Assignments of constants are followed, imports and
+    texts passed over.
+    """
+    reader = _Reader(function)
+    cases = [case for statement in body for case in reader.statement(statement)]
+    if not cases:
+        raise Unconvertible(f"no assertion about {function}")
+    return tuple(cases)
+
+
+def called(body: Sequence[ast.stmt], ignored: frozenset[str]) -> str:
+    """The function that the assertions of `body` are about: the first that is none of Python's."""
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                name = node.func.id
+                if name not in ignored:
+                    return name
+    raise Unconvertible("no function is called")
+
+
+class _Reader:
+    """Reads statements in order and remembers constants."""
+
+    def __init__(self, function: str) -> None:
+        self.function = function
+        self.scope: dict[str, Any] = {}
+
+    def statement(self, statement: ast.stmt) -> Iterator[Case]:
+        if isinstance(statement, ast.Assert):
+            yield from self.assertion(statement.test)
+        elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            self.scope[statement.targets[0].id] = constant(statement.value, self.scope)
+        elif not isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass) and not (
+            isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        ):
+            raise _unknown(statement)
+
+    def assertion(self, test: ast.expr) -> Iterator[Case]:
+        if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+            for part in test.values:
+                yield from self.assertion(part)
+        elif isinstance(test, ast.Constant) and test.value:
+            return
+        elif isinstance(test, ast.Compare) and len(test.ops) == 1:
+            yield self.comparison(test.left, test.ops[0], test.comparators[0])
+        elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            yield replace(self.call(test.operand), check="falsy")
+        elif _name_of(test) == "math.isclose" and isinstance(test, ast.Call):
+            yield self.is_close(test)
+        else:
+            yield replace(self.call(test), check="truthy")
+
+    def comparison(self, left: ast.expr, sign: ast.cmpop, right: ast.expr) -> Case:
+        if isinstance(sign, ast.Lt | ast.LtE):
+            return self.near(left, right)
+        if not self.mentions(left):
+            left, right = right, left
+        checks: dict[type[ast.cmpop], Check] = {
+            ast.Eq: "python",
+            ast.Is: "equal",
+            ast.NotEq: "differs",
+        }
+        if type(sign) not in checks:
+            raise _unknown(left)
+        expected, check = constant(right, self.scope), checks[type(sign)]
+        if check == "equal" and not (expected is None or isinstance(expected, bool)):
+            raise _unknown(right)
+        return replace(self.wrapped(left), expected=expected, check=check)
+
+    def near(self, left: ast.expr, right: ast.expr) -> Case:
+        """`abs(call - constant) < tolerance`, either way round inside."""
+        if _name_of(left) == "abs" and isinstance(left, ast.Call) and len(left.args) == 1:
+            inside = left.args[0]
+            if isinstance(inside, ast.BinOp) and isinstance(inside.op, ast.Sub):
+                one, other = inside.left, inside.right
+                if not self.mentions(one):
+                    one, other = other, one
+                return self.close(one, other, 0.0, constant(right, self.scope))
+        raise _unknown(left)
+
+    def is_close(self, test: ast.Call) -> Case:
+        options = {word.arg: constant(word.value, self.scope) for word in test.keywords}
+        if len(test.args) != 2 or not set(options) <= {"rel_tol", "abs_tol"}:
+            raise _unknown(test)
+        one, other = test.args
+        if not self.mentions(one):
+            one, other = other, one
+        return self.close(one, other, options.get("rel_tol", 1e-9), options.get("abs_tol", 0.0))
+
+    def close(self, call: ast.expr, expected: ast.expr, rel: Any, absolute: Any) -> Case:
+        value = constant(expected, self.scope)
+        if not all(type(n) in (int, float) and math.isfinite(n) for n in (value, rel, absolute)):
+            raise _unknown(expected)
+        case = replace(self.call(call), expected=value, check="close")
+        return replace(case, rel=float(rel), abs=float(absolute))
+
+    def wrapped(self, node: ast.expr) -> Case:
+        name = _name_of(node)
+        if name in WRAPS and name != self.function and isinstance(node, ast.Call):
+            if len(node.args) != 1 or node.keywords:
+                raise _unknown(node)
+            return replace(self.call(node.args[0]), wrap=WRAPS[name])
+        return self.call(node)
+
+    def call(self, node: ast.expr) -> Case:
+        if not isinstance(node, ast.Call) or _name_of(node) != self.function:
+            raise _unknown(node)
+        args = tuple(constant(argument, self.scope) for argument in node.args)
+        named = {word.arg: constant(word.value, self.scope) for word in node.keywords}
+        if None in named:
+            raise _unknown(node)
+        kwargs = {str(name): value for name, value in named.items()}
+        try:
+            encode([*args, *kwargs.values()], MAX_SIZE)
+        except NotPlain as error:
+            raise Unconvertible(str(error)) from None
+        return Case(args=args, kwargs=kwargs)
+
+    def mentions(self, node: ast.expr) -> bool:
+        return any(_name_of(inner) == self.function for inner in ast.walk(node))
+
+
+def _name_of(node: ast.AST) -> str:
+    """`f` of `f(...)`, `math.f` of `math.f(...)`, else ""."""
+    if not isinstance(node, ast.Call):
+        return ""
+    if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+        return f"{node.func.value.id}.{node.func.attr}"
+    return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+def _unknown(node: ast.AST) -> Unconvertible:
+    text = " ".join(ast.unparse(node).split())
+    return Unconvertible(f"a test of unknown form: {text[:80]}")
+
+
+# Constants.
+
+_BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+_UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Not: operator.not_,
+    ast.Invert: operator.invert,
+}
+_CALLS: Mapping[str, Callable[..., Any]] = {
+    "set": set,
+    "frozenset": frozenset,
+    "list": list,
+    "tuple": tuple,
+    "dict": dict,
+    "float": float,
+    "int": int,
+    "str": str,
+    "sorted": sorted,
+    "len": len,
+    "abs": abs,
+    "complex": complex,
+}
+
+
+def constant(node: ast.expr, scope: Mapping[str, Any]) -> Any:
+    """The value of an expression of literals, operators and a few pure functions of Python's."""
+    try:
+        return _value(node, scope)
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
+        raise _unknown(node) from None
+
+
+def _value(node: ast.expr, scope: Mapping[str, Any]) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name):
+        return scope[node.id]
+    if isinstance(node, ast.List | ast.Tuple | ast.Set):
+        kind = {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)]
+        return kind(_value(item, scope) for item in node.elts)
+    if isinstance(node, ast.Dict):
+        pairs = zip(node.keys, node.values, strict=True)
+        return {_value(k, scope): _value(v, scope) for k, v in pairs if k is not None}
+    if isinstance(node, ast.UnaryOp):
+        return _UNARY[type(node.op)](_value(node.operand, scope))
+    if isinstance(node, ast.BinOp):
+        left, right = _value(node.left, scope), _value(node.right, scope)
+        _check_size(node.op, left, right)
+        return _BINARY[type(node.op)](left, right)
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return {"math.pi": math.pi, "math.e": math.e, "math.inf": math.inf}[
+            f"{node.value.id}.{node.attr}"
+        ]
+    if isinstance(node, ast.Call) and not node.keywords:
+        return _CALLS[_name_of(node)](*(_value(argument, scope) for argument in node.args))
+    raise _unknown(node)
+
+
+def _check_size(sign: ast.operator, left: Any, right: Any) -> None:
+    """ValueError where the result would be huge."""
+    if isinstance(sign, ast.Pow):
+        if not isinstance(left, int | float) or not isinstance(right, int | float):
+            raise ValueError
+        if isinstance(left, int) and left.bit_length() * abs(right) > MAX_SIZE:
+            raise ValueError
+    elif isinstance(sign, ast.Mult):
+        for one, other in ((left, right), (right, left)):
+            if hasattr(one, "__len__") and isinstance(other, int) and len(one) * other > MAX_SIZE:
+                raise ValueError

@@ -1,0 +1,345 @@
+"""Files of problems, one JSON object a line: HumanEval, MBPP, LiveCodeBench, and our own schema.
+
+The schema is found by its keys:
+
+- HumanEval: `prompt`, `test`, `entry_point` (and `canonical_solution`);
+- MBPP: `test_list` and `text` or `prompt` (and `code`, `challenge_test_list`);
+- LiveCodeBench: `question_content`, `public_test_cases` (and `private_test_cases`,
+  `starter_code`, `metadata`);
+- ours: `prompt`, `cases` (each `args`, `kwargs`, `expected` or `stdin`, `expected`), `entry` for
+  calls (and `solution`, `preamble`).
+
+`task_id`, `question_id` or `id` names a problem; `split` may say where it belongs. Tests given as
+code become data (see `assertions.py`), so that expected values stay out of the sandbox; a problem
+with a test for which that is impossible is left out and reported. Nothing of a file is executed.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import builtins
+import hashlib
+import io
+import json
+import pickle
+import re
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from resd_bench.plugins import UsageError
+from resd_bench.types import Split
+from resd_envs.python_functions.assertions import Unconvertible, called, cases_of, parse
+from resd_envs.python_functions.problem import Case, Problem, bucket
+
+Record = Mapping[str, Any]
+AS_NUMBERS = sys.float_info.min
+"""A tolerance that makes 1 and 1.0 equal and nothing else."""
+MAX_UNPACKED = 1 << 28
+"""Bytes of one problem's packed tests."""
+ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The problems of a file."""
+
+    problems: tuple[Problem, ...]
+    splits: Mapping[str, Split]
+    """By id of the problem."""
+    skipped: Mapping[str, str]
+    """Why records gave no problem, by their id."""
+
+
+def load(path: str | Path) -> Loaded:
+    """Read a file of problems.
+
+    UsageError for a file that cannot be read, a line that is no JSON object, a record of no known
+    schema, or a file without any problem that can be used. Leaves it to the caller to tell of
+    `skipped` (see `warn_of_skipped`).
+    """
+    problems: dict[str, Problem] = {}
+    splits: dict[str, Split] = {}
+    skipped: dict[str, str] = {}
+    for number, record in _records(Path(path)):
+        name = _name(record, number)
+        try:
+            problem = _problem(record, name, f"{path}, line {number}")
+        except Unconvertible as error:
+            skipped[name] = str(error)
+            continue
+        if problem.id in problems:
+            skipped[f"{name} (line {number})"] = "the same problem once more"
+            continue
+        problems[problem.id] = problem
+        splits[problem.id] = _split(record, problem, f"{path}, line {number}")
+    found = Loaded(tuple(problems.values()), splits, skipped)
+    if not problems:
+        warn_of_skipped(found, str(path))
+        raise UsageError(f"{path} has no problem that can be used ({len(skipped)} left out)")
+    return found
+
+
+def warn_of_skipped(loaded: Loaded, where: str) -> None:
+    """Warn of every problem that was left out, with the reason."""
+    if loaded.skipped:
+        total = len(loaded.skipped) + len(loaded.problems)
+        reasons = "\n".join(f"  {name}: {reason}" for name, reason in loaded.skipped.items())
+        warnings.warn(
+            f"{where}: {len(loaded.skipped)} of {total} problems are left out:\n{reasons}",
+            stacklevel=3,
+        )
+
+
+def _records(path: Path) -> Iterator[tuple[int, Record]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}. Give a JSONL file in UTF-8") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"{path}, line {number}, is no JSON: {error}") from None
+        if not isinstance(record, dict):
+            raise UsageError(f"{path}, line {number}, is no JSON object but {type(record)}")
+        yield number, record
+
+
+def _name(record: Record, number: int) -> str:
+    for key in ("task_id", "question_id", "id"):
+        if key in record:
+            return str(record[key])
+    return f"line {number}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A record in our terms."""
+
+    statement: str
+    entry: str | None
+    cases: tuple[Case, ...]
+    solution: str = ""
+    preamble: str = ""
+
+
+def _problem(record: Record, name: str, where: str) -> Problem:
+    draft = _reader(record, where)(record)
+    if not draft.cases:
+        raise Unconvertible("it has no tests")
+    if draft.entry is not None and not ENTRY.fullmatch(draft.entry):
+        raise Unconvertible(f"{draft.entry[:40]!r} is no name of a function")
+    text = json.dumps([draft.statement, draft.entry, repr(draft.cases)])
+    content = hashlib.sha256(text.encode()).hexdigest()
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
+    return Problem(
+        id=f"{slug}-{content[:12]}",
+        family="loaded",
+        statement=draft.statement,
+        brief=draft.statement,
+        entry=draft.entry,
+        cases=draft.cases,
+        solution=draft.solution,
+        preamble=draft.preamble,
+        params={"source": name, "hash": content},
+    )
+
+
+def _split(record: Record, problem: Problem, where: str) -> Split:
+    known: tuple[Split, ...] = get_args(Split)
+    given = record.get("split")
+    if given is not None:
+        if given not in known:
+            raise UsageError(f"{where}: split {given!r} is unknown: give {', '.join(known)}")
+        return known[known.index(given)]
+    share = bucket(problem.params["hash"])
+    return "train" if share < 80 else "validation" if share < 90 else "test"
+
+
+def _reader(record: Record, where: str) -> Callable[[Record], _Draft]:
+    keys = set(record)
+    if {"prompt", "test", "entry_point"} <= keys:
+        return _human_eval
+    if "test_list" in keys and keys & {"text", "prompt"}:
+        return _mbpp
+    if {"question_content", "public_test_cases"} <= keys:
+        return _live_code_bench
+    if {"prompt", "cases"} <= keys:
+        return _ours
+    raise UsageError(
+        f"{where}: a record with the keys {', '.join(sorted(keys))} is of no known schema. Known: "
+        "HumanEval (prompt, test, entry_point), MBPP (text or prompt, test_list), LiveCodeBench "
+        "(question_content, public_test_cases), ours (prompt, cases)"
+    )
+
+
+# HumanEval.
+
+
+def _human_eval(record: Record) -> _Draft:
+    prompt, entry = str(record["prompt"]), str(record["entry_point"])
+    tree = parse(str(record["test"]))
+    check = next(
+        (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "check"), None
+    )
+    if check is None or len(check.args.args) != 1:
+        raise Unconvertible("there is no check(candidate)")
+    solution = record.get("canonical_solution") or ""
+    return _Draft(
+        statement=f"Complete this program:\n\n```python\n{prompt.strip()}\n```",
+        entry=entry,
+        cases=cases_of(check.body, check.args.args[0].arg),
+        solution=prompt + solution if solution else "",
+        preamble=_before(prompt, entry),
+    )
+
+
+def _before(prompt: str, entry: str) -> str:
+    """Imports and functions that a prompt gives beside the one to complete."""
+    try:
+        tree = parse(prompt)
+    except Unconvertible:
+        return ""
+    given = [node for node in tree.body if getattr(node, "name", "") != entry]
+    return "\n\n".join(ast.unparse(node) for node in given)
+
+
+# MBPP.
+
+_PYTHONS_OWN = frozenset(dir(builtins))
+
+
+def _mbpp(record: Record) -> _Draft:
+    tests = [str(test) for test in record["test_list"]]
+    tests += [str(test) for test in record.get("challenge_test_list") or ()]
+    if not tests:
+        raise Unconvertible("it has no tests")
+    bodies = [parse(test).body for test in tests]
+    entry = called(bodies[0], _PYTHONS_OWN)
+    cases = [case for body in bodies for case in cases_of(body, entry)]
+    shown = len(cases_of(bodies[0], entry))
+    text = str(record.get("text") or record.get("prompt"))
+    # What is shown as an example is no hidden test.
+    hidden = cases[shown:] or cases
+    example = f"\n\nExample: `{tests[0].strip()}`" if len(cases) > shown else ""
+    return _Draft(text.strip() + example, entry, tuple(hidden), str(record.get("code") or ""))
+
+
+# LiveCodeBench.
+
+_IMPORTS = "\n".join(
+    f"from {module} import *"
+    for module in ("typing", "collections", "itertools", "functools", "heapq", "bisect", "math")
+)
+"""What that benchmark gives to every answer that is a class."""
+
+
+def _live_code_bench(record: Record) -> _Draft:
+    tests = _tests(record.get("private_test_cases")) or _tests(record["public_test_cases"])
+    starter = str(record.get("starter_code") or "")
+    statement = str(record["question_content"]).strip()
+    kinds = {str(test.get("testtype", "stdin")) for test in tests}
+    if kinds == {"functional"}:
+        entry = _function_name(record, starter)
+        cases = tuple(_functional(test) for test in tests)
+        statement += f"\n\nComplete this program:\n\n```python\n{starter.strip()}\n```"
+        return _Draft(statement, entry, cases, preamble=_IMPORTS)
+    if kinds - {"stdin"}:
+        raise Unconvertible(f"tests of the kinds {', '.join(sorted(kinds))}")
+    cases = tuple(
+        Case(stdin=str(t["input"]), expected=str(t["output"]), abs=AS_NUMBERS) for t in tests
+    )
+    return _Draft(statement, None, cases)
+
+
+def _function_name(record: Record, starter: str) -> str:
+    metadata = record.get("metadata") or {}
+    if isinstance(metadata, str):
+        metadata = _json(metadata)
+    name = metadata.get("func_name") if isinstance(metadata, dict) else None
+    if not name:
+        found = re.search(r"def (\w+)\(", starter)
+        if found is None:
+            raise Unconvertible("the function has no name")
+        name = found[1]
+    return f"Solution.{name}" if re.search(r"^class Solution\b", starter, re.M) else str(name)
+
+
+def _functional(test: Record) -> Case:
+    args = tuple(_json(line) for line in str(test["input"]).splitlines() if line.strip())
+    return Case(args=args, expected=_json(str(test["output"])), check="json")
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise Unconvertible(f"a test that is no JSON: {text[:40]!r}") from None
+
+
+def _tests(given: Any) -> Sequence[Record]:
+    """A list of tests, given as it is, as JSON, or packed."""
+    if not given:
+        return ()
+    if isinstance(given, str):
+        given = _json(given) if given.lstrip().startswith("[") else _json(_unpacked(given))
+    if not isinstance(given, list) or not all(
+        isinstance(test, dict) and {"input", "output"} <= set(test) for test in given
+    ):
+        raise Unconvertible("tests that are no list of input and output")
+    return given
+
+
+def _unpacked(text: str) -> str:
+    """JSON from base64 of zlib of a pickled string; the pickle may hold nothing but the string."""
+    try:
+        packed = base64.b64decode(text, validate=True)
+        unpacked = zlib.decompressobj().decompress(packed, MAX_UNPACKED)
+        found = _PlainUnpickler(io.BytesIO(unpacked)).load()
+    except (binascii.Error, zlib.error, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise Unconvertible(f"packed tests that cannot be read: {error}") from None
+    if not isinstance(found, str):
+        raise Unconvertible("packed tests that are no text")
+    return found
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Loads plain values; a pickle that names any class or function is refused."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
+        raise pickle.UnpicklingError(f"it refers to {module_name}.{global_name}")
+
+
+# Our own schema.
+
+
+def _ours(record: Record) -> _Draft:
+    entry = record.get("entry")
+    needed = "stdin" if entry is None else "args"
+    cases: list[Case] = []
+    for number, raw in enumerate(record["cases"]):
+        if needed not in raw or "expected" not in raw:
+            raise Unconvertible(f"case {number} lacks {needed!r} or 'expected'")
+        case = Case(expected=raw["expected"], rel=raw.get("rel", 0.0), abs=raw.get("abs", 0.0))
+        if entry is None:
+            case = replace(case, stdin=str(raw["stdin"]))
+        else:
+            kwargs = dict(raw.get("kwargs", {}))
+            case = replace(case, args=tuple(raw["args"]), kwargs=kwargs, check="json")
+        cases.append(case)
+    return _Draft(
+        statement=str(record["prompt"]).strip(),
+        entry=None if entry is None else str(entry),
+        cases=tuple(cases),
+        solution=str(record.get("solution", "")),
+        preamble=str(record.get("preamble", "")),
+    )

@@ -1,0 +1,310 @@
+"""Mark an answer to a programming problem in the sandbox, and say what went wrong.
+
+The program gets arguments only and answers with values only; expected values, comparison and
+verdict stay here. Whatever the text or the program does, a typed verdict comes back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from resd_bench.extract import last_code_block
+from resd_bench.sandbox import CaseResult as Ran
+from resd_bench.sandbox import Limits, PlainDict, PlainSet, Sandbox, shared
+from resd_bench.types import CaseResult, Dialect, Feedback
+from resd_envs.python_functions.compare import passes
+from resd_envs.python_functions.problem import Case, Problem
+
+TAG = "python"
+"""Language tag of the fenced block."""
+MAX_CODE_CHARS = 65_536
+LIMITS = Limits(call_cpu_s=1.0, total_cpu_s=4.0)
+"""A hundred times what the references need."""
+LOADED_LIMITS = Limits(call_cpu_s=5.0, total_cpu_s=30.0)
+MAX_SHOWN = 2
+"""Failing tests shown at level 3."""
+MAX_VALUE_CHARS = 200
+MAX_MESSAGE_CHARS = 120
+
+KINDS = {
+    "timeout": "timeout",
+    "memory": "memory",
+    "crash": "exception",
+    "forbidden": "forbidden",
+    "bad_output": "bad_output",
+}
+"""The sandbox's kinds of failure by our names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an answer did on one case."""
+
+    kind: str
+    """`returned`, `missing_function`, or a value of `KINDS`."""
+    value: Any = None
+    """What it returned or printed."""
+    message: str = ""
+    """Of an exception, beginning with its type."""
+
+
+def verify(
+    response_text: str,
+    problem: Problem,
+    *,
+    dialect: Dialect = "full",
+    box: Sandbox | None = None,
+    limits: Limits | None = None,
+) -> Feedback:
+    """Run the last fenced block of `response_text` on every case of `problem`.
+
+    `box` defaults to this process's shared sandbox. SandboxError where the sandbox itself failed,
+    which says nothing of the answer.
+    """
+    block = last_code_block(response_text, TAG)
+    if block is None:
+        return _unmarked(problem, "missing_answer", _MISSING[dialect])
+    if len(block) > MAX_CODE_CHARS:
+        return _unmarked(problem, "too_long", _TOO_LONG[dialect])
+    code = f"{problem.preamble}\n\n{block}" if problem.preamble else block
+    limits = limits or (LOADED_LIMITS if problem.family == "loaded" else LIMITS)
+    return judge(problem, run(code, problem, box or shared(), limits), dialect)
+
+
+def run(code: str, problem: Problem, box: Sandbox, limits: Limits = LIMITS) -> list[Outcome]:
+    """What a program does on the cases of `problem`, in their order."""
+    # No case says what is expected: a value that comes back is judged here, not there.
+    sent: list[dict[str, Any]] = [
+        {"args": list(case.args), "kwargs": dict(case.kwargs)}
+        if case.stdin is None
+        else {"stdin": case.stdin}
+        for case in problem.cases
+    ]
+    result = box.run_program(code, sent, entry=problem.entry, limits=limits)
+    outcomes = [_outcome(ran) for ran in result.cases]
+    if _lacks_entry(problem, outcomes):
+        return [replace(outcome, kind="missing_function") for outcome in outcomes]
+    return outcomes
+
+
+def _outcome(ran: Ran) -> Outcome:
+    if ran.kind in ("ok", "wrong"):
+        return Outcome("returned", ran.value)
+    return Outcome(KINDS[ran.kind], message=ran.detail)
+
+
+def _lacks_entry(problem: Problem, outcomes: Sequence[Outcome]) -> bool:
+    """Whether the program ran and left no function of the wanted name."""
+    name = (problem.entry or "").partition(".")[0]
+    first, *others = outcomes
+    return first.message == f"KeyError: {name!r}" and all(map(_not_run, others))
+
+
+_MISSING: dict[Dialect, str] = {
+    "full": "There is no program: put it between ```python and ```.",
+    "compact": "program : missing",
+}
+_TOO_LONG: dict[Dialect, str] = {
+    "full": f"The program is longer than {MAX_CODE_CHARS} characters.",
+    "compact": "program : too long",
+}
+
+
+def _unmarked(problem: Problem, kind: str, detail: str) -> Feedback:
+    """Every test failed for one reason, told in the first."""
+    cases = [CaseResult(f"test {n}", False, kind) for n in range(1, max(1, len(problem.cases)) + 1)]
+    cases[0] = replace(cases[0], detail=detail)
+    return Feedback(0.0, False, 0.0, tuple(cases), kind=kind, shown=(0,), solution=problem.solution)
+
+
+def judge(problem: Problem, outcomes: Sequence[Outcome], dialect: Dialect) -> Feedback:
+    """Feedback from what an answer did; one outcome a case."""
+    cases = [
+        _mark(number, case, outcome)
+        for number, (case, outcome) in enumerate(zip(problem.cases, outcomes, strict=True), 1)
+    ]
+    passed = sum(case.passed for case in cases)
+    if passed == len(cases):
+        return Feedback(1.0, True, 1.0, tuple(cases))
+    shown = _select(problem, cases, outcomes)
+    for index in shown:
+        case, outcome = problem.cases[index], outcomes[index]
+        cases[index] = replace(
+            cases[index],
+            detail=_detail(problem, case, outcome, dialect),
+            expected=_shown(case.expected, dialect, case.stdin is not None),
+        )
+    return Feedback(
+        reward=0.0,
+        success=False,
+        score=passed / len(cases),
+        cases=tuple(cases),
+        kind=cases[shown[0]].kind,
+        shown=shown,
+        solution=problem.solution,
+    )
+
+
+def _mark(number: int, case: Case, outcome: Outcome) -> CaseResult:
+    if outcome.kind != "returned":
+        kind = "syntax_error" if _is_syntax_error(outcome) else outcome.kind
+        return CaseResult(f"test {number}", False, kind)
+    right = passes(case, outcome.value)
+    return CaseResult(f"test {number}", right, "pass" if right else "wrong_answer")
+
+
+def _is_syntax_error(outcome: Outcome) -> bool:
+    return outcome.message.startswith(("SyntaxError: ", "IndentationError: ", "TabError: "))
+
+
+def _select(
+    problem: Problem, cases: Sequence[CaseResult], outcomes: Sequence[Outcome]
+) -> tuple[int, ...]:
+    """The shortest failing tests, of two kinds where there are two; one if nothing ran."""
+    failing = [index for index, case in enumerate(cases) if not case.passed]
+    failing.sort(key=lambda index: (_not_run(outcomes[index]), _length(problem.cases[index])))
+    first = failing[0]
+    if cases[first].kind in ("syntax_error", "missing_function"):
+        return (first,)
+    others = [i for i in failing[1:] if cases[i].kind != cases[first].kind][:1]
+    rest = [i for i in failing[1:] if i not in others]
+    chosen = [first, *others, *rest][:MAX_SHOWN]
+    return tuple(index for index in chosen if index == first or not _not_run(outcomes[index]))
+
+
+def _not_run(outcome: Outcome) -> bool:
+    return outcome.message.startswith("not run: ")
+
+
+def _length(case: Case) -> int:
+    if case.stdin is not None:
+        return len(case.stdin)
+    return sum(len(repr(argument)) for argument in (*case.args, *case.kwargs.values()))
+
+
+# What is shown.
+
+
+def _detail(problem: Problem, case: Case, outcome: Outcome, dialect: Dialect) -> str:
+    if _is_syntax_error(outcome):
+        return _syntax_detail(outcome.message, dialect)
+    if outcome.kind == "missing_function":
+        return _NO_FUNCTION[dialect].format(name=problem.entry)
+    what = _what_happened(outcome, dialect, case.stdin is not None)
+    if dialect == "compact":
+        return f"{_call_compact(problem, case)} : {what}"
+    return f"{_call(problem, case)} {what}."
+
+
+def _syntax_detail(message: str, dialect: Dialect) -> str:
+    if dialect == "full":
+        return f"The program does not compile: {_message(message)}."
+    # A message may name an earlier line too: "expected an indented block after ... on line 1".
+    numbers = re.findall(r"line (\d+)", message)
+    return f"line {numbers[-1]} : syntax error" if numbers else "program : syntax error"
+
+
+_NO_FUNCTION: dict[Dialect, str] = {
+    "full": "The program defines no function {name}.",
+    "compact": "program : no function {name}",
+}
+
+
+def _call(problem: Problem, case: Case) -> str:
+    if case.stdin is not None:
+        return f"Standard input {_shown(case.stdin, 'full', False)}:"
+    words = [_shown(argument, "full", False) for argument in case.args]
+    words += [f"{name}={_shown(v, 'full', False)}" for name, v in case.kwargs.items()]
+    return f"{_name(problem)}({', '.join(words)})"
+
+
+def _call_compact(problem: Problem, case: Case) -> str:
+    if case.stdin is not None:
+        return f"stdin {_shown(case.stdin, 'compact', False)}"
+    values = (*case.args, *case.kwargs.values())
+    return " ".join([_name(problem), *(_shown(value, "compact", False) for value in values)])
+
+
+def _name(problem: Problem) -> str:
+    return (problem.entry or "").rpartition(".")[2]
+
+
+def _what_happened(outcome: Outcome, dialect: Dialect, printed: bool) -> str:
+    if outcome.kind == "returned":
+        verb = "printed" if printed else "returned"
+        word = "gave" if dialect == "compact" else verb
+        return f"{word} {_shown(outcome.value, dialect, printed)}"
+    if outcome.kind == "exception" and (name := _exception_name(outcome.message)):
+        return f"raised {name if dialect == 'compact' else _message(outcome.message)}"
+    return _ENDINGS[dialect][outcome.kind].format(message=_message(outcome.message))
+
+
+_ENDINGS: dict[Dialect, dict[str, str]] = {
+    "full": {
+        "timeout": "was stopped: it takes too long",
+        "memory": "was stopped: it takes too much memory",
+        "exception": "gave no answer: {message}",
+        "forbidden": "did something that is forbidden: {message}",
+        "bad_output": "gave no plain value: {message}",
+    },
+    "compact": {
+        "timeout": "never ends",
+        "memory": "out of memory",
+        "exception": "no answer",
+        "forbidden": "forbidden",
+        "bad_output": "no plain value",
+    },
+}
+
+
+def _exception_name(message: str) -> str:
+    """The type an exception's message begins with, "" where it begins with none."""
+    match = re.match(r"([A-Za-z_][A-Za-z_0-9]{0,60}): ", message)
+    return match[1] if match else ""
+
+
+def _message(message: str) -> str:
+    """One short line of a message that a program may have written."""
+    line = " ".join(message.split())
+    return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[:MAX_MESSAGE_CHARS]}..."
+
+
+def _shown(value: Any, dialect: Dialect, text: bool) -> str:
+    """A value for a reader, on one line, cut short; lone surrogates escaped."""
+    if text and isinstance(value, str):
+        value = value.rstrip()
+    words = _spelled(value, dialect, [MAX_VALUE_CHARS])
+    return words if len(words) <= MAX_VALUE_CHARS else f"{words[:MAX_VALUE_CHARS]}..."
+
+
+def _spelled(value: Any, dialect: Dialect, left: list[int]) -> str:
+    """Like `repr`, blanks inside brackets in the compact dialect; stops when `left` is used."""
+    left[0] -= 2
+    if isinstance(value, PlainDict | dict):
+        pairs = value.items() if isinstance(value, dict) else value
+        parts = [
+            f"{_spelled(key, dialect, left)}: {_spelled(item, dialect, left)}"
+            for key, item in pairs
+            if left[0] > 0
+        ]
+        return _bracketed("{", parts, "}", dialect)
+    if isinstance(value, list | tuple | set | frozenset):
+        braces = "{}" if isinstance(value, PlainSet | set | frozenset) else "[]"
+        if type(value) is tuple and dialect == "full":
+            braces = "()"
+        parts = [_spelled(item, dialect, left) for item in value if left[0] > 0]
+        comma = "," if braces == "()" and len(parts) == 1 else ""
+        return _bracketed(braces[0], parts, comma + braces[1], dialect)
+    if isinstance(value, int) and abs(value) >= 10**MAX_VALUE_CHARS:
+        return f"a number of {value.bit_length()} bits"
+    left[0] -= len(text := repr(value[:MAX_VALUE_CHARS] if isinstance(value, str) else value))
+    return text
+
+
+def _bracketed(opening: str, parts: Sequence[str], closing: str, dialect: Dialect) -> str:
+    if dialect == "compact":
+        return " ".join([opening, *parts, closing])
+    return opening + ", ".join(parts) + closing

@@ -1,0 +1,294 @@
+"""Files of problems: schemas are recognised, assertions become data, the rest is reported."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+import pickle
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resd_bench.plugins import UsageError
+from resd_bench.sandbox import Sandbox, SandboxTooWeak, shared
+from resd_envs.python_functions import PythonFunctionsEnv, load, verify
+from resd_envs.python_functions.assertions import Unconvertible, cases_of, parse
+from resd_envs.python_functions.problem import Case
+
+HUMAN_EVAL = {
+    "task_id": "HumanEval/900",
+    "prompt": "from typing import List\n\n\ndef half(n):\n    return n // 2\n\n\n"
+    'def halves(ns: List[int]) -> List[int]:\n    """Half of each, rounded down."""\n',
+    "canonical_solution": "    return [half(n) for n in ns]\n",
+    "entry_point": "halves",
+    "test": "METADATA = {}\n\n\ndef check(candidate):\n    assert candidate([4, 5]) == [2, 2]\n"
+    "    assert candidate([]) == [], 'nothing'\n    assert True\n",
+}
+MBPP = {
+    "task_id": 901,
+    "text": "Write a function to add two numbers.",
+    "code": "def add(a, b):\n    return a + b",
+    "test_setup_code": "",
+    "test_list": ["assert add(1, 2) == 3", "assert add(-1, 1) == 0", "assert add(0.1, 0.2) > 0.2"],
+}
+STDIN_TESTS = [{"input": "2 3\n", "output": "5\n", "testtype": "stdin"}]
+LIVE_STDIN = {
+    "question_id": "abc",
+    "question_content": "Add two numbers.",
+    "starter_code": "",
+    "public_test_cases": json.dumps(STDIN_TESTS),
+    "private_test_cases": json.dumps([{"input": "1 1", "output": "2.0", "testtype": "stdin"}]),
+    "metadata": "{}",
+}
+LIVE_CALLS = {
+    "question_id": "3",
+    "question_content": "Sum a list, plus k.",
+    "starter_code": "class Solution:\n    def total(self, ns: List[int], k: int) -> int:\n",
+    "public_test_cases": json.dumps(
+        [{"input": "[1, 2]\n3", "output": "6", "testtype": "functional"}]
+    ),
+    "private_test_cases": "",
+    "metadata": json.dumps({"func_name": "total"}),
+}
+OURS = {
+    "id": "mine",
+    "prompt": "Write f(a, k) that repeats a.",
+    "entry": "f",
+    "cases": [
+        {"args": ["x"], "kwargs": {"k": 2}, "expected": "xx"},
+        {"args": ["", 9], "expected": ""},
+    ],
+    "solution": "def f(a, k):\n    return a * k",
+    "split": "test",
+}
+
+
+@pytest.fixture(scope="session")
+def box() -> Sandbox:
+    try:
+        return shared()
+    except SandboxTooWeak as error:
+        pytest.skip(f"NO SANDBOX HERE: {error}")
+
+
+def _file(folder: Path, *records: Mapping[str, Any]) -> Path:
+    path = folder / "problems.jsonl"
+    path.write_text("\n".join(json.dumps(record) for record in records) + "\n\n")
+    return path
+
+
+def _fenced(code: str) -> str:
+    return f"```python\n{code}\n```"
+
+
+def test_human_eval_is_read_and_its_solution_passes(tmp_path: Path, box: Sandbox) -> None:
+    (problem,) = load(_file(tmp_path, HUMAN_EVAL)).problems
+    assert problem.entry == "halves"
+    assert [(case.args, case.expected) for case in problem.cases] == [
+        (([4, 5],), [2, 2]),
+        (([],), []),
+    ]
+    assert verify(_fenced(problem.solution), problem, box=box).success
+    # Imports and functions of the prompt need not be repeated.
+    bare = "def halves(ns: List[int]):\n    return [half(n) for n in ns]"
+    assert verify(_fenced(bare), problem, box=box).success
+    assert not verify(_fenced("def halves(ns):\n    return ns"), problem, box=box).success
+
+
+def test_mbpp_is_read_and_what_cannot_be_converted_is_reported(tmp_path: Path) -> None:
+    fine = MBPP | {"test_list": MBPP["test_list"][:2], "task_id": 902}  # type: ignore[index]
+    loaded = load(_file(tmp_path, MBPP, fine))
+    (problem,) = loaded.problems
+    assert problem.entry == "add"
+    assert problem.cases == (Case((-1, 1), 0, check="python"),)
+    assert "Example: `assert add(1, 2) == 3`" in problem.statement
+    assert set(loaded.skipped) == {"901"}
+    assert "add(0.1, 0.2)" in loaded.skipped["901"]
+
+
+def test_the_environment_warns_of_every_problem_that_is_left_out(tmp_path: Path) -> None:
+    path = str(_file(tmp_path, MBPP, HUMAN_EVAL, HUMAN_EVAL))
+    with pytest.warns(
+        UserWarning, match=r"2 of 3 problems are left out:\n  901: a test of unknown"
+    ):
+        env = PythonFunctionsEnv(path=path)
+    assert len(env.skipped) == 2
+    assert sum(len(env.tasks(split)) for split in ("train", "validation", "test")) == 1
+
+
+def test_live_code_bench_reads_programs_on_standard_input(tmp_path: Path, box: Sandbox) -> None:
+    (problem,) = load(_file(tmp_path, LIVE_STDIN)).problems
+    assert problem.entry is None
+    assert [case.stdin for case in problem.cases] == ["1 1"]
+    right = _fenced("a, b = map(int, input().split())\nprint(a + b)")
+    assert verify(right, problem, box=box).success
+    assert not verify(_fenced("print(3)"), problem, box=box).success
+
+
+def test_live_code_bench_reads_calls_and_packed_tests(tmp_path: Path, box: Sandbox) -> None:
+    hidden = [{"input": "[]\n0", "output": "0", "testtype": "functional"}]
+    packed = base64.b64encode(zlib.compress(pickle.dumps(json.dumps(hidden)))).decode()
+    (problem,) = load(_file(tmp_path, LIVE_CALLS | {"private_test_cases": packed})).problems
+    assert problem.entry == "Solution.total"
+    assert [case.args for case in problem.cases] == [([], 0)]
+    body = "class Solution:\n    def total(self, ns: List[int], k):\n        return sum(ns) + k"
+    assert verify(_fenced(body), problem, box=box).success
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("raise SystemExit('a pickle was executed')",))
+
+
+def test_a_packed_test_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    packed = base64.b64encode(zlib.compress(pickle.dumps(_Evil()))).decode()
+    path = _file(tmp_path, OURS, LIVE_CALLS | {"private_test_cases": packed})
+    assert "builtins.exec" in load(path).skipped["3"]
+
+
+def test_our_own_schema_and_its_split(tmp_path: Path, box: Sandbox) -> None:
+    env = PythonFunctionsEnv(path=str(_file(tmp_path, OURS)))
+    (task,) = env.tasks("test")
+    assert not env.tasks("train")
+    assert env.verify(task, env.oracle(task)).success
+    assert "Write f(a, k)" in task.prompt
+
+
+def test_a_second_file_is_the_test_split(tmp_path: Path) -> None:
+    train = [OURS | {"id": str(n), "prompt": f"task {n}"} for n in range(30)]
+    for record in train:
+        del record["split"]
+    one = _file(tmp_path, *train)
+    other = tmp_path / "test.jsonl"
+    other.write_text("\n".join(json.dumps(r) for r in (HUMAN_EVAL, train[3])))
+    env = PythonFunctionsEnv(path=str(one), test_path=str(other))
+    assert [t.id.split("-")[2] for t in env.tasks("test")][1:] == ["3"]
+    assert len(env.tasks("train")) + len(env.tasks("validation")) == 29
+    assert len(env.tasks("train")) > 15
+
+
+def test_splits_of_a_file_are_the_same_whatever_its_order(tmp_path: Path) -> None:
+    records = [OURS | {"id": str(n), "prompt": f"task {n}", "split": None} for n in range(60)]
+    first = load(_file(tmp_path, *records)).splits
+    assert load(_file(tmp_path, *records[::-1])).splits == first
+    assert set(first.values()) == {"train", "validation", "test"}
+
+
+def test_a_problem_without_a_solution_has_no_oracle(tmp_path: Path) -> None:
+    env = PythonFunctionsEnv(path=str(_file(tmp_path, OURS | {"solution": ""})))
+    with pytest.raises(NotImplementedError, match="without a solution"):
+        env.oracle(env.tasks("test")[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "line 1, is no JSON"),
+        ("[1]", "no JSON object"),
+        ('{"question": 1}', "no known schema"),
+        (json.dumps(OURS | {"split": "dev"}), "give train, validation, test"),
+        (json.dumps(OURS | {"cases": []}), "no problem that can be used"),
+        ("", "no problem that can be used"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*left out")
+def test_mistakes_in_files_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load(path)
+
+
+def test_a_missing_file_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        load(tmp_path / "none.jsonl")
+
+
+# Assertions.
+
+
+def _cases(source: str) -> tuple[Case, ...]:
+    return cases_of(parse(source).body, "f")
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        ("assert f(1, k=[2]) == 3", Case((1,), 3, {"k": [2]}, check="python")),
+        ("assert 3 == f(1)", Case((1,), 3, check="python")),
+        ("assert f(-1) != 2 ** 3", Case((-1,), 8, check="differs")),
+        ("assert f('a' * 3)", Case(("aaa",), check="truthy")),
+        ("assert not f(())", Case(((),), check="falsy")),
+        ("assert f(1) is None", Case((1,), None)),
+        ("assert f(1) is True", Case((1,), True)),
+        ("assert set(f(1)) == {1, 2}", Case((1,), {1, 2}, check="python", wrap="set")),
+        (
+            "assert sorted(f({'a': 1})) == ['a']",
+            Case(({"a": 1},), ["a"], check="python", wrap="sorted"),
+        ),
+        ("assert len(f([[]])) == 0", Case(([[]],), 0, check="python", wrap="len")),
+        ("assert abs(f(2) - 0.5) < 1e-6", Case((2,), 0.5, check="close", abs=1e-6)),
+        ("assert abs(0.5 - f(2)) <= 1e-6", Case((2,), 0.5, check="close", abs=1e-6)),
+        ("assert math.isclose(f(2), 0.5, rel_tol=0.01)", Case((2,), 0.5, check="close", rel=0.01)),
+        ("x = [1]\nassert f(x) == x", Case(([1],), [1], check="python")),
+        ("assert f(float('inf')) == tuple([1])", Case((float("inf"),), (1,), check="python")),
+        ("import math\n'''a text'''\npass\nassert f(1) == 1, 'why'", Case((1,), 1, check="python")),
+    ],
+)
+def test_known_forms_become_cases(source: str, wanted: Case) -> None:
+    assert _cases(source) == (wanted,)
+
+
+def test_conjunctions_become_several_cases() -> None:
+    assert [case.args for case in _cases("assert f(1) == 1 and f(2) == 2")] == [(1,), (2,)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "assert f(g(1)) == 2",
+        "assert f(1) == g(2)",
+        "assert f(f(1)) == 1",
+        "assert f(1) > 2",
+        "assert 1 < f(1) < 3",
+        "assert f(1) == 1 or f(1) == 2",
+        "assert f(x) == 1",
+        "assert f(*[1]) == 1",
+        "assert f(**{'a': 1}) == 1",
+        "assert f(lambda x: x) == 1",
+        "assert f(range(3)) == 1",
+        "assert f(1)[0] == 1",
+        "assert f(1).strip() == 'a'",
+        "assert g(1) == 1",
+        "for n in [1, 2]:\n    assert f(n) == n",
+        "assert f('a' * 10 ** 9) == 1",
+        "assert f(9 ** 9 ** 9) == 1",
+        "assert f(1) is 1",
+        "assert False",
+        "assert abs(f(1) - 1) < float('nan')",
+        "print(f(1))",
+        "pass",
+        "assert f(1",
+        "assert f('\0') == 1\0",
+    ],
+)
+def test_other_forms_are_refused_and_quoted(source: str) -> None:
+    with pytest.raises(Unconvertible, match=r"\w"):
+        _cases(source)
+
+
+def test_reading_assertions_executes_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    for source in (
+        f"assert f(open({str(target)!r}, 'w')) == 1",
+        f"x = open({str(target)!r}, 'w')\nassert f(1) == 1",
+        f"assert f(1) == __import__('os').mkdir({str(target)!r})",
+    ):
+        with pytest.raises(Unconvertible):
+            _cases(source)
+    assert not target.exists()
+    assert isinstance(parse("x = 1"), ast.Module)
