@@ -1,17 +1,15 @@
 """The one place that steps environments.
 
 Single- and multi-turn episodes go through one loop in which all live episodes act together. An
-environment that fails ends its own episode with the cause on record; the run goes on. Left out:
-environments in processes of their own.
+environment that fails or does not answer in time ends its own episode with the cause on record;
+the run goes on. How they are stepped is in `vector.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
-
-import gymnasium as gym
+from typing import Protocol
 
 from resd_bench.budget import Ledger, Purpose
 from resd_bench.seeds import derive
@@ -27,6 +25,7 @@ from resd_bench.types import (
     Trajectory,
     Turn,
 )
+from resd_bench.vector import DEADLINE, MakeEnv, Slot, Stepped, Vector, make_vector
 
 
 class Act(Protocol):
@@ -37,35 +36,37 @@ class Act(Protocol):
     ) -> list[list[Completion]]: ...
 
 
-TextGym = gym.Env[str, str]
-MakeEnv = Callable[[], TextGym]
-
 UNSCORED = Feedback(reward=0.0, success=False, score=0.0, kind="environment_error")
 """Stands where there is no verdict; the trajectory's `stop` is `error`."""
-
-MAX_TURNS = 1000
-"""Episodes of an environment that states no `max_turns` end here, as an error."""
 
 
 @dataclass
 class EnvPool:
-    """Environments to be used again: a fresh one for each live episode would be slow to make."""
+    """Where episodes get their environments from, and what steps them."""
 
     make: MakeEnv
-    idle: list[TextGym] = field(default_factory=list)
+    deadline: float | None = DEADLINE
+    """Seconds that one call to an environment may take; None waits for ever."""
+    isolated: bool | None = None
+    """Whether environments run in worker processes; None leaves it to what they declare."""
+    workers: int = 0
+    """Worker processes; 0 for as many as there are cores, four at most."""
+    _vector: Vector | None = None
 
-    def take(self) -> TextGym:
-        """An environment nobody else holds."""
-        return self.idle.pop() if self.idle else self.make()
-
-    def give(self, env: TextGym) -> None:
-        """Hand an environment back; never one that failed."""
-        self.idle.append(env)
+    @property
+    def vector(self) -> Vector:
+        """What steps the environments; made when it is first needed."""
+        if self._vector is None:
+            self._vector = make_vector(
+                self.make, deadline=self.deadline, isolated=self.isolated, workers=self.workers
+            )
+        return self._vector
 
     def close(self) -> None:
-        """Close what is idle."""
-        while self.idle:
-            self.idle.pop().close()
+        """Close the environments that are left, and end what runs them."""
+        if self._vector is not None:
+            self._vector.close()
+            self._vector = None
 
 
 @dataclass
@@ -73,8 +74,7 @@ class Episode:
     """One attempt under way."""
 
     task: Task
-    seed: int
-    env: TextGym | None = None
+    slot: Slot
     messages: Messages = ()
     turns: list[Turn] = field(default_factory=list)
     feedback: Feedback = UNSCORED
@@ -82,47 +82,38 @@ class Episode:
     error: str = ""
     live: bool = True
 
-    def begin(self, pool: EnvPool) -> None:
-        """Pose the task."""
-        try:
-            self.env = pool.take()
-            observation, _ = self.env.reset(seed=self.seed, options={"task": self.task.id})
-            self.messages = (Message("user", observation),)
-        except Exception as error:
-            self._fail(error)
+    def begin(self, posed: Stepped) -> None:
+        """Take note of the first observation."""
+        if posed.error:
+            self._fail(posed.error)
+        else:
+            self.messages = (Message("user", posed.observation),)
 
-    def take_turn(self, completion: Completion, pool: EnvPool) -> None:
-        """Act once; ends the episode where the environment says so."""
+    def take_turn(self, completion: Completion, answer: Stepped) -> None:
+        """Take note of an action and its answer; ends the episode where that says so."""
         self.turns.append(Turn(self.messages, completion))
-        try:
-            assert self.env is not None
-            observation, _, over, cut, info = self.env.step(completion.text)
-            if over or cut:
-                self._end(info, completion, cut, pool)
-            elif len(self.turns) >= getattr(self.env.unwrapped, "max_turns", MAX_TURNS):
-                raise RuntimeError(f"no verdict after {len(self.turns)} turns, its own limit")
-            else:
-                answer = Message("assistant", completion.text)
-                self.messages = (*self.messages, answer, Message("user", observation))
-        except Exception as error:
-            self._fail(error)
+        if answer.error:
+            self._fail(answer.error)
+        elif answer.last:
+            self._end(answer, completion)
+        elif len(self.turns) >= answer.max_turns:
+            self._fail(f"RuntimeError: no verdict after {len(self.turns)} turns, its own limit")
+        else:
+            said = Message("assistant", completion.text)
+            self.messages = (*self.messages, said, Message("user", answer.observation))
 
-    def _end(self, info: dict[str, Any], completion: Completion, cut: bool, pool: EnvPool) -> None:
-        if not isinstance(info.get("feedback"), Feedback):
-            raise RuntimeError("the episode ended without info['feedback']")
-        self.feedback = info["feedback"]
+    def _end(self, answer: Stepped, completion: Completion) -> None:
+        if not isinstance(answer.info.get("feedback"), Feedback):
+            self._fail("RuntimeError: the episode ended without info['feedback']")
+            return
+        self.feedback = answer.info["feedback"]
         truncated = completion.stop is Stop.LENGTH
-        self.stop = Stop.TURNS if cut else Stop.LENGTH if truncated else Stop.EOS
+        self.stop = Stop.TURNS if answer.cut else Stop.LENGTH if truncated else Stop.EOS
         self.live = False
-        assert self.env is not None
-        pool.give(self.env)
-        self.env = None
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: str) -> None:
         self.feedback, self.stop, self.live = UNSCORED, Stop.ERROR, False
-        self.error = f"{type(error).__name__}: {error}"
-        # Its state is unknown now: not handed back, and not trusted to close either.
-        self.env = None
+        self.error = error
 
     def trajectory(self) -> Trajectory:
         """The finished attempt."""
@@ -148,18 +139,20 @@ def roll_out(
     `first_attempt`: the same for every method. Only `purpose="rollout"` is charged.
     """
     episodes = [
-        Episode(task, derive(seed, stream, task.id, first_attempt + j))
+        Episode(task, Slot(derive(seed, stream, task.id, first_attempt + j), {"task": task.id}))
         for task in tasks
         for j in range(n)
     ]
-    for episode in episodes:
-        episode.begin(envs)
+    posed = envs.vector.reset([episode.slot for episode in episodes])
+    for episode, answer in zip(episodes, posed, strict=True):
+        episode.begin(answer)
     turn = 0
     while live := [episode for episode in episodes if episode.live]:
         seeded = replace(sampling, seed=derive(sampling.seed, "turn", turn))
-        answers = _answers(act, live, n, seeded, purpose)
-        for episode, completion in zip(live, answers, strict=True):
-            episode.take_turn(completion, envs)
+        said = _answers(act, live, n, seeded, purpose)
+        answers = envs.vector.step([e.slot for e in live], [c.text for c in said])
+        for episode, completion, answer in zip(live, said, answers, strict=True):
+            episode.take_turn(completion, answer)
         turn += 1
         if purpose == "rollout":
             ledger.env_steps += len(live)

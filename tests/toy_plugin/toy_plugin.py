@@ -39,6 +39,7 @@ class SayEnv(TextEnv):
     """Say the word of the prompt."""
 
     name = "toy-say"
+    answer_in_prompt = True
 
     def tasks(self, split: Split) -> Sequence[Task]:
         return [

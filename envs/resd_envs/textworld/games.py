@@ -1,0 +1,188 @@
+"""Which games there are, and where they lie on disk.
+
+A game is made once, by TextWorld in a process of its own, and kept in a cache; what is made depends
+on its recipe alone. `RESD_BENCH_CACHE` names another cache folder. Several processes may make the
+same game at once: each writes it whole under a name of its own and then renames it. No TextWorld
+is imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from resd_bench.plugins import UsageError
+from resd_bench.seeds import derive
+from resd_bench.types import Split
+from resd_envs.textworld.maze import Layout, mazes
+
+Family = Literal["coin", "treasure", "cooking"]
+Level = Literal["easy", "medium", "hard"]
+
+CACHE_VARIABLE = "RESD_BENCH_CACHE"
+MAKING_SECONDS = 1800.0
+"""Longest wait for one process that makes games."""
+TAIL_CHARS = 600
+SIZES: Mapping[Split, int] = {"train": 128, "validation": 32, "test": 64}
+FOOD_SPLITS: Mapping[Split, str] = {"train": "train", "validation": "valid", "test": "test"}
+"""TextWorld's names: foods and ways to prepare them that are in no other split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One difficulty of one family of games."""
+
+    family: Family
+    level: Level
+    turns: int
+    """Commands the player has."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """For TextWorld's generator of the family."""
+    layout: Layout | None = None
+    """Of coin collectors."""
+
+
+def _coin(level: Level, layout: Layout) -> Tier:
+    return Tier("coin", level, layout.longest_search + 2, layout=layout)
+
+
+def _cooking(level: Level, turns: int, **skills: Any) -> Tier:
+    return Tier("cooking", level, turns, {"drop": False, "recipe_seed": 0, **skills})
+
+
+TIERS: Mapping[tuple[Family, Level], Tier] = {
+    (tier.family, tier.level): tier
+    for tier in (
+        _coin("easy", Layout(2, 3, deep=True)),
+        _coin("medium", Layout(3, 3)),
+        _coin("hard", Layout(6, 8, deep=True)),
+        Tier("treasure", "easy", 15, {"level": 7}),
+        Tier("treasure", "medium", 30, {"level": 14}),
+        Tier("treasure", "hard", 60, {"level": 22}),
+        _cooking("easy", 20, recipe=1, take=1, go=1, open=True, cook=True, cut=False),
+        _cooking("medium", 35, recipe=1, take=1, go=6, open=True, cook=True, cut=True),
+        _cooking("hard", 60, recipe=3, take=3, go=9, open=True, cook=True, cut=True),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that decides what a game is; as JSON also what its file is called."""
+
+    family: Family
+    seed: int
+    settings: Mapping[str, Any]
+    maze: Sequence[str] = ()
+    """The map of a coin collector, see `Maze.content`."""
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """The recipe as JSON."""
+        return {
+            "family": self.family,
+            "seed": self.seed,
+            "settings": dict(self.settings),
+            "maze": list(self.maze),
+        }
+
+    @property
+    def name(self) -> str:
+        """File name without suffix."""
+        text = json.dumps(self.order, sort_keys=True)
+        return f"{self.family}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+    @property
+    def state_file(self) -> Path:
+        """What the game is and how it works."""
+        return cache_folder() / f"{self.name}.json"
+
+    @property
+    def story_file(self) -> Path:
+        """The compiled game, which tells it in words."""
+        return cache_folder() / f"{self.name}.z8"
+
+
+def recipes(tier: Tier, split: Split) -> tuple[Recipe, ...]:
+    """The games of a split, the same on every machine.
+
+    Coin collectors are disjoint by their maps, cooking games by foods and preparations; treasure
+    hunts have maps of ten rooms and more and differ by their seeds.
+    """
+    count, where = SIZES[split], ("textworld", tier.family, tier.level, split)
+    seeds = [derive(0, *where, number) % 2**31 for number in range(count)]
+    if tier.layout is not None:
+        drawn = mazes(tier.layout, split, count)
+        return tuple(Recipe("coin", s, {}, m.content) for s, m in zip(seeds, drawn, strict=True))
+    settings = dict(tier.settings)
+    if tier.family == "cooking":
+        settings["split"] = FOOD_SPLITS[split]
+    return tuple(Recipe(tier.family, seed, settings) for seed in seeds)
+
+
+def require_textworld() -> None:
+    """UsageError where TextWorld is not installed."""
+    if importlib.util.find_spec("textworld") is None:
+        raise UsageError(
+            "the package textworld is not installed, and these games are made by it: "
+            "pip install 'resd-bench[textworld]'"
+        )
+
+
+def cache_folder() -> Path:
+    """Where games of the installed version of TextWorld are kept."""
+    try:
+        made_by = f"textworld-{version('textworld')}"
+    except PackageNotFoundError:
+        made_by = "textworld"
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser() / made_by
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "resd-bench" / made_by
+
+
+def read_walkthrough(recipe: Recipe) -> tuple[str, ...]:
+    """Commands that win a game that is in the cache."""
+    state = json.loads(recipe.state_file.read_text(encoding="utf-8"))
+    return tuple(state["metadata"]["walkthrough"])
+
+
+def make_games(wanted: Sequence[Recipe], *, story: bool) -> None:
+    """Make the games that are not in the cache yet, with their compiled story where asked."""
+    missing = [r for r in wanted if not (r.story_file if story else r.state_file).exists()]
+    if not missing:
+        return
+    require_textworld()
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"games cannot be kept in {folder} ({error}): "
+            f"set {CACHE_VARIABLE} to a folder that can be written"
+        ) from None
+    orders = [{**recipe.order, "name": recipe.name} for recipe in missing]
+    done = subprocess.run(
+        [sys.executable, "-m", "resd_envs.textworld.make"],
+        input=json.dumps({"folder": str(folder), "story": story, "orders": orders}),
+        # TextWorld walks through sets of strings: what it makes depends on the hash seed.
+        env={**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=MAKING_SECONDS,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(
+            f"TextWorld could not make {len(missing)} games in {folder}: "
+            f"{done.stderr.strip()[-TAIL_CHARS:]}"
+        )

@@ -1,0 +1,116 @@
+"""Make games with TextWorld: `python -m` this module, orders as JSON on standard input.
+
+Run in a process of its own with a fixed hash seed, so that a game is the same everywhere.
+Objectives are worded anew, since TextWorld's tell the player the way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import textworld
+from textworld.challenges import CHALLENGES
+from textworld.challenges.tw_coin_collector.coin_collector import KB_PATH
+from textworld.envs.tw import TextWorldEnv
+from textworld.generator.data import KnowledgeBase
+from textworld.generator.game import Event, GameOptions, Quest
+
+from resd_envs.textworld.maze import OPPOSITE, from_content
+
+OBJECTIVES = {
+    "coin": "Find the coin and take it.",
+    "treasure": "Find the {goal} and take it. Taking the wrong thing loses the game.",
+    "cooking": "Find the cookbook in the kitchen, prepare the meal it describes, and eat it.",
+}
+
+
+def make_game(order: Mapping[str, Any]) -> Any:
+    """The game of an order, with `goal` and `walkthrough` among its metadata."""
+    options = GameOptions()
+    options.seeds = order["seed"]
+    if order["family"] == "coin":
+        game = _coin_collector(order["maze"], options)
+    else:
+        challenge = {"treasure": "tw-treasure_hunter", "cooking": "tw-cooking"}[order["family"]]
+        game = CHALLENGES[challenge][1](dict(order["settings"]), options)
+    game.metadata["walkthrough"] = list(game.walkthrough)
+    game.metadata["goal"] = "" if order["family"] == "cooking" else _taken(game.walkthrough[-1])
+    game.objective = OBJECTIVES[order["family"]].format(goal=game.metadata["goal"])
+    return game
+
+
+def _taken(command: str) -> str:
+    """What a command takes."""
+    return command.removeprefix("take ").partition(" from ")[0]
+
+
+@cache
+def _coin_rules() -> Any:
+    return KnowledgeBase.load(KB_PATH)
+
+
+def _coin_collector(content: list[str], options: Any) -> Any:
+    """A coin collector on the given map."""
+    maze = from_content(content)
+    options.kb = _coin_rules()
+    options.grammar.allowed_variables_numbering = True
+    maker = textworld.GameMaker(options)
+    rooms = [maker.new_room(name) for name in maze.names]
+    for a, direction, b in maze.doors:
+        maker.connect(rooms[a].exits[direction], rooms[b].exits[OPPOSITE[direction]])
+    maker.set_player(rooms[0])
+    coin = maker.new(type="o", name="coin")
+    rooms[maze.coin].add(coin)
+    taken = Event(conditions={maker.new_fact("in", coin, maker.inventory)})
+    maker.quests = [Quest(win_events=[taken])]
+    walkthrough = [*(f"go {direction}" for direction in maze.route), "take coin"]
+    game = maker.build()
+    event = game.quests[0].win_events[0]
+    event.actions, event.commands = _actions(game, walkthrough), walkthrough
+    game.metadata["walkthrough"] = walkthrough
+    return game
+
+
+def _actions(game: Any, walkthrough: list[str]) -> list[Any]:
+    """The actions behind commands; TextWorld measures progress by them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "game.json")
+        game.save(path)
+        player = TextWorldEnv(textworld.EnvInfos())
+        player.load(path)
+        player.reset()
+        return [player.step(command)[0]["_last_action"] for command in walkthrough]
+
+
+def write(order: Mapping[str, Any], folder: Path, story: bool) -> None:
+    """Put the files of a game into `folder`, each whole or not at all."""
+    state_file, story_file = (folder / f"{order['name']}{suffix}" for suffix in (".json", ".z8"))
+    with tempfile.TemporaryDirectory(dir=folder, prefix="making-") as own:
+        state, told = Path(own) / "game.json", Path(own) / "game.z8"
+        game = make_game(order)
+        game.save(str(state))
+        if story:
+            options = GameOptions()
+            options.path, options.force_recompile = str(told), True
+            textworld.generator.compile_game(game, options)
+        os.replace(state, state_file)
+        if story:
+            os.replace(told, story_file)
+
+
+def main() -> None:
+    """Make what standard input asks for."""
+    asked = json.load(sys.stdin)
+    for order in asked["orders"]:
+        write(order, Path(asked["folder"]), asked["story"])
+
+
+if __name__ == "__main__":
+    main()
