@@ -86,9 +86,28 @@ class RunConfig:
     engine: Literal["auto", "fast", "hf"] = "auto"
     """What samples: `fast` for Qwen3, Qwen2 and Llama, `hf` for any model, slowly."""
     precision: Literal["float32", "mixed", "bfloat16"] = "float32"
-    """Of weights and arithmetic; `mixed` trains float32 weights with bfloat16 products."""
+    """Of weights and arithmetic; `mixed` trains float32 weights with bfloat16 products (under LoRA:
+    a float32 adapter on bfloat16 weights)."""
+    model_revision: str | None = None
+    """Branch, tag or commit of a model on the Hub; unless given, its main branch."""
+    thinking: Literal["auto", "on", "off"] = "auto"
+    """Ask the chat template for thinking, or for none; `auto` leaves it to the template."""
+    lora_rank: int = 0
+    """Train a low-rank adapter of this rank instead of all weights; 0 trains all weights."""
+    lora_alpha: int | None = None
+    """The adapter's update is multiplied by this over the rank; unless given, twice the rank."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more arithmetic."""
+    teacher_precision: Literal["float32", "bfloat16"] = "float32"
+    """Of a teacher that copies all weights; `bfloat16` keeps what rounding takes off beside it."""
+    teacher_offload: bool = False
+    """Keep that teacher in main memory except while it scores."""
+    attention: str | None = None
+    """Attention of `transformers`: eager, sdpa, flash_attention_2; unless given, its choice."""
     device: str = "auto"
     """Where the model runs: `auto`, `cpu`, `cuda` or `cuda:1`."""
+    device_map: str | None = None
+    """`auto` spreads one model over the GPUs of a machine; unless given, it is on `device`."""
     threads: int = 0
     """CPU threads; 0: one for small models, else as torch chooses. Rounding depends on it."""
     out: str = "runs-out"
@@ -174,6 +193,8 @@ RULES: Mapping[str, Rule] = {
     "weight_decay": _NOT_NEGATIVE,
     "grad_clip": _NOT_NEGATIVE,
     "threads": _NOT_NEGATIVE,
+    "lora_rank": _NOT_NEGATIVE,
+    "lora_alpha": _POSITIVE,
     "top_p": _NUCLEUS,
     "eval_top_p": _NUCLEUS,
     "feedback_level": Rule(lambda v: 0 <= v <= 5, "from 0 to 5"),

@@ -220,6 +220,8 @@ class Example:
     advantage: float = 0.0
     weight: float = 1.0
     """Multiplies this sequence's loss (e.g. success-rate rebalancing, Eq. 2)."""
+    shorter_teachers: tuple[Messages, ...] = ()
+    """`teacher_messages` with one more section left out each, for a context that is too short."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def measured(folder: Path) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def interrupt(config: RunConfig, after: int) -> None:
+def interrupt(config: RunConfig, after: int, policy: Any = None) -> None:
     """Leave the run as a kill after `after` updates would: checkpoints lag behind the logs."""
 
     class Killed(BaseException):
@@ -79,7 +79,7 @@ def interrupt(config: RunConfig, after: int) -> None:
             pass
 
     with pytest.raises(Killed):
-        run(config, watchers=[Killer()])
+        run(config, watchers=[Killer()], policy=policy)
 
 
 def start(config: RunConfig, tmp_path: Path) -> subprocess.Popen[str]:
@@ -182,6 +182,21 @@ def test_a_language_model_killed_at_a_random_moment_ends_with_the_same_measureme
     assert measured(config.folder()) == measured(whole.folder())
     trained = measured(config.folder())["metrics.jsonl"][-1]
     assert trained["policy/grad_norm"] > 0
+
+
+def test_a_run_that_trains_an_adapter_goes_on_from_its_checkpoint(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    model = str(tiny_model(tmp_path / "model"))
+    options = {**config.method_options, "imitate_all": True}
+    config = replace(config, model=model, learning_rate=0.02, threads=1, method_options=options)
+    config = replace(config, lora_rank=2, gradient_checkpointing=True, budget="30ep")
+    whole = replace(config, out=str(tmp_path / "whole"))
+    run(whole, policy=build)
+    interrupt(config, 3, build)
+    assert run(config, resume=True, policy=build).state == "finished"
+    assert measured(config.folder()) == measured(whole.folder())
+    assert measured(config.folder())["metrics.jsonl"][-1]["policy/grad_norm"] > 0
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 5, 6, 24])

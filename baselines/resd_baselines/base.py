@@ -93,18 +93,22 @@ def transcript(turns: Sequence[Turn]) -> str:
 def make_examples(
     attempt: Attempt,
     *,
-    teacher: Callable[[Messages], Messages] | None = None,
+    teachers: Sequence[Callable[[Messages], Messages]] = (),
     advantage: float = 0.0,
     weight: float = 1.0,
 ) -> list[Example]:
-    """One example per turn; `teacher` turns a turn's messages into what the teacher sees."""
+    """One example per turn.
+
+    Each of `teachers` turns a turn's messages into what the teacher sees, the longest first.
+    """
     return [
         Example(
             turn.messages,
             turn.completion,
-            teacher(turn.messages) if teacher else None,
+            teachers[0](turn.messages) if teachers else None,
             advantage,
             weight,
+            tuple(shorter(turn.messages) for shorter in teachers[1:]),
         )
         for turn in attempt.turns
     ]

@@ -18,10 +18,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from resd_bench.policy.objective import Objective, TokenBatch
+from resd_bench.policy.objective import Aggregation as Aggregation
+from resd_bench.policy.objective import TokenBatch, TokenObjective
+from resd_bench.policy.objective import sequence_losses as sequence_losses
 
 Divergence = Literal["reverse_kl", "forward_kl", "jsd"]
-Aggregation = Literal["mean", "sum"]
 
 LOG_RATIO_BOUND = 20.0
 """Log-ratios of probabilities are clamped to +-20 before they are exponentiated (release)."""
@@ -79,7 +80,7 @@ def _on_support(
     student: Tensor, teacher: Tensor, top_k: int | None, tail: bool, temperature: float
 ) -> tuple[Tensor, Tensor]:
     """[B, T, S] log-probabilities of both sides; only the student's carry a gradient."""
-    z, y = student / temperature, teacher.detach() / temperature
+    z, y = _tempered(student, temperature), _tempered(teacher.detach(), temperature)
     if top_k is None:
         return _logprobs(z, z), _logprobs(y, y)
     top, indices = z.topk(min(top_k, z.shape[-1]), dim=-1)
@@ -87,6 +88,11 @@ def _on_support(
     if not tail:
         return log_p.log_softmax(-1), log_q.log_softmax(-1)
     return _with_tail(log_p), _with_tail(log_q)
+
+
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
+    # Dividing by 1 would copy what may be the largest tensor there is.
+    return logits if temperature == 1 else logits / temperature
 
 
 def _logprobs(chosen: Tensor, logits: Tensor) -> Tensor:
@@ -124,13 +130,6 @@ def _divergence(log_p: Tensor, log_q: Tensor, kind: Divergence, mixture: float) 
     return (1 - mixture) * from_student + mixture * from_teacher
 
 
-def sequence_losses(per_token: Tensor, mask: Tensor, aggregation: Aggregation = "mean") -> Tensor:
-    """[B] mean (or sum) of [B, T] over scored tokens; 0 for a sequence without any."""
-    # A product would let whatever stands at a masked position through if it is not finite.
-    totals = torch.where(mask > 0, per_token * mask, 0.0).sum(-1)
-    return totals if aggregation == "sum" else totals / mask.sum(-1).clamp(min=1)
-
-
 def success_rate_weights(success: Tensor, *, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
     """[B] float64 weights with mean 1 that lift the rarer outcome (Eq. 2).
 
@@ -149,7 +148,7 @@ def success_rate_weights(success: Tensor, *, alpha: float = 1.0, beta: float = 1
 
 def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) -> Tensor:
     """[B, T] log-probability of each token under [B, T, V] logits / temperature."""
-    z = logits / temperature
+    z = _tempered(logits, temperature)
     return z.gather(-1, token_ids[..., None])[..., 0] - z.logsumexp(-1)
 
 
@@ -228,10 +227,13 @@ def policy_gradient_loss(
     return sequence_losses(per_token, mask).mean()
 
 
-def nll_objective(batch: TokenBatch) -> Tensor:
-    """[b] mean negative log-likelihood of each sequence's tokens."""
+def _nll_per_token(batch: TokenBatch) -> Tensor:
     nll = -token_logprobs(batch.student_logits, batch.token_ids)
-    return batch.weights * sequence_losses(nll, batch.mask)
+    return batch.weights[:, None] * nll
+
+
+nll_objective = TokenObjective(_nll_per_token)
+"""[b] mean negative log-likelihood of each sequence's tokens."""
 
 
 def _trainer_weights(batch: TokenBatch, temperature: float, cap: float | None) -> Tensor | None:
@@ -253,13 +255,13 @@ def distillation_objective(
     importance_cap: float | None,
     aggregation: Aggregation,
     temperature: float,
-) -> Objective:
+) -> TokenObjective:
     """The objective of self-distillation at the sampling temperature of the rollouts."""
 
-    def objective(batch: TokenBatch) -> Tensor:
+    def per_token(batch: TokenBatch) -> Tensor:
         if batch.teacher_logits is None:
             raise ValueError("self-distillation needs examples with teacher_messages")
-        terms = self_distillation_loss(
+        return self_distillation_loss(
             batch.student_logits,
             batch.teacher_logits,
             batch.mask,
@@ -272,10 +274,9 @@ def distillation_objective(
             sample_weights=batch.weights,
             token_weights=_trainer_weights(batch, temperature, importance_cap),
             temperature=temperature,
-        )
-        return sequence_losses(terms.per_token, batch.mask, aggregation)
+        ).per_token
 
-    return objective
+    return TokenObjective(per_token, aggregation)
 
 
 def policy_gradient_objective(
@@ -285,12 +286,12 @@ def policy_gradient_objective(
     dual_clip: float | None,
     importance_cap: float | None,
     temperature: float,
-) -> Objective:
+) -> TokenObjective:
     """The objective of GRPO with one mini-batch: the old policy is the one being trained."""
 
-    def objective(batch: TokenBatch) -> Tensor:
+    def per_token(batch: TokenBatch) -> Tensor:
         logprobs = token_logprobs(batch.student_logits, batch.token_ids, temperature)
-        per_token = policy_gradient_per_token(
+        terms = policy_gradient_per_token(
             logprobs,
             logprobs.detach(),
             batch.advantages,
@@ -299,6 +300,6 @@ def policy_gradient_objective(
             dual_clip=dual_clip,
             token_weights=_trainer_weights(batch, temperature, importance_cap),
         )
-        return batch.weights * sequence_losses(per_token, batch.mask)
+        return batch.weights[:, None] * terms
 
-    return objective
+    return TokenObjective(per_token)

@@ -31,7 +31,7 @@ from resd_baselines.teacher import (
     TeacherOptions,
     find_solutions,
     remember_solutions,
-    teacher_prompt,
+    teacher_prompts,
 )
 from resd_bench.agent import MethodSpec, Policy, State
 from resd_bench.seeds import derive, stream
@@ -127,7 +127,7 @@ class RESDAgent(PolicyAgent):
     def _examples(
         self, attempt: Attempt, reflection: Reflection, solution: str | None, weight: float
     ) -> list[Example]:
-        prompt = teacher_prompt(
+        prompts = teacher_prompts(
             attempt,
             playbook="" if self.playbook.headers_only else self.writer.playbook(self.playbook),
             reflection=reflection.text if self.config.use_reflection else "",
@@ -135,9 +135,8 @@ class RESDAgent(PolicyAgent):
             options=self.config,
             dialect=self.policy.dialect,
         )
-        if prompt is None:
-            return []
-        return make_examples(attempt, teacher=with_prompt(prompt), weight=weight)
+        teachers = [with_prompt(prompt) for prompt in prompts]
+        return make_examples(attempt, teachers=teachers, weight=weight) if teachers else []
 
     def _metrics(self, update: ContextUpdate, solutions: Sequence[str | None]) -> Metrics:
         """What the context update did.

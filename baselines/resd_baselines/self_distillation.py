@@ -20,7 +20,7 @@ from resd_baselines.base import (
     signal_metrics,
 )
 from resd_baselines.losses import Aggregation, Divergence, distillation_objective
-from resd_baselines.teacher import find_solutions, sdpo_teacher_prompt
+from resd_baselines.teacher import find_solutions, sdpo_teacher_prompts
 from resd_bench.agent import MethodSpec, Policy, TeacherKind
 from resd_bench.policy.objective import Objective
 from resd_bench.types import Example, Group, Messages, Metrics, Step
@@ -127,7 +127,7 @@ class SelfDistillation(PolicyAgent):
 
     def _examples(self, attempt: Attempt, solution: str | None) -> list[Example]:
         # A success that is not to be distilled has neither a solution nor feedback.
-        prompt = sdpo_teacher_prompt(
+        prompts = sdpo_teacher_prompts(
             attempt,
             solution=solution,
             dialect=self.policy.dialect,
@@ -135,7 +135,8 @@ class SelfDistillation(PolicyAgent):
             feedback_with_solution=self.config.feedback_with_solution,
             strip_thinking=self.config.strip_thinking,
         )
-        return [] if prompt is None else make_examples(attempt, teacher=with_prompt(prompt))
+        teachers = [with_prompt(prompt) for prompt in prompts]
+        return make_examples(attempt, teachers=teachers) if teachers else []
 
 
 def with_prompt(content: str) -> Callable[[Messages], Messages]:

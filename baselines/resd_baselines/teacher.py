@@ -1,18 +1,32 @@
 """What the teacher sees: solutions and the enriched prompt (paper section 3.3).
 
-An attempt about which nothing privileged is known gets no teacher prompt: None, not a masked one.
-Left out: feedback from an external teacher, which no run of the paper uses.
+An attempt about which nothing privileged is known gets no teacher prompt: none, not a masked one.
+A prompt comes with shorter ones, for a model whose context it exceeds: each leaves out one section
+more, whole, in the order `SHED` and `SDPO_SHED`, as long as something privileged is left. The task
+and the closing instruction are in all of them. Left out: feedback
+from an external teacher, which no run of the paper uses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from resd_baselines import parse
 from resd_baselines.base import Attempt
 from resd_baselines.prompts import PACK, PromptPack
 from resd_bench.types import Dialect
+
+Section = Literal["previous_trial", "playbook", "reflection", "feedback", "solution"]
+SHED: tuple[Section, ...] = ("previous_trial", "playbook", "reflection", "feedback")
+"""What RESD's teacher prompt loses first if it is too long. The attempt is scored right after the
+prompt, and the reflection and the feedback are about it; the playbook is about other tasks; the
+environment is to be trusted over opinions about it; and a solution says most."""
+SDPO_SHED: tuple[Section, ...] = ("previous_trial", "feedback")
+"""The same for SDPO's."""
+_PRIVILEGED: tuple[Section, ...] = ("reflection", "feedback", "solution")
+"""Any of them is reason enough to learn from an attempt; attempt and playbook alone are not."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,35 @@ def find_solutions(
     return found
 
 
+def teacher_prompts(
+    attempt: Attempt,
+    *,
+    playbook: str,
+    reflection: str,
+    solution: str | None,
+    options: TeacherOptions,
+    dialect: Dialect,
+    pack: PromptPack = PACK,
+) -> list[str]:
+    """RESD's teacher prompt and shorter ones; none without a solution, feedback or a reflection.
+
+    `playbook` ("" for none) is shown but is not reason enough to learn from an attempt.
+    """
+    feedback = _feedback(attempt, solution, options.use_feedback, options.feedback_with_solution)
+    if solution is None and not feedback and not reflection.strip():
+        return []
+    sections: dict[Section, str] = {
+        "playbook": playbook,
+        "previous_trial": attempt.shown if options.use_previous_trial else "",
+        "feedback": feedback,
+        "reflection": reflection,
+        "solution": _shown(solution if options.use_solution else None, options.strip_thinking),
+    }
+    return [
+        pack.teacher(dialect, prompt=attempt.prompt, **shown) for shown in shorter(sections, SHED)
+    ]
+
+
 def teacher_prompt(
     attempt: Attempt,
     *,
@@ -73,22 +116,46 @@ def teacher_prompt(
     dialect: Dialect,
     pack: PromptPack = PACK,
 ) -> str | None:
-    """RESD's teacher prompt; None without a solution, feedback or a reflection.
-
-    `playbook` ("" for none) is shown but is not reason enough to learn from an attempt.
-    """
-    feedback = _feedback(attempt, solution, options.use_feedback, options.feedback_with_solution)
-    if solution is None and not feedback and not reflection.strip():
-        return None
-    return pack.teacher(
-        dialect,
-        prompt=attempt.prompt,
+    """The first of `teacher_prompts`; None where there is none."""
+    prompts = teacher_prompts(
+        attempt,
         playbook=playbook,
-        previous_trial=attempt.shown if options.use_previous_trial else "",
-        feedback=feedback,
         reflection=reflection,
-        solution=_shown(solution if options.use_solution else None, options.strip_thinking),
+        solution=solution,
+        options=options,
+        dialect=dialect,
+        pack=pack,
     )
+    return prompts[0] if prompts else None
+
+
+def sdpo_teacher_prompts(
+    attempt: Attempt,
+    *,
+    solution: str | None,
+    dialect: Dialect,
+    include_previous_attempt: bool = False,
+    feedback_with_solution: bool = False,
+    strip_thinking: bool = True,
+    pack: PromptPack = PACK,
+) -> list[str]:
+    """SDPO's teacher prompt and shorter ones: a solution, or feedback; none without either.
+
+    The attempt itself is shown, where wanted, only beside feedback on it.
+    """
+    feedback = _feedback(attempt, solution, True, feedback_with_solution)
+    if solution is None and not feedback:
+        return []
+    trial = attempt.shown if strip_thinking else attempt.response
+    sections: dict[Section, str] = {
+        "previous_trial": trial if include_previous_attempt and feedback else "",
+        "solution": _shown(solution, strip_thinking),
+        "feedback": feedback,
+    }
+    return [
+        pack.sdpo_teacher(dialect, prompt=attempt.prompt, **shown)
+        for shown in shorter(sections, SDPO_SHED)
+    ]
 
 
 def sdpo_teacher_prompt(
@@ -101,21 +168,29 @@ def sdpo_teacher_prompt(
     strip_thinking: bool = True,
     pack: PromptPack = PACK,
 ) -> str | None:
-    """SDPO's teacher prompt: a solution, or feedback; None without either.
-
-    The attempt itself is shown, where wanted, only beside feedback on it.
-    """
-    feedback = _feedback(attempt, solution, True, feedback_with_solution)
-    if solution is None and not feedback:
-        return None
-    trial = attempt.shown if strip_thinking else attempt.response
-    return pack.sdpo_teacher(
-        dialect,
-        prompt=attempt.prompt,
-        previous_trial=trial if include_previous_attempt and feedback else "",
-        solution=_shown(solution, strip_thinking),
-        feedback=feedback,
+    """The first of `sdpo_teacher_prompts`; None where there is none."""
+    prompts = sdpo_teacher_prompts(
+        attempt,
+        solution=solution,
+        dialect=dialect,
+        include_previous_attempt=include_previous_attempt,
+        feedback_with_solution=feedback_with_solution,
+        strip_thinking=strip_thinking,
+        pack=pack,
     )
+    return prompts[0] if prompts else None
+
+
+def shorter(sections: Mapping[Section, str], order: Sequence[Section]) -> list[dict[Section, str]]:
+    """`sections`, then again and again with the next of `order` blank, while it tells something."""
+    made = [dict(sections)]
+    for name in order:
+        left = made[-1] | {name: ""}
+        if not any(left.get(kept, "").strip() for kept in _PRIVILEGED):
+            break
+        if left != made[-1]:
+            made.append(left)
+    return made
 
 
 def _feedback(attempt: Attempt, solution: str | None, use: bool, with_solution: bool) -> str:

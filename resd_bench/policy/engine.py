@@ -56,7 +56,8 @@ class Engine(Protocol):
 
 def context_limit(config: Any) -> int:
     """Most tokens (prompt and response) a model of this Hugging Face config can hold."""
-    return int(getattr(config, "max_position_embeddings", None) or 2**31 - 1)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return int(getattr(text, "max_position_embeddings", None) or 2**31 - 1)
 
 
 def check_request(prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, limit: int) -> None:

@@ -3,8 +3,8 @@
 It serves Qwen3, Qwen2 and Llama decoders (full attention, SiLU, static rotary embedding) and is
 made for small models, where the cost is memory traffic and the number of operations per token:
 prompts sorted by length, one prefill for all samples of a prompt, a preallocated cache, fused
-projections, finished rows dropped. Left out: sliding windows, mixtures of experts, adapters,
-quantised weights; `HfEngine` serves those.
+projections, finished rows dropped; LoRA adapters are added to the weights first. Left out: sliding
+windows, mixtures of experts, quantised weights; `HfEngine` serves those.
 
 Shapes: b rows, P prompt tokens, d hidden, H query heads, G key-value heads, R = H / G, D head size.
 """
@@ -32,6 +32,7 @@ from resd_bench.policy.engine import (
     ungroup,
     uniforms,
 )
+from resd_bench.policy.lora import base_layer, merged_weight
 from resd_bench.types import Sampling
 
 _ARCHITECTURES = {"Qwen3ForCausalLM", "Qwen2ForCausalLM", "LlamaForCausalLM"}
@@ -54,7 +55,8 @@ def supports(model: Any) -> bool:
         and layers == {"full_attention"}
         and not getattr(config, "mlp_bias", False)
         and config.rope_parameters.get("rope_type", "default") in _STATIC_ROPE
-        and all(type(m) is torch.nn.Linear for m in _linears(model))
+        and all(type(base_layer(m)) is torch.nn.Linear for m in _linears(model))
+        and type(model.lm_head) is torch.nn.Linear
     )
 
 
@@ -113,7 +115,7 @@ def _scale(norm: Any) -> Tensor:
 
 def _fused(attention: Any, norm: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-    weight = (torch.cat([p.weight for p in parts]) * norm).to(dtype)
+    weight = (torch.cat([merged_weight(p) for p in parts]) * norm).to(dtype)
     if parts[0].bias is None:
         return weight, None
     return weight, torch.cat([p.bias for p in parts]).to(dtype)
@@ -125,16 +127,16 @@ def _layer(layer: Any, heads: int, kv_heads: int, dtype: torch.dtype) -> _Layer:
     if hasattr(attention, "q_norm"):
         q, k = _scale(attention.q_norm), _scale(attention.k_norm)
         head_norm = torch.cat([q.expand(heads, -1), k.expand(kv_heads, -1)]).to(dtype)
-    gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
+    gate_up = torch.cat([merged_weight(mlp.gate_proj), merged_weight(mlp.up_proj)])
     out_bias = attention.o_proj.bias
     return _Layer(
         qkv=qkv,
         qkv_bias=bias,
         head_norm=head_norm,
-        out=attention.o_proj.weight.to(dtype).t(),
+        out=merged_weight(attention.o_proj).to(dtype).t(),
         out_bias=None if out_bias is None else out_bias.to(dtype),
         gate_up=(gate_up * _scale(layer.post_attention_layernorm)).to(dtype),
-        down=mlp.down_proj.weight.to(dtype).t(),
+        down=merged_weight(mlp.down_proj).to(dtype).t(),
     )
 
 

@@ -7,8 +7,9 @@ what to train on and with which loss, which is the method's business.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,11 +19,12 @@ from torch import Tensor
 from resd_bench.agent import State, TeacherKind
 from resd_bench.budget import Ledger, Purpose
 from resd_bench.plugins import UsageError
-from resd_bench.policy import fast_engine, loading, trainer
+from resd_bench.policy import fast_engine, loading, lora, trainer
 from resd_bench.policy.engine import Engine, Generated, context_limit
 from resd_bench.policy.hf_engine import HfEngine
 from resd_bench.policy.objective import Objective
-from resd_bench.policy.tokens import Codec
+from resd_bench.policy.teacher import AdapterTeacher, CopyTeacher, Precision, Teacher, put, to_state
+from resd_bench.policy.tokens import Codec, Thinking
 from resd_bench.types import Completion, Dialect, Example, Messages, Metrics, Sampling, Stop
 
 
@@ -42,9 +44,23 @@ class PolicyConfig:
     micro_batch_tokens: int = 4096
     """Padded tokens (student and teacher) per forward and backward pass."""
     micro_batch_logits: int = 1 << 25
-    """Largest number of logits (sequences x response tokens x vocabulary) per pass."""
+    """Largest number of logits (sequences x response tokens x vocabulary) held at a time."""
     autocast: bool = False
     """Train with matrix products in bfloat16; weights stay in their own precision."""
+    lora_rank: int = 0
+    """Rank of a low-rank adapter to train instead of all weights; 0 trains all weights."""
+    lora_alpha: int | None = None
+    """The adapter's update is multiplied by this over the rank; None is twice the rank."""
+    adapter_seed: int = 0
+    """Seed of the adapter's first weights."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more arithmetic."""
+    teacher_precision: Precision = "float32"
+    """Of a teacher that is a copy of all weights; `bfloat16` keeps its rounding errors beside."""
+    teacher_offload: bool = False
+    """Keep such a teacher in main memory except while it scores."""
+    thinking: Thinking = "auto"
+    """Whether the chat template is asked for thinking; `auto` leaves it to the template."""
     engine: Literal["auto", "fast", "hf"] = "auto"
     """`fast` decodes Qwen3, Qwen2 and Llama with our own loop, `hf` any model, slowly."""
     max_batch_tokens: int | None = None
@@ -58,21 +74,12 @@ class PolicyConfig:
 
 
 @dataclass(slots=True)
-class Teacher:
-    """A second copy of the weights, in float32: a step of 1e-4 is lost in bfloat16."""
+class Counts:
+    """What happened to prompts and completions since the last update."""
 
-    model: Any
-    kind: TeacherKind
-    ema_rate: float
-
-    @torch.no_grad()
-    def follow(self, student: Any) -> None:
-        """theta_T <- (1 - rate) theta_T + rate theta, for a teacher that moves (section 3.3)."""
-        if self.kind == "frozen":
-            return
-        pairs = zip(self.model.parameters(), student.parameters(), strict=True)
-        for mine, theirs in pairs:
-            mine.lerp_(theirs.to(mine.dtype), self.ema_rate)
+    overlong_prompts: int = 0
+    truncated_completions: int = 0
+    unclosed_thinking: int = 0
 
 
 class LMPolicy:
@@ -86,10 +93,17 @@ class LMPolicy:
         ledger: Ledger | None = None,
     ) -> None:
         """Take over `model`: its weights are trained in place."""
-        self.model = model.eval()
         self.config = config = config or PolicyConfig()
+        self.adapted: Any = _adapted(model, config)
+        """The peft model around `model` if an adapter is trained, else None."""
+        self.model = model.eval()
         self.ledger = ledger if ledger is not None else Ledger()
-        self.codec = Codec(tokenizer, getattr(model, "generation_config", None))
+        self.codec = Codec(
+            tokenizer,
+            getattr(model, "generation_config", None),
+            model_config=model.config,
+            thinking=config.thinking,
+        )
         self.parameters = loading.parameters(model)
         self.threads = loading.set_threads(config.threads, model)
         held = context_limit(model.config)
@@ -102,7 +116,10 @@ class LMPolicy:
         self.skipped_steps = 0
         """Updates whose gradient norm was not finite."""
         self.dialect: Dialect = _dialect(model, config)
-        self._overlong_prompts = 0
+        self._counts = Counts()
+        self._answered = False
+        if config.gradient_checkpointing:
+            _enable_checkpointing(model)
 
     @classmethod
     def load(
@@ -113,10 +130,20 @@ class LMPolicy:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | str = torch.float32,
+        revision: str | None = None,
+        device_map: str | None = None,
+        attention: str | None = None,
     ) -> LMPolicy:
         """The policy of the model at `path_or_name`, see `loading.load`."""
         loading.tune_allocator()
-        model, tokenizer = loading.load(path_or_name, device=device, dtype=dtype)
+        model, tokenizer = loading.load(
+            path_or_name,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            device_map=device_map,
+            attention=attention,
+        )
         policy = cls(model, tokenizer, config, ledger)
         if str(path_or_name) == loading.NANO and policy.config.dialect == "auto":
             policy.dialect = "compact"
@@ -128,17 +155,21 @@ class LMPolicy:
         """Sample `n` completions of each prompt, charged to the ledger under `purpose`.
 
         A prompt that leaves no room for `max_new_tokens` is answered by empty completions that
-        ended by length, and counted; UsageError where no prompt at all could fit.
+        ended by length, and counted; UsageError where no prompt at all could fit, or none of the
+        first that are asked does.
         """
-        if sampling.max_new_tokens >= self.context_limit:
-            raise UsageError(
-                f"{sampling.max_new_tokens} new tokens leave no room for a prompt in a context of "
-                f"{self.context_limit} tokens; give a smaller --max-new-tokens"
-            )
+        room = self.room_for_prompts(sampling.max_new_tokens)
         ids = [self.codec.prompt_ids(messages) for messages in prompts]
-        room = self.context_limit - sampling.max_new_tokens
         fitting = [i for i, prompt in enumerate(ids) if len(prompt) <= room]
-        self._overlong_prompts += len(ids) - len(fitting)
+        if ids and not fitting and not self._answered:
+            raise UsageError(
+                f"every prompt is longer than the {room} tokens that {sampling.max_new_tokens} new "
+                f"ones leave in this model's context of {self.context_limit} (the shortest has "
+                f"{min(map(len, ids))}): give a smaller --max-new-tokens, or a --model with a "
+                "longer context"
+            )
+        self._answered = True
+        self._counts.overlong_prompts += len(ids) - len(fitting)
         made = self.engine.generate(
             [ids[i] for i in fitting], n=n, sampling=sampling, numbers=fitting
         )
@@ -147,21 +178,48 @@ class LMPolicy:
             new = sum(len(one.token_ids) for one in group)
             self.ledger.charge_sampling(purpose, len(ids[i]), new, self.parameters)
             answers[i] = [self._completion(one) for one in group]
+            if purpose != "evaluation":
+                self._count(answers[i])
         return answers
+
+    def room_for_prompts(self, max_new_tokens: int) -> int:
+        """Longest prompt that leaves room for `max_new_tokens`; UsageError where none does."""
+        if max_new_tokens >= self.context_limit:
+            raise UsageError(
+                f"{max_new_tokens} new tokens leave no room for a prompt in a context of "
+                f"{self.context_limit} tokens; give a smaller --max-new-tokens"
+            )
+        return self.context_limit - max_new_tokens
+
+    def _count(self, completions: Sequence[Completion]) -> None:
+        cut = [one for one in completions if one.stop is Stop.LENGTH]
+        self._counts.truncated_completions += len(cut)
+        self._counts.unclosed_thinking += sum(self.codec.left_thinking(one.text) for one in cut)
 
     def _completion(self, made: Generated) -> Completion:
         text = self.codec.decode(made.token_ids)
         return Completion(text, made.token_ids, made.logprobs, made.stop)
 
     def use_teacher(self, kind: TeacherKind, ema_rate: float) -> None:
-        """Keep a teacher from now on: a copy of the present weights, frozen or moving."""
+        """Keep a teacher from now on: a copy of the present weights, frozen or moving.
+
+        Where an adapter is trained, the teacher is a second adapter of the same model.
+        """
         if kind == "ema" and not 0 < ema_rate <= 1:
             raise UsageError(
                 f"EMA rate {ema_rate} must be in (0, 1]; for a teacher that stays, "
                 "choose the frozen one"
             )
-        model = copy.deepcopy(self.model).float().requires_grad_(False)
-        self.teacher = Teacher(model, kind, ema_rate)
+        if self.adapted is not None:
+            self.teacher = AdapterTeacher.of(self.adapted, kind, ema_rate)
+            return
+        self.teacher = CopyTeacher.of(
+            self.model,
+            kind,
+            ema_rate,
+            precision=self.config.teacher_precision,
+            offload=self.config.teacher_offload,
+        )
 
     def update(
         self, examples: Sequence[Example], objective: Objective, *, batch_size: int
@@ -170,7 +228,9 @@ class LMPolicy:
 
         Metrics under `policy/`: `loss`; `grad_norm` before clipping; `lr`; `examples` trained on;
         `tokens` trained (prompt and response); `overlong_examples` and `empty_examples` left out;
-        `overlong_prompts` not answered since the last update; `skipped_steps` so far for a
+        `shortened_teacher_prompts` that lost `shed_sections` to fit the context; since the last
+        update, `overlong_prompts` not answered, `truncated_completions` cut off by length (not
+        those of evaluations) and `unclosed_thinking` among them; `skipped_steps` so far for a
         non-finite gradient norm.
         """
         if batch_size < 1:
@@ -180,7 +240,9 @@ class LMPolicy:
         self.updates += 1
         self.ledger.updates += 1
         spoken = [e for e in examples if e.completion.token_ids]
-        rows = [row for row in map(self._row, spoken) if self._fits(row)]
+        found = [self._row(example) for example in spoken]
+        rows = [row for row, _ in found if self._fits(row)]
+        shed = [count for row, count in found if self._fits(row) and count]
         result = self._step(rows, objective, batch_size, lr) if rows else None
         tokens = sum(row.student_tokens for row in rows)
         metrics = {
@@ -191,22 +253,40 @@ class LMPolicy:
             "policy/tokens": float(tokens),
             "policy/overlong_examples": float(len(spoken) - len(rows)),
             "policy/empty_examples": float(len(examples) - len(spoken)),
-            "policy/overlong_prompts": float(self._overlong_prompts),
+            "policy/shortened_teacher_prompts": float(len(shed)),
+            "policy/shed_sections": float(sum(shed)),
+            "policy/overlong_prompts": float(self._counts.overlong_prompts),
+            "policy/truncated_completions": float(self._counts.truncated_completions),
+            "policy/unclosed_thinking": float(self._counts.unclosed_thinking),
             "policy/skipped_steps": float(self.skipped_steps),
         }
-        self._overlong_prompts = 0
+        self._counts = Counts()
         return metrics
 
-    def _row(self, example: Example) -> trainer.Row:
-        said, context = example.completion, example.teacher_messages
-        return trainer.Row(
+    def _row(self, example: Example) -> tuple[trainer.Row, int]:
+        """The example in tokens, and how many sections its teacher's prompt had to shed."""
+        said = example.completion
+        context, shed = self._teacher_prompt(example)
+        row = trainer.Row(
             prompt=self.codec.prompt_ids(example.messages),
             response=said.token_ids,
-            teacher_prompt=None if context is None else self.codec.prompt_ids(context),
+            teacher_prompt=context,
             behaviour_logprobs=said.logprobs,
             advantage=example.advantage,
             weight=example.weight,
         )
+        return row, shed
+
+    def _teacher_prompt(self, example: Example) -> tuple[list[int] | None, int]:
+        """The first of the example's teacher prompts that fits, else the last; its number."""
+        if example.teacher_messages is None:
+            return None, 0
+        room = self.context_limit - len(example.completion.token_ids)
+        prompts = [example.teacher_messages, *example.shorter_teachers]
+        for number, messages in enumerate(prompts[:-1]):
+            if len(ids := self.codec.prompt_ids(messages)) <= room:
+                return ids, number
+        return self.codec.prompt_ids(prompts[-1]), len(prompts) - 1
 
     def _fits(self, row: trainer.Row) -> bool:
         return max(row.student_tokens, row.teacher_tokens) <= self.context_limit
@@ -215,18 +295,19 @@ class LMPolicy:
         self, rows: Sequence[trainer.Row], objective: Objective, batch_size: int, lr: float
     ) -> trainer.StepResult:
         c = self.config
-        result = trainer.train_step(
-            self.model,
-            self.teacher.model if self.teacher else None,
-            self.optimiser,
-            rows,
-            objective,
-            batch_size=batch_size,
-            learning_rate=lr,
-            grad_clip=c.grad_clip,
-            limits=trainer.Limits(c.micro_batch_tokens, c.micro_batch_logits),
-            autocast=c.autocast,
-        )
+        with self.teacher.at_work() if self.teacher else nullcontext():
+            result = trainer.train_step(
+                self.model,
+                self.teacher,
+                self.optimiser,
+                rows,
+                objective,
+                batch_size=batch_size,
+                learning_rate=lr,
+                grad_clip=c.grad_clip,
+                limits=trainer.Limits(c.micro_batch_tokens, c.micro_batch_logits),
+                autocast=c.autocast,
+            )
         if not result.stepped:
             self.skipped_steps += 1
         elif self.teacher is not None:
@@ -235,44 +316,77 @@ class LMPolicy:
         scored = sum(row.teacher_tokens for row in rows)
         self.ledger.trained_tokens += trained
         self.ledger.scored_tokens += scored
-        self.ledger.flops += self.parameters * (6.0 * trained + 2.0 * scored)
+        # Frozen weights need no gradient of their own: a third of the arithmetic less.
+        per_token = 6.0 if self.adapted is None else 4.0
+        self.ledger.flops += self.parameters * (per_token * trained + 2.0 * scored)
         return result
 
+    def save(self, folder: str | Path) -> None:
+        """Write the trained model and its tokenizer as `transformers` reads them.
+
+        Where an adapter is trained, only it is written, as `peft` and vLLM read it.
+        """
+        if self.adapted is not None:
+            lora.save(self.adapted, folder)
+        else:
+            self.model.save_pretrained(str(folder))
+        self.codec.tokenizer.save_pretrained(str(folder))
+
+    def _trained(self) -> dict[str, Tensor]:
+        """What training moves, by name, tied parameters once."""
+        if self.adapted is not None:
+            return lora.weights(self.adapted, lora.STUDENT)
+        return dict(self.model.named_parameters())
+
     def state_dict(self) -> State:
-        """A copy of everything that moves: weights, optimiser, teacher, counters."""
-        teacher = None
-        if self.teacher is not None:
-            teacher = {
-                "kind": self.teacher.kind,
-                "ema_rate": self.teacher.ema_rate,
-                "weights": _weights(self.teacher.model),
-            }
+        """A copy of everything that moves: weights, optimiser, teacher, counters.
+
+        Where an adapter is trained, its weights only; the model's own are in its folder.
+        """
         return {
-            "model": _weights(self.model),
+            "model": {name: p.detach().clone() for name, p in self._trained().items()},
             "optimiser": copy.deepcopy(self.optimiser.state_dict()),
-            "teacher": teacher,
+            "teacher": to_state(self.teacher),
             "updates": self.updates,
             "skipped_steps": self.skipped_steps,
-            "overlong_prompts": self._overlong_prompts,
+            "counts": asdict(self._counts),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Go on exactly where `state_dict` was taken; ValueError for another model's state."""
-        _restore(self.model, state["model"])
+        put(self._trained(), state["model"])
         self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
         self.teacher = None
         if (kept := state["teacher"]) is not None:
             self.use_teacher(kept["kind"], kept["ema_rate"])
             assert self.teacher is not None
-            _restore(self.teacher.model, kept["weights"])
+            self.teacher.restore(kept["weights"])
         self.updates = int(state["updates"])
         self.skipped_steps = int(state["skipped_steps"])
-        self._overlong_prompts = int(state["overlong_prompts"])
+        self._counts = Counts(**state["counts"])
+        self._answered = True
+
+
+def _adapted(model: Any, config: PolicyConfig) -> Any:
+    """The peft model around `model` where an adapter is asked for, else None."""
+    if not config.lora_rank:
+        return None
+    name = str(getattr(model, "name_or_path", ""))
+    return lora.adapt(model, config.lora_rank, config.lora_alpha, config.adapter_seed, name)
+
+
+def _enable_checkpointing(model: Any) -> None:
+    """Let the layers of `model` recompute; UsageError where the model cannot."""
+    try:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    except ValueError as error:
+        raise UsageError(f"--gradient-checkpointing is not for this model: {error}") from error
 
 
 def _make_engine(model: Any, codec: Codec, config: PolicyConfig) -> Engine:
     """The engine `config` asks for; UsageError where it does not serve this model."""
-    fast = fast_engine.supports(model)
+    spread = len({p.device for p in model.parameters()}) > 1
+    fast = fast_engine.supports(model) and not spread
     if config.engine == "fast" and not fast:
         raise UsageError(
             f"the fast engine does not know {type(model).__name__}; use --engine hf or auto"
@@ -288,18 +402,3 @@ def _dialect(model: Any, config: PolicyConfig) -> Dialect:
     if config.dialect != "auto":
         return config.dialect
     return cast(Dialect, getattr(model.config, "resd_dialect", "full"))
-
-
-def _weights(model: Any) -> dict[str, Tensor]:
-    """A copy of the parameters, tied ones once."""
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
-
-
-@torch.no_grad()
-def _restore(model: Any, weights: Mapping[str, Tensor]) -> None:
-    mine = dict(model.named_parameters())
-    if mine.keys() != weights.keys():
-        odd = sorted(mine.keys() ^ weights.keys())
-        raise ValueError(f"the saved state is of another model; parameters that differ: {odd[:3]}")
-    for name, parameter in mine.items():
-        parameter.copy_(weights[name])

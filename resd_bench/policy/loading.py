@@ -1,11 +1,13 @@
 """Load a model and its tokenizer, and set up the process for it: threads, allocator, determinism.
 
-Left out: quantised and sharded loading; adapters.
+Left out: quantised models, models with code of their own, and vision parts.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
+import json
 import os
 import re
 import socket
@@ -18,6 +20,8 @@ from resd_bench.plugins import UsageError
 
 NANO = "nano"
 """The name of the embedded model."""
+_ADAPTER = "adapter_config.json"
+"""What marks the folder of an adapter that `peft` wrote."""
 _SMALL = 50_000_000
 """Parameters below which one CPU thread is faster than several on busy cores."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -35,7 +39,7 @@ def resolve(path_or_name: str | Path) -> str:
         return str(weights_folder())
     folder = Path(given).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        if not any((folder / name).is_file() for name in ("config.json", _ADAPTER)):
             raise UsageError(
                 f"{given!r} is not a model folder: it holds no config.json. Expected what "
                 "save_pretrained writes: config.json, weights, tokenizer files"
@@ -74,31 +78,58 @@ def load(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = torch.float32,
+    revision: str | None = None,
+    device_map: str | None = None,
+    attention: str | None = None,
 ) -> tuple[Any, Any]:
     """The causal language model (in evaluation mode) and tokenizer at `path_or_name`.
 
-    `nano` is the embedded model; a folder is read as it is; anything else is a hub name.
-    UsageError where there is no model, no tokenizer, no chat template, or the hub is out of reach.
+    `nano` is the embedded model; a folder is read as it is, one that holds an adapter of `peft` as
+    its base model with the adapter merged in; anything else is a hub name, at `revision`.
+    `device_map` spreads the model over devices instead of `device`; `attention` is the name of an
+    implementation in `transformers`. UsageError where there is no model, no tokenizer, no chat
+    template, or the hub is out of reach.
     """
     where, wanted, precision = resolve(path_or_name), as_device(device), as_dtype(dtype)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    try:
-        cached = not Path(where).is_dir() and _without_network()
-        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=cached)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            where, dtype=precision, local_files_only=cached
+    if revision is not None and Path(where).is_dir():
+        raise UsageError(
+            f"--model-revision {revision} was given and {str(path_or_name)!r} is a folder: a "
+            "revision belongs to a hub name such as Qwen/Qwen3-0.6B"
         )
-    except (OSError, ValueError) as error:
+    options = {"device_map": device_map, "attn_implementation": attention}
+    options = {name: value for name, value in options.items() if value is not None}
+    if device_map is not None and importlib.util.find_spec("accelerate") is None:
+        raise UsageError(
+            "--device-map needs accelerate, which is not installed: pip install 'resd-bench[lora]'"
+        )
+    try:
+        model, tokenizer = _read(where, revision, dtype=precision, **options)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise UsageError(_why(str(path_or_name), where, error)) from error
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError(
             f"the model {str(path_or_name)!r} has no chat template: use a chat model, or add a "
             "chat_template.jinja to its folder"
         )
-    return model.to(wanted).eval(), tokenizer
+    return (model if device_map else model.to(wanted)).eval(), tokenizer
+
+
+def _read(where: str, revision: str | None, **options: Any) -> tuple[Any, Any]:
+    """Model and tokenizer as `transformers` reads them, an adapter merged into its base."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    source: dict[str, Any] = {"revision": revision or "main"}
+    source["local_files_only"] = not Path(where).is_dir() and _without_network()
+    tokenizer = AutoTokenizer.from_pretrained(where, **source)
+    if not (Path(where) / _ADAPTER).is_file():
+        return AutoModelForCausalLM.from_pretrained(where, **source, **options), tokenizer
+    import peft
+
+    base = json.loads((Path(where) / _ADAPTER).read_text("utf-8"))["base_model_name_or_path"]
+    model: Any = AutoModelForCausalLM.from_pretrained(resolve(base), **options)
+    return peft.PeftModel.from_pretrained(model, where).merge_and_unload(), tokenizer
 
 
 def _without_network() -> bool:
@@ -116,6 +147,13 @@ def _why(given: str, where: str, error: Exception) -> str:
     first = (str(error).splitlines() or [type(error).__name__])[0]
     if Path(where).is_dir():
         return f"{given!r} cannot be loaded as a causal language model with a tokenizer: {first}"
+    if "gated repo" in str(error):
+        return (
+            f"{given!r} is gated: {first} Accept its terms at https://huggingface.co/{given} and "
+            "log in with `hf auth login`, or give the folder of a downloaded copy"
+        )
+    if "git identifier" in str(error):
+        return f"{given!r} has no such --model-revision: {first}"
     return (
         f"there is no folder {given!r}, and as a hub model it is neither in the local cache nor "
         f"could it be fetched: {first} "

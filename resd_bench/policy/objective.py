@@ -1,11 +1,22 @@
-"""What a loss sees: one micro-batch of scored tokens."""
+"""What a loss sees: one micro-batch of scored tokens.
+
+An objective that is a sum over tokens can say so (`TokenObjective`); it is then computed a few
+tokens at a time where the logits of a whole sequence would not fit into memory.
+
+Shapes: b sequences, T response tokens, V vocabulary.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor
+
+Aggregation = Literal["mean", "sum"]
+"""Of the tokens of a sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +41,27 @@ class TokenBatch:
 
 Objective = Callable[[TokenBatch], Tensor]
 """A micro-batch in, [b] per-sequence losses out (weights applied, not yet averaged)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenObjective:
+    """An `Objective` that adds up terms of single tokens.
+
+    A token's term may depend on nothing but that token's place in the batch: its logits, its id,
+    and the advantage and weight of its sequence. The trainer may then hand over any n tokens as n
+    sequences of one token each.
+    """
+
+    per_token: Callable[[TokenBatch], Tensor]
+    """A batch in, [b, T] terms out: all weights included, the mask not."""
+    aggregation: Aggregation = "mean"
+
+    def __call__(self, batch: TokenBatch) -> Tensor:
+        return sequence_losses(self.per_token(batch), batch.mask, self.aggregation)
+
+
+def sequence_losses(per_token: Tensor, mask: Tensor, aggregation: Aggregation = "mean") -> Tensor:
+    """[b] mean (or sum) of [b, T] over scored tokens; 0 for a sequence without any."""
+    # A product would let whatever stands at a masked position through if it is not finite.
+    totals = torch.where(mask > 0, per_token * mask, 0.0).sum(-1)
+    return totals if aggregation == "sum" else totals / mask.sum(-1).clamp(min=1)

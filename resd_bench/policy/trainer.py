@@ -2,8 +2,9 @@
 
 Follows the optimiser of the paper's release (AdamW, gradient-norm clipping, steps with a
 non-finite norm skipped, linear warm-up from 0, then constant). The model stays in evaluation mode,
-so that it is the policy that sampled. Left out: distributed training, gradient checkpointing,
-adapters. What a loss is, `Objective` says; nothing here knows a method.
+so that it is the policy that sampled. Where the logits of one sequence exceed `Limits.logits` and
+the objective is a sum over tokens, the loss is taken over the vocabulary in pieces (`head`). Left
+out: distributed training. What a loss is, `Objective` says; nothing here knows a method.
 
 Shapes: b sequences, T response tokens, V vocabulary.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from resd_bench.policy.objective import Objective, TokenBatch
+from resd_bench.policy.head import Head, head_of, hidden_states, piecewise
+from resd_bench.policy.objective import Objective, TokenBatch, TokenObjective
 
 _BETAS = (0.9, 0.999)
 """Of AdamW, as in the paper's release."""
-_RESCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-"""Config fields of models whose logits are more than the output embedding of the last state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Limits:
     tokens: int
     """Padded tokens, student and teacher together."""
     logits: int
-    """b T V, the size of one tensor of logits."""
+    """b T V, the size of one tensor of logits; of a piece, where one sequence alone is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,15 @@ class StepResult:
 
 
 def make_optimiser(model: Any, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over all parameters; the learning rate is set at every step."""
+    """AdamW over all trained parameters; the learning rate is set at every step."""
     return torch.optim.AdamW(
-        model.parameters(), lr=0.0, betas=_BETAS, weight_decay=weight_decay, fused=True
+        trained(model), lr=0.0, betas=_BETAS, weight_decay=weight_decay, fused=True
     )
+
+
+def trained(model: Any) -> list[Tensor]:
+    """The parameters that training moves, in the model's order."""
+    return [p for p in model.parameters() if p.requires_grad]
 
 
 def warmed_up(learning_rate: float, update: int, warmup: int, from_zero: bool) -> float:
@@ -124,19 +130,39 @@ def response_logits(
     Sequences are padded on the right, so causal attention needs no mask, and the vocabulary is
     only computed where a response token is predicted.
     """
+    head = head_of(model)
+    if head is not None:
+        return head(response_states(model, prompts, responses))
+    ids, at = _inputs(model, prompts, responses)
+    full: Tensor = model(input_ids=ids, use_cache=False).logits
+    return _picked(full, at).float()
+
+
+def response_states(
+    model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+) -> Tensor:
+    """[b, T, d]: the hidden states that predict each response token; padding holds anything."""
+    ids, at = _inputs(model, prompts, responses)
+    return _picked(hidden_states(model, ids), at)
+
+
+def _inputs(
+    model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor]:
+    """Token ids [b, L], padded on the right, and the positions [b, T] that predict responses."""
     device = model.get_input_embeddings().weight.device
-    rows = [[*p, *r[:-1]] for p, r in zip(prompts, responses, strict=True)]
-    ids = _padded(rows, 0, torch.long, device)
+    ids = _padded(
+        [[*p, *r[:-1]] for p, r in zip(prompts, responses, strict=True)], 0, torch.long, device
+    )
     first = torch.tensor([len(p) - 1 for p in prompts], device=device)
     steps = torch.arange(max(map(len, responses)), device=device)
-    at = (first[:, None] + steps).clamp_(max=ids.shape[1] - 1)
-    each = torch.arange(len(rows), device=device)[:, None]
-    if any(getattr(model.config, name, None) for name in _RESCALED):
-        full: Tensor = model(input_ids=ids, use_cache=False).logits
-        return full[each, at].float()
-    states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    logits: Tensor = model.get_output_embeddings()(states[each, at])
-    return logits.float()
+    return ids, (first[:, None] + steps).clamp_(max=ids.shape[1] - 1)
+
+
+def _picked(values: Tensor, at: Tensor) -> Tensor:
+    """[b, T, ...] out of [b, L, ...]."""
+    at = at.to(values.device)
+    return values[torch.arange(len(at), device=at.device)[:, None], at]
 
 
 def _padded(
@@ -148,6 +174,14 @@ def _padded(
     )
 
 
+def scoring(teacher: Any | None) -> AbstractContextManager[Any]:
+    """The teacher's model within the context: itself, or what it says is its model for scoring."""
+    if teacher is None:
+        raise RuntimeError("an example has teacher_messages: call use_teacher() first")
+    own = getattr(teacher, "scoring", None)
+    return nullcontext(teacher) if own is None else own()
+
+
 def token_batch(model: Any, teacher: Any | None, rows: Sequence[Row]) -> TokenBatch:
     """Forward passes of one micro-batch: the student with gradient, the teacher without."""
     responses = [row.response for row in rows]
@@ -155,10 +189,8 @@ def token_batch(model: Any, teacher: Any | None, rows: Sequence[Row]) -> TokenBa
     contexts = [row.teacher_prompt for row in rows if row.teacher_prompt is not None]
     taught = None
     if contexts:
-        if teacher is None:
-            raise RuntimeError("an example has teacher_messages: call use_teacher() first")
-        with torch.no_grad():
-            taught = response_logits(teacher, contexts, responses)
+        with torch.no_grad(), scoring(teacher) as scorer:
+            taught = response_logits(scorer, contexts, responses).to(student.device)
     device, unknown = student.device, float("nan")
     known = [row.behaviour_logprobs or [unknown] * len(row.response) for row in rows]
     return TokenBatch(
@@ -172,6 +204,96 @@ def token_batch(model: Any, teacher: Any | None, rows: Sequence[Row]) -> TokenBa
     )
 
 
+def loss_in_pieces(
+    model: Any, teacher: Any | None, rows: Sequence[Row], objective: TokenObjective, logits: int
+) -> Tensor:
+    """Scalar: the sum of the losses of one micro-batch, no more than `logits` logits at a time."""
+    head = head_of(model)
+    assert head is not None
+    responses = [row.response for row in rows]
+    valid = _padded([[True] * len(r) for r in responses], False, torch.bool, _device(head))
+    states = response_states(model, [row.prompt for row in rows], responses)
+    states = states.to(valid.device)[valid]
+    contexts = [row.teacher_prompt for row in rows if row.teacher_prompt is not None]
+    tokens = _tokens(rows, valid.device)
+    share = 1.0 if objective.aggregation == "sum" else 1.0 / tokens.length
+    size = max(1, logits // head.linear.weight.shape[0])
+    with _teacher_logits(teacher, contexts, responses, valid) as taught:
+
+        def loss(student: Tensor, piece: slice) -> Tensor:
+            batch = tokens.batch(student, taught(piece), piece)
+            terms = objective.per_token(batch)[:, 0]
+            return (terms * (share if isinstance(share, float) else share[piece])).sum()
+
+        return piecewise(head, states, loss, size)
+
+
+def _device(head: Head) -> torch.device:
+    return head.linear.weight.device
+
+
+@contextmanager
+def _teacher_logits(
+    teacher: Any | None,
+    contexts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    valid: Tensor,
+) -> Iterator[Callable[[slice], Tensor | None]]:
+    """A function from a slice of the N valid tokens to the teacher's logits [n, 1, V] there."""
+    if not contexts:
+        yield lambda piece: None
+        return
+    with scoring(teacher) as scorer:
+        head = head_of(scorer)
+        assert head is not None
+        with torch.no_grad():
+            states = response_states(scorer, contexts, responses).to(_device(head))
+            states = states[valid.to(states.device)]
+
+        @torch.no_grad()
+        def logits(piece: slice) -> Tensor:
+            return head(states[piece])[:, None].to(valid.device)
+
+        yield logits
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """The N scored tokens of a micro-batch, each as a sequence of its own; all fields are [N]."""
+
+    ids: Tensor
+    behaviour: Tensor
+    advantages: Tensor
+    weights: Tensor
+    length: Tensor
+    """Scored tokens of the sequence it belongs to."""
+
+    def batch(self, student: Tensor, teacher: Tensor | None, piece: slice) -> TokenBatch:
+        """The tokens in `piece`, with logits [n, V] and [n, 1, V]."""
+        return TokenBatch(
+            student_logits=student[:, None],
+            teacher_logits=teacher,
+            token_ids=self.ids[piece, None],
+            mask=torch.ones_like(self.behaviour[piece, None]),
+            behaviour_logprobs=self.behaviour[piece, None],
+            advantages=self.advantages[piece],
+            weights=self.weights[piece],
+        )
+
+
+def _tokens(rows: Sequence[Row], device: torch.device) -> _Tokens:
+    def flat(of: Callable[[Row], Sequence[float]], dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.tensor([v for row in rows for v in of(row)], dtype=dtype, device=device)
+
+    return _Tokens(
+        ids=flat(lambda row: row.response, torch.long),
+        behaviour=flat(lambda row: row.behaviour_logprobs or [math.nan] * len(row.response)),
+        advantages=flat(lambda row: [row.advantage] * len(row.response)),
+        weights=flat(lambda row: [row.weight] * len(row.response)),
+        length=flat(lambda row: [float(len(row.response))] * len(row.response)),
+    )
+
+
 def accumulate(
     batches: Sequence[Sequence[Row]],
     forward: Callable[[Sequence[Row]], TokenBatch],
@@ -179,16 +301,55 @@ def accumulate(
     batch_size: int,
 ) -> float:
     """Add the gradient of the summed losses over `batch_size` to the parameters; the loss."""
-    total = 0.0
-    for rows in batches:
+
+    def summed(rows: Sequence[Row]) -> Tensor:
         losses = objective(forward(rows))
         if losses.shape != (len(rows),):
             raise ValueError(f"the objective gave shape {tuple(losses.shape)}, not ({len(rows)},)")
-        loss = losses.sum() / batch_size
+        return losses.sum()
+
+    return _descend(batches, summed, batch_size)
+
+
+def _descend(
+    batches: Sequence[Sequence[Row]], summed: Callable[[Sequence[Row]], Tensor], batch_size: int
+) -> float:
+    total = 0.0
+    for rows in batches:
+        loss = summed(rows) / batch_size
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total
+
+
+def in_pieces(model: Any, rows: Sequence[Row], objective: Objective, limits: Limits) -> bool:
+    """Whether the loss is to be taken in pieces: a sequence alone exceeds the limit of logits."""
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    longest = max(len(row.response) for row in rows)
+    return (
+        isinstance(objective, TokenObjective)
+        and longest * vocabulary > limits.logits
+        and head_of(model) is not None
+    )
+
+
+@contextmanager
+def checkpointed(model: Any) -> Iterator[None]:
+    """Within the context, layers with gradient checkpointing enabled recompute their activations.
+
+    `transformers` checkpoints only layers in training mode; what is inside them stays in
+    evaluation mode, so that nothing is dropped out.
+    """
+    layers = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
+    before = [layer.training for layer in layers]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer, mode in zip(layers, before, strict=True):
+            layer.training = mode
 
 
 def train_step(
@@ -206,23 +367,53 @@ def train_step(
 ) -> StepResult:
     """One optimiser step on the sum of per-sequence losses over `batch_size`.
 
-    `rows` is not empty. With `autocast`, matrix products run in bfloat16; weights stay as they are.
+    `rows` is not empty; `teacher` is a model, or has a context `scoring` that gives one. With
+    `autocast`, matrix products run in bfloat16; weights stay as they are.
     """
-    vocabulary = model.get_output_embeddings().weight.shape[0]
-    batches = list(micro_batches(rows, vocabulary, limits))
-    device = model.get_input_embeddings().weight.device
-
-    def forward(batch: Sequence[Row]) -> TokenBatch:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
-            return token_batch(model, teacher, batch)
-
     optimiser.zero_grad(set_to_none=True)
-    loss = accumulate(batches, forward, objective, batch_size)
-    norm = float(clip_grad_norm_(model.parameters(), grad_clip))
+    with checkpointed(model):
+        loss, passes = backward(
+            model, teacher, rows, objective, batch_size=batch_size, limits=limits, autocast=autocast
+        )
+    norm = float(clip_grad_norm_(trained(model), grad_clip))
     stepped = math.isfinite(norm)
     if stepped:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate
         optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return StepResult(loss, norm, stepped, len(batches))
+    return StepResult(loss, norm, stepped, passes)
+
+
+def backward(
+    model: Any,
+    teacher: Any | None,
+    rows: Sequence[Row],
+    objective: Objective,
+    *,
+    batch_size: int,
+    limits: Limits,
+    autocast: bool = False,
+) -> tuple[float, int]:
+    """Add the gradient of a step to the parameters; the loss, and in how many micro-batches."""
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    device = model.get_input_embeddings().weight.device
+
+    def cast() -> AbstractContextManager[Any]:
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
+
+    if isinstance(objective, TokenObjective) and in_pieces(model, rows, objective, limits):
+        batches = list(micro_batches(rows, 0, limits))
+
+        def lean(batch: Sequence[Row]) -> Tensor:
+            with cast():
+                return loss_in_pieces(model, teacher, batch, objective, limits.logits)
+
+        return _descend(batches, lean, batch_size), len(batches)
+
+    def forward(batch: Sequence[Row]) -> TokenBatch:
+        with cast():
+            return token_batch(model, teacher, batch)
+
+    batches = list(micro_batches(rows, vocabulary, limits))
+    return accumulate(batches, forward, objective, batch_size), len(batches)

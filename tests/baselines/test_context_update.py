@@ -23,7 +23,9 @@ from resd_baselines.teacher import (
     find_solutions,
     remember_solutions,
     sdpo_teacher_prompt,
+    sdpo_teacher_prompts,
     teacher_prompt,
+    teacher_prompts,
 )
 from resd_bench.types import Dialect
 
@@ -312,3 +314,44 @@ def test_privileged_context_is_what_makes_a_teacher_prompt() -> None:
         assert teacher_prompt(silent, playbook="", **known, **bare)  # type: ignore[arg-type]
     assert teacher_prompt(failed("a"), playbook="", reflection="", solution=None, **bare)
     assert sdpo_teacher_prompt(silent, solution=None, dialect="full") is None
+
+
+def sections_shown(prompts: Sequence[str], marks: str) -> list[str]:
+    return ["".join(mark for mark in marks if f"<{mark}>" in prompt) for prompt in prompts]
+
+
+MARKED: dict[str, Any] = {"playbook": "<P>", "reflection": "<R>", "options": TeacherOptions()}
+
+
+@pytest.mark.parametrize("dialect", ["full", "compact"])
+def test_a_long_teacher_prompt_sheds_trial_playbook_reflection_and_feedback(
+    dialect: Dialect,
+) -> None:
+    attempt = replace(failed("a"), response="x</think><T>", feedback="<F>", prompt="<Q>")
+    made = teacher_prompts(attempt, solution="<S>", dialect=dialect, **MARKED)
+    assert sections_shown(made, "QTPRFS") == ["QTPRFS", "QPRFS", "QRFS", "QFS", "QS"]
+    made = teacher_prompts(attempt, solution=None, dialect=dialect, **MARKED)
+    assert sections_shown(made, "QTPRFS") == ["QTPRF", "QPRF", "QRF", "QF"]
+    quiet = replace(attempt, feedback="")
+    made = teacher_prompts(quiet, solution=None, dialect=dialect, **MARKED)
+    assert sections_shown(made, "QTPRFS") == ["QTPR", "QPR", "QR"]
+    closing = made[0].splitlines()[-1]
+    assert all(prompt.splitlines()[-1] == closing for prompt in made)
+    assert "again" in closing or "from the beginning" in closing
+
+
+@pytest.mark.parametrize("dialect", ["full", "compact"])
+def test_a_long_sdpo_prompt_sheds_trial_then_feedback(dialect: Dialect) -> None:
+    attempt = replace(failed("a"), response="<T>", feedback="<F>", prompt="<Q>")
+    options: dict[str, Any] = {"include_previous_attempt": True, "feedback_with_solution": True}
+    made = sdpo_teacher_prompts(attempt, solution="<S>", dialect=dialect, **options)
+    assert sections_shown(made, "QTFS") == ["QTFS", "QFS", "QS"]
+    made = sdpo_teacher_prompts(attempt, solution=None, dialect=dialect, **options)
+    assert sections_shown(made, "QTFS") == ["QTF", "QF"]
+
+
+def test_nothing_is_shed_twice_or_where_there_is_nothing_to_shed() -> None:
+    attempt = replace(failed("a"), response="", feedback="<F>", prompt="<Q>")
+    options = {"playbook": "", "reflection": "", "options": TeacherOptions()}
+    assert len(teacher_prompts(attempt, solution="<S>", dialect="full", **options)) == 2  # type: ignore[arg-type]
+    assert len(teacher_prompts(attempt, solution=None, dialect="full", **options)) == 1  # type: ignore[arg-type]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from resd_bench.config import RunConfig
 from resd_bench.plugins import UsageError
 from resd_bench.policy import loading
+from resd_bench.policy.build import build
 from resd_bench.policy.tokens import Codec
 from resd_bench.types import Message, user
 from tests.policy import tiny
@@ -77,6 +81,89 @@ def test_a_tokenizer_without_chat_template_is_refused(tmp_path: Path) -> None:
         loading.load(tmp_path)
     with pytest.raises(UsageError, match="no chat template"):
         Codec(tokenizer)
+
+
+def raising(error: Exception) -> Any:
+    def read(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    return read
+
+
+def test_a_gated_model_is_answered_with_how_to_get_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError("You are trying to access a gated repo.\nMake sure to have access to it.")
+    monkeypatch.setattr(loading, "_read", raising(error))
+    with pytest.raises(UsageError, match=r"is gated: .*https://huggingface.co/some/model .*login"):
+        loading.load("some/model")
+
+
+def test_an_unknown_revision_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError("v9 is not a valid git identifier (branch name, tag name or commit id)")
+    monkeypatch.setattr(loading, "_read", raising(error))
+    with pytest.raises(UsageError, match=r"no such --model-revision: v9"):
+        loading.load("some/model", revision="v9")
+
+
+def test_a_revision_belongs_to_the_hub_and_reaches_it(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="--model-revision v1 was given"):
+        loading.load(saved, revision="v1")
+    asked: list[Any] = []
+
+    def read(where: str, revision: str | None, **options: Any) -> Any:
+        asked.append((where, revision))
+        return tiny.model(), tiny.tokenizer()
+
+    monkeypatch.setattr(loading, "_read", read)
+    loading.load("some/model", revision="v1")
+    assert asked == [("some/model", "v1")]
+
+
+def test_the_attention_is_the_one_asked_for(saved: Path) -> None:
+    eager, _ = loading.load(saved, attention="eager")
+    assert eager.config._attn_implementation == "eager"
+    ids = torch.tensor(tiny.prompts([7]))
+    torch.testing.assert_close(eager(ids).logits, tiny.model()(ids).logits, atol=1e-4, rtol=1e-4)
+    with pytest.raises(UsageError, match="cannot be loaded"):
+        loading.load(saved, attention="nonsense")
+
+
+def test_a_device_map_places_the_model(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = loading.load(saved, device_map="cpu")
+    ids = torch.tensor(tiny.prompts([7]))
+    assert torch.equal(model(ids).logits, tiny.model()(ids).logits)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="needs accelerate"):
+        loading.load(saved, device_map="auto")
+
+
+def test_a_run_whose_answers_cannot_fit_the_context_is_refused_at_once(saved: Path) -> None:
+    config = RunConfig(model=str(saved), max_new_tokens=256)
+    with pytest.raises(UsageError, match=r"256 new tokens .* context of 256 .*--max-new-tokens"):
+        build(config)
+    assert build(replace(config, max_new_tokens=255)).room_for_prompts(255) == 1
+
+
+def test_a_runs_settings_reach_the_policy(saved: Path) -> None:
+    config = RunConfig(
+        model=str(saved),
+        max_new_tokens=9,
+        precision="mixed",
+        lora_rank=2,
+        lora_alpha=6,
+        gradient_checkpointing=True,
+        attention="eager",
+        thinking="off",
+    )
+    policy = build(config)
+    assert policy.model.dtype == torch.bfloat16
+    trains = {p.dtype for p in policy.model.parameters() if p.requires_grad}
+    assert trains == {torch.float32}
+    assert policy.adapted.peft_config["default"].lora_alpha == 6
+    assert policy.config.gradient_checkpointing
+    assert policy.config.autocast
+    assert build(replace(config, lora_rank=0)).model.dtype == torch.float32
 
 
 def test_an_absent_device_is_refused(saved: Path) -> None:

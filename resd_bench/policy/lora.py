@@ -1,0 +1,96 @@
+"""Low-rank adapters through `peft`: one for the student and, on demand, one for the teacher.
+
+The adapters live inside the model's own linear layers (all but the output layer); the student's is
+called `default` and is saved in peft's standard form. Left out: other kinds of adapter, and
+adapters on embeddings.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resd_bench.plugins import UsageError
+
+STUDENT, TEACHER = "default", "teacher"
+
+
+def adapt(model: Any, rank: int, alpha: int | None, seed: int, name: str = "") -> Any:
+    """`model` with a fresh adapter of `rank` in place, as a peft model; only the adapter trains.
+
+    The update is alpha / rank times the product of the two factors; `alpha` is 2 `rank` unless
+    given. The first factor is drawn from `seed`, the second is 0: nothing changes at first. `name`
+    is the base model's as the saved adapter will name it. UsageError without peft.
+    """
+    if rank < 1:
+        raise UsageError(f"--lora-rank {rank} must be at least 1, or 0 to train all weights")
+    try:
+        import peft
+    except ImportError as error:
+        raise UsageError(
+            "--lora-rank needs peft, which is not installed: pip install 'resd-bench[lora]'"
+        ) from error
+    config = peft.LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank if alpha is None else alpha,
+        target_modules="all-linear",
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=_devices(model)):
+        torch.manual_seed(seed)
+        adapted: Any = peft.get_peft_model(model, config)
+    if name:
+        adapted.peft_config[STUDENT].base_model_name_or_path = name
+    return adapted.eval()
+
+
+def _devices(model: Any) -> list[torch.device]:
+    return list({p.device for p in model.parameters() if p.device.type == "cuda"})
+
+
+def weights(adapted: Any, adapter: str) -> dict[str, Tensor]:
+    """The parameters of one adapter, by their name without the adapter's."""
+    mark = f".{adapter}."
+    named = adapted.get_base_model().named_parameters()
+    return {name.replace(mark, "."): p for name, p in named if ".lora_" in name and mark in name}
+
+
+@torch.no_grad()
+def add_teacher(adapted: Any) -> None:
+    """Add the teacher's adapter, or make it anew: a copy of the student's that does not train."""
+    if TEACHER not in adapted.peft_config:
+        with torch.random.fork_rng(devices=_devices(adapted)):
+            adapted.add_adapter(TEACHER, copy.deepcopy(adapted.peft_config[STUDENT]))
+    theirs = weights(adapted, STUDENT)
+    for name, mine in weights(adapted, TEACHER).items():
+        mine.requires_grad_(False)
+        mine.copy_(theirs[name])
+    activate(adapted, STUDENT)
+
+
+def activate(adapted: Any, adapter: str) -> None:
+    """Compute with `adapter` from now on; only the student's ever trains."""
+    adapted.base_model.set_adapter(adapter, inference_mode=adapter != STUDENT)
+
+
+def save(adapted: Any, folder: str | Path) -> None:
+    """Write the student's adapter: adapter_config.json and adapter_model.safetensors."""
+    adapted.save_pretrained(str(folder), selected_adapters=[STUDENT])
+
+
+def base_layer(linear: Any) -> Any:
+    """The layer inside an adapted one; any other layer is itself."""
+    return linear.get_base_layer() if hasattr(linear, "lora_A") else linear
+
+
+def merged_weight(linear: Any) -> Tensor:
+    """The weight of a linear layer, with what its active adapters add to it."""
+    weight: Tensor = base_layer(linear).weight
+    for adapter in getattr(linear, "active_adapters", ()):
+        weight = weight + linear.get_delta_weight(adapter).to(weight.dtype)
+    return weight
