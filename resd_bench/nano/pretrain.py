@@ -34,6 +34,7 @@ class PretrainConfig:
     """A pre-training run, complete."""
 
     curriculum: str = "manufactoria-has"
+    """One, or several separated by commas, which take turns."""
     seed: int = 0
     steps: int = 3_000
     batch_tokens: int = 6_144
@@ -58,17 +59,18 @@ class PretrainConfig:
     dials: Dials = field(default_factory=Dials)
 
 
-def author(config: PretrainConfig) -> Author:
-    """The author of the configured curriculum, found through entry points."""
-    curriculum = plugins.find("resd_bench.curricula", "curriculum", config.curriculum)
+def authors(config: PretrainConfig) -> list[Author]:
+    """The authors of the configured curricula, found through entry points."""
     prompts = plugins.find("resd_bench.prompts", "prompt pack", "resd")
-    return Author(curriculum, prompts, config.dials)
+    names = [name.strip() for name in config.curriculum.split(",")]
+    found = [plugins.find("resd_bench.curricula", "curriculum", name) for name in names]
+    return [Author(curriculum, prompts, config.dials) for curriculum in found]
 
 
 def documents(config: PretrainConfig, block: int) -> list[Document]:
     """Block number `block` of the document stream."""
-    rng, writer = stream(config.seed, "documents", block), author(config)
-    return [writer.document(rng) for _ in range(config.block)]
+    rng, writers = stream(config.seed, "documents", block), authors(config)
+    return [writers[n % len(writers)].document(rng) for n in range(config.block)]
 
 
 def build_tokenizer(config: PretrainConfig) -> Any:
