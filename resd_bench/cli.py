@@ -1,4 +1,4 @@
-"""The command line: `run`, `eval`, `compare`, `envs`, `methods`, `nano`.
+"""The command line: `run`, `eval`, `compare`, `envs`, `methods`, `init`, `doctor`, `nano`.
 
 Mistakes of the user's are one line on stderr and exit code 2. Whatever is slow to import is
 imported by the command that needs it. Left out: sweeps and reproductions.
@@ -7,7 +7,6 @@ imported by the command that needs it. Left out: sweeps and reproductions.
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -16,13 +15,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from resd_bench import plugins
+from resd_bench.commands import envs, init, methods
+from resd_bench.commands.shared import out
 from resd_bench.config import (
     NESTED,
     RunConfig,
-    coerce,
     field_help,
     load_file,
     resolve,
@@ -37,10 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-envs_app = typer.Typer(help="The installed environments.", no_args_is_help=True)
-methods_app = typer.Typer(help="The installed methods.", no_args_is_help=True)
-app.add_typer(envs_app, name="envs")
-app.add_typer(methods_app, name="methods")
+app.add_typer(envs.app, name="envs")
+app.add_typer(methods.app, name="methods")
+app.add_typer(init.app, name="init")
 app.add_typer(results_app, name="results")
 
 FLAGS = [f for f in fields(RunConfig) if f.name not in NESTED.values()]
@@ -50,11 +47,6 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. method.NAME=4; repeatable."),
 ]
-
-
-def out() -> Console:
-    """Where results go."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
 def flags_of_config() -> list[inspect.Parameter]:
@@ -85,7 +77,7 @@ def _metavar(hint: Any) -> str:
         return "|".join(options)
     if get_origin(options[0]) is Literal:
         return "|".join(get_args(options[0]))
-    names: Mapping[Any, str] = {int: "INT", float: "NUMBER", str: "TEXT"}
+    names: Mapping[Any, str] = {int: "INT", float: "NUMBER", str: "TEXT", bool: "true|false"}
     return names.get(options[0], "VALUE")
 
 
@@ -271,78 +263,37 @@ def eval_command(
 
 @app.command("compare")
 def compare_command(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders or globs.")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Run folders, globs, or .jsonl files.")
+    ],
     budget: Annotated[
-        str | None, typer.Option(help="Compare at so many rollouts; as far as all runs got.")
+        str | None,
+        typer.Option(help="Compare at so much, e.g. 640ep, 2Mtok; as far as all runs got."),
     ] = None,
+    axis: Annotated[
+        str | None,
+        typer.Option(metavar="AXIS", help="episodes (default), tokens, updates, seconds or flops."),
+    ] = None,
+    detail: Annotated[bool, typer.Option("--detail", help="Show every other metric too.")] = False,
     save: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", help="Where compare.{png,svg,csv} go.")
     ] = Path("."),
 ) -> None:
-    """Compare runs at equal budget: curves over rollouts and tokens, and paired differences."""
-    from resd_bench.report.figures import comparison
-    from resd_bench.report.runs import find_runs
-    from resd_bench.report.tables import (
-        common_budget,
-        compare,
-        compare_table,
-        group_runs,
-        write_csv,
-    )
+    """Compare runs with the first, at equal budget: differences with verdicts, and curves."""
+    from resd_bench.commands.compare import compare_runs
 
-    found = find_runs(runs)
-    reached = common_budget(found)
-    at = float(coerce("--budget", (budget or str(reached)).removesuffix("ep"), float))
-    if at > reached:
-        raise UsageError(f"--budget {at:g}: not every run got there; give at most {reached}")
-    groups = group_runs(found)
-    title = " | ".join(dict.fromkeys(run.setting for run in found))
-    console = out()
-    console.print(compare_table(compare(groups, at), title, at))
-    paths = comparison(groups, title, save / "compare")
-    write_csv(groups, save / "compare.csv")
-    console.print(f"figure {paths[0]}\ndata   {save / 'compare.csv'}", soft_wrap=True)
+    compare_runs(runs, axis, budget, save, detail)
 
 
-@envs_app.command("list")
-def list_envs() -> None:
-    """Every installed environment with its numbers of tasks."""
-    table = Table("environment", "train", "validation", "test", "turns", "Gymnasium id")
-    for name in plugins.installed("resd_bench.envs"):
-        try:
-            env = plugins.make_env(name)
-            sizes = [str(len(env.tasks(s))) for s in ("train", "validation", "test")]
-            table.add_row(name, *sizes, str(env.max_turns), plugins.gym_id(name))
-        except Exception as error:
-            table.add_row(name, f"cannot be made: {error}")
-    out().print(table)
+@app.command("doctor")
+def doctor_command() -> None:
+    """What works on this machine, what does not, and what to do about it."""
+    from resd_bench import doctor
 
-
-@methods_app.command("list")
-def list_methods() -> None:
-    """Every installed method."""
-    table = Table("method", "rollouts per task", "what it does")
-    for name in plugins.installed("resd_bench.methods"):
-        try:
-            spec = plugins.method(name)
-            table.add_row(name, str(spec.group_size), spec.summary)
-        except Exception as error:
-            table.add_row(name, "", f"cannot be loaded: {error}")
-    out().print(table)
-
-
-@methods_app.command("info")
-def show_method(name: Annotated[str, typer.Argument(help="As in `methods list`.")]) -> None:
-    """The options of a method, for `--set method.NAME=VALUE`."""
-    spec = plugins.method(name)
-    helps = field_help(spec.config)
-    table = Table("option", "default", "meaning", title=f"{name}: {spec.summary}")
-    for option in fields(spec.config):
-        default = getattr(spec.config(), option.name)
-        table.add_row(
-            f"method.{option.name}", json.dumps(default, default=str), helps.get(option.name, "")
-        )
-    out().print(table)
+    checks = doctor.report()
+    print(doctor.render(checks))
+    if any(check.required and not check.ok for check in checks):
+        raise typer.Exit(1)
 
 
 @app.command(

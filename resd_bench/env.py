@@ -69,6 +69,10 @@ class TextEnv(gym.Env[str, str], ABC):
     name: ClassVar[str] = "text"
     """Short name, as in `--env`."""
     max_turns: ClassVar[int] = 1
+    answer_in_prompt: ClassVar[bool] = False
+    """Whether the answer is a part of the prompt by design; the leak audit then allows it."""
+    chance: ClassVar[float] = 0.0
+    """Success rate that answers without any knowledge reach by design; `envs check` allows it."""
 
     def __init__(self, *, dialect: Dialect = "full", feedback_level: int = 3) -> None:
         if dialect not in ("full", "compact"):

@@ -1,37 +1,30 @@
 """For authors of environments and methods: a scripted policy, `check_env` and `check_agent`.
 
-Checks raise AssertionError with the property that does not hold. Left out: the leak audit and the
-calibration of rarity.
+Checks raise AssertionError with the property that does not hold. They run in this process, so one
+that hangs hangs the test: `resd_bench.check` examines an installed plugin under a deadline.
 """
 
 from __future__ import annotations
 
-import pickle
-import warnings
+import contextlib
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from resd_bench.agent import Agent, MethodSpec, State, TeacherKind
+from resd_bench.agent import MethodSpec, State, TeacherKind
 from resd_bench.budget import Ledger, Purpose
 from resd_bench.env import TextEnv
-from resd_bench.manifest import content_hash
 from resd_bench.types import (
     Completion,
     Dialect,
     Example,
-    Feedback,
-    Group,
+    FeedbackLevel,
     Messages,
     Metrics,
     Sampling,
     Split,
-    Step,
     Stop,
-    Task,
-    Trajectory,
-    Turn,
-    user,
 )
 
 if TYPE_CHECKING:
@@ -41,8 +34,8 @@ Script = Callable[[str, int, int], str]
 """Text of the last message, seed and number of the sample in; the answer out."""
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-ODD_ACTIONS = ("", " ", "\x00\x07", "\ud800", "naïve 🌍", "x" * 100_000, "```\n```")
-"""What language models do emit, at times."""
+LEFT_OUT = ("docs", "panel", "runaway")
+"""Properties of `envs check` that `check_env` leaves out: to read, to install, to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,134 +106,34 @@ class ScriptedPolicy:
 
 
 def check_env(env: TextEnv) -> None:
-    """Prove what the harness relies on of an environment; AssertionError names what fails."""
-    from gymnasium.utils.env_checker import check_env as check_gymnasium
+    """Prove what the harness relies on of an environment; AssertionError names what fails.
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # The checker cannot know that a space of all strings has no rendering to check.
-        check_gymnasium(env, skip_render_check=True)
-    _check_tasks(env)
-    task = env.tasks("train")[0]
-    for action in ODD_ACTIONS:
-        _check_episode(env, task, action)
-    _check_oracle(env, task)
+    The properties of `envs check` but `LEFT_OUT`, on fewer tasks. `env` is used as it is made, in
+    its own dialect.
+    """
+    from resd_bench.check.environments import ENV_PROPERTIES
+    from resd_bench.check.subject import Subject
+    from resd_bench.check.verdict import Skipped
 
+    def make(*, dialect: Dialect, feedback_level: int) -> TextEnv:
+        made = copy.copy(env)
+        made.feedback_level = FeedbackLevel(feedback_level)
+        return made
 
-def _check_tasks(env: TextEnv) -> None:
-    tasks = {split: list(env.tasks(split)) for split in SPLITS}
-    assert tasks["train"], "there are no training tasks"
-    assert tasks["test"], "there are no test tasks"
-    ids = [task.id for split in SPLITS for task in tasks[split]]
-    assert len(ids) == len(set(ids)), "task ids are not unique"
-    for split in SPLITS:
-        assert [t.id for t in env.tasks(split)] == [t.id for t in tasks[split]], (
-            f"two calls of tasks({split!r}) differ"
-        )
-        assert all(task.split == split for task in tasks[split]), f"a task of {split} denies it"
-    contents = [{content_hash(task) for task in tasks[split]} for split in SPLITS]
-    overlap = (
-        (contents[0] & contents[1]) | (contents[0] & contents[2]) | (contents[1] & contents[2])
-    )
-    assert not overlap, f"{len(overlap)} tasks are in more than one split"
-
-
-def _play(env: TextEnv, task: Task, action: str) -> tuple[list[str], dict[str, Any]]:
-    """Repeat one action until the episode ends; observations and the last info."""
-    observation, info = env.reset(seed=7, options={"task": task.id})
-    assert info["task_id"] == task.id, "reset did not pose the task it was asked for"
-    observations = [observation]
-    for _ in range(env.max_turns):
-        observation, reward, over, cut, info = env.step(action)
-        observations.append(observation)
-        if over or cut:
-            feedback = info.get("feedback")
-            assert isinstance(feedback, Feedback), "an episode ended without info['feedback']"
-            assert 0 <= feedback.score <= 1, f"score {feedback.score} is not in [0, 1]"
-            assert reward == feedback.reward, "the reward differs from the feedback's"
-            assert info["success"] == feedback.success, "info['success'] differs from feedback's"
-            return observations, info
-    raise AssertionError(f"an episode went on after max_turns = {env.max_turns} turns")
-
-
-def _check_episode(env: TextEnv, task: Task, action: str) -> None:
-    first, info = _play(env, task, action)
-    again, info_again = _play(env, task, action)
-    assert first == again, f"the same seed and action {action[:20]!r} gave other observations"
-    assert info["feedback"] == info_again["feedback"], "the same seed and action: other feedback"
-    assert not info["success"], f"the answer {action[:20]!r} counts as a success"
-    assert len(info["feedback"].text) <= Feedback.MAX_CHARS, "feedback is longer than MAX_CHARS"
-
-
-def _check_oracle(env: TextEnv, task: Task) -> None:
-    try:
-        answer = env.oracle(task)
-    except NotImplementedError:
-        return
-    _, info = _play(env, task, answer)
-    assert info["success"], "the oracle's answer does not succeed"
+    subject = Subject(env.name, make, dialects=(env.dialect,), seconds=0.5)
+    for name, prove in ENV_PROPERTIES.items():
+        if name not in LEFT_OUT:
+            with contextlib.suppress(Skipped):
+                prove(subject)
 
 
 def check_agent(spec: MethodSpec, options: Mapping[str, Any] | None = None) -> None:
-    """Prove what the harness relies on of a method; AssertionError names what fails."""
-    first, second = _agent(spec, options), _agent(spec, options)
-    for update in range(3):
-        assert first[1].learn(_groups(spec.group_size), _step(update)) == second[1].learn(
-            _groups(spec.group_size), _step(update)
-        ), "the same groups and seed gave other metrics"
-        assert first[0].updates == second[0].updates, "the same groups gave other examples"
-    _check_saved(spec, options, first[1])
-    empty = first[1].learn(_groups(spec.group_size, Stop.ERROR), _step(3))
-    assert all(isinstance(value, float | int) for value in empty.values()), "metrics are numbers"
+    """Prove what the harness relies on of a method; AssertionError names what fails.
 
+    `options` are those of the method, by name. `methods check` does the same for an installed
+    method, in a process of its own.
+    """
+    from resd_bench.check.methods import MethodSubject, prove_all
 
-def _check_saved(spec: MethodSpec, options: Mapping[str, Any] | None, agent: Agent) -> None:
-    import io
-
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(agent.state_dict(), buffer)
-    buffer.seek(0)
-    state = torch.load(buffer, weights_only=True)
-    policy, restored = _agent(spec, options)
-    restored.load_state_dict(state)
-    assert policy.count == 3, "state_dict leaves out the policy's own state"
-    groups = _groups(spec.group_size)
-    assert restored.learn(groups, _step(9)) == _copy(spec, options, state).learn(groups, _step(9))
-    assert isinstance(restored.context(), Mapping), "context() is not a mapping"
-    pickle.dumps(restored.context())
-
-
-def _copy(spec: MethodSpec, options: Mapping[str, Any] | None, state: State) -> Agent:
-    _, agent = _agent(spec, options)
-    agent.load_state_dict(state)
-    return agent
-
-
-def _agent(spec: MethodSpec, options: Mapping[str, Any] | None) -> tuple[ScriptedPolicy, Agent]:
-    policy = ScriptedPolicy(lambda prompt, seed, j: f"answer {(len(prompt) + seed + j) % 7}")
-    return policy, spec.build(policy, spec.config(**(options or {})))
-
-
-def _step(update: int) -> Step:
-    return Step(update, update // 2, update % 2, Sampling(max_new_tokens=64, seed=update), update)
-
-
-def _groups(n: int, stop: Stop = Stop.EOS) -> list[Group]:
-    """Four tasks attempted n times; the attempts of one task in two succeed."""
-    groups = []
-    for number in range(4):
-        task = Task(f"t{number}", "train", f"question {number}")
-        attempts = []
-        for j in range(n):
-            right = (number + j) % 2 == 0 and stop is not Stop.ERROR
-            text = "" if right else f"passed 0 of 1: wrong_answer {number}"
-            feedback = Feedback(float(right), right, float(right), text=text)
-            words = f"attempt {j}"
-            ids = tuple(map(ord, words))
-            completion = Completion(words, ids, (-0.5,) * len(ids))
-            turns = (Turn(user(task.prompt), completion),)
-            attempts.append(Trajectory(task, turns, feedback, stop))
-        groups.append(Group(task, tuple(attempts)))
-    return groups
+    for _ in prove_all(MethodSubject(spec.name, spec, options or {})):
+        pass

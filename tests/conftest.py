@@ -1,6 +1,8 @@
 """What tests share: where the reference values are."""
 
 import importlib
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +13,11 @@ from resd_bench import plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = ROOT.parent / "shared" / "fixtures"
+
+# Games are slow to make: tests share a cache of their own, and leave the user's alone.
+os.environ.setdefault(
+    "RESD_BENCH_CACHE", str(Path(tempfile.gettempdir()) / f"resd-bench-tests-{os.getuid()}")
+)
 
 
 @pytest.fixture(scope="session")

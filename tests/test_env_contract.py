@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import pytest
@@ -18,6 +19,8 @@ from resd_bench.testing import SPLITS, check_env
 from resd_bench.types import Dialect, Feedback, Task
 
 NAMES = sorted(installed("resd_bench.envs"))
+# One of the nine environments whose games take minutes to make; `envs check` proves the others.
+PLAYED = [n for n in NAMES if not n.startswith("textworld-") or n == "textworld-coin"]
 DIALECTS: list[Dialect] = ["full", "compact"]
 SECTIONS = (
     "Description",
@@ -45,7 +48,7 @@ def _made(name: str, dialect: Dialect) -> TextEnv:
         pytest.skip(f"{name} cannot be made here: {error}")
 
 
-@pytest.fixture(params=[(name, dialect) for name in NAMES for dialect in DIALECTS], ids="-".join)
+@pytest.fixture(params=[(name, dialect) for name in PLAYED for dialect in DIALECTS], ids="-".join)
 def env(request: pytest.FixtureRequest) -> TextEnv:
     return _made(*request.param)
 
@@ -62,7 +65,7 @@ def _play(env: TextEnv, task: Task, *actions: str) -> Feedback:
     for turn in range(env.max_turns):
         *_, over, cut, info = env.step(actions[min(turn, len(actions) - 1)])
         if over or cut:
-            assert set(info) == LAST_INFO_KEYS
+            assert set(info) >= LAST_INFO_KEYS
             feedback = info["feedback"]
             assert isinstance(feedback, Feedback)
             return feedback
@@ -84,12 +87,16 @@ def test_the_oracle_solves_the_first_tasks_of_every_split(env: TextEnv) -> None:
             answer = env.oracle(task)
         except NotImplementedError:
             pytest.skip(f"{env.name} has no oracle")
-        feedback = _play(env, task, answer)
+        # Of several turns an oracle says one action a line.
+        actions = answer.splitlines() if env.max_turns > 1 else [answer]
+        feedback = _play(env, task, *actions)
         assert feedback.success
         assert (feedback.reward, feedback.score, feedback.text) == (1, 1, "")
 
 
 def test_policies_that_know_nothing_stay_at_the_floor(env: TextEnv) -> None:
+    if env.chance:
+        pytest.skip(f"{env.name} declares that chance reaches {env.chance:.0%}: see `envs check`")
     rng = random.Random(0)
     env.action_space.seed(0)
     for task in _firsts(env):
@@ -99,6 +106,8 @@ def test_policies_that_know_nothing_stay_at_the_floor(env: TextEnv) -> None:
 
 
 def test_copying_the_feedback_does_not_solve_a_task(env: TextEnv) -> None:
+    if env.chance:
+        pytest.skip(f"{env.name} declares that chance reaches {env.chance:.0%}: see `envs check`")
     for task in _firsts(env):
         told = _play(env, task, "", "0").text
         assert not _play(env, task, told, f"```\n{told}\n```").success
@@ -133,17 +142,21 @@ for name in sys.argv[1:]:
 """
 
 
-def test_the_task_panel_does_not_depend_on_the_process() -> None:
-    outputs = []
-    for seed in ("1", "2"):
-        done = subprocess.run(
-            [sys.executable, "-c", HASH_PANEL, *NAMES],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=300,
-        )
-        outputs.append(done.stdout)
-    assert outputs[0] == outputs[1]
+def _panels(hash_seed: int) -> str:
+    """What another process prints of every environment's tasks."""
+    return subprocess.run(
+        [sys.executable, "-c", HASH_PANEL, *NAMES],
+        env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=900,
+    ).stdout
+
+
+@pytest.mark.slow
+def test_the_task_panel_is_the_same_in_ten_processes_with_different_hash_seeds() -> None:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        outputs = list(pool.map(_panels, range(10)))
+    assert len(set(outputs)) == 1
     assert len(outputs[0].splitlines()) >= 1

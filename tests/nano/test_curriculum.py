@@ -111,7 +111,7 @@ def test_an_untaught_answer_succeeds_rarely() -> None:
 
 
 def test_only_the_embedded_model_and_the_environment_know_the_curriculum() -> None:
-    allowed = {"resd_bench/nano", "envs/resd_envs/manufactoria"}
+    allowed = ("resd_bench/nano", "envs/resd_envs/")
     for folder in ("resd_bench", "envs", "baselines"):
         for path in (ROOT / folder).rglob("*.py"):
             where = path.parent.relative_to(ROOT).as_posix()
@@ -119,4 +119,4 @@ def test_only_the_embedded_model_and_the_environment_know_the_curriculum() -> No
             names = {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
             names |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
             if any("curriculum" in name or "nano.documents" in name for name in names):
-                assert where in allowed, f"{path} imports the curriculum"
+                assert where.startswith(allowed), f"{path} imports the curriculum"

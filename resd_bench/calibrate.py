@@ -1,0 +1,144 @@
+"""How rare success is before any learning: which tier of an environment to train on.
+
+From k samples on each of m tasks of a model that does not learn: the success rate p0 with limits,
+the probability that all N rollouts of a group get the same reward (GRPO then learns nothing), and
+the expected number of episodes to the first success. Left out: how rarity changes in training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from resd_bench import plugins
+from resd_bench.plugins import UsageError
+from resd_bench.run import BuildPolicy
+from resd_bench.score import score_model
+from resd_bench.stats import Interval, success_interval
+
+GROUP = 8
+"""N of the paper's GRPO."""
+MOST_TIERS = 12
+
+Outcomes = Sequence[Sequence[float]]
+"""0 or 1 per sample, by task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rarity:
+    """How rare success on an environment is."""
+
+    env: str
+    p0: Interval
+    """Success rate of a sample."""
+    dead: float
+    """Probability that a group of `GROUP` rollouts of one task gets one reward only."""
+    dead_if_alike: float
+    """The same if all tasks were equally hard; tasks that differ make more dead groups."""
+    errors: int
+    """Samples without a verdict, which count nowhere."""
+
+    @property
+    def episodes(self) -> tuple[float, float, float]:
+        """Expected episodes to the first success, 1 / p0, and its limits; infinite for 0."""
+        return _inverse(self.p0.mean), _inverse(self.p0.high), _inverse(self.p0.low)
+
+
+def _inverse(p: float) -> float:
+    return 1 / p if p > 0 else math.inf
+
+
+def rarity(env: str, outcomes: Outcomes, errors: int = 0) -> Rarity:
+    """What the outcomes of a model on `env` say; UsageError where no sample has a verdict."""
+    if not any(outcomes):
+        raise UsageError(f"{env}: none of {errors} samples got a verdict: see `envs check {env}`")
+    p0 = success_interval(outcomes)
+    return Rarity(env, p0, dead_groups(outcomes), alike(p0.mean), errors)
+
+
+def alike(p: float, n: int = GROUP) -> float:
+    """Probability of a dead group of `n` where every sample succeeds with probability `p`."""
+    return (1 - p) ** n + p**n
+
+
+def dead_groups(outcomes: Outcomes, n: int = GROUP) -> float:
+    """Probability that `n` samples of a random task all fail or all succeed, tasks differing.
+
+    With n samples of a task or more it is counted over all subsets, which is unbiased; with at
+    least two the success rates of tasks are taken as Beta distributed, by their first two moments;
+    with one, as equal, which gives a lower limit.
+    """
+    sampled = [task for task in outcomes if task]
+    fewest = min(map(len, sampled))
+    p = success_interval(sampled).mean
+    if fewest >= n:
+        return sum(_subsets(task, n) for task in sampled) / len(sampled)
+    return _beta(p, _mean_square(sampled), n) if fewest >= 2 else alike(p, n)
+
+
+def _subsets(task: Sequence[float], n: int) -> float:
+    """Share of the n-subsets of a task's samples that are all failures or all successes."""
+    right, k = round(sum(task)), len(task)
+    return (math.comb(k - right, n) + math.comb(right, n)) / math.comb(k, n)
+
+
+def _mean_square(outcomes: Outcomes) -> float:
+    """Unbiased estimate of the mean of p squared over tasks: pairs that succeed both."""
+    pairs = [sum(task) * (sum(task) - 1) / (len(task) * (len(task) - 1)) for task in outcomes]
+    return sum(pairs) / len(pairs)
+
+
+def _beta(p: float, square: float, n: int) -> float:
+    """Probability of a dead group for Beta distributed success rates of these moments."""
+    spread = square - p * p
+    if spread <= 0 or p in (0, 1):
+        return alike(p, n)
+    total = p * (1 - p) / spread - 1
+    if total <= 0:
+        return 1.0
+    a, b = p * total, (1 - p) * total
+
+    def product(first: float) -> float:
+        return math.prod((first + i) / (total + i) for i in range(n))
+
+    return product(a) + product(b)
+
+
+def tiers(name: str) -> list[str]:
+    """The registrations of the class that `name` is one of; UsageError where there are too many."""
+    known = plugins.installed("resd_bench.envs")
+    kind = type(plugins.make_env(name))
+    mates = [n for n, ep in known.items() if ep.module == known[name].module]
+    found = [n for n in mates if n == name or type(plugins.make_env(n)) is kind]
+    if len(found) > MOST_TIERS:
+        raise UsageError(f"{name} is one of {len(found)} registrations: choose with --tiers A,B")
+    return found
+
+
+def calibrate(
+    names: Iterable[str], flags: Mapping[str, object], policy: BuildPolicy | None = None
+) -> Iterable[Rarity]:
+    """Measure each environment; `flags` are those of an evaluation without a run."""
+    for name in names:
+        rows = score_model({**flags, "env": name}, policy=policy).rows
+        by_task: dict[str, list[float]] = {}
+        for row in rows:
+            by_task.setdefault(row["task"], [])
+            if row["success"] is not None:
+                by_task[row["task"]].append(float(row["success"]))
+        scored = [task for task in by_task.values() if task]
+        yield rarity(name, scored, len(rows) - sum(map(len, scored)))
+
+
+def nearest(found: Sequence[Rarity], target: float) -> Rarity:
+    """The tier whose p0 is nearest to `target` on a logarithmic scale.
+
+    A tier without success counts as half its upper limit: it is not infinitely hard.
+    """
+
+    def distance(one: Rarity) -> float:
+        p = one.p0.mean or one.p0.high / 2
+        return abs(math.log(p / target))
+
+    return min(found, key=distance)

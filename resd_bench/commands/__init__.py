@@ -1,0 +1,1 @@
+"""Groups of commands: environments, methods, new plugins. `resd_bench.cli` puts them together."""

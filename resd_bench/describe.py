@@ -1,0 +1,49 @@
+"""What an environment is, for a reader: its docstring, tasks, prompts and ladder of feedback."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+from resd_bench import plugins
+from resd_bench.env import TextEnv
+from resd_bench.manifest import panel_hash
+from resd_bench.play import printable
+from resd_bench.types import Dialect, Feedback, Split, Task
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+DIALECTS: tuple[Dialect, ...] = ("full", "compact")
+WRONG = "I do not know."
+"""The answer whose failure is shown."""
+
+
+def describe(name: str, **options: object) -> Iterator[str]:
+    """The page of an installed environment, part by part, in Markdown."""
+    full = plugins.make_env(name, dialect="full", **options)
+    yield f"# {name} ({plugins.gym_id(name)})\n\n{inspect.getdoc(type(full)) or 'No docstring.'}"
+    tasks = {split: full.tasks(split) for split in SPLITS}
+    sizes = ", ".join(f"{split} {len(tasks[split])}" for split in SPLITS)
+    digest = panel_hash(task for split in SPLITS for task in tasks[split])
+    yield f"## Tasks\n{sizes}; at most {full.max_turns} turns\n\npanel {digest}"
+    for dialect in DIALECTS:
+        env = plugins.make_env(name, dialect=dialect, **options)
+        observation, info = env.reset(seed=0)
+        yield f"## Prompt, {dialect} ({info['task_id']})\n{printable(observation)}"
+    task = full.tasks("train")[0]
+    yield f"## Feedback on {WRONG!r} ({task.id})\n" + "\n".join(_ladder(name, task, options))
+
+
+def _ladder(name: str, task: Task, options: dict[str, object]) -> Iterator[str]:
+    for level in range(6):
+        env = plugins.make_env(name, feedback_level=level, **options)
+        text = printable(_fail(env, task).text)
+        yield f"{level}: " + (text.replace("\n", "\n   ") or "(nothing)")
+
+
+def _fail(env: TextEnv, task: Task) -> Feedback:
+    env.reset(seed=0, options={"task": task.id})
+    while True:
+        *_, over, cut, info = env.step(WRONG)
+        if over or cut:
+            feedback: Feedback = info["feedback"]
+            return feedback

@@ -1,0 +1,108 @@
+"""Mark saved answers: JSON lines in, the same lines with verdicts out.
+
+A line names a task and gives an answer: `{"task": ID, "answer": TEXT}`, for several turns
+`{"task": ID, "answers": [TEXT, ...]}`; the lines of a run's `episodes.jsonl` are understood too.
+Left out: whatever samples answers, see `eval`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resd_bench.env import TextEnv
+from resd_bench.plugins import UsageError
+from resd_bench.types import Feedback
+
+EXPECTED = 'expected {"task": ID, "answer": TEXT} or {"task": ID, "answers": [TEXT, ...]}'
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One line of the input."""
+
+    row: Mapping[str, Any]
+    """The line itself, which the verdict is added to."""
+    task_id: str
+    actions: Sequence[str]
+
+
+def read_answers(lines: Iterable[str], source: str) -> Iterator[Answer]:
+    """The answers of a JSONL text; blank lines are left out, UsageError names a bad one."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{source}, line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UsageError(f"{where} is no JSON ({error}): {EXPECTED}") from None
+        if not isinstance(row, dict):
+            raise UsageError(f"{where} is no object: {EXPECTED}")
+        yield _answer(row, where)
+
+
+def _answer(row: Mapping[str, Any], where: str) -> Answer:
+    turns = row.get("turns")
+    if "answer" in row:
+        actions = [row["answer"]]
+    elif "answers" in row:
+        actions = row["answers"]
+    elif isinstance(turns, list):
+        actions = [turn.get("response") if isinstance(turn, dict) else None for turn in turns]
+    else:
+        raise UsageError(f"{where} has no answer: {EXPECTED}")
+    if not isinstance(actions, list) or not actions or not all(isinstance(a, str) for a in actions):
+        raise UsageError(f"{where}: the answer is not text: {EXPECTED}")
+    task_id = row.get("task", row.get("task_id"))
+    if not isinstance(task_id, str):
+        raise UsageError(f"{where} names no task: {EXPECTED}")
+    return Answer(row, task_id, actions)
+
+
+def grade(env: TextEnv, answers: Iterable[Answer]) -> Iterator[dict[str, Any]]:
+    """Each line with its verdict; `success` is null where there is none, `error` says why.
+
+    UsageError for a task the environment does not have.
+    """
+    for answer in answers:
+        try:
+            env.find(answer.task_id)
+        except KeyError as error:
+            raise UsageError(f"{error.args[0]}; see `envs info {env.name}`") from None
+        yield {**answer.row, **_mark(env, answer)}
+
+
+def _mark(env: TextEnv, answer: Answer) -> dict[str, Any]:
+    try:
+        feedback, turns, stop = _play(env, answer)
+    except Exception as error:
+        return _row(None, 0, "error", f"{type(error).__name__}: {error}")
+    if feedback is None:
+        return _row(None, turns, "error", f"the episode goes on after {turns} answers: give more")
+    return _row(feedback, turns, stop, "")
+
+
+def _play(env: TextEnv, answer: Answer) -> tuple[Feedback | None, int, str]:
+    """The verdict, the turns it took and why the episode stopped."""
+    env.reset(seed=0, options={"task": answer.task_id})
+    for turn, action in enumerate(answer.actions, start=1):
+        *_, over, cut, info = env.step(action)
+        if over or cut:
+            return info["feedback"], turn, info["stop_reason"]
+    return None, len(answer.actions), ""
+
+
+def _row(feedback: Feedback | None, turns: int, stop: str, error: str) -> dict[str, Any]:
+    return {
+        "success": feedback.success if feedback else None,
+        "score": feedback.score if feedback else None,
+        "reward": feedback.reward if feedback else None,
+        "kind": feedback.kind if feedback else "environment_error",
+        "feedback": feedback.text if feedback else "",
+        "turns_taken": turns,
+        "stop": stop,
+        "error": error,
+    }

@@ -1,0 +1,84 @@
+"""Let a person play an environment in the terminal.
+
+An answer is any number of lines, ended by a line that is a single dot, or by the end of the input
+(Ctrl-D). Works with piped input too. Left out: line editing beyond what the terminal offers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from resd_bench.env import TextEnv
+from resd_bench.types import Feedback, Task
+
+DOT = "."
+RULER = "-" * 72
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """How a session went."""
+
+    episodes: int = 0
+    solved: int = 0
+
+
+def play(env: TextEnv, tasks: Iterable[Task], given: TextIO, out: TextIO) -> Played:
+    """Pose tasks until there are no more, the player has enough, or the input ends."""
+    played = Played()
+    for task in tasks:
+        feedback = play_one(env, task, given, out)
+        if feedback is None:
+            break
+        played = Played(played.episodes + 1, played.solved + feedback.success)
+        _say(out, f"{RULER}\nanother task? [y/N] ", end="")
+        if not given.readline().strip().lower().startswith("y"):
+            break
+    _say(out, f"\nsolved {played.solved} of {played.episodes}")
+    return played
+
+
+def play_one(env: TextEnv, task: Task, given: TextIO, out: TextIO) -> Feedback | None:
+    """One episode; None where the input ended before a verdict."""
+    observation, info = env.reset(options={"task": task.id})
+    _say(out, f"{RULER}\ntask {task.id}, at most {env.max_turns} turns\n{RULER}")
+    turn, over = 0, False
+    while not over:
+        turn += 1
+        _say(out, f"{observation}\n{RULER}\nturn {turn}; end the answer with a line of one dot:")
+        answer = read_answer(given)
+        if answer is None:
+            return None
+        observation, _, ended, cut, info = env.step(answer)
+        over = ended or cut
+    return _verdict(info, out)
+
+
+def _verdict(info: dict[str, Any], out: TextIO) -> Feedback:
+    feedback: Feedback = info["feedback"]
+    word = "solved" if feedback.success else "not solved"
+    _say(out, f"{RULER}\n{word}, score {feedback.score:.2f}\n{feedback.text}")
+    return feedback
+
+
+def read_answer(given: TextIO) -> str | None:
+    """Lines up to a single dot or the end of input; None where there is nothing but the end."""
+    lines: list[str] = []
+    while line := given.readline():
+        if line.rstrip("\r\n") == DOT:
+            return "\n".join(lines)
+        lines.append(line.rstrip("\n"))
+    return "\n".join(lines) if lines else None
+
+
+def printable(text: str) -> str:
+    """`text` without what would steer a terminal or cannot be encoded: shown as escapes."""
+    escaped = (c if c in "\n\t" or c.isprintable() else ascii(c)[1:-1] for c in text)
+    return "".join(escaped)
+
+
+def _say(out: TextIO, text: str, end: str = "\n") -> None:
+    out.write(printable(text) + end)
+    out.flush()

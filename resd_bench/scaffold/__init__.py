@@ -1,0 +1,93 @@
+"""Write a small installable plugin package from the templates beside this file.
+
+A template is a file whose name ends in `.tmpl`; `<<field>>` in its text or name is filled in, and a
+field that is unknown is an error. The package passes its own contract test as it is written.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Literal
+
+from resd_bench import plugins
+from resd_bench.plugins import UsageError
+
+Kind = Literal["env", "method"]
+
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+FIELD = re.compile(r"<<(\w+)>>")
+SUFFIX = ".tmpl"
+GROUPS: Mapping[Kind, str] = {"env": "resd_bench.envs", "method": "resd_bench.methods"}
+LONGEST = 32
+
+
+def write_package(kind: Kind, name: str, folder: Path) -> list[Path]:
+    """Write the package of a new plugin called `name`; the files written, in order.
+
+    UsageError for a name that cannot be used and for a folder that exists.
+    """
+    check_name(kind, name)
+    if folder.exists():
+        raise UsageError(f"{folder} exists: nothing is overwritten; give another --out FOLDER")
+    given = fields(name)
+    texts = {fill(path, given): fill(text, given) for path, text in templates(kind)}
+    for path, text in texts.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    return [folder / path for path in texts]
+
+
+def check_name(kind: Kind, name: str) -> None:
+    """Raise UsageError where `name` cannot name a plugin and its Python package."""
+    if not NAME.fullmatch(name) or len(name) > LONGEST:
+        raise UsageError(
+            f"{name!r} cannot name a plugin: give lower-case words joined by hyphens, such as "
+            f"word-ladder, of at most {LONGEST} characters"
+        )
+    module = name.replace("-", "_")
+    if keyword.iskeyword(module) or module in sys.stdlib_module_names:
+        raise UsageError(
+            f"{name!r} would be the package {module!r}, a word or a module of Python itself: give "
+            "another name"
+        )
+    if name in plugins.installed(GROUPS[kind]):
+        raise UsageError(f"{name!r} is installed already: see `{kind}s info {name}`")
+    if importlib.util.find_spec(module) is not None:
+        raise UsageError(f"a Python package {module!r} is installed already: give another name")
+
+
+def fields(name: str) -> dict[str, str]:
+    """What templates may refer to."""
+    words = name.split("-")
+    return {
+        "name": name,
+        "module": "_".join(words),
+        "Class": "".join(word.capitalize() for word in words),
+        "CONSTANT": "_".join(words).upper(),
+    }
+
+
+def fill(text: str, given: Mapping[str, str]) -> str:
+    """`text` with its fields filled; KeyError for one that is not given."""
+    return FIELD.sub(lambda match: given[match[1]], text)
+
+
+def templates(kind: Kind) -> Iterator[tuple[str, str]]:
+    """Path and text of each template of `kind`, in name order."""
+    yield from _walk(files("resd_bench.scaffold").joinpath(kind), "")
+
+
+def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, str]]:
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        path = f"{prefix}{item.name}"
+        if item.is_dir():
+            yield from _walk(item, f"{path}/")
+        elif path.endswith(SUFFIX):
+            yield path.removesuffix(SUFFIX), item.read_text(encoding="utf-8")

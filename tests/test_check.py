@@ -1,0 +1,169 @@
+"""`envs check` and `methods check` find what is broken, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from resd_bench import plugins
+from resd_bench.check import check, check_method, failures, property_names
+from resd_bench.check.environments import ENV_PROPERTIES
+from resd_bench.check.subject import Subject, even_order
+from resd_bench.check.watch import IN_TIME, judge
+from resd_bench.cli import main
+from resd_bench.testing import check_env
+
+Capture = pytest.CaptureFixture[str]
+FOLDER = Path(__file__).parent / "broken_plugin"
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The plugin package with broken environments, installed for the length of a test."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    importlib.invalidate_caches()
+    plugins.installed.cache_clear()
+    yield importlib.import_module("broken_plugin")
+    monkeypatch.undo()
+    plugins.installed.cache_clear()
+
+
+def _failed(kind: Any, *only: str) -> dict[str, str]:
+    """The evidence of each property that fails for a class, examined in this process."""
+    subject = Subject(kind.name, kind, seconds=0.1)
+    verdicts = [judge(name, ENV_PROPERTIES[name], subject) for name in only or ENV_PROPERTIES]
+    return {verdict.name: verdict.evidence for verdict in verdicts if verdict.failed}
+
+
+@pytest.mark.parametrize("name", ["sound", "sound-steps"])
+def test_a_sound_environment_passes_every_property(broken: ModuleType, name: str) -> None:
+    verdicts = list(check(name, seconds=0.2))
+    assert [v.name for v in verdicts] == property_names()
+    wrong = failures(verdicts)
+    assert wrong == "" or (name == "sound-steps" and "docs" in wrong and "\n" not in wrong)
+    check_env(plugins.make_env(name))
+
+
+BROKEN: Mapping[str, tuple[str, str]] = {
+    "NoSections": ("docs", "lacks: Description, Action Space"),
+    "IgnoresItsSeed": ("seeded", "the seed is ignored"),
+    "GlobalRandom": ("seeded", "two environments with seed 0 gave the tasks"),
+    "Overlaps": ("splits", "tasks are in more than one split: both in train and in"),
+    "LeaksInPrompt": ("leaks", "answers stand in the prompt of 100%"),
+    "LeaksInInfo": ("leaks", "answers stand in info of 100%"),
+    "LeaksInFeedback": ("leaks", "answers stand in the feedback at level 3 of 100%"),
+    "LeaksInObservation": ("leaks", "solutions stand in an observation of 100%"),
+    "LongAnswer": ("leaks", "the answer 'def product(): return"),
+    "CrashesOnEmpty": ("any text", "step('') on task train-0 raised IndexError"),
+    "CrashesOnSurrogates": ("any text", "raised UnicodeEncodeError"),
+    "TalksTooMuch": ("any text", "at most 2000 are allowed"),
+    "DenseAtTheEnd": ("reward", "dense reward: 0.25 on"),
+    "DenseOnTheWay": ("reward", "dense reward: [0.1] before the end"),
+    "OddScore": ("reward", "score 1.5 of train-0 is not in [0, 1]"),
+    "Remembers": ("pure", "gave different feedback"),
+    "ChangesTheTask": ("pure", "marking answers changed the data of task train-0"),
+    "SpeaksAtLevelZero": ("ladder", "level 0 says 'wrong'"),
+    "ForgetsOnTheWayUp": ("ladder", "level 4 leaves out what level 3 says"),
+    "Hopeless": ("oracle", "the oracle's answer does not succeed on test-9"),
+    "Generous": ("floor", "the answer '' of the null policy counts as a success"),
+    "Echoes": ("floor", "of the echo policy counts as a success"),
+    "Endless": ("interface", "went on after max_turns = 1 turns"),
+    "NoVerdict": ("interface", "ended without info['feedback']"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_environment_fails_with_the_right_reason(broken: ModuleType, kind: str) -> None:
+    name, reason = BROKEN[kind]
+    assert reason in _failed(getattr(broken, kind), name).get(name, "")
+
+
+@pytest.mark.parametrize("kind", ["IgnoresItsSeed", "Hopeless", "OddScore"])
+def test_a_broken_environment_fails_in_nothing_else(broken: ModuleType, kind: str) -> None:
+    getattr(broken, kind).__doc__ = broken.SoundEnv.__doc__
+    found = _failed(getattr(broken, kind))
+    if kind == "IgnoresItsSeed":  # Gymnasium's own checker finds that too.
+        assert "seed" in found.pop("interface")
+    assert list(found) == [BROKEN[kind][0]]
+
+
+def test_tasks_in_hash_order_are_found_by_other_processes(broken: ModuleType) -> None:
+    (verdict, _) = check("broken-hash", only=["panel", IN_TIME])
+    assert verdict.failed
+    assert "PYTHONHASHSEED=" in verdict.evidence
+    assert "gives other tasks" in verdict.evidence
+
+
+def test_a_call_that_hangs_fails_and_the_rest_is_examined(broken: ModuleType) -> None:
+    verdicts = {v.name: v for v in check("broken-hang", deadline=15.0, seconds=0.0)}
+    hang = verdicts["any text"]
+    assert hang.failed
+    assert "step(' \\n\\t') on task train-0 did not return within 15 s" in hang.evidence
+    assert verdicts[IN_TIME].failed
+    assert verdicts["oracle"].state == "pass"
+    assert list(verdicts) == property_names()
+
+
+def test_an_environment_that_always_hangs_is_given_up_soon(broken: ModuleType) -> None:
+    verdicts = list(check("broken-hang-always", deadline=5.0, seconds=0.1))
+    assert [v.name for v in verdicts] == property_names()
+    assert sum("did not return within 5 s" in v.evidence for v in verdicts) == 3
+    assert sum(v.state == "skip" for v in verdicts) > 5
+
+
+def test_an_environment_that_ends_the_process_gets_a_verdict(broken: ModuleType) -> None:
+    verdicts = {v.name: v for v in check("broken-exit", seconds=0.1)}
+    assert "ended the process: exit code 3" in verdicts["any text"].evidence
+    assert verdicts["floor"].state == "pass"
+
+
+def test_the_command_prints_verdicts_and_answers_by_its_exit_code(
+    broken: ModuleType, capsys: Capture
+) -> None:
+    quick = ["--seconds", "0.1", "--only", "splits,oracle"]
+    assert main(["envs", "check", "sound", *quick]) == 0
+    assert "pass  oracle" in capsys.readouterr().out
+    assert main(["envs", "check", "sound", "broken-import", *quick]) == 1
+    printed = capsys.readouterr().out
+    assert "broken-import FAILS 2 of 2 properties" in printed
+    assert "cannot be imported" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["envs", "check"], "give the names of environments or --all"),
+        (["envs", "check", "soundd"], "Did you mean 'sound'"),
+        (["envs", "check", "sound", "--only", "oracl"], "Did you mean 'oracle'"),
+        (["envs", "check", "sound", "--set", "length=2"], "give env.NAME=VALUE"),
+        (["methods", "check", "broken-metod"], "Did you mean 'broken-method'"),
+    ],
+)
+def test_mistakes_are_answered_with_a_remedy(
+    broken: ModuleType, capsys: Capture, arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_no_method_fails(broken: ModuleType) -> None:
+    verdicts = list(check_method("broken-method"))
+    assert "the entry point is no MethodSpec: 'a method'" in verdicts[0].evidence
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 100, 874])
+def test_the_even_order_is_a_permutation_whose_beginnings_are_spread(count: int) -> None:
+    order = even_order(count)
+    assert sorted(order) == list(range(count))
+    for size in (4, 16, 64):
+        if size < count / 2:
+            firsts = [-1, *sorted(order[:size]), count]
+            gaps = [b - a for a, b in pairwise(firsts)]
+            assert max(gaps) <= math.ceil(3 * count / size)
