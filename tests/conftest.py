@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import hypothesis
 import pytest
 
 from resd_bench import plugins
@@ -18,6 +19,10 @@ FIXTURES = ROOT.parent / "shared" / "fixtures"
 os.environ.setdefault(
     "RESD_BENCH_CACHE", str(Path(tempfile.gettempdir()) / f"resd-bench-tests-{os.getuid()}")
 )
+
+# On a shared machine any single example may take long.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
