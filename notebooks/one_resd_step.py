@@ -19,7 +19,7 @@ import torch
 from resd_baselines.base import scored_attempts
 from resd_baselines.playbook import Playbook
 from resd_baselines.reflect import Writer
-from resd_baselines.teacher import TeacherOptions, teacher_prompt
+from resd_baselines.teacher import TeacherOptions, teacher_prompts
 from resd_bench.config import resolve
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.trainer import response_logits
@@ -67,7 +67,7 @@ print(said.text)
 # The same question, with the attempt, its feedback and the reflection before it.
 
 # %%
-context = teacher_prompt(
+context, *_ = teacher_prompts(
     attempt,
     playbook="",
     reflection=reflection.text,
@@ -75,7 +75,6 @@ context = teacher_prompt(
     options=TeacherOptions(),
     dialect=policy.dialect,
 )
-assert context is not None
 print(context)
 
 # %% [markdown]

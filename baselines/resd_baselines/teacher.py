@@ -106,29 +106,6 @@ def teacher_prompts(
     ]
 
 
-def teacher_prompt(
-    attempt: Attempt,
-    *,
-    playbook: str,
-    reflection: str,
-    solution: str | None,
-    options: TeacherOptions,
-    dialect: Dialect,
-    pack: PromptPack = PACK,
-) -> str | None:
-    """The first of `teacher_prompts`; None where there is none."""
-    prompts = teacher_prompts(
-        attempt,
-        playbook=playbook,
-        reflection=reflection,
-        solution=solution,
-        options=options,
-        dialect=dialect,
-        pack=pack,
-    )
-    return prompts[0] if prompts else None
-
-
 def sdpo_teacher_prompts(
     attempt: Attempt,
     *,
@@ -156,29 +133,6 @@ def sdpo_teacher_prompts(
         pack.sdpo_teacher(dialect, prompt=attempt.prompt, **shown)
         for shown in shorter(sections, SDPO_SHED)
     ]
-
-
-def sdpo_teacher_prompt(
-    attempt: Attempt,
-    *,
-    solution: str | None,
-    dialect: Dialect,
-    include_previous_attempt: bool = False,
-    feedback_with_solution: bool = False,
-    strip_thinking: bool = True,
-    pack: PromptPack = PACK,
-) -> str | None:
-    """The first of `sdpo_teacher_prompts`; None where there is none."""
-    prompts = sdpo_teacher_prompts(
-        attempt,
-        solution=solution,
-        dialect=dialect,
-        include_previous_attempt=include_previous_attempt,
-        feedback_with_solution=feedback_with_solution,
-        strip_thinking=strip_thinking,
-        pack=pack,
-    )
-    return prompts[0] if prompts else None
 
 
 def shorter(sections: Mapping[Section, str], order: Sequence[Section]) -> list[dict[Section, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,17 @@ from resd_baselines.teacher import (
     TeacherOptions,
     find_solutions,
     remember_solutions,
-    sdpo_teacher_prompt,
     sdpo_teacher_prompts,
-    teacher_prompt,
     teacher_prompts,
 )
 from resd_bench.types import Dialect
 
 ROLES: dict[Role, str] = {"reflect": "REFLECT", "tag": "TAG", "curate": "CURATE"}
+
+
+def first(prompts: Callable[..., list[str]]) -> Callable[..., str | None]:
+    """The longest of the teacher prompts that a function gives; None where it gives none."""
+    return lambda *args, **options: next(iter(prompts(*args, **options)), None)
 
 
 def load(path: Path) -> Any:
@@ -206,7 +209,7 @@ def make_prompt(case: Any, attempt: Attempt, reflection: str, solution: str | No
     with_solution = not sd["environment_feedback_only_without_solution"]
     strip = sd["remove_thinking_from_demonstration"]
     if not cu["enabled"]:
-        return sdpo_teacher_prompt(
+        return first(sdpo_teacher_prompts)(
             attempt,
             solution=solution,
             dialect="full",
@@ -218,7 +221,7 @@ def make_prompt(case: Any, attempt: Attempt, reflection: str, solution: str | No
     playbook = Playbook.parse(case["playbook"])
     shows_playbook = cu["use_playbook_in_teacher_prompt"] and not playbook.headers_only
     shows_reflection = cu["use_reflection_in_teacher_prompt"]
-    return teacher_prompt(
+    return first(teacher_prompts)(
         attempt,
         playbook=playbook.render() if shows_playbook else "",
         reflection=strip_thinking(reflection) if shows_reflection else "",
@@ -308,12 +311,14 @@ def test_unreadable_answers_leave_the_playbook_alone_and_are_counted() -> None:
 def test_privileged_context_is_what_makes_a_teacher_prompt() -> None:
     silent = replace(failed("a"), feedback=" \n")
     bare: dict[str, Any] = {"dialect": "compact", "options": TeacherOptions()}
-    assert teacher_prompt(silent, playbook="1 x", reflection="", solution=None, **bare) is None
+    assert (
+        first(teacher_prompts)(silent, playbook="1 x", reflection="", solution=None, **bare) is None
+    )
     for given in ({"reflection": "r"}, {"solution": "s"}):
         known = {"reflection": "", "solution": None} | given
-        assert teacher_prompt(silent, playbook="", **known, **bare)  # type: ignore[arg-type]
-    assert teacher_prompt(failed("a"), playbook="", reflection="", solution=None, **bare)
-    assert sdpo_teacher_prompt(silent, solution=None, dialect="full") is None
+        assert first(teacher_prompts)(silent, playbook="", **known, **bare)
+    assert first(teacher_prompts)(failed("a"), playbook="", reflection="", solution=None, **bare)
+    assert first(sdpo_teacher_prompts)(silent, solution=None, dialect="full") is None
 
 
 def sections_shown(prompts: Sequence[str], marks: str) -> list[str]:
