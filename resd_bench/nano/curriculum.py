@@ -7,9 +7,10 @@ that runs a method may import a curriculum: methods see text and tokens only.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -78,3 +79,25 @@ class Curriculum(Protocol):
     def distractor(self, rng: np.random.Generator) -> Mistake:
         """A mistake of some other exercise, for lessons that do not apply here."""
         ...
+
+
+class OrderedCurriculum(ABC):
+    """What curricula share whose misconceptions show in one order, whatever the exercise."""
+
+    order: ClassVar[tuple[str, ...]]
+    """All misconceptions, those first that feedback and attempt reveal first."""
+
+    @abstractmethod
+    def exercise(self, rng: np.random.Generator) -> Exercise: ...
+
+    @abstractmethod
+    def mistake(self, exercise: Exercise, key: str, rng: np.random.Generator) -> Mistake: ...
+
+    def visible(self, mistakes: Mapping[str, Mistake]) -> Mistake | None:
+        """See `Curriculum`."""
+        return next((mistakes[key] for key in self.order if key in mistakes), None)
+
+    def distractor(self, rng: np.random.Generator) -> Mistake:
+        """See `Curriculum`."""
+        key = self.order[int(rng.integers(len(self.order)))]
+        return self.mistake(self.exercise(rng), key, rng)

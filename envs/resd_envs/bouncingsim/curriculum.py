@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from resd_bench.nano.curriculum import Exercise, Mistake
+from resd_bench.nano.curriculum import Exercise, Mistake, OrderedCurriculum
 from resd_bench.types import Split, Task
 from resd_envs.bouncingsim.env import rooms
 from resd_envs.bouncingsim.physics import Positions
@@ -134,8 +134,10 @@ class _Writer:
         return [f"        if {place} {sign} {edge}:", f"            {speed} = {after}{half}"]
 
 
-class BouncingCurriculum:
+class BouncingCurriculum(OrderedCurriculum):
     """See `resd_bench.nano.curriculum.Curriculum`."""
+
+    order = ORDER
 
     @cached_property
     def reserved(self) -> frozenset[str]:
@@ -184,13 +186,6 @@ class BouncingCurriculum:
         room = _room(exercise)
         verdict = verify(response, room.scene(), _right(room), dialect="compact")
         return verdict.success, verdict.render(3)
-
-    def visible(self, mistakes: Mapping[str, Mistake]) -> Mistake | None:
-        return next((mistakes[key] for key in ORDER if key in mistakes), None)
-
-    def distractor(self, rng: np.random.Generator) -> Mistake:
-        key = ORDER[int(rng.integers(len(ORDER)))]
-        return self.mistake(self.exercise(rng), key, rng)
 
 
 def _room(exercise: Exercise) -> Room:

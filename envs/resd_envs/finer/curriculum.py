@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from resd_bench.nano.curriculum import Exercise, Mistake
+from resd_bench.nano.curriculum import Exercise, Mistake, OrderedCurriculum
 from resd_bench.types import Task
 from resd_envs.finer.compact import TAGS, draw, fingerprint, panel, parts, questions
 from resd_envs.finer.scoring import score
@@ -121,8 +121,10 @@ SHARED = {
 }
 
 
-class FinerCurriculum:
+class FinerCurriculum(OrderedCurriculum):
     """See `resd_bench.nano.curriculum.Curriculum`."""
+
+    order = ORDER
 
     @cached_property
     def reserved(self) -> frozenset[str]:
@@ -181,13 +183,6 @@ class FinerCurriculum:
             response, exercise.content, questions=asked, options=TAGS, dialect="compact"
         )
         return verdict.success, verdict.render(3)
-
-    def visible(self, mistakes: Mapping[str, Mistake]) -> Mistake | None:
-        return next((mistakes[key] for key in ORDER if key in mistakes), None)
-
-    def distractor(self, rng: np.random.Generator) -> Mistake:
-        key = ORDER[int(rng.integers(len(ORDER)))]
-        return self.mistake(self.exercise(rng), key, rng)
 
 
 def _exercise(prompt: str, gold: Sequence[str]) -> Exercise:

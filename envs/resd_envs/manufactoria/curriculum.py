@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from resd_bench.nano.curriculum import Exercise, Mistake
+from resd_bench.nano.curriculum import Exercise, Mistake, OrderedCurriculum
 from resd_bench.types import Split, Task
 from resd_envs.manufactoria.env import ManufactoriaHasEnv
 from resd_envs.manufactoria.problems import (
@@ -248,8 +248,10 @@ class _Chain:
         return "\n".join([*lines, "END end:" if "colon" in self.wrong else "END end"])
 
 
-class ManufactoriaCurriculum:
+class ManufactoriaCurriculum(OrderedCurriculum):
     """See `resd_bench.nano.curriculum.Curriculum`."""
+
+    order = ORDER
 
     @cached_property
     def reserved(self) -> frozenset[str]:
@@ -317,13 +319,6 @@ class ManufactoriaCurriculum:
         problem = _problem(exercise.family, "".join(exercise.content))
         verdict = verify(response, problem, dialect="compact")
         return verdict.success, verdict.render(3)
-
-    def visible(self, mistakes: Mapping[str, Mistake]) -> Mistake | None:
-        return next((mistakes[key] for key in ORDER if key in mistakes), None)
-
-    def distractor(self, rng: np.random.Generator) -> Mistake:
-        key = ORDER[int(rng.integers(len(ORDER)))]
-        return self.mistake(self.exercise(rng), key, rng)
 
 
 def _word(family: str, rng: np.random.Generator) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from resd_bench.extract import last_code_block
-from resd_bench.nano.curriculum import Exercise, Mistake
+from resd_bench.nano.curriculum import Exercise, Mistake, OrderedCurriculum
 from resd_bench.types import Task
 from resd_envs.python_functions import steps
 from resd_envs.python_functions.problem import Problem
@@ -134,8 +134,10 @@ def end_point(end: str) -> str:
     return "index" if end in ("first", "last") else "call"
 
 
-class PythonFunctionsCurriculum:
+class PythonFunctionsCurriculum(OrderedCurriculum):
     """See `resd_bench.nano.curriculum.Curriculum`."""
+
+    order = ORDER
 
     def __init__(self) -> None:
         self._written: set[str] = set()
@@ -190,13 +192,6 @@ class PythonFunctionsCurriculum:
         else:
             verdict = verify(response, problem, dialect="compact")
         return verdict.success, verdict.render(3)
-
-    def visible(self, mistakes: Mapping[str, Mistake]) -> Mistake | None:
-        return next((mistakes[key] for key in ORDER if key in mistakes), None)
-
-    def distractor(self, rng: np.random.Generator) -> Mistake:
-        key = ORDER[int(rng.integers(len(ORDER)))]
-        return self.mistake(self.exercise(rng), key, rng)
 
 
 def _program(chain: Chain, mistakes: Mapping[str, Mistake]) -> str:

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from resd_bench.nano.curriculum import Exercise, Mistake
+from resd_bench.nano.curriculum import Exercise, Mistake, OrderedCurriculum
 from resd_bench.types import Task
 from resd_envs.textworld.commands import failure, read_command, resolve
 from resd_envs.textworld.games import TIERS
@@ -225,8 +225,10 @@ class _Searcher:
         return moves[-1][1] if moves else ""
 
 
-class CoinCurriculum:
+class CoinCurriculum(OrderedCurriculum):
     """See `resd_bench.nano.curriculum.Curriculum`; `chat` is what several turns need besides."""
+
+    order = ORDER
 
     def exercise(self, rng: np.random.Generator) -> Exercise:
         shares = np.array([share for _, share in LAYOUTS])
@@ -261,9 +263,6 @@ class CoinCurriculum:
     def feedback(self, exercise: Exercise, response: str) -> tuple[bool, str]:
         play = _replay(exercise.content, response)
         return play.won, play.feedback
-
-    def visible(self, mistakes: Mapping[str, Mistake]) -> Mistake | None:
-        return next((mistakes[key] for key in ORDER if key in mistakes), None)
 
     def distractor(self, rng: np.random.Generator) -> Mistake:
         exercise = self.exercise(rng)
