@@ -66,8 +66,8 @@ class TextEnv(gym.Env[str, str], ABC):
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
-    name: ClassVar[str] = "text"
-    """Short name, as in `--env`."""
+    name: str = "text"
+    """Short name, as in `--env`; of the instance where one class serves several tiers."""
     max_turns: ClassVar[int] = 1
     answer_in_prompt: ClassVar[bool] = False
     """Whether the answer is a part of the prompt by design; the leak audit then allows it."""

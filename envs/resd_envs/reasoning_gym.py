@@ -121,7 +121,7 @@ class ReasoningGymEnv(TextEnv):
         self.dataset = dataset
         self.config = dict(config or {})
         # One class serves all generators, so the name belongs to the instance.
-        self.name = f"reasoning-gym:{dataset}"  # type: ignore[misc]
+        self.name = f"reasoning-gym:{dataset}"
         self.size = size
         self._options = json.dumps(self.config, sort_keys=True)
         self._scorer = _generator(dataset, self._options, 1)

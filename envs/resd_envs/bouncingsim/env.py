@@ -117,7 +117,7 @@ class BouncingSimEnv(TextEnv):
         self.difficulty, self.wording, self.letters = difficulty, prompt, letters
         tier = difficulty if letters == "G" else f"{letters.lower()}-{difficulty}"
         # One class serves all tiers, so the name belongs to the instance.
-        self.name = f"bouncingsim-{tier}"  # type: ignore[misc]
+        self.name = f"bouncingsim-{tier}"
         self.in_rooms = dialect == "compact" and difficulty == "basic" and letters == "G"
         self._tasks: dict[Split, Sequence[Task]] = {}
         self._right: dict[str, Positions] = {}

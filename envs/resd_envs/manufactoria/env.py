@@ -90,7 +90,7 @@ class ManufactoriaHasEnv(TextEnv):
         self.length = length
         if length is not None:
             # One class serves all tiers, so the name belongs to the instance.
-            self.name = f"manufactoria-has-l{length}"  # type: ignore[misc]
+            self.name = f"manufactoria-has-l{length}"
         self._tasks: dict[Split, Sequence[Task]] = {}
 
     def tasks(self, split: Split) -> Sequence[Task]:

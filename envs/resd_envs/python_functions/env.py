@@ -112,7 +112,7 @@ class PythonFunctionsEnv(TextEnv):
         self.tier, self.seed = tier, seed
         if tier != "all":
             # One class serves all tiers, so the name belongs to the instance.
-            self.name = f"python-functions-{tier}"  # type: ignore[misc]
+            self.name = f"python-functions-{tier}"
         self._loaded = None if path is None else _load_files(path, test_path)
         self._tasks: dict[Split, Sequence[Task]] = {}
 

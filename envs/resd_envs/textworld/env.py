@@ -123,7 +123,7 @@ class TextWorldEnv(TextEnv):
         self.tier: Tier = TIERS[family, level]
         self.admissible = admissible
         # One class serves all tiers, so these belong to the instance.
-        self.name = f"textworld-{family}" + ("" if level == "medium" else f"-{level}")  # type: ignore[misc]
+        self.name = f"textworld-{family}" + ("" if level == "medium" else f"-{level}")
         self.max_turns = self.tier.turns  # type: ignore[misc]
         self._engine: Engine | None = None
         self._journal = Journal(Scene("", ()))
