@@ -13,6 +13,7 @@ from functools import cache
 
 import pytest
 
+from resd_bench.check.properties import SECTIONS
 from resd_bench.env import TextEnv
 from resd_bench.plugins import UsageError, installed, make_env
 from resd_bench.testing import SPLITS, check_env
@@ -22,16 +23,6 @@ NAMES = sorted(installed("resd_bench.envs"))
 # One of the nine environments whose games take minutes to make; `envs check` proves the others.
 PLAYED = [n for n in NAMES if not n.startswith("textworld-") or n == "textworld-coin"]
 DIALECTS: list[Dialect] = ["full", "compact"]
-SECTIONS = (
-    "Description",
-    "Action Space",
-    "Observation Space",
-    "Rewards",
-    "Episode End",
-    "Information",
-    "Arguments",
-    "Version History",
-)
 INFO_KEYS = {"task_id", "split", "feedback_level"}
 LAST_INFO_KEYS = INFO_KEYS | {"feedback", "success", "score", "stop_reason"}
 INJECTION = (

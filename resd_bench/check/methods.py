@@ -10,10 +10,7 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
@@ -21,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 from resd_bench import plugins
 from resd_bench.agent import Agent, MethodSpec, State
 from resd_bench.check.answers import ODD_TEXTS
-from resd_bench.check.subject import Watch, not_watched
+from resd_bench.check.subject import Called, Watch, not_watched, outputs_of, start_others
 from resd_bench.check.verdict import Broken, Skipped, require
 from resd_bench.config import field_help, method_config
 from resd_bench.record import plain
@@ -70,7 +67,7 @@ def _odd(prompt: str, seed: int, j: int) -> str:
 
 
 @dataclass
-class MethodSubject:
+class MethodSubject(Called):
     """A method under examination; calls are named and timed like those of an environment."""
 
     name: str
@@ -82,16 +79,6 @@ class MethodSubject:
     watch: Watch = not_watched
     doing: str = ""
     slowest: tuple[float, str] = (0.0, "nothing")
-
-    def call(self, doing: str, function: Callable[[], T]) -> T:
-        """Do something with the method, watched and timed."""
-        self.doing = doing
-        self.watch(doing)
-        start = time.perf_counter()
-        result = function()
-        self.slowest = max(self.slowest, (time.perf_counter() - start, doing))
-        self.doing = ""
-        return result
 
     def loaded(self) -> MethodSpec:
         """The method itself."""
@@ -216,21 +203,10 @@ def _in_processes(subject: MethodSubject) -> int:
     command = [sys.executable, "-m", "resd_bench.check.methods", subject.name]
     command.append(json.dumps(dict(subject.options)))
     subject.watch(f"learning in {PROCESSES} other processes", starts_processes=True)
-    children = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, "PYTHONHASHSEED": str(seed)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for seed in range(PROCESSES)
-    ]
+    others = start_others(command, PROCESSES)
     here = digest(subject)
-    for seed, child in enumerate(children):
-        output, errors = child.communicate(timeout=subject.deadline)
-        require(child.returncode == 0, f"another process failed: {errors.strip()[-300:]}")
-        require(output.strip() == here, f"PYTHONHASHSEED={seed} gives other examples or metrics")
+    for seed, output in enumerate(outputs_of(others, subject.deadline)):
+        require(output == here, f"PYTHONHASHSEED={seed} gives other examples or metrics")
     return PROCESSES
 
 

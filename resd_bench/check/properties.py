@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-import os
 import random
-import subprocess
 import warnings
 from collections.abc import Callable
 from itertools import combinations, pairwise
@@ -25,7 +23,9 @@ from resd_bench.check.subject import (
     SPLITS,
     Episode,
     Subject,
+    outputs_of,
     shown,
+    start_others,
     turns_of,
     verdict_of,
 )
@@ -162,22 +162,11 @@ def panel(subject: Subject) -> str:
         raise Skipped("not installed, so no other process can make it; equal in this one")
     command = panel_command(subject.name, subject.options)
     subject.watch(f"hashing the tasks in {PROCESSES} other processes", starts_processes=True)
-    others = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, "PYTHONHASHSEED": str(seed)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for seed in range(PROCESSES)
-    ]
-    for seed, process in enumerate(others):
-        output, errors = process.communicate(timeout=subject.deadline)
-        require(process.returncode == 0, f"another process failed: {errors.strip()[-300:]}")
+    others = start_others(command, PROCESSES)
+    for seed, output in enumerate(outputs_of(others, subject.deadline)):
         require(
-            output.strip() == here,
-            f"PYTHONHASHSEED={seed} gives other tasks: {output.strip()}, here {here}",
+            output == here,
+            f"PYTHONHASHSEED={seed} gives other tasks: {output}, here {here}",
         )
     return f"{here.split()[0][:16]} in {PROCESSES + 1} processes with different hash seeds"
 

@@ -6,6 +6,8 @@ being done; so a call that never returns is known by name.
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -51,8 +53,50 @@ class Episode:
     feedback: Feedback
 
 
+class Called:
+    """What both kinds of subject do alike; a dataclass with these fields."""
+
+    watch: Watch
+    doing: str
+    """The call under way, "" between calls."""
+    slowest: tuple[float, str]
+    """Seconds, and of which call."""
+
+    def call(self, doing: str, function: Callable[[], T]) -> T:
+        """Do something with the plugin, watched and timed."""
+        self.doing = doing
+        self.watch(doing)
+        start = time.perf_counter()
+        result = function()
+        self.slowest = max(self.slowest, (time.perf_counter() - start, doing))
+        self.doing = ""
+        return result
+
+
+def start_others(command: Sequence[str], processes: int) -> list[subprocess.Popen[str]]:
+    """The same command in processes whose hash seeds are 0, 1, ..."""
+    return [
+        subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed in range(processes)
+    ]
+
+
+def outputs_of(others: Sequence[subprocess.Popen[str]], deadline: float) -> Iterator[str]:
+    """What each process printed; Broken where one failed."""
+    for process in others:
+        output, errors = process.communicate(timeout=deadline)
+        require(process.returncode == 0, f"another process failed: {errors.strip()[-300:]}")
+        yield output.strip()
+
+
 @dataclass
-class Subject:
+class Subject(Called):
     """What the properties ask of; see the module."""
 
     name: str
@@ -69,16 +113,6 @@ class Subject:
     doing: str = ""
     slowest: tuple[float, str] = (0.0, "nothing")
     _made: dict[tuple[Dialect, int], TextEnv] = field(default_factory=dict)
-
-    def call(self, doing: str, function: Callable[[], T]) -> T:
-        """Do something with the environment, watched and timed."""
-        self.doing = doing
-        self.watch(doing)
-        start = time.perf_counter()
-        result = function()
-        self.slowest = max(self.slowest, (time.perf_counter() - start, doing))
-        self.doing = ""
-        return result
 
     def fresh(self, dialect: Dialect, level: int = DEFAULT_LEVEL) -> TextEnv:
         """An environment nobody has used yet."""
