@@ -18,9 +18,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from resd_bench.policy.objective import Aggregation as Aggregation
-from resd_bench.policy.objective import TokenBatch, TokenObjective
-from resd_bench.policy.objective import sequence_losses as sequence_losses
+from resd_bench.policy.objective import (
+    Aggregation,
+    TokenBatch,
+    TokenObjective,
+    sequence_losses,
+)
 
 Divergence = Literal["reverse_kl", "forward_kl", "jsd"]
 

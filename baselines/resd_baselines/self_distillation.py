@@ -19,10 +19,10 @@ from resd_baselines.base import (
     share,
     signal_metrics,
 )
-from resd_baselines.losses import Aggregation, Divergence, distillation_objective
+from resd_baselines.losses import Divergence, distillation_objective
 from resd_baselines.teacher import find_solutions, sdpo_teacher_prompts
 from resd_bench.agent import MethodSpec, Policy, TeacherKind
-from resd_bench.policy.objective import Objective
+from resd_bench.policy.objective import Aggregation, Objective
 from resd_bench.types import Example, Group, Messages, Metrics, Step
 
 

@@ -22,11 +22,10 @@ from resd_baselines.losses import (
     policy_gradient_loss,
     policy_gradient_objective,
     self_distillation_loss,
-    sequence_losses,
     success_rate_weights,
     token_logprobs,
 )
-from resd_bench.policy.objective import TokenBatch
+from resd_bench.policy.objective import TokenBatch, sequence_losses
 
 DIVERGENCES: tuple[Divergence, ...] = ("reverse_kl", "forward_kl", "jsd")
 
