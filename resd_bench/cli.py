@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 from rich.console import Console
 
-from resd_bench.commands import envs, init, methods
+from resd_bench.commands import envs, init, methods, results
 from resd_bench.commands.shared import out
 from resd_bench.config import (
     NESTED,
@@ -26,7 +26,6 @@ from resd_bench.config import (
     resolve,
 )
 from resd_bench.plugins import UsageError
-from resd_bench.report.cli import app as results_app
 
 app = typer.Typer(
     help="Which method learns when success is rare and feedback is rich?",
@@ -38,7 +37,7 @@ app = typer.Typer(
 app.add_typer(envs.app, name="envs")
 app.add_typer(methods.app, name="methods")
 app.add_typer(init.app, name="init")
-app.add_typer(results_app, name="results")
+app.add_typer(results.app, name="results")
 
 FLAGS = [f for f in fields(RunConfig) if f.name not in NESTED.values()]
 """Settings that have a flag of their own; the nested ones are reached by `--set`."""

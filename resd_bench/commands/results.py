@@ -10,6 +10,7 @@ import typer
 app = typer.Typer(help="Records of runs, to commit and to share.", no_args_is_help=True)
 
 
+# With a single command, Typer would drop its name without this.
 @app.callback()
 def results() -> None:
     """Records of runs, to commit and to share."""
