@@ -4,7 +4,7 @@ There are two ways, and an environment says which it needs (`isolated`, false un
 
 `Watched` calls environments in this process, one after the other, in a thread that is waited for.
 When a call is not back in time, its environment and its thread are given up and a fresh thread
-goes on. This costs some twenty microseconds a step and needs nothing of an environment. But no
+goes on. This costs little a step and needs nothing of an environment. But no
 thread can be killed: an exception is raised in it, which ends what is written in Python; what waits
 in C stays behind as a daemon; and what neither returns nor lets go of the interpreter lock stops
 everything.

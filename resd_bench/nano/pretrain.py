@@ -103,10 +103,7 @@ def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> t
 
 
 def build_optimisers(model: torch.nn.Module, config: PretrainConfig) -> list[Optimizer]:
-    """Muon for the matrices of the layers, AdamW for embeddings and norms.
-
-    At step 250 Muon had the loss that AdamW alone has at step 300.
-    """
+    """Muon for the matrices of the layers, AdamW for embeddings and norms."""
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
     lr, decay = config.learning_rate, config.weight_decay
