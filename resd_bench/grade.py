@@ -7,12 +7,12 @@ Left out: whatever samples answers, see `eval`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from resd_bench.env import TextEnv
+from resd_bench.jsonl import parse_objects
 from resd_bench.plugins import UsageError
 from resd_bench.types import Feedback
 
@@ -29,19 +29,10 @@ class Answer:
     actions: Sequence[str]
 
 
-def read_answers(lines: Iterable[str], source: str) -> Iterator[Answer]:
+def read_answers(lines: Iterable[bytes], source: str) -> Iterator[Answer]:
     """The answers of a JSONL text; blank lines are left out, UsageError names a bad one."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{source}, line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UsageError(f"{where} is no JSON ({error}): {EXPECTED}") from None
-        if not isinstance(row, dict):
-            raise UsageError(f"{where} is no object: {EXPECTED}")
-        yield _answer(row, where)
+    for line in parse_objects(lines, source, EXPECTED):
+        yield _answer(line.row, line.where)
 
 
 def _answer(row: Mapping[str, Any], where: str) -> Answer:

@@ -3,6 +3,7 @@
     config.yaml manifest.json status.json summary.json
     metrics.jsonl episodes.jsonl evals.jsonl     append-only, one JSON object per line
     context/update-0004.json                     what the method wrote and remembers
+    traces/update-0004.json                      losses of single tokens, where asked for
     checkpoints/update-00000004.ckpt             the last two, atomic
 
 Every log row names the update after which it was true. Resuming takes the newest intact
@@ -87,7 +88,7 @@ class LogText:
 
 def read_log(path: Path) -> LogText:
     """Read a JSONL log. A damaged last line is the tail; a damaged earlier one is a UsageError."""
-    lines = _log_bytes(path).splitlines(keepends=True)
+    lines = log_bytes(path).splitlines(keepends=True)
     rows: list[Row] = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -108,7 +109,7 @@ def read_log(path: Path) -> LogText:
     return LogText(rows, lines)
 
 
-def _log_bytes(path: Path) -> bytes:
+def log_bytes(path: Path) -> bytes:
     """What `path` holds, or its compressed form beside it; nothing where there is neither."""
     packed = path.with_name(path.name + ".gz")
     if path.exists():
@@ -161,6 +162,11 @@ class Recorder:
         (self.folder / "context").mkdir(exist_ok=True)
         path = self.folder / "context" / f"update-{update:04d}.json"
         path.write_bytes(json.dumps(plain(context), indent=2).encode() + b"\n")
+
+    def trace(self, update: int, trace: Mapping[str, Any]) -> None:
+        """Write how update number `update` scored its examples, token by token."""
+        (self.folder / "traces").mkdir(exist_ok=True)
+        (self.folder / "traces" / f"update-{update:04d}.json").write_bytes(to_line(trace))
 
     def checkpoint(self, update: int, state: State) -> None:
         """Make everything logged so far durable, then write a checkpoint that relies on it."""
@@ -299,7 +305,8 @@ def recover(recorder: Recorder) -> Checkpoint | None:
         path.replace(path.with_name(path.name + ".damaged"))
     update = -1 if chosen is None else chosen.update
     moved = {name: cut_log(folder / name, log, update) for name, log in logs.items()}
-    _orphan_contexts(folder / "context", update)
+    _orphan_later(folder / "context", update)
+    _orphan_later(folder / "traces", update)
     recorder.counts = {
         name: sum(row["update"] <= update for row in log.rows) for name, log in logs.items()
     }
@@ -320,7 +327,7 @@ def _supported(checkpoint: Checkpoint, logs: Mapping[str, LogText], path: Path) 
     return checkpoint
 
 
-def _orphan_contexts(folder: Path, update: int) -> None:
+def _orphan_later(folder: Path, update: int) -> None:
     for path in folder.glob("update-*.json"):
         if int(path.stem.removeprefix("update-")) > update:
             path.replace(path.with_name(path.name + ".orphaned"))

@@ -1,5 +1,7 @@
 """Kept records read like the runs they come from."""
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,9 @@ from resd_bench.config import resolve
 from resd_bench.plugins import UsageError
 from resd_bench.record import to_line
 from resd_bench.report.archive import keep
-from resd_bench.report.comparisons import group_runs
+from resd_bench.report.comparisons import compare, group_runs
+from resd_bench.report.details import detail_table
+from resd_bench.report.markdown import as_markdown
 from resd_bench.report.runs import find_runs
 
 
@@ -26,7 +30,12 @@ def a_run(folder: Path, state: str = "finished") -> Path:
         for j in (0, 1)
     ]
     (folder / "evals.jsonl").write_bytes(b"".join(map(to_line, rows)))
-    (folder / "episodes.jsonl").write_bytes(to_line({"update": 4}))
+    episodes = [
+        {"update": u, "task": f"t{u % 3}", "attempt": u // 3, "success": u == 3, "score": 0.5}
+        | {"turns": [{"response": "a secret", "tokens": 3}] * 2, "stop": "eos", "reward": 0.0}
+        for u in (1, 2, 3, 4)
+    ]
+    (folder / "episodes.jsonl").write_bytes(b"".join(map(to_line, episodes)))
     return folder
 
 
@@ -39,6 +48,33 @@ def test_a_kept_run_reads_like_the_run(tmp_path: Path) -> None:
     assert kept.metrics == run.metrics
     assert kept.settings == run.settings
     assert not (place / "episodes.jsonl").exists()
+
+
+def test_a_kept_run_says_when_it_succeeded_first_and_what_it_ever_solved(tmp_path: Path) -> None:
+    runs = find_runs([str(a_run(tmp_path / "run"))])
+    [place] = keep(runs, tmp_path / "kept")
+    text = gzip.decompress((place / "episodes.jsonl.gz").read_bytes())
+    assert b"secret" not in text
+    assert json.loads(text.splitlines()[2]) == {
+        **{"update": 3, "task": "t0", "attempt": 1, "success": True, "score": 0.5},
+        **{"stop": "eos", "tokens": 6},
+    }
+    groups = group_runs(find_runs([str(place)]))
+    table = as_markdown(detail_table(groups, compare(groups, 128), 128))
+    assert "| first training success, episode | median 3 (1/1) |" in table
+    assert "| training tasks ever solved | 1 |" in table
+
+
+def test_a_kept_run_can_be_kept_again_and_one_without_episodes_reads_too(tmp_path: Path) -> None:
+    runs = find_runs([str(a_run(tmp_path / "run"))])
+    [one] = keep(runs, tmp_path / "one")
+    [two] = keep(find_runs([str(one)]), tmp_path / "two")
+    for name in ("evals.jsonl.gz", "episodes.jsonl.gz"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    (two / "episodes.jsonl.gz").unlink()
+    [old] = find_runs([str(two)])
+    assert list(old.training()) == []
+    assert old.points == runs[0].points
 
 
 def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:

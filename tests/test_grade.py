@@ -18,7 +18,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def _graded(name: str, *rows: Any) -> list[dict[str, Any]]:
-    lines = [json.dumps(row) for row in rows]
+    lines = [json.dumps(row).encode() for row in rows]
     return list(grade(plugins.make_env(name), read_answers(lines, "test")))
 
 
@@ -65,9 +65,18 @@ def test_an_episode_without_an_end_and_a_broken_environment_are_unscored(toy: Mo
     ],
 )
 def test_a_bad_line_is_named(toy: ModuleType, line: str, message: str) -> None:
-    lines = ['{"task": "test-0", "answer": "x"}', line]
+    lines = [b'{"task": "test-0", "answer": "x"}', line.encode()]
     with pytest.raises(UsageError, match=message):
         list(grade(plugins.make_env("toy-say"), read_answers(lines, "answers.jsonl")))
+
+
+def test_a_line_separator_of_unicode_inside_an_answer_ends_no_line(
+    toy: ModuleType, tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"task": "test-0", "answer": "a\u2028b"}\n', encoding="utf-8")
+    assert main(["envs", "score", "toy-say", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["answer"] == "a\u2028b"
 
 
 def test_the_command_reads_and_writes_json_lines(

@@ -17,6 +17,7 @@ from resd_bench.report.comparisons import (
 )
 from resd_bench.report.details import detail_table
 from resd_bench.report.figures import comparison
+from resd_bench.report.markdown import as_markdown
 from resd_bench.report.runs import RunData, find_runs
 from resd_bench.report.tables import (
     AXIS_NAMES,
@@ -72,7 +73,12 @@ def budget_all_reached(runs: Sequence[RunData], axis: Axis, at: float | None) ->
 
 
 def compare_runs(
-    places: Sequence[str], axis_name: str | None, budget: str | None, folder: Path, detail: bool
+    places: Sequence[str],
+    axis_name: str | None,
+    budget: str | None,
+    folder: Path,
+    detail: bool,
+    markdown: bool = False,
 ) -> None:
     """Print verdicts on the runs in `places`, and write `compare.{png,svg,csv}` to `folder`."""
     axis, wanted = choose_axis(axis_name, budget)
@@ -80,14 +86,19 @@ def compare_runs(
     runs = [run for group in groups.values() for run in group]
     at = budget_all_reached(runs, axis, wanted)
     title = " | ".join(dict.fromkeys(run.setting for run in runs))
-    console = out()
     rows = compare(groups, at, axis)
-    console.print(compare_table(rows, title, at, axis))
+    tables = [compare_table(rows, title, at, axis)]
     if at > 0:
         areas = compare(groups, at, axis, "area")
-        console.print(learning_table(areas, compare_times(groups, at, axis), at, axis))
+        tables.append(learning_table(areas, compare_times(groups, at, axis), at, axis))
     if detail:
-        console.print(detail_table(groups, rows, at, axis))
+        tables.append(detail_table(groups, rows, at, axis))
     paths = comparison(groups, title, folder / "compare", axis)
     write_csv(groups, folder / "compare.csv")
+    if markdown:
+        print("\n\n".join(map(as_markdown, tables)))
+        return
+    console = out()
+    for table in tables:
+        console.print(table)
     console.print(f"figure {paths[0]}\ndata   {folder / 'compare.csv'}", soft_wrap=True)

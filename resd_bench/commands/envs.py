@@ -166,12 +166,12 @@ def score_command(
     note(_summary(rows))
 
 
-def _read(file: str) -> str:
+def _read(file: str) -> bytes:
     if file == "-":
-        return sys.stdin.read()
+        return sys.stdin.buffer.read()
     try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return Path(file).read_bytes()
+    except OSError as error:
         raise UsageError(f"{file} cannot be read: {error}. Give a JSONL file") from None
 
 

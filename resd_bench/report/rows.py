@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from resd_bench.jsonl import read_objects
 from resd_bench.plugins import UsageError
 from resd_bench.report.runs import RunData
 from resd_bench.stats import EvalPoint, eval_points
 
 REQUIRED = ("task", "success", "episodes", "method", "seed")
+EXPECTED = f"give one object per line, {{{', '.join(REQUIRED)}, ...}}"
 OPTIONAL = {
     "update": "updates",
     "generated_tokens": "tokens",
@@ -51,12 +53,12 @@ class _Run:
 def load_rows(path: Path) -> list[RunData]:
     """The runs in a JSONL file; UsageError names the line that does not fit the schema."""
     runs: dict[Key, _Run] = {}
-    for number, line in _lines(path):
-        where = f"{path} line {number}"
-        row = _parse(line, where)
+    for line in read_objects(path, EXPECTED, strict=True):
+        row, where = line.row, line.where
+        _check_columns(row, where)
         key = (_text(row, "env", where), _text(row, "model", where), _text(row, "method", where))
         run = runs.setdefault((*key, _whole(row, "seed", where)), _Run())
-        _add(run, row, number, where)
+        _add(run, row, line.number, where)
     if not runs:
         raise UsageError(
             f"{path} has no rows: give a row per task and sample, see docs/statistics.md"
@@ -64,31 +66,12 @@ def load_rows(path: Path) -> list[RunData]:
     return [_data(path, key, run) for key, run in runs.items()]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with path.open("rb") as file:
-            yield from ((n, line) for n, line in enumerate(file, start=1) if line.strip())
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error}. Give a JSONL file") from None
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _parse(line: bytes, where: str) -> Row:
-    try:
-        row = json.loads(line, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is no JSON ({error}): give one object per line") from None
-    if not isinstance(row, dict):
-        raise UsageError(f"{where} is no object: give {{{', '.join(REQUIRED)}, ...}}")
+def _check_columns(row: Row, where: str) -> None:
     if missing := [name for name in REQUIRED if name not in row]:
         raise UsageError(
             f"{where} has no {missing[0]!r}: rows need {', '.join(REQUIRED)} "
             "(for what `run` wrote, give the run folder instead)"
         )
-    return row
 
 
 def _wrong(where: str, name: str, value: Any, expected: str) -> UsageError:

@@ -217,7 +217,7 @@ def test_errors_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     with pytest.raises(UsageError, match="is no FiNER item"):
         load(_write(tmp_path / "other.jsonl", [{"question": "?"}]))
     (tmp_path / "broken.jsonl").write_text("{")
-    with pytest.raises(UsageError, match=r"broken\.jsonl:1 is not JSON"):
+    with pytest.raises(UsageError, match=r"broken\.jsonl line 1 is no JSON"):
         load(tmp_path / "broken.jsonl")
     with pytest.raises(UsageError, match=r"no (train|test) items"):
         load(_write(tmp_path / "one.jsonl", _rows(1)))

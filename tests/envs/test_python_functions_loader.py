@@ -187,8 +187,8 @@ def test_a_problem_without_a_solution_has_no_oracle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "line 1, is no JSON"),
-        ("[1]", "no JSON object"),
+        ("{", "line 1 is no JSON"),
+        ("[1]", "is no object"),
         ('{"question": 1}', "no known schema"),
         (json.dumps(OURS | {"split": "dev"}), "give train, validation, test"),
         (json.dumps(OURS | {"cases": []}), "no problem that can be used"),

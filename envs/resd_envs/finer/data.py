@@ -6,9 +6,7 @@ An item is a JSON object with the fields `context` (the whole text of four quest
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resd_bench.jsonl import read_objects
 from resd_bench.plugins import UsageError
 from resd_bench.types import Split
 
@@ -65,25 +64,11 @@ def parse_item(row: Any, where: str) -> Item:
 
 def read_jsonl(path: Path) -> list[Item]:
     """The items of a JSONL file, which may be compressed by gzip."""
-    items = []
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8") as lines:
-            for n, line in enumerate(lines, 1):
-                if line.strip():
-                    items.append(parse_item(_decode(line, f"{path}:{n}"), f"{path}:{n}"))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the FiNER file {str(path)!r}: {error}") from error
+    expected = f"expected lines like {SCHEMA}"
+    items = [parse_item(line.row, line.where) for line in read_objects(path, expected)]
     if not items:
-        raise UsageError(f"the FiNER file {str(path)!r} is empty: expected lines like {SCHEMA}")
+        raise UsageError(f"the FiNER file {str(path)!r} is empty: {expected}")
     return items
-
-
-def _decode(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON ({error}): expected a line like {SCHEMA}") from error
 
 
 def load(source: str | Path) -> Splits:

@@ -9,13 +9,13 @@ evaluation of answers as programs. Numbers, which a sister task asks for, are re
 from __future__ import annotations
 
 import ast
-import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resd_bench.extract import last_answer_tag
 from resd_bench.types import CaseResult, Dialect, Feedback
+from resd_envs.arithmetic import BINARY
 
 MAX_SHOWN_TAG = 100
 """Characters of a given tag that feedback repeats; the longest real tag has 138, its head tells."""
@@ -127,14 +127,6 @@ def agrees(said: str, right: str) -> bool:
     return number(_norm(said).replace("$", "")) == value
 
 
-_OPERATORS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-}
 _ARITHMETIC = re.compile(r"[0-9e_.+\-*/%() ]+")
 
 
@@ -155,13 +147,12 @@ def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         value = _value(node.operand)
         return -value if isinstance(node.op, ast.USub) else value
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-        base, exponent = _value(node.left), _value(node.right)
-        if abs(exponent) > MAX_EXPONENT or abs(base) > 10**MAX_EXPONENT:
+    if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
+        left, right = _value(node.left), _value(node.right)
+        huge = abs(right) > MAX_EXPONENT or abs(left) > 10**MAX_EXPONENT
+        if isinstance(node.op, ast.Pow) and huge:
             raise ValueError("the power is too large to compute")
-        return base**exponent
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
+        return BINARY[type(node.op)](left, right)
     raise ValueError(f"{type(node).__name__} is no arithmetic")
 
 

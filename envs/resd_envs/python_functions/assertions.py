@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from resd_bench.sandbox.plain import NotPlain, encode
+from resd_envs.arithmetic import BINARY
 from resd_envs.python_functions.problem import Case, Check, Wrap
 
 MAX_SIZE = 1_000_000
@@ -185,15 +186,6 @@ def _unknown(node: ast.AST) -> Unconvertible:
 
 # Constants.
 
-_BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-}
 _UNARY: Mapping[type[ast.unaryop], Callable[[Any], Any]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
@@ -240,7 +232,7 @@ def _value(node: ast.expr, scope: Mapping[str, Any]) -> Any:
     if isinstance(node, ast.BinOp):
         left, right = _value(node.left, scope), _value(node.right, scope)
         _check_size(node.op, left, right)
-        return _BINARY[type(node.op)](left, right)
+        return BINARY[type(node.op)](left, right)
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         return {"math.pi": math.pi, "math.e": math.e, "math.inf": math.inf}[
             f"{node.value.id}.{node.attr}"

@@ -28,11 +28,12 @@ import re
 import sys
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from resd_bench.jsonl import Line, read_objects
 from resd_bench.plugins import UsageError
 from resd_bench.types import Split
 from resd_envs.python_functions.assertions import Unconvertible, called, cases_of, parse
@@ -67,18 +68,18 @@ def load(path: str | Path) -> Loaded:
     problems: dict[str, Problem] = {}
     splits: dict[str, Split] = {}
     skipped: dict[str, str] = {}
-    for number, record in _records(Path(path)):
-        name = _name(record, number)
+    for line in read_objects(Path(path), "give a problem per line"):
+        record, name = line.row, _name(line)
         try:
-            problem = _problem(record, name, f"{path}, line {number}")
+            problem = _problem(record, name, line.where)
         except Unconvertible as error:
             skipped[name] = str(error)
             continue
         if problem.id in problems:
-            skipped[f"{name} (line {number})"] = "the same problem once more"
+            skipped[f"{name} (line {line.number})"] = "the same problem once more"
             continue
         problems[problem.id] = problem
-        splits[problem.id] = _split(record, problem, f"{path}, line {number}")
+        splits[problem.id] = _split(record, problem, line.where)
     found = Loaded(tuple(problems.values()), splits, skipped)
     if not problems:
         warn_of_skipped(found, str(path))
@@ -97,28 +98,11 @@ def warn_of_skipped(loaded: Loaded, where: str) -> None:
         )
 
 
-def _records(path: Path) -> Iterator[tuple[int, Record]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}. Give a JSONL file in UTF-8") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise UsageError(f"{path}, line {number}, is no JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise UsageError(f"{path}, line {number}, is no JSON object but {type(record)}")
-        yield number, record
-
-
-def _name(record: Record, number: int) -> str:
+def _name(line: Line) -> str:
     for key in ("task_id", "question_id", "id"):
-        if key in record:
-            return str(record[key])
-    return f"line {number}"
+        if key in line.row:
+            return str(line.row[key])
+    return f"line {line.number}"
 
 
 @dataclass(frozen=True, slots=True)

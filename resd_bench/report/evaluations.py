@@ -1,0 +1,72 @@
+"""Success before and after, of run folders and of files that `eval --out` wrote: `results show`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+
+from rich.table import Table
+
+from resd_bench import schema
+from resd_bench.jsonl import read_objects
+from resd_bench.plugins import UsageError
+from resd_bench.report.runs import find_runs
+from resd_bench.report.tables import best_interval, percent, printable
+from resd_bench.stats import EvalPoint, eval_points, reported
+
+SUFFIXES = (".jsonl", ".jsonl.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The evaluations of one run, or of one file."""
+
+    name: str
+    points: Sequence[EvalPoint]
+
+
+def find_evaluations(places: Iterable[str]) -> list[Evaluated]:
+    """The evaluations in run folders, folders of them, row files or globs; UsageError for none."""
+    found: list[Evaluated] = []
+    for place in places:
+        for path in sorted(glob(place, recursive=True)) or [place]:
+            if path.endswith(SUFFIXES):
+                found.append(Evaluated(path, _points(Path(path))))
+            else:
+                found += [Evaluated(str(run.folder), run.points) for run in find_runs([path])]
+    return found
+
+
+def _points(path: Path) -> list[EvalPoint]:
+    needed = schema.load("evals")["required"]
+    expected = f"give rows that `eval --out` wrote, {{{', '.join(needed)}, ...}}"
+    rows = []
+    for line in read_objects(path, expected):
+        if missing := [name for name in needed if name not in line.row]:
+            raise UsageError(f"{line.where} has no {missing[0]!r}: {expected}")
+        rows.append(line.row)
+    if not rows:
+        raise UsageError(f"{path} has no rows: {expected}")
+    return eval_points(reported(rows))
+
+
+def evaluations_table(found: Iterable[Evaluated]) -> Table:
+    """A row for the first and one for the last evaluation of each, with 95% limits."""
+    table = Table()
+    table.add_column("evaluation of")
+    for name in ("updates", "rollouts", "generated tokens", "samples"):
+        table.add_column(name, justify="right")
+    table.add_column("success", justify="right", no_wrap=True)
+    table.add_column("any of the samples (best)", justify="right", no_wrap=True)
+    for own in found:
+        for point in own.points if len(own.points) < 2 else (own.points[0], own.points[-1]):
+            table.add_row(printable(own.name), *_cells(point))
+    return table
+
+
+def _cells(point: EvalPoint) -> Sequence[str]:
+    spent = (point.update, point.episodes, point.generated_tokens)
+    samples = f"{sum(map(bool, point.success))} × {point.per_task}"
+    return [*map(str, spent), samples, percent(point.interval()), percent(best_interval(point))]

@@ -1,0 +1,29 @@
+"""Tables as Markdown, for documents. Left out: colours, widths and what else a terminal has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+
+def as_markdown(table: Table) -> str:
+    """A table of texts: its title, its rows and its caption, with blank lines between."""
+    columns = [[column.header, *column.cells] for column in table.columns]
+    head, *body = zip(*columns, strict=True)
+    rule = ["---:" if column.justify == "right" else "---" for column in table.columns]
+    rows = [_row(head), f"|{'|'.join(rule)}|", *map(_row, body)]
+    parts = [_plain(table.title), "\n".join(rows), _plain(table.caption)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _row(cells: Sequence[object]) -> str:
+    return f"| {' | '.join(map(_plain, cells))} |"
+
+
+def _plain(cell: object) -> str:
+    if cell is None:
+        return ""
+    text = cell.plain if isinstance(cell, Text) else Text.from_markup(str(cell)).plain
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,315 @@
+"""Re-derive what is committed from the records it was made from, and say what differs.
+
+A document says how a table in it is made:
+
+    <!-- made by: resd-bench compare resd sft --markdown --out . -->
+    ...
+    <!-- end -->
+
+The command runs again, in the folder of the document and with another `--out`. What it prints must
+be what stands between the marks, and the files it writes must be those beside the document. Left
+out: numbers in running text, which nothing marks; and commands that measure anything anew.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+from resd_bench.plugins import UsageError
+
+MARK = re.compile(r"^<!-- made by: (?P<command>.+?) -->\n(?P<text>.*?)^<!-- end -->$", re.M | re.S)
+DERIVING = ("compare", "report", "reproduce", "results show", "results schema")
+"""Commands that only read records; no other is run."""
+WRITING = {"compare": (), "report": (), "reproduce": ("--no-run",)}
+"""Of these, the ones that take `--out`, and what keeps them from measuring what is missing."""
+MADE = (".csv", ".svg", ".png", ".html")
+"""Suffixes of files that a command must have made."""
+CLOSE = 1e-9
+"""Numbers of a CSV closer than this, relatively, are the same: processors round differently."""
+SHOWN = 8
+"""Differences that are listed of one table or file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a document that a command made."""
+
+    document: Path
+    line: int
+    """Line of the document at which its text begins, from 1."""
+    command: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What the command of a block gives now."""
+
+    text: str
+    files: Mapping[Path, Path]
+    """Where each file it wrote belongs, and where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What came of one block, or of the files that no block accounts for."""
+
+    what: str
+    problems: Sequence[str] = ()
+    """What differs, cell by cell or file by file."""
+    notes: Sequence[str] = ()
+    """What could not be compared, and why."""
+    made: Sequence[Path] = ()
+    """The committed files that its command makes."""
+    written: Sequence[str] = ()
+    """What differed and was written anew, where that was asked for."""
+
+
+def blocks(document: Path) -> list[Block]:
+    """The marked parts of a Markdown file, in order; UsageError where a mark has no end."""
+    text = document.read_text(encoding="utf-8")
+    found = []
+    for match in MARK.finditer(text):
+        line = text.count("\n", 0, match.start("text")) + 1
+        found.append(Block(document, line, match["command"], match["text"]))
+    if len(found) != len(re.findall("^<!-- made by:", text, re.M)):
+        raise UsageError(f"{document}: a line <!-- made by: ... --> has no <!-- end -->: add it")
+    return found
+
+
+def verify(folder: Path, *, write: bool = False) -> Iterator[Check]:
+    """Derive every marked table and figure below `folder` again; a `Check` for each.
+
+    With `write` what differs is written instead of reported. The last check is of tables and
+    figures that no command made. UsageError where nothing is marked.
+    """
+    found = [block for path in sorted(folder.rglob("*.md")) for block in blocks(path)]
+    if not found:
+        raise UsageError(
+            f"{folder} has no document with a line <!-- made by: resd-bench ... -->: give a folder "
+            "of results, see docs/records.md"
+        )
+    made: set[Path] = set()
+    for block in found:
+        with tempfile.TemporaryDirectory() as scratch:
+            check = _check(block, Path(scratch), write)
+        made |= {path.resolve() for path in check.made}
+        yield check
+    # Where no command writes files, the pictures are illustrations.
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in MADE and made]
+    orphans = [f"{p} is made by no command of a document" for p in files if p.resolve() not in made]
+    yield Check(f"{folder}: figures and tables that a command made", orphans)
+
+
+def _check(block: Block, scratch: Path, write: bool) -> Check:
+    what = f"{block.document} line {block.line}: {block.command}"
+    try:
+        derived = derive(block, scratch)
+    except UsageError as error:
+        return Check(what, [str(error)])
+    problems: list[str] = []
+    notes: list[str] = []
+    # A command that writes the document itself is judged by the document as a whole.
+    if block.document not in derived.files:
+        where = str(block.document)
+        problems += text_differences(block.text, derived.text, where, block.line)
+    for committed, now in derived.files.items():
+        own = file_differences(committed, now)
+        problems += own.problems
+        notes += own.notes
+    made = list(derived.files)
+    if not (write and problems):
+        return Check(what, problems, notes, made)
+    _write(block, derived)
+    return Check(what, (), notes, made, written=problems)
+
+
+def derive(block: Block, scratch: Path) -> Derived:
+    """Run the command of a block, with its files in `scratch`; UsageError where it fails."""
+    words = _words(block)
+    place = Path(_option(words, "--out") or ".")
+    target = scratch / "out" / (place.name if place.suffix else "")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Of an option that is given twice the last counts.
+    elsewhere = ["--out", str(target), *WRITING[words[0]]] if words[0] in WRITING else []
+    done = subprocess.run(
+        [sys.executable, "-m", "resd_bench", *words, *elsewhere],
+        cwd=block.document.parent,
+        env={**os.environ, "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    if done.returncode:
+        raise UsageError(f"{block.command}: {done.stderr.strip() or done.returncode}")
+    folder = block.document.parent / (place.parent if place.suffix else place)
+    written = [path for path in sorted((scratch / "out").rglob("*")) if path.is_file()]
+    return Derived(
+        done.stdout,
+        {_joined(folder, path.relative_to(scratch / "out")): path for path in written},
+    )
+
+
+def _joined(folder: Path, path: Path) -> Path:
+    """`folder/path` without the `.` that `--out .` would leave in it."""
+    return Path(os.path.normpath(folder / path))
+
+
+def _words(block: Block) -> list[str]:
+    """The arguments of the block's command; UsageError where it may do more than read records."""
+    program, *words = shlex.split(block.command)
+    if program != "resd-bench" or not any(_calls(words, name) for name in DERIVING):
+        raise UsageError(
+            f"{block.document} line {block.line}: {block.command!r} is not run: give resd-bench "
+            f"with {', '.join(DERIVING)}"
+        )
+    return words
+
+
+def _calls(words: Sequence[str], command: str) -> bool:
+    own = command.split()
+    return list(words[: len(own)]) == own
+
+
+def _option(words: Sequence[str], name: str) -> str | None:
+    for word, after in zip_longest(words, words[1:]):
+        if word == name:
+            return after
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+    return None
+
+
+def _write(block: Block, derived: Derived) -> None:
+    if block.document not in derived.files:
+        text = block.document.read_text(encoding="utf-8")
+        mark = f"<!-- made by: {block.command} -->\n"
+        new = text.replace(f"{mark}{block.text}<!-- end -->", f"{mark}{derived.text}<!-- end -->")
+        block.document.write_text(new, encoding="utf-8")
+    for committed, now in derived.files.items():
+        committed.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(now, committed)
+
+
+def text_differences(old: str, new: str, where: str, first: int = 1) -> list[str]:
+    """Lines that differ, cells of a Markdown table by row and column; `first` is the first line."""
+    found: list[str] = []
+    header: Sequence[str] = ()
+    for number, (a, b) in enumerate(zip_longest(old.splitlines(), new.splitlines()), start=first):
+        cells, others = _cells(a), _cells(b)
+        # A table begins where the line before is none.
+        header = () if not cells else header or cells
+        if a == b:
+            continue
+        if cells and len(cells) == len(others) == len(header):
+            names = [f"{where} line {number}, row {cells[0]!r}, column {name!r}" for name in header]
+            found += _differing(names, cells, others)
+        else:
+            found += _differing([f"{where} line {number}"], [a], [b])
+    return _first(found, where)
+
+
+def _cells(line: str | None) -> list[str]:
+    if line is None or not line.startswith("|"):
+        return []
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def _differing(
+    names: Iterable[str], old: Iterable[str | None], new: Iterable[str | None]
+) -> list[str]:
+    return [
+        f"{name}: {_said(a)} stands there, the records give {_said(b)}"
+        for name, a, b in zip(names, old, new, strict=True)
+        if a != b
+    ]
+
+
+def _said(text: str | None) -> str:
+    return "nothing" if text is None else repr(text if len(text) <= 80 else f"{text[:79]}…")
+
+
+def _first(found: list[str], where: str) -> list[str]:
+    more = len(found) - SHOWN
+    return found[:SHOWN] + ([f"{where}: {more} more differences"] if more > 0 else [])
+
+
+def file_differences(committed: Path, now: Path) -> Check:
+    """How a committed file differs from the same file made now."""
+    what = str(committed)
+    if not committed.is_file():
+        return Check(what, [f"{committed} is missing: the records give it"])
+    if committed.read_bytes() == now.read_bytes():
+        return Check(what)
+    if committed.suffix == ".csv":
+        return Check(what, _csv_differences(committed, now))
+    if committed.suffix in (".svg", ".png"):
+        return _figure_differences(committed, now)
+    old, new = (path.read_text(encoding="utf-8") for path in (committed, now))
+    return Check(what, text_differences(old, new, what))
+
+
+def _csv_differences(committed: Path, now: Path) -> list[str]:
+    old, new = (_table(path) for path in (committed, now))
+    if old[:1] != new[:1]:
+        return [f"{committed}: its columns are {old[:1]}, the records give {new[:1]}"]
+    found = []
+    for number, (a, b) in enumerate(zip_longest(old, new), start=1):
+        if a is None or b is None or len(a) != len(b):
+            lines = [None if row is None else ",".join(row) for row in (a, b)]
+            found += _differing([f"{committed} line {number}"], lines[:1], lines[1:])
+            continue
+        pairs = [(n, x, y) for n, x, y in zip(old[0], a, b, strict=False) if not _same(x, y)]
+        found += [
+            f"{committed} line {number}, column {name!r}: {x} stands there, the records give {y}"
+            for name, x, y in pairs
+        ]
+    return _first(found, str(committed))
+
+
+def _table(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def _same(a: str, b: str) -> bool:
+    try:
+        return a == b or math.isclose(float(a), float(b), rel_tol=CLOSE)
+    except ValueError:
+        return False
+
+
+def _figure_differences(committed: Path, now: Path) -> Check:
+    """Figures of one version of matplotlib must agree; between versions every stroke may move."""
+    drawn, here = (_drawn_by(path) for path in (committed, now))
+    if drawn != here:
+        note = f"{committed} was drawn by matplotlib {drawn}, here is {here}: not compared"
+        return Check(str(committed), notes=[note])
+    if committed.suffix == ".png" and _pixels(committed) == _pixels(now):
+        return Check(str(committed))
+    return Check(str(committed), [f"{committed}: the figure differs from what the records give"])
+
+
+def _drawn_by(path: Path) -> str:
+    found = re.search(rb"Matplotlib v(?:ersion)?([0-9][0-9.]*)", path.read_bytes())
+    return found[1].decode() if found else "of an unknown version"
+
+
+def _pixels(path: Path) -> tuple[tuple[int, ...], bytes]:
+    from matplotlib.image import imread
+
+    image = imread(path)
+    return image.shape, image.tobytes()
