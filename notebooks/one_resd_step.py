@@ -3,6 +3,10 @@
 #   jupytext:
 #     text_representation:
 #       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
 # ---
 
 # %% [markdown]
@@ -10,10 +14,10 @@
 #
 # The embedded model `nano` attempts four tasks. We look at its failures, at what it says about them, at what its
 # teacher sees, and at which tokens the teacher would have written otherwise. Nano is a model organism: this shows the
-# mechanism, and is no evidence about large models. Runs in seconds on one core; open it with jupytext, or
-# `python notebooks/one_resd_step.py`.
+# mechanism, and is no evidence about large models. Runs in seconds on one core.
 
 # %%
+import matplotlib.pyplot as plt
 import torch
 
 from resd_baselines.base import scored_attempts
@@ -99,3 +103,21 @@ for at in (teacher - student).argsort()[:8].tolist():
     print(
         f"token {at:3d} {token!r:12} {student[at]:6.2f} -> {teacher[at]:6.2f}   teacher: {best!r}"
     )
+
+# %% [markdown]
+# The whole answer at a glance: each bar is a token. Below zero the teacher takes probability away, above it adds some. Most tokens stay as
+# they are; what the context changes its mind about are a few.
+
+# %%
+pull = teacher - student
+figure, axes = plt.subplots(figsize=(9, 2.6), layout="constrained")
+axes.bar(range(len(ids)), pull, color=["#D55E00" if value < 0 else "#0072B2" for value in pull])
+for at in pull.argsort()[:3].tolist():
+    axes.annotate(codec.decode([ids[at]]), (at, float(pull[at])), fontsize=8, ha="left")
+axes.set(xlabel="token of the answer", ylabel="log p, teacher − student")
+axes.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# Distilling these probabilities into the student, for 32 attempts at a time, is one update of RESD. What comes of forty of them is in
+# [reading results](reading_results.ipynb).

@@ -141,7 +141,7 @@ def options(subject: MethodSubject) -> str:
     require(bool(spec.summary.strip()), "the summary for `methods list` is empty")
     require(spec.group_size >= 1, f"group_size {spec.group_size} is not at least 1")
     names = [option.name for option in dataclasses.fields(spec.config)]
-    bare = sorted(set(names) - set(field_help(spec.config)))
+    bare = sorted(set(names) - _explained(spec.config, names))
     require(not bare, f"options without a docstring under the field: {', '.join(bare)}")
     for preset, values in spec.presets.items():
         try:
@@ -149,6 +149,14 @@ def options(subject: MethodSubject) -> str:
         except plugins.UsageError as error:
             raise Broken(f"preset {preset}: {error}") from None
     return f"{len(names)} options with help, {len(spec.presets)} presets"
+
+
+def _explained(config: type, names: Sequence[str]) -> set[str]:
+    try:
+        return set(field_help(config))
+    except OSError:
+        # A class that was typed into a notebook has no source to read.
+        return set(names)
 
 
 def answers(subject: MethodSubject) -> str:
