@@ -63,6 +63,11 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("update-*.ckpt"), reverse=True)
 
 
+def checkpoint_path(folder: Path, update: int) -> Path:
+    """Where in `folder` the checkpoint after `update` updates is."""
+    return folder / f"update-{update:08d}.ckpt"
+
+
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write a checkpoint and drop all but the last `KEEP`."""
     import torch
@@ -77,7 +82,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "sha256": hashlib.sha256(payload).hexdigest(),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"update-{checkpoint.update:08d}.ckpt"
+    path = checkpoint_path(folder, checkpoint.update)
     write_atomically(path, json.dumps(header).encode() + b"\n" + payload)
     for old in checkpoint_files(folder)[KEEP:]:
         old.unlink()

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 from resd_bench.budget import Ledger, Purpose
 from resd_bench.seeds import derive
+from resd_bench.team import ALONE, Team
 from resd_bench.types import (
     Completion,
     Feedback,
@@ -25,7 +27,7 @@ from resd_bench.types import (
     Trajectory,
     Turn,
 )
-from resd_bench.vector import DEADLINE, MakeEnv, Slot, Stepped, Vector, make_vector
+from resd_bench.vector import DEADLINE, MakeEnv, Slot, Stepped, Told, Vector, make_vector
 
 
 class Act(Protocol):
@@ -51,15 +53,22 @@ class EnvPool:
     """Whether environments run in worker processes; None leaves it to what they declare."""
     workers: int = 0
     """Worker processes; 0 for as many as there are cores, four at most."""
+    team: Team = ALONE
+    """The processes of the run, of which the first steps the environments."""
     _vector: Vector | None = None
 
     @property
     def vector(self) -> Vector:
         """What steps the environments; made when it is first needed."""
         if self._vector is None:
-            self._vector = make_vector(
-                self.make, deadline=self.deadline, isolated=self.isolated, workers=self.workers
+            make = partial(
+                make_vector,
+                self.make,
+                deadline=self.deadline,
+                isolated=self.isolated,
+                workers=self.workers,
             )
+            self._vector = make() if self.team.size == 1 else Told(self.team, make)
         return self._vector
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from resd_bench.agent import State, TeacherKind
 from resd_bench.policy import lora
+from resd_bench.policy.shares import like
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -199,4 +200,4 @@ def put(mine: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
         odd = sorted(mine.keys() ^ weights.keys())
         raise ValueError(f"the saved state is of another model; parameters that differ: {odd[:3]}")
     for name, parameter in mine.items():
-        parameter.copy_(weights[name])
+        parameter.copy_(like(weights[name], parameter))

@@ -4,18 +4,21 @@ Follows the optimiser of the paper's release (AdamW, gradient-norm clipping, ste
 non-finite norm skipped, linear warm-up from 0, then constant). The model stays in evaluation mode,
 so that it is the policy that sampled. Where the logits of one sequence exceed `Limits.logits` and
 the objective is a sum over tokens, the loss is taken over the vocabulary in pieces (`head`). Left
-out: distributed training. What a loss is, `Objective` says; nothing here knows a method.
+out: several processes (`distributed`). What a loss is, `Objective` says; nothing here knows a
+method.
 
 Shapes: b sequences, T response tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +26,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from resd_bench.policy.head import Head, head_of, hidden_states, piecewise
 from resd_bench.policy.objective import Objective, TokenBatch, TokenObjective
+from resd_bench.policy.shares import like, whole
 
 _BETAS = (0.9, 0.999)
 """Of AdamW, as in the paper's release."""
@@ -75,11 +79,66 @@ class StepResult:
     micro_batches: int
 
 
+Split = Callable[[Sequence[Row]], Iterable[Sequence[Row]]]
+"""Rows in, micro-batches out."""
+Summed = Callable[[Sequence[Row]], Tensor]
+"""A micro-batch in, the sum of its losses out."""
+
+
+class Passes(Protocol):
+    """Who computes the micro-batches of a step, and how their gradients come together."""
+
+    def share(self, rows: Sequence[Row], split: Split) -> list[Sequence[Row]]:
+        """This process's part of `rows`, in micro-batches."""
+        ...
+
+    def descend(self, batches: Sequence[Sequence[Row]], summed: Summed, batch_size: int) -> float:
+        """Add the gradient of all summed losses over `batch_size` to the parameters; their sum.
+
+        `batches` is what `share` gave. Other processes' losses are among them.
+        """
+        ...
+
+
+class Serial:
+    """One process computes everything."""
+
+    def share(self, rows: Sequence[Row], split: Split) -> list[Sequence[Row]]:
+        return list(split(rows))
+
+    def descend(self, batches: Sequence[Sequence[Row]], summed: Summed, batch_size: int) -> float:
+        total = 0.0
+        for rows in batches:
+            loss = summed(rows) / batch_size
+            if loss.requires_grad:
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        return total
+
+
+SERIAL = Serial()
+
+
 def make_optimiser(model: Any, weight_decay: float) -> torch.optim.AdamW:
     """AdamW over all trained parameters; the learning rate is set at every step."""
+    parameters = trained(model)
+    # A model that only a server holds has parameters that nothing is computed with.
+    fused = all(p.device.type != "meta" for p in parameters)
     return torch.optim.AdamW(
-        trained(model), lr=0.0, betas=_BETAS, weight_decay=weight_decay, fused=True
+        parameters, lr=0.0, betas=_BETAS, weight_decay=weight_decay, fused=fused
     )
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Take over an optimiser's whole state."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    taken = copy.deepcopy(dict(state))
+    for number, moments in taken["state"].items():
+        owner = parameters[number]
+        for name, value in moments.items():
+            if value.shape == owner.shape:
+                moments[name] = like(value, owner)
+    optimiser.load_state_dict(taken)
 
 
 def trained(model: Any) -> list[Tensor]:
@@ -299,6 +358,7 @@ def accumulate(
     forward: Callable[[Sequence[Row]], TokenBatch],
     objective: Objective,
     batch_size: int,
+    passes: Passes = SERIAL,
 ) -> float:
     """Add the gradient of the summed losses over `batch_size` to the parameters; the loss."""
 
@@ -308,19 +368,7 @@ def accumulate(
             raise ValueError(f"the objective gave shape {tuple(losses.shape)}, not ({len(rows)},)")
         return losses.sum()
 
-    return _descend(batches, summed, batch_size)
-
-
-def _descend(
-    batches: Sequence[Sequence[Row]], summed: Callable[[Sequence[Row]], Tensor], batch_size: int
-) -> float:
-    total = 0.0
-    for rows in batches:
-        loss = summed(rows) / batch_size
-        if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
-    return total
+    return passes.descend(batches, summed, batch_size)
 
 
 def in_pieces(model: Any, rows: Sequence[Row], objective: Objective, limits: Limits) -> bool:
@@ -364,6 +412,7 @@ def train_step(
     grad_clip: float,
     limits: Limits,
     autocast: bool = False,
+    passes: Passes = SERIAL,
 ) -> StepResult:
     """One optimiser step on the sum of per-sequence losses over `batch_size`.
 
@@ -372,17 +421,24 @@ def train_step(
     """
     optimiser.zero_grad(set_to_none=True)
     with checkpointed(model):
-        loss, passes = backward(
-            model, teacher, rows, objective, batch_size=batch_size, limits=limits, autocast=autocast
+        loss, count = backward(
+            model,
+            teacher,
+            rows,
+            objective,
+            batch_size=batch_size,
+            limits=limits,
+            autocast=autocast,
+            passes=passes,
         )
-    norm = float(clip_grad_norm_(trained(model), grad_clip))
+    norm = float(whole(clip_grad_norm_(trained(model), grad_clip)))
     stepped = math.isfinite(norm)
     if stepped:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate
         optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return StepResult(loss, norm, stepped, passes)
+    return StepResult(loss, norm, stepped, count)
 
 
 def backward(
@@ -394,8 +450,12 @@ def backward(
     batch_size: int,
     limits: Limits,
     autocast: bool = False,
+    passes: Passes = SERIAL,
 ) -> tuple[float, int]:
-    """Add the gradient of a step to the parameters; the loss, and in how many micro-batches."""
+    """Add the gradient of a step to the parameters; the loss, and in how many micro-batches.
+
+    The loss is that of all processes, the number of micro-batches that of this one.
+    """
     vocabulary = model.get_output_embeddings().weight.shape[0]
     device = model.get_input_embeddings().weight.device
 
@@ -403,17 +463,17 @@ def backward(
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
 
     if isinstance(objective, TokenObjective) and in_pieces(model, rows, objective, limits):
-        batches = list(micro_batches(rows, 0, limits))
+        batches = passes.share(rows, partial(micro_batches, vocabulary=0, limits=limits))
 
         def lean(batch: Sequence[Row]) -> Tensor:
             with cast():
                 return loss_in_pieces(model, teacher, batch, objective, limits.logits)
 
-        return _descend(batches, lean, batch_size), len(batches)
+        return passes.descend(batches, lean, batch_size), len(batches)
 
     def forward(batch: Sequence[Row]) -> TokenBatch:
         with cast():
             return token_batch(model, teacher, batch)
 
-    batches = list(micro_batches(rows, vocabulary, limits))
-    return accumulate(batches, forward, objective, batch_size), len(batches)
+    batches = passes.share(rows, partial(micro_batches, vocabulary=vocabulary, limits=limits))
+    return accumulate(batches, forward, objective, batch_size, passes), len(batches)
