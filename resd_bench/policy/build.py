@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from resd_bench.plugins import UsageError
 from resd_bench.policy import loading
+from resd_bench.policy.distributed import Together
 from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
 from resd_bench.seeds import derive
+from resd_bench.team import join
 
 if TYPE_CHECKING:
     from resd_bench.config import RunConfig
@@ -17,20 +20,37 @@ if TYPE_CHECKING:
 
 def build(config: RunConfig) -> LMPolicy:
     """Load the model of `config` and make it a policy; UsageError where it cannot be loaded."""
-    device = choose_device(config.device)
+    team = join(config.device)
+    together = team if isinstance(team, Together) else None
+    device = device_in(together, config) if together else choose_device(config.device)
     if not device.startswith("cpu"):
         loading.be_deterministic()
     policy = LMPolicy.load(
         config.model,
         policy_config(config),
-        device=device,
+        weights=needs_weights(config),
+        # Shares move to the GPU one by one: whole, the weights might not fit.
+        device="cpu" if together and together.sharded else device,
         dtype=weights_dtype(config),
         revision=config.model_revision,
         device_map=config.device_map,
         attention=config.attention,
+        team=team,
     )
     policy.room_for_prompts(config.max_new_tokens)
     return policy
+
+
+def needs_weights(config: RunConfig) -> bool:
+    """Whether the model's weights are to be loaded here; UsageError for what a server cannot do."""
+    if config.engine != "openai" or config.lora_rank:
+        return True
+    if config.method != "base":
+        raise UsageError(
+            f"--engine openai cannot hand a server the weights that --method {config.method} "
+            "trains: train an adapter (--lora-rank 16), use --engine vllm, or --method base"
+        )
+    return False
 
 
 def choose_device(device: str) -> str:
@@ -38,6 +58,23 @@ def choose_device(device: str) -> str:
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_in(team: Together, config: RunConfig) -> str:
+    """Where this process of `team` computes; UsageError for what several processes cannot do."""
+    if config.device_map is not None:
+        raise UsageError(
+            f"--device-map {config.device_map} spreads one model over the GPUs of one process, and "
+            "there are several: leave it out, and use FSDP if the model is too large for a GPU"
+        )
+    if config.device not in ("auto", "cpu", "cuda"):
+        raise UsageError(
+            f"--device {config.device} was given to several processes, which have a device each: "
+            "give auto, cpu or cuda; CUDA_VISIBLE_DEVICES chooses among GPUs"
+        )
+    if config.trace and team.sharded:
+        raise UsageError("--trace reads all weights, of which each process has a share with FSDP")
+    return str(team.device)
 
 
 def weights_dtype(config: RunConfig) -> str:
@@ -66,6 +103,10 @@ def policy_config(config: RunConfig) -> PolicyConfig:
         teacher_offload=config.teacher_offload,
         thinking=config.thinking,
         engine=config.engine,
+        engine_memory=config.engine_memory,
+        server=config.server,
+        server_model=config.server_model,
+        context_limit=config.context_limit,
         dialect=config.dialect or "auto",
         threads=config.threads or None,
     )

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from resd_bench.plugins import UsageError
+from resd_bench.seeds import derive
 from resd_bench.types import Sampling, Stop
 
 
@@ -51,6 +52,15 @@ class Engine(Protocol):
 
         `numbers` names the random stream of each prompt; by default its place in `prompts`.
         """
+        ...
+
+
+@runtime_checkable
+class Mirror(Engine, Protocol):
+    """An engine that holds a copy of the weights, or is another program."""
+
+    def weights_changed(self) -> None:
+        """The model has other weights now: sample with those from the next call on."""
         ...
 
 
@@ -94,6 +104,14 @@ def uniforms(sampling: Sampling, rows: Sequence[Row], numbers: Sequence[int] | N
     return torch.from_numpy(np.stack(streams))
 
 
+def row_seed(sampling: Sampling, number: int, sample: int) -> int:
+    """Seed of one sample for engines with generators of their own, named as `uniforms` names it.
+
+    31 bits, which every sampler takes.
+    """
+    return derive(sampling.seed, number, sample) >> 32
+
+
 def chunks(
     prompts: Sequence[Sequence[int]], n: int, new: int, max_tokens: int
 ) -> Iterator[list[Row]]:
@@ -128,6 +146,21 @@ def choose(logits: Tensor, u: Tensor, sampling: Sampling) -> tuple[Tensor, Tenso
     ids = torch.searchsorted(cumulative, u[:, None] * total, right=True)
     ids.clamp_(max=logits.shape[-1] - 1)
     return ids[:, 0], (probs.gather(-1, ids) / total).log()[:, 0].float()
+
+
+def logprobs_of(logits: Tensor, ids: Tensor, sampling: Sampling) -> Tensor:
+    """[n] float32: log-probability of `ids` [n] under what `choose` makes of `logits` [n, V].
+
+    A token outside the nucleus gets what it would have if it were kept, which is finite.
+    """
+    scaled = logits if sampling.temperature in (0, 1) else logits / sampling.temperature
+    logprobs = scaled.log_softmax(-1)
+    chosen = logprobs.gather(-1, ids[:, None])[:, 0]
+    if sampling.temperature == 0 or sampling.top_p == 1:
+        return chosen
+    probs = logprobs.exp()
+    kept = probs * (probs >= _least_kept(probs, sampling.top_p))
+    return chosen - kept.sum(-1, dtype=torch.float64).log().float()
 
 
 def _least_kept(probs: Tensor, top_p: float) -> Tensor:

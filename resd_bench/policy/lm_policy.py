@@ -20,11 +20,16 @@ from resd_bench.agent import State, TeacherKind
 from resd_bench.budget import Ledger, Purpose
 from resd_bench.plugins import UsageError
 from resd_bench.policy import fast_engine, loading, lora, trainer
-from resd_bench.policy.engine import Engine, Generated, context_limit
+from resd_bench.policy.agreement import GapMeter
+from resd_bench.policy.engine import Engine, Generated, Mirror, context_limit
 from resd_bench.policy.hf_engine import HfEngine
+from resd_bench.policy.layout import Layout, lay_out
 from resd_bench.policy.objective import Objective
-from resd_bench.policy.teacher import AdapterTeacher, CopyTeacher, Precision, Teacher, put, to_state
+from resd_bench.policy.server_engine import Server, ServerEngine
+from resd_bench.policy.teacher import AdapterTeacher, Precision, Teacher, put, to_state
 from resd_bench.policy.tokens import Codec, Thinking
+from resd_bench.policy.vllm_engine import VllmEngine
+from resd_bench.team import ALONE, Team
 from resd_bench.types import Completion, Dialect, Example, Messages, Metrics, Sampling, Stop
 
 
@@ -61,8 +66,15 @@ class PolicyConfig:
     """Keep such a teacher in main memory except while it scores."""
     thinking: Thinking = "auto"
     """Whether the chat template is asked for thinking; `auto` leaves it to the template."""
-    engine: Literal["auto", "fast", "hf"] = "auto"
-    """`fast` decodes Qwen3, Qwen2 and Llama with our own loop, `hf` any model, slowly."""
+    engine: Literal["auto", "fast", "hf", "vllm", "openai"] = "auto"
+    """`fast` decodes Qwen3, Qwen2 and Llama with our own loop, `hf` any model, slowly; `vllm` runs
+    vLLM in this process, `openai` asks a server."""
+    engine_memory: float | None = None
+    """GiB of vLLM's key-value cache; None is 0.5 on a CPU and 30% of what is free on a GPU."""
+    server: str | None = None
+    """URL of an OpenAI-compatible server, up to and with /v1, for the engine `openai`."""
+    server_model: str | None = None
+    """The policy's model by its name on the server; None is the only one it serves."""
     max_batch_tokens: int | None = None
     """Tokens (prompt and new) decoded together; None follows from the model's size."""
     context_limit: int | None = None
@@ -91,8 +103,9 @@ class LMPolicy:
         tokenizer: Any,
         config: PolicyConfig | None = None,
         ledger: Ledger | None = None,
+        team: Team = ALONE,
     ) -> None:
-        """Take over `model`: its weights are trained in place."""
+        """Take over `model`: its weights are trained in place, by all processes of `team`."""
         self.config = config = config or PolicyConfig()
         self.adapted: Any = _adapted(model, config)
         """The peft model around `model` if an adapter is trained, else None."""
@@ -108,7 +121,15 @@ class LMPolicy:
         self.threads = loading.set_threads(config.threads, model)
         held = context_limit(model.config)
         self.context_limit = min(held, config.context_limit or held)
-        self.engine = _make_engine(model, self.codec, config)
+        self.team = team
+        self.layout: Layout = lay_out(model, team, config)
+        engine = self._make_engine()
+        self.engine = self.layout.engine(engine)
+        self._mirror = engine if isinstance(engine, Mirror) else None
+        """The engine, if it must be told of new weights."""
+        self._meter = GapMeter()
+        self._drawn: Sampling | None = None
+        """How the last rollouts were sampled."""
         self.optimiser = trainer.make_optimiser(model, config.weight_decay)
         self.teacher: Teacher | None = None
         self.updates = 0
@@ -133,6 +154,8 @@ class LMPolicy:
         revision: str | None = None,
         device_map: str | None = None,
         attention: str | None = None,
+        team: Team = ALONE,
+        weights: bool = True,
     ) -> LMPolicy:
         """The policy of the model at `path_or_name`, see `loading.load`."""
         loading.tune_allocator()
@@ -143,8 +166,9 @@ class LMPolicy:
             revision=revision,
             device_map=device_map,
             attention=attention,
+            weights=weights,
         )
-        policy = cls(model, tokenizer, config, ledger)
+        policy = cls(model, tokenizer, config, ledger, team)
         if str(path_or_name) == loading.NANO and policy.config.dialect == "auto":
             policy.dialect = "compact"
         return policy
@@ -169,6 +193,8 @@ class LMPolicy:
                 "longer context"
             )
         self._answered = True
+        if purpose == "rollout":
+            self._drawn = sampling
         self._counts.overlong_prompts += len(ids) - len(fitting)
         made = self.engine.generate(
             [ids[i] for i in fitting], n=n, sampling=sampling, numbers=fitting
@@ -200,6 +226,32 @@ class LMPolicy:
         text = self.codec.decode(made.token_ids)
         return Completion(text, made.token_ids, made.logprobs, made.stop)
 
+    def _make_engine(self) -> Engine:
+        """The engine that the configuration asks for; UsageError where it does not serve here."""
+        c, stop_ids = self.config, self.codec.stop_ids
+        if c.engine not in ("vllm", "openai"):
+            return _own_engine(self.layout.sampler, self.codec, c)
+        if self.team.size > 1:
+            raise UsageError(
+                f"--engine {c.engine} samples for one process and there are {self.team.size}: use "
+                "--engine auto, which every process has"
+            )
+        limit, adapted = self.context_limit, self.adapted
+        if c.engine == "openai":
+            if c.server is None:
+                raise UsageError("--engine openai needs --server, e.g. http://localhost:8000/v1")
+            server, name = Server(c.server), c.server_model
+            return ServerEngine(server, name, self.model, stop_ids, limit=limit, adapted=adapted)
+        return VllmEngine(
+            self.model,
+            stop_ids,
+            limit=limit,
+            adapted=adapted,
+            # What the products of training are made in.
+            dtype=torch.bfloat16 if c.autocast else None,
+            cache_gib=c.engine_memory,
+        )
+
     def use_teacher(self, kind: TeacherKind, ema_rate: float) -> None:
         """Keep a teacher from now on: a copy of the present weights, frozen or moving.
 
@@ -213,12 +265,8 @@ class LMPolicy:
         if self.adapted is not None:
             self.teacher = AdapterTeacher.of(self.adapted, kind, ema_rate)
             return
-        self.teacher = CopyTeacher.of(
-            self.model,
-            kind,
-            ema_rate,
-            precision=self.config.teacher_precision,
-            offload=self.config.teacher_offload,
+        self.teacher = self.layout.teacher(
+            kind, ema_rate, self.config.teacher_precision, self.config.teacher_offload
         )
 
     def update(
@@ -231,7 +279,8 @@ class LMPolicy:
         `shortened_teacher_prompts` that lost `shed_sections` to fit the context; since the last
         update, `overlong_prompts` not answered, `truncated_completions` cut off by length (not
         those of evaluations) and `unclosed_thinking` among them; `skipped_steps` so far for a
-        non-finite gradient norm.
+        non-finite gradient norm. With an engine that has weights of its own, also what
+        `GapMeter.metrics` says, under the weights that sampled.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} must be at least 1")
@@ -261,7 +310,7 @@ class LMPolicy:
             "policy/skipped_steps": float(self.skipped_steps),
         }
         self._counts = Counts()
-        return metrics
+        return metrics | self._meter.metrics()
 
     def _row(self, example: Example) -> tuple[trainer.Row, int]:
         """The example in tokens, and how many sections its teacher's prompt had to shed."""
@@ -295,6 +344,9 @@ class LMPolicy:
         self, rows: Sequence[trainer.Row], objective: Objective, batch_size: int, lr: float
     ) -> trainer.StepResult:
         c = self.config
+        if self._mirror and self._drawn:
+            objective = self._meter.watching(objective, self._drawn)
+        self.layout.moved()
         with self.teacher.at_work() if self.teacher else nullcontext():
             result = trainer.train_step(
                 self.model,
@@ -307,11 +359,14 @@ class LMPolicy:
                 grad_clip=c.grad_clip,
                 limits=trainer.Limits(c.micro_batch_tokens, c.micro_batch_logits),
                 autocast=c.autocast,
+                passes=self.layout,
             )
         if not result.stepped:
             self.skipped_steps += 1
         elif self.teacher is not None:
             self.teacher.follow(self.model)
+        if result.stepped and self._mirror:
+            self._mirror.weights_changed()
         trained = sum(row.student_tokens for row in rows)
         scored = sum(row.teacher_tokens for row in rows)
         self.ledger.trained_tokens += trained
@@ -324,12 +379,16 @@ class LMPolicy:
     def save(self, folder: str | Path) -> None:
         """Write the trained model and its tokenizer as `transformers` reads them.
 
-        Where an adapter is trained, only it is written, as `peft` and vLLM read it.
+        Where an adapter is trained, only it is written, as `peft` and vLLM read it. All processes
+        of a team call this; the first writes.
         """
+        whole = self.layout.whole_model()
+        if self.team.rank:
+            return
         if self.adapted is not None:
             lora.save(self.adapted, folder)
         else:
-            self.model.save_pretrained(str(folder))
+            whole.save_pretrained(str(folder))
         self.codec.tokenizer.save_pretrained(str(folder))
 
     def _trained(self) -> dict[str, Tensor]:
@@ -341,9 +400,10 @@ class LMPolicy:
     def state_dict(self) -> State:
         """A copy of everything that moves: weights, optimiser, teacher, counters.
 
-        Where an adapter is trained, its weights only; the model's own are in its folder.
+        Where an adapter is trained, its weights only; the model's own are in its folder. All
+        processes of a team call this; with FSDP only the first gets tensors.
         """
-        return {
+        state = {
             "model": {name: p.detach().clone() for name, p in self._trained().items()},
             "optimiser": copy.deepcopy(self.optimiser.state_dict()),
             "teacher": to_state(self.teacher),
@@ -351,11 +411,15 @@ class LMPolicy:
             "skipped_steps": self.skipped_steps,
             "counts": asdict(self._counts),
         }
+        return self.layout.whole_state(state)
 
     def load_state_dict(self, state: State) -> None:
         """Go on exactly where `state_dict` was taken; ValueError for another model's state."""
+        self.layout.moved()
         put(self._trained(), state["model"])
-        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
+        if self._mirror:
+            self._mirror.weights_changed()
+        trainer.restore_optimiser(self.optimiser, state["optimiser"])
         self.teacher = None
         if (kept := state["teacher"]) is not None:
             self.use_teacher(kept["kind"], kept["ema_rate"])
@@ -383,8 +447,8 @@ def _enable_checkpointing(model: Any) -> None:
         raise UsageError(f"--gradient-checkpointing is not for this model: {error}") from error
 
 
-def _make_engine(model: Any, codec: Codec, config: PolicyConfig) -> Engine:
-    """The engine `config` asks for; UsageError where it does not serve this model."""
+def _own_engine(model: Any, codec: Codec, config: PolicyConfig) -> Engine:
+    """`fast` or `hf`; UsageError where the one asked for does not serve this model."""
     spread = len({p.device for p in model.parameters()}) > 1
     fast = fast_engine.supports(model) and not spread
     if config.engine == "fast" and not fast:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,15 @@ def load(
     revision: str | None = None,
     device_map: str | None = None,
     attention: str | None = None,
+    weights: bool = True,
 ) -> tuple[Any, Any]:
     """The causal language model (in evaluation mode) and tokenizer at `path_or_name`.
 
     `nano` is the embedded model; a folder is read as it is, one that holds an adapter of `peft` as
     its base model with the adapter merged in; anything else is a hub name, at `revision`.
     `device_map` spreads the model over devices instead of `device`; `attention` is the name of an
-    implementation in `transformers`. UsageError where there is no model, no tokenizer, no chat
+    implementation in `transformers`. Without `weights` the model is only a shape, on the meta
+    device, for a server that holds them. UsageError where there is no model, no tokenizer, no chat
     template, or the hub is out of reach.
     """
     where, wanted, precision = resolve(path_or_name), as_device(device), as_dtype(dtype)
@@ -103,7 +106,8 @@ def load(
             "--device-map needs accelerate, which is not installed: pip install 'resd-bench[lora]'"
         )
     try:
-        model, tokenizer = _read(where, revision, dtype=precision, **options)
+        read = _read if weights else _read_hollow
+        model, tokenizer = read(where, revision, dtype=precision, **options)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         raise UsageError(_why(str(path_or_name), where, error)) from error
     if not getattr(tokenizer, "chat_template", None):
@@ -111,7 +115,7 @@ def load(
             f"the model {str(path_or_name)!r} has no chat template: use a chat model, or add a "
             "chat_template.jinja to its folder"
         )
-    return (model if device_map else model.to(wanted)).eval(), tokenizer
+    return (model if device_map or not weights else model.to(wanted)).eval(), tokenizer
 
 
 def _read(where: str, revision: str | None, **options: Any) -> tuple[Any, Any]:
@@ -120,8 +124,7 @@ def _read(where: str, revision: str | None, **options: Any) -> tuple[Any, Any]:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    source: dict[str, Any] = {"revision": revision or "main"}
-    source["local_files_only"] = not Path(where).is_dir() and _without_network()
+    source = _source(where, revision)
     tokenizer = AutoTokenizer.from_pretrained(where, **source)
     if not (Path(where) / _ADAPTER).is_file():
         return AutoModelForCausalLM.from_pretrained(where, **source, **options), tokenizer
@@ -132,7 +135,27 @@ def _read(where: str, revision: str | None, **options: Any) -> tuple[Any, Any]:
     return peft.PeftModel.from_pretrained(model, where).merge_and_unload(), tokenizer
 
 
-def _without_network() -> bool:
+def _read_hollow(where: str, revision: str | None, **options: Any) -> tuple[Any, Any]:
+    """A model of the right shape without weights, and its tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    source = _source(where, revision)
+    tokenizer = AutoTokenizer.from_pretrained(where, **source)
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(where, **source), dtype=options["dtype"]
+        )
+    with suppress(OSError):
+        model.generation_config = GenerationConfig.from_pretrained(where, **source)
+    return model, tokenizer
+
+
+def _source(where: str, revision: str | None) -> dict[str, Any]:
+    local = not Path(where).is_dir() and without_network()
+    return {"revision": revision or "main", "local_files_only": local}
+
+
+def without_network() -> bool:
     """Whether the hub's name does not resolve: asking it anyway would retry for a minute."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HF_ENDPOINT")):
         return False

@@ -8,6 +8,7 @@ adapters on embeddings.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,30 @@ def merged_weight(linear: Any) -> Tensor:
     for adapter in getattr(linear, "active_adapters", ()):
         weight = weight + linear.get_delta_weight(adapter).to(weight.dtype)
     return weight
+
+
+def merged_state(model: Any) -> dict[str, Tensor]:
+    """The state of `model` as if it had no adapters, their updates added to the weights.
+
+    Tied weights stand under each of their names.
+    """
+    return _plain_state(model, merged_weight)
+
+
+def base_state(model: Any) -> dict[str, Tensor]:
+    """The state of `model` without its adapters."""
+    return _plain_state(model, lambda linear: base_layer(linear).weight)
+
+
+@torch.no_grad()
+def _plain_state(model: Any, weight: Callable[[Any], Tensor]) -> dict[str, Tensor]:
+    inner = ".base_layer"
+    state: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        if ".lora_" in name:
+            continue
+        owner, _, kind = name.rpartition(".")
+        if owner.endswith(inner) and kind == "weight":
+            value = weight(model.get_submodule(owner.removesuffix(inner)))
+        state[name.replace(f"{inner}.", ".")] = value.detach()
+    return state
