@@ -47,7 +47,7 @@ def score_run(
     if not saved.is_file():
         raise UsageError(f"{folder} is no run folder (no config.yaml): give one that `run` wrote")
     config = resolve(load_file(saved), flags, sets)
-    checkpoint = _find(folder, update)
+    checkpoint = find_checkpoint(folder, update)
     _, agent = make_agent(config, policy)
     agent.load_state_dict(checkpoint.state["agent"])
     what = f"{config.method} after {checkpoint.update} updates"
@@ -62,7 +62,7 @@ def score_model(
     return _score(config, (policy or run.build_policy)(config).sample, 0, config.model)
 
 
-def _find(folder: Path, update: int | None) -> Checkpoint:
+def find_checkpoint(folder: Path, update: int | None) -> Checkpoint:
     """The checkpoint after `update` updates; UsageError names those there are."""
     files = checkpoint_files(folder / "checkpoints")
     by_update = {int(path.stem.removeprefix("update-")): path for path in files}

@@ -1,68 +1,164 @@
-"""Send the numbers of a run to a tracker as well; the run directory stays the record."""
+"""Send the numbers of a run to a tracker as well; the run directory stays the record.
+
+Nothing leaves the machine unless the user says so: `wandb` writes offline runs into the run folder
+(`wandb sync` uploads them; `WANDB_MODE=online` sends at once), `trackio` keeps its own database
+(`TRACKIO_SPACE_ID` sends to a Space), `tensorboard` writes event files into the run folder. Left
+out: episodes, contexts and figures, and taking back what an interrupted run sent and then repeats.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import importlib.util
+import os
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from resd_bench.config import RunConfig
 from resd_bench.plugins import UsageError
 from resd_bench.record import Row
 from resd_bench.stats import EvalPoint
 
-Send = Callable[[dict[str, float], int], None]
-"""Numbers, and the update they belong to."""
+PROJECT = "resd-bench"
+
+
+class Service(Protocol):
+    """Where numbers go."""
+
+    def send(self, numbers: Mapping[str, float], update: int) -> None:
+        """Take numbers that were true after so many updates."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left, and let go."""
+        ...
 
 
 class Tracker:
-    """A watcher that hands numbers on."""
+    """A watcher that hands numbers on; it opens its service with the first of them."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._update = 0
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._service: Service | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._service is not None:
+            self._service.close()
+            self._service = None
 
     def updated(self, row: Row) -> None:
-        self._update = int(row["update"])
         numbers = {k: float(v) for k, v in row.items() if isinstance(v, int | float)}
-        self._send(numbers, self._update)
+        self._send(numbers, int(row["update"]))
 
     def evaluated(self, point: EvalPoint) -> None:
-        self._send({f"eval/{k}": v for k, v in point.metrics().items()}, point.update)
+        numbers = {f"eval/{k}": v for k, v in point.metrics().items()}
+        self._send({**numbers, "eval/episodes": float(point.episodes)}, point.update)
+
+    def _send(self, numbers: Mapping[str, float], update: int) -> None:
+        if self._config.track == "none":
+            return
+        # Not before: a run folder that holds something is not taken for a new run.
+        if self._service is None:
+            self._service = SERVICES[self._config.track](self._config, update)
+        self._service.send(numbers, update)
 
 
-def make_tracker(config: RunConfig) -> Tracker | None:
+def make_tracker(config: RunConfig) -> Tracker:
     """The tracker `config` asks for; UsageError says what to install where it is missing."""
-    if config.track == "none":
-        return None
-    try:
-        return Tracker(_tensorboard(config) if config.track == "tensorboard" else _hosted(config))
-    except ImportError as error:
-        raise UsageError(f"--track {config.track} needs it: pip install {config.track}") from error
+    if config.track != "none" and importlib.util.find_spec(config.track) is None:
+        raise UsageError(
+            f"--track {config.track} needs a package that is not installed: "
+            f"pip install {PACKAGES[config.track]}"
+        )
+    return Tracker(config)
 
 
-def _tensorboard(config: RunConfig) -> Send:
-    from torch.utils.tensorboard import SummaryWriter
+class TensorBoard:
+    """Event files in the run folder."""
 
-    writer: Any = SummaryWriter(str(config.folder() / "tensorboard"))
+    def __init__(self, config: RunConfig, update: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
 
-    def send(numbers: dict[str, float], update: int) -> None:
+        # A resumed run repeats updates: what was written for them before is dropped.
+        self._writer: Any = SummaryWriter(
+            str(config.folder() / "tensorboard"), purge_step=update or None
+        )
+        if update == 0:
+            self._writer.add_text("config", f"```yaml\n{config.to_yaml()}```", 0)
+
+    def send(self, numbers: Mapping[str, float], update: int) -> None:
         for name, number in numbers.items():
-            writer.add_scalar(name, number, update)
-        writer.flush()
+            self._writer.add_scalar(name, number, update)
+        self._writer.flush()
 
-    return send
+    def close(self) -> None:
+        self._writer.close()
 
 
-def _hosted(config: RunConfig) -> Send:
-    """Weights & Biases, or trackio, which has its interface."""
-    import importlib
+class WandB:
+    """Weights & Biases, offline unless the environment says otherwise."""
 
-    service: Any = importlib.import_module(config.track)
-    name = f"{config.env}-{config.method}-seed-{config.seed}"
-    service.init(project="resd-bench", name=name, config=asdict(config))
+    def __init__(self, config: RunConfig, update: int) -> None:
+        wandb: Any = importlib.import_module("wandb")
+        self._run = wandb.init(
+            project=PROJECT,
+            name=run_name(config),
+            group=f"{config.env} {config.method}",
+            config=asdict(config),
+            dir=str(config.folder()),
+            mode=os.environ.get("WANDB_MODE", "offline"),
+        )
 
-    def send(numbers: dict[str, float], update: int) -> None:
-        service.log(numbers, step=update)
+    def send(self, numbers: Mapping[str, float], update: int) -> None:
+        self._run.log(dict(numbers), step=update)
 
-    return send
+    def close(self) -> None:
+        self._run.finish()
+
+
+class Trackio:
+    """trackio: a database on this machine, and a dashboard of its own."""
+
+    def __init__(self, config: RunConfig, update: int) -> None:
+        trackio: Any = importlib.import_module("trackio")
+        self._trackio = trackio
+        self._run = trackio.init(
+            project=PROJECT,
+            name=run_name(config),
+            group=f"{config.env} {config.method}",
+            config=asdict(config),
+            resume="allow",
+        )
+
+    def send(self, numbers: Mapping[str, float], update: int) -> None:
+        self._trackio.log(dict(numbers), step=update)
+
+    def close(self) -> None:
+        self._trackio.finish()
+
+
+def run_name(config: RunConfig) -> str:
+    """Environment, method and seed, and the digest that tells other settings apart."""
+    return f"{config.env}-{config.method}-seed-{config.seed}-{config.digest()[:6]}"
+
+
+SERVICES: Mapping[str, type[TensorBoard] | type[WandB] | type[Trackio]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+    "trackio": Trackio,
+}
+PACKAGES: Mapping[str, str] = {
+    "tensorboard": "'resd-bench[track]'",
+    "wandb": "wandb",
+    "trackio": "trackio",
+}

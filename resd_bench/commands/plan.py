@@ -1,0 +1,223 @@
+"""`run --dry-run`: what a run would do, in tokens and memory; refuses what cannot fit.
+
+Everything is printed as YAML with comments, so that the output is a configuration to run. Left
+out: times, which depend on the machine more than on anything that is known before.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from resd_bench import plugins
+from resd_bench.agent import Load
+from resd_bench.commands.shared import out
+from resd_bench.config import RunConfig, method_config
+from resd_bench.env import TextEnv
+from resd_bench.estimate import (
+    CHARACTERS_PER_TOKEN,
+    Lengths,
+    Machine,
+    Memory,
+    Tokens,
+    check,
+    count_tokens,
+    gigabytes,
+    limited,
+    memory,
+    parse_memory,
+    teacher_prompt,
+    total,
+    ways,
+)
+from resd_bench.plugins import UsageError
+from resd_bench.types import Task
+
+EXPECTED_SHARE = 0.5
+"""Of the longest completion, unless `--mean-tokens` says how long one is."""
+_UNBOUNDED = 2**31 - 1
+
+
+def show_plan(
+    config: RunConfig,
+    gpus: int | None = None,
+    gpu_memory: str | None = None,
+    mean_tokens: int | None = None,
+    shared: bool = False,
+) -> None:
+    """What a run would do: settings, updates, tokens, memory. UsageError where it cannot fit.
+
+    `gpus` and `gpu_memory` describe the machine to plan for, by default this one; of several GPUs
+    each is reckoned with a copy of the weights, or with `shared` a share of them. Where nothing is
+    known about its memory, nothing is refused.
+    """
+    from resd_bench.run import choose_tasks, make_envs
+
+    env = make_envs(config)[0]
+    train, held_out = choose_tasks(env, config)
+    console = out()
+    console.print(config.to_yaml(), end="", markup=False)
+    mean = mean_tokens or max(1, round(config.max_new_tokens * EXPECTED_SHARE))
+    if mean > config.max_new_tokens:
+        raise UsageError(
+            f"--mean-tokens {mean} is more than --max-new-tokens {config.max_new_tokens}"
+        )
+    plan = Plan(config, env, train, len(held_out), mean)
+    for line in plan.lines(replace(find_machine(config, gpus, gpu_memory), shared=shared)):
+        console.print(f"# {line}", soft_wrap=True, markup=False)
+    console.print(f"# would write to {config.folder()}; nothing was written", soft_wrap=True)
+
+
+class Plan:
+    """A run that has not begun."""
+
+    def __init__(
+        self, config: RunConfig, env: TextEnv, train: Sequence[Task], held_out: int, mean: int
+    ) -> None:
+        spec = plugins.method(config.method)
+        options = method_config(spec.config, config.method_options, spec.name)
+        self.config, self.held_out = config, held_out
+        self.load: Load = spec.load(options)
+        prompt = longest_prompt(train, config.model)
+        turns = max(1, env.max_turns)
+        self.longest = Lengths(prompt, config.max_new_tokens, turns)
+        self.expected = Lengths(prompt, mean, turns)
+
+    def lines(self, machine: Machine) -> Iterator[str]:
+        """Updates, tokens, memory; UsageError where the memory of `machine` is not enough."""
+        from resd_bench import architecture
+
+        model: architecture.Architecture | None = None
+        reason = ""
+        try:
+            known = architecture.read(self.config.model, self.config.model_revision)
+            model = limited(known, self.config)
+        except UsageError as error:
+            reason = str(error)
+        context = model.context if model else self.config.context_limit or _UNBOUNDED
+        most = count_tokens(self.config, self.longest, self.load, self.held_out, context)
+        mean = count_tokens(self.config, self.expected, self.load, self.held_out, context)
+        yield from self._amounts(most)
+        yield from self._tokens(most, mean, context)
+        if model is None:
+            yield f"memory: not estimated: {reason}"
+            return
+        adapter = self.config.lora_rank > 0
+        work = [tokens.flops(model.active, adapter) for tokens in (most, mean)]
+        yield f"FLOPs per update: at most {work[0]:.2g}, expected {work[1]:.2g}, and attention's"
+        needed = memory(self.config, model, self.longest, self.load, machine)
+        yield from _memory_lines(needed, model.parameters, machine, ways(self.config, machine))
+        check(needed, machine)
+
+    def _amounts(self, most: Tokens) -> Iterator[str]:
+        """Updates and evaluations of the whole run."""
+        config, budget = self.config, self.config.parsed_budget()
+        per_update = config.batch_size * (config.group_size or 1)
+        updates = {
+            "upd": budget.amount,
+            "ep": -(-budget.amount // per_update),
+            "tok": max(1.0, budget.amount / (most.rollouts + most.own)),
+        }.get(budget.unit)
+        if updates is None:
+            yield f"updates: as many as {config.budget} allows"
+            return
+        least = "at least " if budget.unit == "tok" else ""
+        yield f"updates: {least}{updates:.0f} of {per_update} rollouts each"
+        yield f"rollout tokens: at most {updates * most.rollouts:,.0f}"
+        evaluations = 2 + ((updates - 1) // config.eval_every if config.eval_every else 0)
+        samples = self.held_out * config.eval_samples
+        yield f"evaluations: about {evaluations:.0f} of {samples} samples"
+        tokens = evaluations * most.evaluation
+        yield f"evaluation tokens, not charged: at most {tokens:,.0f}"
+        if config.eval_also or config.eval_validation or config.eval_contexts:
+            yield "  other panels (--eval-also, --eval-validation, --eval-contexts) come on top"
+
+    def _tokens(self, most: Tokens, mean: Tokens, context: int) -> Iterator[str]:
+        """Tokens of an update and of an evaluation, at most and expected."""
+        answer = self.expected.completion
+        prompt = self.longest.prompt
+        yield f"expected: completions of {answer:,} tokens; longest prompt: {prompt:,} tokens"
+        seen = teacher_prompt(self.longest, self.load, context) if self.load.teacher else 0
+        for name, least, high in (
+            ("sampled by rollouts", mean.rollouts, most.rollouts),
+            ("sampled by the method itself", mean.own, most.own),
+            (f"scored by the teacher (prompts up to {seen:,})", mean.scored, most.scored),
+            ("trained on", mean.trained, most.trained),
+        ):
+            if high:
+                yield f"per update, {name}: at most {high:,}, expected {least:,} tokens"
+        yield (
+            f"per evaluation, sampled: at most {most.evaluation:,}, "
+            f"expected {mean.evaluation:,} tokens"
+        )
+
+
+def _memory_lines(needed: Memory, parameters: int, machine: Machine, used: int) -> Iterator[str]:
+    known = "" if machine.bytes_each is None else f" of {gigabytes(machine.bytes_each)}"
+    spread = f", divided by {used}" if used > 1 else ""
+    yield f"memory: {parameters:,} parameters{spread}; at most, on each {machine.name}{known}"
+    if used < machine.gpus:
+        yield (
+            f"  each of {machine.gpus} processes holds all weights; --device-map auto spreads one "
+            "process over the GPUs, and --fsdp plans for shares"
+        )
+    for phase, parts in (("sampling", needed.sampling), ("training", needed.training)):
+        each = sorted(parts, key=lambda part: -part.bytes)
+        listed = ", ".join(f"{part.name} {gigabytes(part.bytes)}" for part in each)
+        yield f"  {phase}: {gigabytes(total(parts))} = {listed}"
+
+
+def longest_prompt(tasks: Sequence[Task], model: str) -> int:
+    """Tokens of the longest first prompt, by the model's tokenizer where it is on this machine."""
+    longest = max(tasks, key=lambda task: len(task.prompt)).prompt
+    folder = _folder(model)
+    if folder is not None and (folder / "tokenizer.json").is_file():
+        from tokenizers import Tokenizer
+
+        return len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode(longest).ids)
+    return -(-len(longest) // CHARACTERS_PER_TOKEN)
+
+
+def _folder(model: str) -> Path | None:
+    if model == "nano":
+        from resd_bench.nano import weights_folder
+
+        return Path(weights_folder())
+    return Path(model) if Path(model).is_dir() else None
+
+
+def find_machine(config: RunConfig, gpus: int | None, gpu_memory: str | None) -> Machine:
+    """What the user says, else the device that the run would find here."""
+    if gpus is not None and gpus < 1:
+        raise UsageError(f"--gpus {gpus}: give at least 1")
+    if gpu_memory is not None or gpus is not None:
+        each = None if gpu_memory is None else parse_memory(gpu_memory)
+        return Machine(gpus or 1, each)
+    visible = [] if config.device == "cpu" else _visible()
+    if visible:
+        return Machine(len(visible), min(visible))
+    if config.device.startswith("cuda"):
+        return Machine(1, None)
+    return Machine(1, _main_memory(), "machine")
+
+
+def _visible() -> list[float]:
+    """Bytes of each GPU that torch sees."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    count = torch.cuda.device_count()
+    return [float(torch.cuda.get_device_properties(i).total_memory) for i in range(count)]
+
+
+def _main_memory() -> float | None:
+    if sys.platform == "win32":
+        return None
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (ValueError, OSError):
+        return None

@@ -1,0 +1,211 @@
+"""Write what a run has trained as others read it: an adapter or a model, a card, the playbook.
+
+    python -m resd_bench export runs-out/manufactoria-has/resd/seed-0 --to exported
+
+An adapter is in the form of `peft`, a model in that of `transformers`. Nothing is sent anywhere
+unless a repository is named. Left out: merging adapters, other precisions, quantised forms.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import yaml
+
+from resd_bench import __version__
+from resd_bench.config import RunConfig
+from resd_bench.plugins import UsageError
+from resd_bench.record import read_json
+from resd_bench.report.runs import RunData, load_run, model_label
+from resd_bench.report.tables import best_interval, percent
+from resd_bench.run import BuildPolicy, make_agent
+from resd_bench.score import find_checkpoint
+from resd_bench.stats import EvalPoint
+
+TEMPLATE = Path(__file__).with_name("export_card.md")
+CONFIG, PLAYBOOK, CARD = "run-config.yaml", "playbook.txt", "README.md"
+ADAPTER = "adapter_config.json"
+_REPO = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
+
+
+@runtime_checkable
+class Savable(Protocol):
+    """A policy whose weights can be written."""
+
+    def save(self, folder: str | Path) -> None: ...
+
+
+@runtime_checkable
+class Renders(Protocol):
+    """A playbook that can be written."""
+
+    def render(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    folder: Path
+    update: int
+    """The checkpoint it is from."""
+    adapter: bool
+    playbook: bool
+
+
+def export(
+    run: Path, to: Path, update: int | None = None, policy: BuildPolicy | None = None
+) -> Exported:
+    """Write the checkpoint of `run` after `update` updates (the last) to the new folder `to`."""
+    data, checkpoint = load_run(run), find_checkpoint(run, update)
+    _check_free(to)
+    config = RunConfig.from_yaml((run / "config.yaml").read_text("utf-8"), str(run))
+    # Weights are only read and written: no GPU is needed, wherever the run was.
+    here = replace(config, device="cpu", device_map=None, engine="auto", server=None)
+    model, agent = make_agent(here, policy)
+    if not isinstance(model, Savable):
+        kind = type(model).__name__
+        raise UsageError(f"the model {config.model!r} ({kind}) has no weights that can be written")
+    agent.load_state_dict(checkpoint.state["agent"])
+    to.mkdir(parents=True, exist_ok=True)
+    model.save(to)
+    shutil.copyfile(run / "config.yaml", to / CONFIG)
+    playbook = _write_playbook(getattr(agent, "playbook", None), to)
+    made = Exported(to, checkpoint.update, (to / ADAPTER).is_file(), playbook)
+    (to / CARD).write_text(card(data, config, made), encoding="utf-8")
+    return made
+
+
+def _check_free(to: Path) -> None:
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UsageError(f"--to {to} exists and is not an empty folder: give another one")
+
+
+def _write_playbook(playbook: object, to: Path) -> bool:
+    """Write a method's playbook where it keeps one with entries."""
+    if not isinstance(playbook, Renders) or not getattr(playbook, "entries", ()):
+        return False
+    (to / PLAYBOOK).write_text(playbook.render(), encoding="utf-8")
+    return True
+
+
+def card(data: RunData, config: RunConfig, made: Exported) -> str:
+    """The model card."""
+    manifest = read_json(data.folder / "manifest.json")
+    kind = "A low-rank adapter of" if made.adapter else "A model trained from"
+    organism = "model organism" in model_label(config.model)
+    warning = (
+        " **The model is a model organism, made to have misconceptions and to heed lessons: what "
+        "it does is no evidence about large models.**"
+    )
+    update = f"after {made.update} updates"
+    told = f"`{PLAYBOOK}` is what the method put into words; the trained model is not shown it."
+    return TEMPLATE.read_text("utf-8").format(
+        front=yaml.safe_dump(_front(config, made), sort_keys=False).strip(),
+        title=f"{config.model} after {config.method} on {config.env}",
+        what=f"{kind} `{config.model}` by the method `{config.method}` of resd-bench, {update}.",
+        warning=warning if organism else "",
+        split=config.eval_split.capitalize(),
+        env=config.env,
+        k=config.eval_samples,
+        table="\n".join(_table(data.points, made.update)),
+        seed=config.seed,
+        facts="\n".join(f"- {fact}" for fact in _facts(data, config, manifest, made)),
+        playbook=told if made.playbook else "",
+        code=_code(made),
+    )
+
+
+def _front(config: RunConfig, made: Exported) -> dict[str, Any]:
+    front: dict[str, Any] = {"library_name": "peft" if made.adapter else "transformers"}
+    if re.fullmatch(_REPO, config.model) and not Path(config.model).is_dir():
+        front["base_model"] = config.model
+    return front | {"tags": ["resd-bench", config.method, config.env]}
+
+
+def _table(points: Sequence[EvalPoint], update: int) -> Iterator[str]:
+    """Rows of Markdown: before any update, and at the checkpoint."""
+    at = [point for point in points if point.update == update and update != points[0].update]
+    shown = [points[0], *at]
+    k = points[0].per_task
+    yield f"| | mean@{k} | best@{k} | test cases passed | samples |"
+    yield "|---|---|---|---|---|"
+    for point in shown:
+        name = "before" if point.update == 0 else f"after {point.episodes} training rollouts"
+        cases = 100 * point.metrics()[f"per_test_case_mean@{point.per_task}"]
+        mean, best = percent(point.interval()), percent(best_interval(point))
+        yield f"| {name} | {mean} | {best} | {cases:.1f}% | {point.samples} |"
+    if not at and update != points[0].update:
+        yield f"\nIt was not evaluated after exactly {update} updates."
+
+
+def _facts(
+    data: RunData, config: RunConfig, manifest: Mapping[str, Any], made: Exported
+) -> Iterator[str]:
+    code = manifest.get("code", {})
+    commit = f"`{code['sha']}`" if code.get("sha") else "unknown (an installed package)"
+    packages = manifest.get("packages", {})
+    known = [name for name in ("torch", "transformers", "peft") if name in packages]
+    yield f"method `{config.method}`, preset `{config.preset}`, environment `{config.env}`"
+    yield (
+        f"checkpoint after {made.update} updates of a run to `{config.budget}`, which is "
+        f"{data.status.get('state', 'of unknown state')}"
+    )
+    changed = ", with changes that were not committed" if code.get("dirty") else ""
+    yield f"commit of resd-bench: {commit}{changed}; exported by version {__version__}"
+    if known:
+        yield "trained with " + ", ".join(f"{name} {packages[name]}" for name in known)
+    yield f"settings: learning rate {config.learning_rate:g}, seed {config.seed}" + (
+        f", LoRA rank {config.lora_rank}" if made.adapter else ""
+    )
+
+
+def _code(made: Exported) -> str:
+    loader = "AutoPeftModelForCausalLM" if made.adapter else "AutoModelForCausalLM"
+    return "\n".join(
+        [
+            f"from {'peft' if made.adapter else 'transformers'} import {loader}",
+            "from transformers import AutoTokenizer",
+            "",
+            f'model = {loader}.from_pretrained("PATH_OR_REPOSITORY")',
+            'tokenizer = AutoTokenizer.from_pretrained("PATH_OR_REPOSITORY")',
+        ]
+    )
+
+
+def check_repository(repository: str) -> None:
+    """UsageError unless `repository` is a name on the Hub."""
+    if not re.fullmatch(_REPO, repository):
+        raise UsageError(f"--push {repository!r} is no repository: give OWNER/NAME")
+
+
+def push(folder: Path, repository: str, *, private: bool) -> str:
+    """Send an exported folder to a repository on the Hub, made if there is none; its address.
+
+    UsageError where the Hub is out of reach or refuses; the folder stays as it is.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    from resd_bench.policy.loading import without_network
+
+    check_repository(repository)
+    later = f"{folder} is complete; `hf upload {repository} {folder}` sends it later"
+    if without_network():
+        raise UsageError(f"--push {repository}: huggingface.co cannot be reached. {later}")
+    api = HfApi()
+    try:
+        made = api.create_repo(repository, private=private, exist_ok=True)
+        message = f"Exported by resd-bench {__version__}"
+        api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message=message)
+    except LocalTokenNotFoundError:
+        raise UsageError(f"--push {repository}: log in with `hf auth login`. {later}") from None
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"--push {repository}: the Hub refused: {first}. {later}") from error
+    return str(made)
