@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from resd_bench.budget import Ledger, Purpose
 from resd_bench.types import Completion, Dialect, Example, Group, Messages, Metrics, Sampling, Step
@@ -75,6 +75,40 @@ class Agent(Protocol):
     def load_state_dict(self, state: State) -> None: ...
 
 
+@runtime_checkable
+class Contextual(Protocol):
+    """An agent that remembers things which it could show itself, and learns to do without."""
+
+    def contexts(
+        self, groups: Sequence[Group], sampling: Sampling
+    ) -> Mapping[str, Mapping[str, str]]:
+        """By name of a context, other words for the first prompt of tasks, by that prompt.
+
+        `groups` is how the tasks were just attempted; whatever is sampled on the way has the
+        purpose `evaluation`. Nothing is learned or remembered.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a method asks of the policy for each attempt, at most; `run --dry-run` adds it up."""
+
+    samples: int = 0
+    """Texts of its own that it samples: reflections, curation."""
+    teacher: bool = False
+    """Whether a teacher scores the attempt."""
+    shown: int = 0
+    """Texts as long as a completion that the teacher's prompt shows beside the task."""
+    shown_tokens: int = 0
+    """Further tokens that it shows: a playbook, feedback."""
+
+
+def no_load(options: Any) -> Load:
+    """Of a method that only trains on its attempts."""
+    return Load()
+
+
 @dataclass(frozen=True, slots=True)
 class MethodSpec:
     """What a plugin of the group `resd_bench.methods` names."""
@@ -90,3 +124,5 @@ class MethodSpec:
     """Rollouts per task in a step (N) unless the user says otherwise."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Options by preset name (`paper`, `release`); {} means the defaults of `config`."""
+    load: Callable[[Any], Load] = no_load
+    """What the method asks of the policy, from an instance of `config`."""

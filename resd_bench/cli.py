@@ -1,7 +1,7 @@
-"""The command line: `run`, `eval`, `compare`, `envs`, `methods`, `init`, `doctor`, `nano`.
+"""The command line: `run`, `sweep`, `eval`, `compare`, `reproduce`, `envs`, `methods` and more.
 
 Mistakes of the user's are one line on stderr and exit code 2. Whatever is slow to import is
-imported by the command that needs it. Left out: sweeps and reproductions.
+imported by the command that needs it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 from rich.console import Console
 
-from resd_bench.commands import envs, init, methods, results
+from resd_bench.commands import envs, export, init, methods, results
+from resd_bench.commands.plan import show_plan
 from resd_bench.commands.shared import out
 from resd_bench.config import (
     NESTED,
@@ -26,6 +27,7 @@ from resd_bench.config import (
     resolve,
 )
 from resd_bench.plugins import UsageError
+from resd_bench.team import defer_to_first, join, leads
 
 app = typer.Typer(
     help="Which method learns when success is rare and feedback is rich?",
@@ -107,19 +109,34 @@ def run_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run; write nothing.")
     ] = False,
+    gpus: Annotated[
+        int | None, typer.Option(metavar="N", help="With --dry-run: GPUs to plan for; this one's.")
+    ] = None,
+    gpu_memory: Annotated[
+        str | None, typer.Option(metavar="80GB", help="With --dry-run: memory of one of them.")
+    ] = None,
+    fsdp: Annotated[
+        bool, typer.Option("--fsdp", help="With --dry-run: processes that share out the weights.")
+    ] = False,
+    mean_tokens: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="With --dry-run: a completion's mean; half the longest."),
+    ] = None,
     **flags: str | None,
 ) -> None:
     """Run a method on an environment to a budget, and report held-out success."""
     if seeds is not None and flags.get("seed") is not None:
         raise UsageError("--seed and --seeds were both given: give one of them")
+    if not dry_run and (gpus or gpu_memory or fsdp or mean_tokens):
+        raise UsageError("--gpus, --gpu-memory, --fsdp and --mean-tokens need --dry-run: add it")
     file = load_file(config) if config is not None else {}
     numbers = parse_seeds(seeds) if seeds is not None else [flags.get("seed")]
     configs = [resolve(file, {**flags, "seed": seed}, sets or ()) for seed in numbers]
     for number, resolved in enumerate(configs, start=1):
         if dry_run:
-            show_plan(resolved)
+            show_plan(resolved, gpus, gpu_memory, mean_tokens, fsdp)
             continue
-        if len(configs) > 1:
+        if len(configs) > 1 and leads():
             Console(stderr=True).print(f"run {number} of {len(configs)}: seed {resolved.seed}")
         if code := run_one(resolved, resume):
             raise typer.Exit(code)
@@ -144,9 +161,11 @@ def run_one(config: RunConfig, resume: bool) -> int:
     from resd_bench.run import run
     from resd_bench.track import make_tracker
 
-    tracker = make_tracker(config)
-    with Progress(config) as progress:
-        outcome = run(config, resume=resume, watchers=[progress, *([tracker] if tracker else [])])
+    if join(config.device).rank != 0:
+        outcome = run(config, resume=resume)
+        return 128 + outcome.signal if outcome.state == "interrupted" else 0
+    with Progress(config) as progress, make_tracker(config) as tracker:
+        outcome = run(config, resume=resume, watchers=[progress, tracker])
     errors = Console(stderr=True, highlight=False)
     for note in outcome.notes:
         errors.print(f"note: {note}", soft_wrap=True, markup=False)
@@ -174,34 +193,6 @@ def show_run(folder: Path) -> None:
     console = out()
     console.print(run_table(data))
     console.print(f"run    {folder}\nfigure {figure}", soft_wrap=True)
-
-
-def show_plan(config: RunConfig) -> None:
-    """What a run would do: its settings, updates and, at most, tokens."""
-    from resd_bench.run import choose_tasks, make_envs
-
-    _, held_out = choose_tasks(make_envs(config)[0], config)
-    budget, console = config.parsed_budget(), out()
-    per_update = config.batch_size * (config.group_size or 1)
-    at_most = per_update * config.max_new_tokens
-    updates = {
-        "upd": budget.amount,
-        "ep": -(-budget.amount // per_update),
-        "tok": max(1.0, budget.amount / at_most),
-    }.get(budget.unit)
-    console.print(config.to_yaml(), end="", markup=False)
-    if updates is None:
-        console.print(f"# updates: as many as {config.budget} allows")
-    else:
-        least = "at least " if budget.unit == "tok" else ""
-        console.print(f"# updates: {least}{updates:.0f} of {per_update} rollouts each")
-        console.print(f"# rollout tokens: at most {updates * at_most:,.0f}")
-        evals = 2 + (updates // config.eval_every if config.eval_every else 0)
-        samples = len(held_out) * config.eval_samples
-        tokens = evals * samples * config.max_new_tokens
-        console.print(f"# evaluations: about {evals:.0f} of {samples} samples")
-        console.print(f"# evaluation tokens, not charged: at most {tokens:,.0f}")
-    console.print(f"# would write to {config.folder()}; nothing was written", soft_wrap=True)
 
 
 @app.command("eval")
@@ -260,6 +251,9 @@ def eval_command(
         console.print(f"rows    {save}", soft_wrap=True)
 
 
+app.command("export")(export.export_command)
+
+
 @app.command("compare")
 def compare_command(
     runs: Annotated[
@@ -274,6 +268,9 @@ def compare_command(
         typer.Option(metavar="AXIS", help="episodes (default), tokens, updates, seconds or flops."),
     ] = None,
     detail: Annotated[bool, typer.Option("--detail", help="Show every other metric too.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, for a document.")
+    ] = False,
     save: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", help="Where compare.{png,svg,csv} go.")
     ] = Path("."),
@@ -281,7 +278,142 @@ def compare_command(
     """Compare runs with the first, at equal budget: differences with verdicts, and curves."""
     from resd_bench.commands.compare import compare_runs
 
-    compare_runs(runs, axis, budget, save, detail)
+    compare_runs(runs, axis, budget, save, detail, markdown)
+
+
+@app.command("sweep")
+def sweep_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A sweep, see docs/sweeps.md.")],
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs at a time on this machine; as many as cores.")
+    ] = None,
+    launcher: Annotated[str, typer.Option(metavar="local|ray", help="Where runs go.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster, or auto; one of this machine alone.")
+    ] = None,
+    cpus: Annotated[float, typer.Option(help="Cores of a run on Ray.")] = 1,
+    gpus: Annotated[float, typer.Option(help="GPUs of a run on Ray.")] = 0,
+    only: Annotated[
+        str | None, typer.Option(metavar="INDEX", help="Only runs 3, 0-7 or 1,5 of the list.")
+    ] = None,
+    retries: Annotated[int, typer.Option(help="Times that a crashed run is taken up again.")] = 2,
+    show: Annotated[bool, typer.Option("--list", help="List the runs; start none.")] = False,
+    save: Annotated[
+        str | None, typer.Option("--out", metavar="FOLDER", help="Instead of the file's own.")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Then keep the records: FOLDER/ENV/VARIANT/seed-K."),
+    ] = None,
+) -> None:
+    """Run every configuration of a file; finished runs are passed over, others gone on with."""
+    from resd_bench.commands import sweep
+
+    trials = sweep.sweep_file(file, save, only, show)
+    if show:
+        return
+    where = sweep.make_launcher(launcher, jobs, address, cpus, gpus)
+    received, done = sweep.run_sweep(file.stem, trials, where, retries)
+    if keep is not None:
+        sweep.keep_finished(done, keep)
+    raise typer.Exit(sweep.finish(received, done))
+
+
+@app.command("reproduce")
+def reproduce_command(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME...", help="table2, fig1, ..., all, experiments; see --list."),
+    ] = None,
+    tier: Annotated[str, typer.Option(metavar="nano|paper", help="Which runs.")] = "nano",
+    env: Annotated[
+        list[str] | None, typer.Option(help="Only these environments; repeatable.")
+    ] = None,
+    start: Annotated[
+        bool | None,
+        typer.Option("--run/--no-run", help="Run what is missing [default: on the nano tier]."),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time; as many as cores.")] = None,
+    runs: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Sweeps; runs/TIER of the repository.")
+    ] = None,
+    records: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Kept records; results/TIER of the repository."),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Pages go here; runs-out/reproduce/TIER."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--list", help="Say what can be reproduced.")] = False,
+) -> None:
+    """Put the paper's tables and figures beside ours, with verdicts; run what is missing."""
+    from resd_bench.commands import reproduce
+
+    if show or not names:
+        reproduce.list_experiments()
+        return
+    wanted = reproduce.Wanted(tier, tuple(env or ()), runs, tuple(records or ()), save)
+    raise typer.Exit(reproduce.reproduce(names, wanted, start, jobs))
+
+
+@app.command("report")
+def report_command(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Run folders, globs, or .jsonl files.")
+    ],
+    save: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The page to write.")
+    ] = Path("report.html"),
+    budget: Annotated[
+        str | None, typer.Option(help="Compare at so much; as far as all runs got.")
+    ] = None,
+    axis: Annotated[
+        str | None, typer.Option(metavar="AXIS", help="As for `compare`; episodes.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Its title; environment and model.")] = None,
+    episodes: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Episodes to show of each update.")
+    ] = 4,
+    runs_in_detail: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Runs of each group with playbook and episodes.")
+    ] = 1,
+) -> None:
+    """Write a page about runs: verdicts, curves, budgets, the playbook's history, episodes."""
+    from resd_bench.commands.report import report_runs
+
+    report_runs(
+        runs,
+        save,
+        axis_name=axis,
+        budget=budget,
+        title=title,
+        episodes=episodes,
+        runs_in_detail=runs_in_detail,
+    )
+
+
+@app.command("trace")
+def trace_command(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    update: Annotated[
+        int | None, typer.Option(metavar="N", help="Which update, from 1; the last.")
+    ] = None,
+    episode: Annotated[
+        str | None, typer.Option(metavar="TASK#ATTEMPT", help="Only this, as named in `report`.")
+    ] = None,
+    examples: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Score at most so many examples.")
+    ] = 64,
+    save: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The page; its data go beside it as JSON.")
+    ] = Path("trace.html"),
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; the run's own.")] = None,
+) -> None:
+    """Repeat an update and show what the teacher saw, and the loss of every token."""
+    from resd_bench.commands.report import trace_run
+
+    trace_run(run_folder, update, episode, examples, save, device=device)
 
 
 @app.command("doctor")
@@ -317,6 +449,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         app(args=list(argv) if argv is not None else None, prog_name="resd-bench")
     except UsageError as error:
+        defer_to_first()
         print(f"error: {error}", file=sys.stderr)
         return 2
     except SystemExit as end:

@@ -71,6 +71,13 @@ class RunConfig:
     """Evaluate on the first so many tasks; unless given, on all."""
     eval_split: Literal["train", "validation", "test"] = "test"
     """Tasks to evaluate on."""
+    eval_validation: int = 0
+    """Evaluate on the first so many validation tasks too, to choose a checkpoint by; 0: on none."""
+    eval_contexts: bool = False
+    """Evaluate with what the method remembers in the prompt too (in context or in weights)."""
+    eval_also: str | None = None
+    """Other environments to evaluate on before the first update and after the last, to see what is
+    forgotten: names with commas between."""
     learning_rate: float = 1e-6
     """Peak learning rate of AdamW."""
     warmup_updates: int = 10
@@ -83,8 +90,17 @@ class RunConfig:
     """How much the environment says about a failure, 0 (nothing) to 5 (the solution)."""
     dialect: Literal["full", "compact"] | None = None
     """Wording of prompts; unless given, the one the model was made for."""
-    engine: Literal["auto", "fast", "hf"] = "auto"
-    """What samples: `fast` for Qwen3, Qwen2 and Llama, `hf` for any model, slowly."""
+    engine: Literal["auto", "fast", "hf", "vllm", "openai"] = "auto"
+    """What samples: `fast` for Qwen3, Qwen2 and Llama, `hf` for any model, slowly; `vllm` in this
+    process; `openai`: a server (see docs/engines.md)."""
+    engine_memory: float | None = None
+    """GiB of vLLM's key-value cache; unless given, 0.5 on a CPU, 30% of what is free on a GPU."""
+    server: str | None = None
+    """With `--engine openai`: the server's URL, such as http://localhost:8000/v1."""
+    server_model: str | None = None
+    """The model's name on that server; unless given, the only one it serves."""
+    context_limit: int | None = None
+    """Most tokens of prompt and response; unless given, as many as the model can hold."""
     precision: Literal["float32", "mixed", "bfloat16"] = "float32"
     """Of weights and arithmetic; `mixed` trains float32 weights with bfloat16 products (under LoRA:
     a float32 adapter on bfloat16 weights)."""
@@ -112,10 +128,15 @@ class RunConfig:
     """CPU threads; 0: one for small models, else as torch chooses. Rounding depends on it."""
     out: str = "runs-out"
     """Folder of run folders: this run writes to OUT/ENV/METHOD/seed-SEED."""
+    step_seconds: float = 120.0
+    """Longest that an environment may take to begin an episode or to answer a step; an episode
+    whose environment takes longer ends as an error."""
     track: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
     """Also log to this tracker."""
     checkpoint_every: int = 4
     """Save a checkpoint after so many updates."""
+    trace: int = 0
+    """Training examples per update to score token by token and keep for `report` and `trace`."""
     method_options: dict[str, Any] = field(default_factory=dict)
     """Options of the method, `--set method.NAME=VALUE`."""
     env_options: dict[str, Any] = field(default_factory=dict)
@@ -151,7 +172,9 @@ class RunConfig:
         return Path(self.out) / self.env / self.method / f"seed-{self.seed}"
 
 
-NOT_RESULTS = frozenset({"out", "track", "checkpoint_every"})
+NOT_RESULTS = frozenset(
+    {"out", "step_seconds", "track", "checkpoint_every", "trace", "engine_memory", "server"}
+)
 """Settings that may differ between a run and its resumption."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -187,7 +210,12 @@ RULES: Mapping[str, Rule] = {
     "seed": _NOT_NEGATIVE,
     "temperature": _NOT_NEGATIVE,
     "eval_every": _NOT_NEGATIVE,
+    "eval_validation": _NOT_NEGATIVE,
+    "trace": _NOT_NEGATIVE,
     "eval_temperature": _NOT_NEGATIVE,
+    "context_limit": _POSITIVE,
+    "engine_memory": Rule(lambda v: v > 0, "above 0"),
+    "step_seconds": Rule(lambda v: v > 0, "above 0"),
     "learning_rate": _NOT_NEGATIVE,
     "warmup_updates": _NOT_NEGATIVE,
     "weight_decay": _NOT_NEGATIVE,
@@ -248,8 +276,7 @@ def model_defaults(model: str) -> dict[str, Any]:
     """Settings that ship with `model`: harness keys, and method options under `method`."""
     from resd_bench import nano
 
-    hook = getattr(nano, "model_defaults", None)
-    return dict(hook(model)) if hook is not None else {}
+    return nano.model_defaults(model)
 
 
 def model_dialect(model: str) -> str:
@@ -465,6 +492,11 @@ def _check(config: RunConfig) -> None:
         value = getattr(config, key)
         if value is not None and not rule.holds(value):
             raise UsageError(f"{key}: expected a value {rule.expected}, got {value!r}")
+    if (config.engine == "openai") != (config.server is not None):
+        raise UsageError(
+            f"engine {config.engine} and server {config.server}: --engine openai and --server "
+            "http://HOST:PORT/v1 go together"
+        )
     config.parsed_budget()
     _check_env_options(config.env_options)
 

@@ -9,10 +9,12 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from resd_bench import nano
 from resd_bench.types import Task
 
 PACKAGES = (
@@ -36,8 +38,13 @@ SEED_STREAMS = {
 }
 
 
-def manifest(tasks: Iterable[Task], threads: int) -> dict[str, Any]:
-    """The facts of this process and of the tasks it will use, as JSON."""
+MOST_HASHED = 2**30
+"""Bytes of weights beyond which they are not hashed: reading them would take longer than a minute
+on slow disks."""
+
+
+def manifest(tasks: Iterable[Task], threads: int, model: str) -> dict[str, Any]:
+    """The facts of this process, of the tasks it will use and of the model, as JSON."""
     return {
         "code": code_version(),
         "command": sys.argv,
@@ -46,6 +53,7 @@ def manifest(tasks: Iterable[Task], threads: int) -> dict[str, Any]:
         "hardware": hardware(),
         "threads": threads,
         "task_panel_sha256": panel_hash(tasks),
+        "weights_sha256": weights_hash(model),
         "seed_streams": SEED_STREAMS,
     }
 
@@ -60,6 +68,19 @@ def panel_hash(tasks: Iterable[Task]) -> str:
     """SHA-256 over splits, ids and contents, in order."""
     lines = [f"{task.split} {task.id} {content_hash(task)}" for task in tasks]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@cache
+def weights_hash(model: str) -> str | None:
+    """SHA-256 of the weights that `model` starts from; None where they are on a hub, or large."""
+    folder = nano.weights_folder() if model == nano.NAME else Path(model)
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if not files or sum(file.stat().st_size for file in files) > MOST_HASHED:
+        return None
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def code_version() -> dict[str, Any]:

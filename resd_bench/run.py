@@ -2,7 +2,7 @@
 
 Stream tasks, roll out, learn, evaluate, record. Everything is derived from the seed, names and the
 number of the update, so a run that was killed and resumed measures the same as one that was not.
-Left out: several devices in one run, and sweeps.
+Left out: sweeps. A run may have several processes (`team`); all of them come through here.
 """
 
 from __future__ import annotations
@@ -11,35 +11,37 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from resd_bench import plugins
+from resd_bench import plugins, schema
 from resd_bench.agent import Agent, Policy
 from resd_bench.budget import Ledger
+from resd_bench.bystander import open_together, recover_together
 from resd_bench.checkpoints import Checkpoint
 from resd_bench.config import RunConfig, method_config
 from resd_bench.env import TextEnv
 from resd_bench.evaluate import Panel, eval_rows, evaluate, panel_sampling
 from resd_bench.manifest import content_hash, manifest
+from resd_bench.panels import Beside, Elsewhere, as_on, other_environments, validation_tasks
 from resd_bench.plugins import UsageError
 from resd_bench.record import (
     Recorder,
     Row,
     episode_rows,
     look,
-    open_run,
     read_json,
     read_log,
-    recover,
     write_json,
 )
 from resd_bench.rollout import EnvPool, roll_out
 from resd_bench.seeds import derive, stream
 from resd_bench.signals import Signals
-from resd_bench.stats import EvalPoint, area_under_curve, eval_points
+from resd_bench.stats import EvalPoint, area_under_curve, eval_points, reported
+from resd_bench.team import ALONE, Team, by_first, join
+from resd_bench.trace import Tracer, traced
 from resd_bench.types import Group, Metrics, Sampling, Step, Stop, Task
 
 BuildPolicy = Callable[[RunConfig], Policy]
@@ -93,7 +95,7 @@ def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
         **config.env_options,
     )
     try:
-        return make(), EnvPool(make)
+        return make(), EnvPool(make, config.step_seconds, team=join(config.device))
     except (TypeError, ValueError) as error:
         raise UsageError(f"environment {config.env}: {error}. Check --set env.NAME=VALUE") from None
 
@@ -149,6 +151,10 @@ class Run:
     panel: Panel
     recorder: Recorder
     watchers: Sequence[Watcher] = ()
+    tracer: Tracer | None = None
+    """Looks at the examples of an update, where that is asked for."""
+    beside: Beside = field(default_factory=Beside)
+    team: Team = ALONE
     update: int = 0
     """Updates done."""
     evaluated: int = -1
@@ -183,6 +189,13 @@ class Run:
         self.update += 1
         self.ledger.updates = self.update
         self.ledger.seconds += time.perf_counter() - start
+        if self.tracer is not None:
+            # Looking is no part of training.
+            self.ledger.seconds -= self.tracer.seconds
+            examples = self.tracer.take(groups, first)
+            self.recorder.trace(self.update, traced(self.update, examples, how="recorded"))
+        # A budget in minutes must end for all processes at once.
+        self.ledger.seconds = self.team.same(lambda: self.ledger.seconds)
         self._record(groups, learned, step, first)
 
     def _record(
@@ -200,12 +213,22 @@ class Run:
         """Measure held-out success now."""
         start = time.perf_counter()
         groups = evaluate(self.agent.act, self.envs, self.panel, self.ledger)
-        self.ledger.evaluation_seconds += time.perf_counter() - start
         rows = eval_rows(groups, self.update, self.ledger)
-        self.recorder.log("evals.jsonl", rows)
+        beside = self.beside.rows(
+            self.agent, self.envs, self.panel, groups, self.update, self.ledger
+        )
+        self.ledger.evaluation_seconds += time.perf_counter() - start
+        self.recorder.log("evals.jsonl", [*rows, *beside])
         self.evaluated = self.update
         for watcher in self.watchers:
             watcher.evaluated(eval_points(rows)[0])
+
+    def evaluate_elsewhere(self) -> None:
+        """Measure success on other environments now."""
+        start = time.perf_counter()
+        rows = self.beside.rows_elsewhere(self.agent, self.update, self.ledger)
+        self.ledger.evaluation_seconds += time.perf_counter() - start
+        self.recorder.log("evals.jsonl", rows)
 
     def checkpoint(self) -> None:
         """Save everything that going on from here needs."""
@@ -235,6 +258,10 @@ class Run:
             "seconds": self.ledger.seconds,
         }
 
+    def signal(self, signals: Signals) -> int:
+        """The signal that any process of the run has received, 0 for none."""
+        return max(self.team.gather(signals.received))
+
     def due(self, every: int) -> bool:
         """Whether something that happens every `every` updates happens now; never for 0."""
         return every > 0 and self.update % every == 0
@@ -245,6 +272,7 @@ def loop(run: Run, interrupted: Callable[[], bool]) -> bool:
     budget = run.config.parsed_budget()
     if run.evaluated < 0:
         run.evaluate()
+        run.evaluate_elsewhere()
         run.checkpoint()
     while not budget.exhausted(run.ledger):
         if interrupted():
@@ -257,6 +285,8 @@ def loop(run: Run, interrupted: Callable[[], bool]) -> bool:
             run.checkpoint()
     if run.evaluated != run.update:
         run.evaluate()
+    if run.update:
+        run.evaluate_elsewhere()
     run.checkpoint()
     return True
 
@@ -269,32 +299,51 @@ def run(
     policy: BuildPolicy | None = None,
 ) -> Outcome:
     """Run `config` to its budget, or go on with it; UsageError for what the user can mend."""
+    team = join(config.device)
     env, envs = make_envs(config)
-    train, held_out = choose_tasks(env, config)
-    if look(config, resume=resume) == "finished":
+    # One process first: some environments make their tasks and keep them.
+    chosen = partial(choose_tasks, env, config)
+    train, held_out = by_first(team, chosen, chosen)
+    beside = make_beside(env, config, [*train, *held_out])
+    if team.same(lambda: look(config, resume=resume)) == "finished":
         return Outcome(config.folder(), "already finished")
     # Before the folder is made: a model that cannot be loaded must leave nothing behind.
-    model, agent = make_agent(config, policy)
-    recorder = open_run(config, resume=resume)
-    with closing(recorder, envs), Signals() as signals:
-        checkpoint = recover(recorder)
+    tracer = Tracer(config.trace) if config.trace else None
+    build = policy or build_policy
+    model, agent = make_agent(config, tracer.around(build) if tracer else build)
+    recorder = open_together(config, team, resume=resume)
+    with closing(recorder, envs, beside), Signals() as signals:
+        checkpoint = recover_together(recorder, team)
         panel = make_panel(config, held_out)
-        this = Run(config, agent, model.ledger, envs, train, panel, recorder, watchers)
+        this = Run(
+            config,
+            agent,
+            model.ledger,
+            envs,
+            train,
+            panel,
+            recorder,
+            watchers,
+            tracer,
+            beside,
+            team,
+        )
         if checkpoint is not None:
             this.restore(checkpoint)
             recorder.notes.append(f"resumed after update {checkpoint.update}")
-        note_session(recorder, [*train, *held_out], this.update)
+        note_session(this, [*train, *held_out])
         recorder.status("running", **this.progress())
-        if not loop(this, lambda: signals.received != 0):
+        if not loop(this, lambda: this.signal(signals) != 0):
             recorder.status("interrupted", **this.progress())
-            return Outcome(recorder.folder, "interrupted", signals.received, recorder.notes)
-        write_json(recorder.folder / "summary.json", summarise(recorder.folder, this))
+            return Outcome(recorder.folder, "interrupted", this.signal(signals), recorder.notes)
+        if team.rank == 0:
+            write_json(recorder.folder / "summary.json", summarise(recorder.folder, this))
         recorder.status("finished", **this.progress())
     return Outcome(recorder.folder, "finished", notes=recorder.notes)
 
 
 @contextmanager
-def closing(recorder: Recorder, envs: EnvPool) -> Iterator[None]:
+def closing(recorder: Recorder, envs: EnvPool, beside: Beside) -> Iterator[None]:
     """Let go of the folder and the environments, whatever happens; say so where it failed."""
     try:
         yield
@@ -305,6 +354,7 @@ def closing(recorder: Recorder, envs: EnvPool) -> Iterator[None]:
     finally:
         recorder.close()
         envs.close()
+        beside.close()
 
 
 def make_panel(config: RunConfig, held_out: Sequence[Task]) -> Panel:
@@ -313,6 +363,18 @@ def make_panel(config: RunConfig, held_out: Sequence[Task]) -> Panel:
         config.seed, config.eval_temperature, config.eval_top_p, config.max_new_tokens
     )
     return Panel(held_out, config.eval_samples, sampling, config.seed)
+
+
+def make_beside(env: TextEnv, config: RunConfig, used: Sequence[Task]) -> Beside:
+    """What `config` wants evaluated beside the reported tasks."""
+    tasks = validation_tasks(env, config, used)
+    validation = None if tasks is None else make_panel(config, tasks)
+    elsewhere: dict[str, Elsewhere] = {}
+    for name in other_environments(config):
+        there = as_on(name, config)
+        other, pool = make_envs(there)
+        elsewhere[name] = Elsewhere(pool, make_panel(there, held_out_tasks(other, there)))
+    return Beside(validation, config.eval_contexts, elsewhere)
 
 
 def train_metrics(groups: Sequence[Group]) -> Metrics:
@@ -333,19 +395,24 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def note_session(recorder: Recorder, tasks: Sequence[Task], update: int) -> None:
-    """Add this process to the manifest: a resumed run may have gone on elsewhere."""
+def note_session(this: Run, tasks: Sequence[Task]) -> None:
+    """Add this session to the manifest: a resumed run may have gone on elsewhere."""
     import torch
 
-    path = recorder.folder / "manifest.json"
+    if this.team.rank != 0:
+        return
+    path = this.recorder.folder / "manifest.json"
     sessions = read_json(path).get("sessions", [])
-    facts = manifest(tasks, torch.get_num_threads())
-    write_json(path, {**facts, "sessions": [*sessions, {"from_update": update, **facts}]})
+    facts = manifest(tasks, torch.get_num_threads(), this.config.model)
+    if this.team.size > 1:
+        facts["processes"] = this.team.size
+    known = {"schema_version": schema.VERSION, **facts}
+    write_json(path, {**known, "sessions": [*sessions, {"from_update": this.update, **facts}]})
 
 
 def summarise(folder: Path, this: Run) -> Mapping[str, Any]:
     """What came out: first and last evaluation with limits, area under the curve, the ledger."""
-    points = eval_points(read_log(folder / "evals.jsonl").rows)
+    points = eval_points(reported(read_log(folder / "evals.jsonl").rows))
     kept = {point.episodes: point for point in points}
     budget = float(points[-1].episodes)
     area = math.nan

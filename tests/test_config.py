@@ -35,7 +35,7 @@ def make(**flags: Any) -> RunConfig:
 
 def test_later_layers_override_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = {"learning_rate": 3e-4, "top_p": 0.8, "method": {"rate": 0.1, "unheard_of": 1}}
-    monkeypatch.setattr(nano, "model_defaults", lambda model: shipped, raising=False)
+    monkeypatch.setattr(nano, "model_defaults", lambda model: shipped)
     file = {**TOY, "preset": "release", "top_p": 0.7, "seed": 3}
     config = resolve(file, {"seed": "4"}, ["method.remember=9", "env.size=2"])
     assert config.weight_decay == 0.01

@@ -12,6 +12,7 @@ from typing import Any
 
 from resd_baselines.losses import nll_objective
 from resd_baselines.parse import strip_thinking
+from resd_baselines.prompts import PACK
 from resd_bench.agent import MethodSpec, Policy, State
 from resd_bench.budget import Purpose
 from resd_bench.types import (
@@ -66,7 +67,7 @@ def _attempt(trajectory: Trajectory, group: int) -> Attempt:
         (m.content for m in trajectory.turns[0].messages if m.role == "user"),
         trajectory.task.prompt,
     )
-    response = trajectory.response if len(trajectory.turns) == 1 else transcript(trajectory.turns)
+    response = trajectory.response if len(trajectory.turns) == 1 else PACK.attempt(trajectory.turns)
     feedback = trajectory.feedback
     return Attempt(
         trajectory.task.id,
@@ -78,16 +79,6 @@ def _attempt(trajectory: Trajectory, group: int) -> Attempt:
         feedback.reward,
         trajectory.turns,
     )
-
-
-def transcript(turns: Sequence[Turn]) -> str:
-    """Actions (after `> `, without thinking) and the observations between them, a line each."""
-    lines: list[str] = []
-    for number, turn in enumerate(turns):
-        if number and turn.messages:
-            lines.append(turn.messages[-1].content)
-        lines.append(f"> {strip_thinking(turn.completion.text)}")
-    return "\n".join(lines)
 
 
 def make_examples(

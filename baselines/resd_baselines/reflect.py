@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from resd_baselines.base import Attempt
 from resd_baselines.parse import (
     NO_REFLECTION,
@@ -194,6 +196,22 @@ def reflect(
     for i, answer in zip(failures, answers, strict=True):
         reflections[i] = writer.read_reflection(answer, playbook)
     return tuple(reflections)
+
+
+def misplace(
+    answers: Sequence[str], tasks: Sequence[str], share: float, rng: np.random.Generator
+) -> list[str]:
+    """`answers` with each one replaced, with probability `share`, by one about another task.
+
+    `tasks` says which task each is about. Every answer takes the same draws whatever the share, so
+    that a larger share replaces more of the same; where all are about one task, nothing can be.
+    """
+    mixed = list(answers)
+    for i, (draw, pick) in enumerate(rng.random((len(tasks), 2)).tolist()):
+        others = [j for j, task in enumerate(tasks) if task != tasks[i]]
+        if draw < share and others:
+            mixed[i] = answers[others[int(pick * len(others))]]
+    return mixed
 
 
 def tag_successes(

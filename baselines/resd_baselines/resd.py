@@ -25,17 +25,28 @@ from resd_baselines.base import (
 from resd_baselines.losses import success_rate_weights
 from resd_baselines.parse import NO_REFLECTION, Reflection
 from resd_baselines.playbook import Playbook
-from resd_baselines.reflect import ContextOptions, ContextUpdate, Role, Writer, update_context
+from resd_baselines.reflect import (
+    ContextOptions,
+    ContextUpdate,
+    Role,
+    Writer,
+    misplace,
+    reflect,
+    update_context,
+)
 from resd_baselines.self_distillation import DistillationOptions, with_prompt
 from resd_baselines.teacher import (
+    ENTRY_TOKENS,
+    FEEDBACK_TOKENS,
     TeacherOptions,
     find_solutions,
     remember_solutions,
     teacher_prompts,
 )
-from resd_bench.agent import MethodSpec, Policy, State
+from resd_bench.agent import Load, MethodSpec, Policy, State
+from resd_bench.budget import Purpose
 from resd_bench.seeds import derive, stream
-from resd_bench.types import Example, Group, Metrics, Step, user
+from resd_bench.types import Example, Group, Metrics, Sampling, Step, user
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,14 @@ class RESDConfig(ContextOptions, TeacherOptions, DistillationOptions):
     """Exponent alpha of 1 - s, the weight of a success (Eq. 2)."""
     failure_exponent: float = 1.0
     """Exponent beta of s, the weight of a failure (Eq. 2)."""
+    misplaced_reflections: float = 0.0
+    """Share of reflections replaced by one about another task: a dial for experiments on how good
+    a reflector must be, not part of the method."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.misplaced_reflections <= 1:
+            raise ValueError(f"misplaced_reflections {self.misplaced_reflections} is no share")
 
 
 class RESDAgent(PolicyAgent):
@@ -98,9 +117,12 @@ class RESDAgent(PolicyAgent):
 
         def generate(role: Role, prompts: Sequence[str]) -> list[str]:
             sampling = replace(step.sampling, seed=derive(step.seed, role))
-            chats = [user(prompt) for prompt in prompts]
-            answers = self.policy.sample(chats, n=1, sampling=sampling, purpose="reflection")
-            return [answer.text for answer, *_ in answers]
+            texts = self._ask(prompts, sampling, "reflection")
+            if role == "reflect" and self.config.misplaced_reflections:
+                tasks = [attempt.task_id for attempt in attempts if not attempt.success]
+                rng = stream(step.seed, "misplace")
+                texts = misplace(texts, tasks, self.config.misplaced_reflections, rng)
+            return texts
 
         update = update_context(
             self.playbook,
@@ -115,6 +137,11 @@ class RESDAgent(PolicyAgent):
         self.births = {e.id: births.get(e.id, step.update) for e in self.playbook.entries}
         return update
 
+    def _ask(self, prompts: Sequence[str], sampling: Sampling, purpose: Purpose) -> list[str]:
+        chats = [user(prompt) for prompt in prompts]
+        answers = self.policy.sample(chats, n=1, sampling=sampling, purpose=purpose)
+        return [answer.text for answer, *_ in answers]
+
     def _weights(self, attempts: Sequence[Attempt]) -> list[float]:
         """Success-rate rebalancing over all attempts, those without an example included (Eq. 2)."""
         if not self.config.success_rate_weighting:
@@ -127,7 +154,14 @@ class RESDAgent(PolicyAgent):
     def _examples(
         self, attempt: Attempt, reflection: Reflection, solution: str | None, weight: float
     ) -> list[Example]:
-        prompts = teacher_prompts(
+        prompts = self._teacher_prompts(attempt, reflection, solution)
+        teachers = [with_prompt(prompt) for prompt in prompts]
+        return make_examples(attempt, teachers=teachers, weight=weight) if teachers else []
+
+    def _teacher_prompts(
+        self, attempt: Attempt, reflection: Reflection, solution: str | None
+    ) -> list[str]:
+        return teacher_prompts(
             attempt,
             playbook="" if self.playbook.headers_only else self.writer.playbook(self.playbook),
             reflection=reflection.text if self.config.use_reflection else "",
@@ -135,8 +169,42 @@ class RESDAgent(PolicyAgent):
             options=self.config,
             dialect=self.policy.dialect,
         )
-        teachers = [with_prompt(prompt) for prompt in prompts]
-        return make_examples(attempt, teachers=teachers, weight=weight) if teachers else []
+
+    def contexts(
+        self, groups: Sequence[Group], sampling: Sampling
+    ) -> Mapping[str, Mapping[str, str]]:
+        """`playbook`: the question with the playbook alone; `teacher`: the teacher's prompt after
+        the first attempt of each task, read by the student's weights."""
+        attempts = list({a.task_id: a for a in reversed(scored_attempts(groups))}.values())
+        none = dict.fromkeys(("previous_trial", "feedback", "reflection", "solution"), "")
+        found: dict[str, Mapping[str, str]] = {"teacher": self._hindsight(attempts, sampling)}
+        if self.config.use_playbook and not self.playbook.headers_only:
+            playbook, dialect = self.writer.playbook(self.playbook), self.policy.dialect
+            found["playbook"] = {
+                a.prompt: self.writer.pack.teacher(
+                    dialect, prompt=a.prompt, playbook=playbook, **none
+                )
+                for a in attempts
+            }
+        return found
+
+    def _hindsight(self, attempts: Sequence[Attempt], sampling: Sampling) -> dict[str, str]:
+        """The teacher's prompt for each attempt that has one; reflections are made for it."""
+
+        def generate(role: Role, prompts: Sequence[str]) -> list[str]:
+            seeded = replace(sampling, seed=derive(sampling.seed, "contexts", role))
+            return self._ask(prompts, seeded, "evaluation")
+
+        reflections: Sequence[Reflection] = (NO_REFLECTION,) * len(attempts)
+        if self.config.use_reflection:
+            reflections = reflect(self.playbook, attempts, self.writer, generate)
+        distil = self.config.distil_successes
+        solutions = find_solutions(attempts, {}, distil_successes=distil)
+        found = {
+            attempt.prompt: self._teacher_prompts(attempt, reflection, solution)[:1]
+            for attempt, reflection, solution in zip(attempts, reflections, solutions, strict=True)
+        }
+        return {prompt: longest for prompt, few in found.items() for longest in few}
 
     def _metrics(self, update: ContextUpdate, solutions: Sequence[str | None]) -> Metrics:
         """What the context update did.
@@ -211,11 +279,21 @@ class RESDAgent(PolicyAgent):
         self.solutions = dict(state["solutions"])
 
 
+def _load(config: RESDConfig) -> Load:
+    """A failure is reflected on and curated; a teacher sees attempt, reflection and solution."""
+    samples = config.use_playbook + (config.use_playbook or config.use_reflection)
+    shown = config.use_previous_trial + config.use_reflection + config.use_solution
+    entries = (config.max_entries or 0) * config.use_playbook
+    tokens = entries * ENTRY_TOKENS + FEEDBACK_TOKENS * config.use_feedback
+    return Load(samples, teacher=True, shown=shown, shown_tokens=tokens)
+
+
 RESD = MethodSpec(
     name="resd",
     summary="Reflects on failures, keeps a playbook, and distils a teacher that sees both.",
     config=RESDConfig,
     build=RESDAgent,
+    load=_load,
     presets={
         "paper": {},
         "release": {

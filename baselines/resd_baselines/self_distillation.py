@@ -20,8 +20,8 @@ from resd_baselines.base import (
     signal_metrics,
 )
 from resd_baselines.losses import Divergence, distillation_objective
-from resd_baselines.teacher import find_solutions, sdpo_teacher_prompts
-from resd_bench.agent import MethodSpec, Policy, TeacherKind
+from resd_baselines.teacher import FEEDBACK_TOKENS, find_solutions, sdpo_teacher_prompts
+from resd_bench.agent import Load, MethodSpec, Policy, TeacherKind
 from resd_bench.policy.objective import Aggregation, Objective
 from resd_bench.types import Example, Group, Messages, Metrics, Step
 
@@ -144,6 +144,12 @@ def with_prompt(content: str) -> Callable[[Messages], Messages]:
     return lambda messages: replace_prompt(messages, content)
 
 
+def _load(config: SDPOConfig) -> Load:
+    """A teacher sees a solution or feedback, and the attempt where that is asked for."""
+    shown = 1 + config.include_previous_attempt
+    return Load(teacher=True, shown=shown, shown_tokens=FEEDBACK_TOKENS)
+
+
 _PRESETS = {"paper": {}, "release": {"teacher": "frozen"}}
 
 SDPO = MethodSpec(
@@ -152,6 +158,7 @@ SDPO = MethodSpec(
     config=SDPOConfig,
     build=SelfDistillation,
     presets=_PRESETS,
+    load=_load,
 )
 SDPO_SS = MethodSpec(
     name="sdpo+ss",
@@ -159,4 +166,5 @@ SDPO_SS = MethodSpec(
     config=SDPOPlusConfig,
     build=SelfDistillation,
     presets=_PRESETS,
+    load=_load,
 )

@@ -27,6 +27,9 @@ SDPO_SHED: tuple[Section, ...] = ("previous_trial", "feedback")
 """The same for SDPO's."""
 _PRIVILEGED: tuple[Section, ...] = ("reflection", "feedback", "solution")
 """Any of them is reason enough to learn from an attempt; attempt and playbook alone are not."""
+ENTRY_TOKENS, FEEDBACK_TOKENS = 64, 1024
+"""What a playbook's entry and an environment's feedback are reckoned with before a run; both are a
+few sentences, and the release cuts feedback at 2,000 characters."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ Groups = Mapping[str, Sequence[RunData]]
 Measure = Literal["success", "area"]
 """Success of the last checkpoint within the budget, or the area under the curve up to it."""
 
-NOT_LABELS = NOT_RESULTS | {"seed", "eval_every"}
+NOT_LABELS = NOT_RESULTS | {"seed", "eval_every", "eval_validation", "eval_contexts", "eval_also"}
 """Settings that do not make runs of one method different things to compare."""
 
 
@@ -196,11 +196,38 @@ def _pairs(own: ByRun, first: ByRun) -> dict[str, list[Pair]]:
     return pairs
 
 
+def success_of(runs: Sequence[RunData], budget: float, axis: Axis = "episodes") -> Interval:
+    """What a group of runs came to at `budget`, as `compare` has it."""
+    outcomes = {(run.env, run.seed): _outcomes(run, budget, axis, "success") for run in runs}
+    return _overall(runs, outcomes, budget, axis, "success")
+
+
+def varying_settings(runs: Sequence[RunData]) -> list[str]:
+    """Settings that differ among runs of one method in one environment, and these two, sorted.
+
+    What differs only because methods differ (a group size, their own options) is none.
+    """
+    settings = [flatten(run.settings) for run in runs]
+    found = _differing(settings) & {"env", "method", "model", "preset"}
+    for method in {run.method for run in runs}:
+        alike = [own for own in settings if own["method"] == method]
+        found |= _differing_in_an_environment(alike) - NOT_RESULTS
+    return sorted(found)
+
+
 def _overall(
     runs: Sequence[RunData], outcomes: ByRun, budget: float, axis: Axis, measure: Measure
 ) -> Interval:
     if len(runs) == 1 and measure == "success":
         return success_at(runs[0].points, budget, axis).interval()
+    return overall(outcomes)
+
+
+def overall(outcomes: ByRun) -> Interval:
+    """Mean over environments of means over seeds, with limits that know the sampling of tasks.
+
+    NaN limits where an environment has one seed.
+    """
     values: dict[str, list[float]] = {}
     variance: dict[str, list[float]] = {}
     for (env, _), tasks in outcomes.items():

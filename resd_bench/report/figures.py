@@ -56,7 +56,7 @@ def learning_curve(run: RunData, stem: Path) -> list[Path]:
     _dress(axes, "episodes")
     axes.legend(frameon=False, loc="best")
     axes.set_title(f"{run.method} on {run.setting} · seed {run.seed}", fontsize=11)
-    return _save(figure, stem)
+    return save_figure(figure, stem)
 
 
 def comparison(
@@ -84,7 +84,7 @@ def comparison(
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(plain_text(title, 140), fontsize=11)
-    return _save(figure, stem)
+    return save_figure(figure, stem)
 
 
 def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: Axis) -> None:
@@ -127,7 +127,7 @@ def _dress(axes: Axes, axis: Axis) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, stem: Path) -> list[Path]:
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
     """Write PNG and SVG; equal records give equal bytes."""
     import matplotlib
 

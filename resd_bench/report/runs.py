@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from glob import glob
 from pathlib import Path
 from typing import Any
 
+from resd_bench import schema
 from resd_bench.config import RunConfig, load_file
 from resd_bench.plugins import UsageError
 from resd_bench.record import read_json, read_log
-from resd_bench.stats import AXES, Axis, EvalPoint, eval_points
+from resd_bench.stats import AXES, Axis, EvalPoint, eval_points, panels, reported
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class RunData:
     """Evaluations on the validation split, where there are any."""
     lacks: frozenset[str] = frozenset()
     """Axes its records do not hold."""
+    beside: Mapping[str, Sequence[EvalPoint]] = field(default_factory=dict)
+    """Evaluations of other panels by name, where there are any: see `resd_bench.panels`."""
 
     def check_axis(self, axis: Axis) -> None:
         """UsageError where its evaluations do not say what they had spent on `axis`."""
@@ -44,17 +49,23 @@ class RunData:
             )
 
     def training(self) -> Iterator[Mapping[str, Any]]:
-        """Rows of its training episodes in the order they were played; none of a JSONL file."""
-        path = self.folder / "episodes.jsonl"
+        """Rows of its training episodes in the order they were played.
+
+        Of a kept record they hold no texts; of a JSONL file, and of records kept before there were
+        such rows, there are none.
+        """
+        plain, packed = (self.folder / name for name in ("episodes.jsonl", "episodes.jsonl.gz"))
+        path = plain if plain.is_file() else packed
         if not path.is_file():
             return
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    # A kill cuts off a last line; `read_log` judges the rest.
-                    return
+        try:
+            with gzip.open(path, "rb") if path == packed else path.open("rb") as file:
+                yield from map(json.loads, file)
+        except ValueError:
+            # A kill cuts off a last line; `read_log` judges the rest.
+            return
+        except (OSError, EOFError, zlib.error) as error:
+            raise UsageError(f"{path} is damaged ({error}): restore it from a copy") from None
 
     @property
     def env(self) -> str:
@@ -85,9 +96,10 @@ def load_run(folder: Path) -> RunData:
     """Read a run folder; UsageError where it is none, or has no evaluation yet."""
     if not (folder / "config.yaml").is_file():
         raise UsageError(f"{folder} is no run folder (no config.yaml): give one that `run` wrote")
+    _check_version(folder)
     rows, ledger = (read_log(folder / name).rows for name in ("evals.jsonl", "metrics.jsonl"))
-    validation = [row for row in rows if row.get("split") == "validation"]
-    points = eval_points([row for row in rows if row.get("split") != "validation"], ledger)
+    points = eval_points(reported(rows), ledger)
+    beside = {name: eval_points(own, ledger) for name, own in panels(rows).items()}
     if not points:
         raise UsageError(f"{folder} has no evaluation yet: go on with `run --resume`")
     return RunData(
@@ -97,8 +109,18 @@ def load_run(folder: Path) -> RunData:
         ledger,
         points,
         read_json(folder / "status.json"),
-        eval_points(validation, ledger),
+        beside.pop("validation", ()),
+        beside=beside,
     )
+
+
+def _check_version(folder: Path) -> None:
+    version = read_json(folder / "manifest.json").get("schema_version", 1)
+    if version > schema.VERSION:
+        raise UsageError(
+            f"{folder} holds records of version {version}, and this resd-bench reads up to "
+            f"{schema.VERSION}: use the one that wrote them, which its manifest.json names"
+        )
 
 
 def find_runs(places: Iterable[str]) -> list[RunData]:

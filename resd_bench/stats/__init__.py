@@ -38,6 +38,8 @@ from resd_bench.stats.points import (
     chosen_on_validation,
     eval_points,
     learning_curve_of,
+    panels,
+    reported,
     success_at,
 )
 from resd_bench.stats.power import (
@@ -102,11 +104,13 @@ __all__ = [
     "make_pair",
     "mean_at_k",
     "paired_difference",
+    "panels",
     "pass_at_k",
     "pass_at_k_interval",
     "performance_profile",
     "probability_of_improvement",
     "problems_per_arm",
+    "reported",
     "restricted_mean",
     "seeds_needed",
     "select_checkpoint_by_rank",

@@ -104,6 +104,21 @@ def _mean_of_best(outcomes: Sequence[Sequence[float]]) -> float:
     return sum(best) / len(best) if best else math.nan
 
 
+def reported(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of the reported evaluation: not of validation tasks, nor of any other panel."""
+    return [row for row in rows if row.get("split") != "validation" and not row.get("panel")]
+
+
+def panels(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The other rows by the name of their panel, in order of appearance."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        name = row.get("panel") or ("validation" if row.get("split") == "validation" else "")
+        if name:
+            found.setdefault(str(name), []).append(row)
+    return found
+
+
 def eval_points(
     rows: Iterable[Mapping[str, Any]], ledger: Iterable[Mapping[str, Any]] = ()
 ) -> list[EvalPoint]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from resd_baselines.base import BASE, scored_attempts, transcript
+from resd_baselines.base import BASE, scored_attempts
 from resd_baselines.grpo import GRPO
 from resd_baselines.playbook import MISTAKES
+from resd_baselines.prompts import PACK
 from resd_baselines.resd import RESD, RESDAgent
 from resd_baselines.self_distillation import SDPO, SDPO_SS
 from resd_baselines.sft import SFT
@@ -317,7 +318,7 @@ def two_turns(success: bool) -> Trajectory:
 
 def test_each_turn_of_an_episode_is_an_example_and_prompts_show_a_transcript() -> None:
     trajectory = two_turns(False)
-    assert transcript(trajectory.turns) == "> push\nit is locked\n> unlock"
+    assert PACK.attempt(trajectory.turns) == "> push\nit is locked\n> unlock"
     (only,) = scored_attempts([group(trajectory)])
     assert only.prompt == "open the door"
     policy, agent = make(RESD)

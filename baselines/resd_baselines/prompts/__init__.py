@@ -8,10 +8,12 @@ with `{field}` slots. Values go in literally, and a missing or unused field is a
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from resd_bench.types import Dialect
+from resd_baselines.parse import strip_thinking
+from resd_bench.types import Dialect, Turn
 
 _FIELD = re.compile(r"\{([a-z_]+)\}")
 _FOLDER = Path(__file__).parent
@@ -52,6 +54,20 @@ class PromptPack:
 
     `dialect` is `full` or `compact`; a blank `playbook`, `feedback` and so on means there is none.
     """
+
+    def attempt(self, turns: Sequence[Turn]) -> str:
+        """An attempt as prompts show it, without its thinking.
+
+        Of several turns, actions (after `> `) and the observations between them, a line each.
+        """
+        if len(turns) == 1:
+            return strip_thinking(turns[0].completion.text)
+        lines: list[str] = []
+        for number, turn in enumerate(turns):
+            if number and turn.messages:
+                lines.append(turn.messages[-1].content)
+            lines.append(f"> {strip_thinking(turn.completion.text)}")
+        return "\n".join(lines)
 
     def reflect(
         self, dialect: Dialect, *, prompt: str, response: str, feedback: str, playbook: str

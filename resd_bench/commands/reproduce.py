@@ -1,0 +1,141 @@
+"""`reproduce`: run what an experiment lacks, then print and save its page."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.table import Table
+
+from resd_bench.commands.shared import note, out
+from resd_bench.commands.sweep import make_launcher, run_sweep
+from resd_bench.plugins import UsageError
+from resd_bench.reproduce.gather import Records, folder_trials, gather, sweep_trials
+from resd_bench.reproduce.page import Page
+from resd_bench.reproduce.registry import EXPERIMENTS, Experiment, choose
+from resd_bench.sweep.definition import Trial, sweep_out
+from resd_bench.sweep.live import summary_table
+from resd_bench.sweep.scheduler import RETRIES
+
+TIERS = ("nano", "paper")
+FRESH = Path("runs-out")
+"""Where the runs of sweeps write unless their files say otherwise."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to reproduce from, and where to write."""
+
+    tier: str
+    envs: tuple[str, ...] = ()
+    """Only these environments; () for all."""
+    runs: Path | None = None
+    records: tuple[Path, ...] = ()
+    out: Path | None = None
+
+    @property
+    def runs_folder(self) -> Path:
+        """The definitions of the runs; UsageError where they are not found."""
+        folder = self.runs or repository() / "runs" / self.tier
+        if not folder.is_dir():
+            raise UsageError(f"no folder {folder}: work in a clone, or give --runs")
+        return folder
+
+    @property
+    def pages(self) -> Path:
+        """Where pages are saved."""
+        return self.out or FRESH / "reproduce" / self.tier
+
+
+def repository() -> Path:
+    """The clone one is in, else the one this package lies in."""
+    here = Path.cwd()
+    return here if (here / "runs").is_dir() else Path(__file__).resolve().parents[2]
+
+
+def list_experiments() -> None:
+    """What there is."""
+    table = Table()
+    for name in ("name", "what", "runs of", ""):
+        table.add_column(name)
+    for one in EXPERIMENTS:
+        table.add_row(one.name, one.about, f"{one.sweep}.yaml", "paper" if one.of_paper else "ours")
+    out().print(table)
+
+
+def reproduce(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: int | None) -> int:
+    """Make the pages of `names`; the exit code. See `reproduce --help` for `start` and `jobs`."""
+    if wanted.tier not in TIERS:
+        raise UsageError(f"--tier {wanted.tier!r}: give nano or paper")
+    chosen, failed = choose(names), 0
+    records = scan(wanted)
+    trials = {one.name: trials_of(one, wanted, records) for one in chosen}
+    missing = distinct(t for own in trials.values() for t in gather(own, records).missing)
+    if missing and (wanted.tier == "nano" if start is None else start):
+        note(f"{len(missing)} runs are missing and are run now; Ctrl-C keeps what they did")
+        launcher = make_launcher("local", jobs, None, 1, 0)
+        received, done = run_sweep("reproduce", missing, launcher, RETRIES)
+        if received:
+            note("interrupted; everything is saved. Go on with the same command")
+            return 128 + received
+        failed = sum(job.state == "failed" for job in done)
+        if failed:
+            out().print(summary_table([job for job in done if job.state == "failed"]))
+        records = scan(wanted)
+    elif missing:
+        note(f"{len(missing)} runs are missing and count as not run")
+    for one in chosen:
+        if wanted.envs and not trials[one.name]:
+            note(f"{one.name} has no runs on {', '.join(wanted.envs)}")
+            continue
+        show(one.make(gather(trials[one.name], records)), one.name, wanted)
+    return int(failed > 0)
+
+
+def scan(wanted: Wanted) -> Records:
+    """The records there are: kept ones first, then fresh ones."""
+    kept = wanted.records or (repository() / "results" / wanted.tier,)
+    return Records.scan([*kept, *_outs(wanted)])
+
+
+def _outs(wanted: Wanted) -> list[Path]:
+    if wanted.tier == "paper":
+        return [FRESH / "paper"]
+    names = dict.fromkeys(one.sweep for one in EXPERIMENTS)
+    paths = [wanted.runs_folder / f"{name}.yaml" for name in names]
+    return list(dict.fromkeys(Path(sweep_out(path)) for path in paths if path.exists()))
+
+
+def trials_of(one: Experiment, wanted: Wanted, records: Records) -> list[Trial]:
+    """The runs that an experiment needs; none where the tier has no definition of them."""
+    path = wanted.runs_folder / f"{one.sweep}.yaml"
+    if path.exists():
+        return sweep_trials(path, wanted.envs, one.variants)
+    if wanted.tier == "paper" and (one.of_paper or one.variants):
+        return folder_trials(wanted.runs_folder, records, wanted.envs, one.variants)
+    raise UsageError(f"{one.name} needs {path}, which is not there: it is of the nano tier")
+
+
+def distinct(trials: Iterable[Trial]) -> list[Trial]:
+    """`trials` without those that are the same run, numbered anew."""
+    by_folder: dict[Path, Trial] = {}
+    for trial in trials:
+        by_folder.setdefault(trial.folder, trial)
+    return [replace(trial, index=index) for index, trial in enumerate(by_folder.values())]
+
+
+def show(page: Page, name: str, wanted: Wanted) -> None:
+    """Print a page and save it under `name`."""
+    page.name = name
+    console = out()
+    console.print(f"[bold]{page.title}[/bold] · {wanted.tier} tier")
+    for text in page.notes:
+        console.print(text, markup=False)
+    for table in page.tables:
+        console.print(table)
+    chosen = "".join(f" --env {env}" for env in wanted.envs)
+    command = f"resd-bench reproduce {name} --tier {wanted.tier}{chosen}"
+    for path in page.save(wanted.pages, command):
+        print(f"wrote {path}", file=sys.stderr)

@@ -1,0 +1,138 @@
+"""Evaluations beside the reported one; each is off unless a run asks for it.
+
+    validation   other tasks of the same environment, to choose a checkpoint by
+    playbook, teacher, ...   the reported tasks, with what the method could show itself
+    env:NAME     tasks of another environment, before and after, to see what is forgotten
+
+Their rows stand in `evals.jsonl` too, with the name of the panel under `panel`; rows of the
+reported evaluation have none. None of them is charged, and none changes what is learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from resd_bench.agent import Agent, Contextual
+from resd_bench.budget import Ledger, Purpose
+from resd_bench.config import RunConfig
+from resd_bench.env import TextEnv
+from resd_bench.evaluate import Panel, eval_rows, evaluate
+from resd_bench.manifest import content_hash
+from resd_bench.plugins import UsageError
+from resd_bench.rollout import Act, EnvPool
+from resd_bench.types import Completion, Group, Message, Messages, Sampling, Task
+
+VALIDATION = "validation"
+ELSEWHERE = "env:"
+"""What the name of a panel of another environment starts with."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another environment, and what is evaluated there."""
+
+    envs: EnvPool
+    panel: Panel
+
+
+@dataclass
+class Beside:
+    """Every further evaluation of a run."""
+
+    validation: Panel | None = None
+    contexts: bool = False
+    elsewhere: Mapping[str, Elsewhere] = field(default_factory=dict)
+
+    def rows(
+        self,
+        agent: Agent,
+        envs: EnvPool,
+        panel: Panel,
+        groups: Sequence[Group],
+        update: int,
+        ledger: Ledger,
+    ) -> list[dict[str, Any]]:
+        """What belongs to every evaluation; `groups` is what the reported one came to."""
+        found: list[dict[str, Any]] = []
+        if self.validation is not None:
+            done = evaluate(agent.act, envs, self.validation, ledger)
+            rows = eval_rows(done, update, ledger)
+            found += [row | {"split": VALIDATION, "panel": VALIDATION} for row in rows]
+        if self.contexts and isinstance(agent, Contextual):
+            for name, rewording in agent.contexts(groups, panel.sampling).items():
+                done = evaluate(reworded(agent.act, rewording), envs, panel, ledger)
+                found += [row | {"panel": name} for row in eval_rows(done, update, ledger)]
+        return found
+
+    def rows_elsewhere(self, agent: Agent, update: int, ledger: Ledger) -> list[dict[str, Any]]:
+        """What belongs to the first and the last evaluation only."""
+        return [
+            row | {"panel": ELSEWHERE + name}
+            for name, place in self.elsewhere.items()
+            for row in eval_rows(
+                evaluate(agent.act, place.envs, place.panel, ledger), update, ledger
+            )
+        ]
+
+    def close(self) -> None:
+        """Close the other environments."""
+        for place in self.elsewhere.values():
+            place.envs.close()
+
+
+def validation_tasks(
+    env: TextEnv, config: RunConfig, used: Sequence[Task]
+) -> Sequence[Task] | None:
+    """The first `eval_validation` validation tasks, None for 0.
+
+    UsageError where there are none, or where one is among the tasks that are `used` otherwise.
+    """
+    if not config.eval_validation:
+        return None
+    tasks = env.tasks("validation")[: config.eval_validation]
+    if not tasks or config.eval_split == "validation":
+        raise UsageError(
+            f"{config.env}: --eval-validation {config.eval_validation} has no validation tasks of "
+            f"its own ({len(tasks)} there, --eval-split {config.eval_split}): give 0"
+        )
+    if {content_hash(task) for task in tasks} & {content_hash(task) for task in used}:
+        raise UsageError(
+            f"{config.env}: a validation task is also a training or {config.eval_split} task: a "
+            "checkpoint chosen by it would be biased; the environment must be mended"
+        )
+    return tasks
+
+
+def other_environments(config: RunConfig) -> list[str]:
+    """The names in `eval_also`; UsageError for the run's own, or one given twice."""
+    names = [name.strip() for name in (config.eval_also or "").split(",") if name.strip()]
+    if config.env in names or len(set(names)) < len(names):
+        raise UsageError(
+            f"--eval-also {config.eval_also}: give other environments than {config.env}, once each"
+        )
+    return names
+
+
+def as_on(name: str, config: RunConfig) -> RunConfig:
+    """`config` for the test tasks of the environment `name`."""
+    return replace(config, env=name, env_options={}, eval_split="test")
+
+
+def reworded(act: Act, rewording: Mapping[str, str]) -> Act:
+    """`act` with the first user message of a chat replaced where `rewording` has another for it."""
+
+    def posed(messages: Messages) -> Messages:
+        for place, message in enumerate(messages):
+            if message.role == "user":
+                text = rewording.get(message.content, message.content)
+                return (*messages[:place], Message("user", text), *messages[place + 1 :])
+        return messages
+
+    def answer(
+        prompts: Sequence[Messages], *, n: int, sampling: Sampling, purpose: Purpose
+    ) -> list[list[Completion]]:
+        return act([posed(chat) for chat in prompts], n=n, sampling=sampling, purpose=purpose)
+
+    return answer

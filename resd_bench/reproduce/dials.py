@@ -1,0 +1,305 @@
+"""Pages of experiments that are ours: one setting turned, the rest as it was.
+
+`phase` rarity against feedback; `reflector` how good reflections must be; `handover` RESD, then
+GRPO; `teacher` frozen or moving, feedback beside a solution or not; `in-context` whether what was
+learned is in the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from resd_bench.report.comparisons import ByRun, overall
+from resd_bench.report.figures import COLOURS, plain_text, save_figure
+from resd_bench.report.runs import RunData
+from resd_bench.report.tables import percent
+from resd_bench.reproduce.cells import NOT_RUN, Cell, against, by_run, interval, pairs, verdicts
+from resd_bench.reproduce.curves import curves_page
+from resd_bench.reproduce.gather import Gathered, family
+from resd_bench.reproduce.page import Page, table
+from resd_bench.seeds import stream
+from resd_bench.stats import EvalPoint, Interval, judge
+
+LEVELS = range(5)
+"""Of feedback: 0 nothing to 4 expected outputs too; 5 would be the solution."""
+
+
+def phase(gathered: Gathered) -> Page:
+    """Success by rarity, feedback level and method."""
+    page = Page("phase", "Rarity and feedback: where each method learns", [], [])
+    page.notes.append(
+        "Rows are environments, ordered by the success of the untrained model, measured before the "
+        "first update of all runs there. Problems differ in more than rarity between rows. A "
+        "method that reads no feedback was run at one level, which stands for all."
+    )
+    rows = sorted(gathered.environments, key=lambda env: -base_success(gathered, env))
+    methods = list(dict.fromkeys(map(family, gathered.variants)))
+    grids: dict[str, np.ndarray] = {}
+    for method in methods:
+        made = table(method, ["environment", "base", *(f"level {k}" for k in LEVELS)], 1)
+        values = np.full((len(rows), len(LEVELS)), np.nan)
+        for i, env in enumerate(rows):
+            cells = [_phase_cell(gathered, env, method, level) for level in LEVELS]
+            values[i] = [np.nan if cell.ours is None else cell.ours.mean for cell in cells]
+            base = f"{100 * base_success(gathered, env):.2f}%"
+            made.add_row(env, base, *(_with_verdict(cell) for cell in cells))
+            page.rows += [
+                {"env": env, "method": method, "feedback_level": level} | cell.row()
+                for level, cell in zip(LEVELS, cells, strict=True)
+            ]
+        grids[method] = values
+        page.tables.append(made)
+    page.tables[-1].caption = "Success of the last checkpoint; verdict against resd at that level."
+    if gathered.runs:
+        page.draw = partial(_draw_phase, grids, [_row_name(gathered, env) for env in rows])
+    return page
+
+
+def base_success(gathered: Gathered, env: str) -> float:
+    """Success before training over all runs in `env`; NaN sorts as 0."""
+    runs = [run for index, run in gathered.runs.items() if run.env == env]
+    means = [run.points[0].mean for run in runs if run.points[0].samples]
+    return float(np.mean(means)) if means else 0.0
+
+
+def _row_name(gathered: Gathered, env: str) -> str:
+    return f"{env} ({100 * base_success(gathered, env):.1f}%)"
+
+
+def at_level(gathered: Gathered, env: str, method: str, level: int) -> list[RunData]:
+    """Runs of `method` at a feedback level, or at whichever it was run at if that is one only."""
+    trials = [t for t in gathered.trials if t.config.env == env and family(t.variant) == method]
+    levels = {t.config.feedback_level for t in trials}
+    wanted = {level} if len(levels) > 1 else levels
+    return [
+        gathered.runs[t.index]
+        for t in trials
+        if t.config.feedback_level in wanted and t.index in gathered.runs
+    ]
+
+
+def _phase_cell(gathered: Gathered, env: str, method: str, level: int) -> Cell:
+    runs = {m: at_level(gathered, env, m, level) for m in {"resd", method}}
+    groups = {m: by_run(own, "mean", "last") for m, own in runs.items()}
+    found = verdicts(groups, "resd").get(method)
+    verdict = "" if method == "resd" else against(found, None)
+    return Cell(None, interval(runs[method], "mean", "last"), verdict)
+
+
+def _with_verdict(cell: Cell) -> str:
+    if cell.ours is None:
+        return NOT_RUN
+    word = "?" if cell.verdict.startswith("inconclusive") else cell.verdict
+    word = "" if word == NOT_RUN else word
+    return f"{100 * cell.ours.mean:.1f}% {word}".rstrip()
+
+
+def _draw_phase(grids: Mapping[str, np.ndarray], rows: Sequence[str], stem: Path) -> list[Path]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.4 + 3.1 * len(grids), 1.6 + 0.7 * len(rows)), layout="constrained")
+    panels = figure.subplots(1, len(grids), sharey=True, squeeze=False)[0]
+    image = None
+    for panel, (method, values) in zip(panels, grids.items(), strict=True):
+        image = panel.imshow(100 * values, vmin=0, vmax=100, cmap="viridis", aspect="auto")
+        for (i, j), value in np.ndenumerate(values):
+            text, dark = ("–", True) if np.isnan(value) else (f"{100 * value:.0f}", value < 0.6)
+            panel.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
+        panel.set_title(plain_text(method), fontsize=10)
+        panel.set_xticks(list(LEVELS))
+        panel.set_xlabel("feedback level")
+        panel.set_facecolor("0.6")
+    panels[0].set_yticks(range(len(rows)), [plain_text(row) for row in rows])
+    if image is not None:
+        figure.colorbar(image, ax=list(panels), label="success (%)")
+    return save_figure(figure, stem)
+
+
+SHARE = "misplaced_reflections"
+
+
+def reflector(gathered: Gathered) -> Page:
+    """Success by how many reflections are about the right attempt."""
+    columns = ["environment", "variant", "kept reflections", "seeds", "success", "verdict"]
+    made = table("success of the last checkpoint", columns, 2, "Against all reflections kept.")
+    page = Page("reflector", "How good must a reflector be", [made], [])
+    page.notes.append(
+        "A share of the model's own reflections is replaced by its reflections on other tasks. One "
+        "on another task may be right here too, and one on this task may be wrong: 100% kept is "
+        "the model's own accuracy, and 0% is no better than a lesson at random."
+    )
+    curves: dict[str, list[tuple[float, Interval]]] = {}
+    for env in gathered.environments:
+        for name in dict.fromkeys(map(family, gathered.variants)):
+            labels = [v for v in gathered.variants if family(v) == name]
+            groups = {v: by_run(gathered.of(env, v), "mean", "last") for v in labels}
+            found = verdicts(groups, labels[0])
+            for label in labels:
+                kept = 1 - _share(gathered, label)
+                ours = interval(gathered.of(env, label), "mean", "last")
+                verdict = "" if label == labels[0] else against(found.get(label), None)
+                cell = Cell(None, ours, verdict)
+                seeds = str(len(gathered.of(env, label)))
+                made.add_row(env, name, f"{kept:.0%}", seeds, cell.shown(), verdict)
+                page.rows.append({"env": env, "variant": name, "kept": kept} | cell.row())
+                if ours is not None:
+                    curves.setdefault(f"{env} · {name}", []).append((kept, ours))
+    if curves:
+        page.draw = partial(_draw_doses, curves)
+    return page
+
+
+def _share(gathered: Gathered, label: str) -> float:
+    trial = next(t for t in gathered.trials if t.variant == label)
+    return float(trial.config.method_options.get(SHARE, 0.0))
+
+
+def _draw_doses(curves: Mapping[str, list[tuple[float, Interval]]], stem: Path) -> list[Path]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, points) in enumerate(curves.items()):
+        points = sorted(points, key=lambda point: point[0])
+        x = [100 * kept for kept, _ in points]
+        y = np.array([[100 * i.mean, 100 * i.low, 100 * i.high] for _, i in points])
+        errors = np.nan_to_num(np.abs(y[:, 1:].T - y[:, 0]))
+        colour = COLOURS[number % len(COLOURS)]
+        axes.errorbar(x, y[:, 0], yerr=errors, fmt="o-", color=colour, label=plain_text(name))
+    axes.set_xlabel("reflections kept (%)")
+    axes.set_ylabel("success (%)")
+    axes.set_ylim(-2, 102)
+    axes.legend(frameon=False, fontsize=8)
+    return save_figure(figure, stem)
+
+
+def handover(gathered: Gathered) -> Page:
+    """RESD that hands over to GRPO, beside either alone on the same batches."""
+    page = curves_page(
+        gathered,
+        "handover",
+        "RESD first, GRPO once success is no longer rare",
+        variants=gathered.variants,
+        reference="resd-then-grpo",
+        expected={},
+        claim="All on four tasks a batch and eight rollouts a task, but `resd` (32 tasks, one "
+        "rollout). The paper has no such experiment; verdicts are against the handover.",
+    )
+    switched = [
+        f"{env}, {variant}, seed {run.seed}: after {_switch(run)} updates"
+        for env in gathered.environments
+        for variant in gathered.variants
+        for run in gathered.of(env, variant)
+        if run.method == "resd-then-grpo"
+    ]
+    if switched:
+        page.notes.append("GRPO took over " + "; ".join(switched) + ".")
+    return page
+
+
+def _switch(run: RunData) -> str:
+    updates = [row["update"] for row in run.metrics if row.get("handover/grpo") == 1]
+    return str(updates[0] - 1) if updates else "all"
+
+
+def teacher(gathered: Gathered) -> Page:
+    """A frozen or a moving teacher, with or without feedback beside a solution."""
+    return curves_page(
+        gathered,
+        "teacher",
+        "The teacher: frozen or moving, feedback beside a solution or not",
+        variants=gathered.variants,
+        reference="moving-feedback",
+        expected={},
+        claim="The paper says the teacher moves and keeps feedback beside a solution; its released "
+        "code does neither. Verdicts are against the paper's words.",
+    )
+
+
+CONTEXTS = ("", "playbook", "teacher")
+CONTEXT_NAMES = {
+    "": "the student",
+    "playbook": "the student with the playbook",
+    "teacher": "the teacher's prompt",
+}
+
+
+def in_context(gathered: Gathered) -> Page:
+    """Success of the student alone, with its playbook, and with the teacher's prompt."""
+    columns = ["environment", "method", "prompt", "seeds", "before", "after", "minus student"]
+    made = table("success before the first update and after the last", columns, 3, IN_CONTEXT)
+    page = Page("in-context", "In context or in weights", [made], [])
+    curves: dict[str, Mapping[str, Sequence[tuple[float, float]]]] = {}
+    for env in gathered.environments:
+        for variant in gathered.variants:
+            runs = [run for run in gathered.of(env, variant) if run.beside.get("teacher")]
+            if not runs:
+                made.add_row(env, variant, "", "0", NOT_RUN, NOT_RUN, "")
+                continue
+            curves[f"{env} · {variant}"] = {c: _context_curve(runs, c) for c in CONTEXTS}
+            student = _context_outcomes(runs, "", -1)
+            for context in CONTEXTS:
+                before, after = (_context_outcomes(runs, context, end) for end in (0, -1))
+                shown = [percent(overall(own)) if own else "" for own in (before, after)]
+                verdict = ""
+                if context and pairs(after, student):
+                    verdict = str(judge([pairs(after, student)], stream(0, "flips"))[0])
+                name = CONTEXT_NAMES[context]
+                made.add_row(env, variant, name, str(len(runs)), *shown, verdict)
+                ours = Cell(None, overall(after) if after else None, verdict)
+                page.rows.append({"env": env, "method": variant, "prompt": name} | ours.row())
+    if curves:
+        page.draw = partial(_draw_contexts, curves)
+    return page
+
+
+IN_CONTEXT = (
+    "The teacher's prompt shows the student's first attempt, feedback, its reflection and the "
+    "playbook, and is read by the student's weights. Before the first update there is no playbook. "
+    "What context adds at the start and no longer adds at the end has gone into the weights."
+)
+
+
+def _context_points(run: RunData, context: str) -> Sequence[EvalPoint]:
+    return run.beside.get(context, ()) if context else run.points
+
+
+def _context_outcomes(runs: Sequence[RunData], context: str, end: int) -> ByRun:
+    """Outcomes at the run's own first (0) or last (-1) update; none where it was not measured."""
+    found: dict[tuple[str, int], Mapping[str, Sequence[float]]] = {}
+    for run in runs:
+        points = [p for p in _context_points(run, context) if p.update == run.points[end].update]
+        if points:
+            found[run.env, run.seed] = points[0].outcomes()
+    return found
+
+
+def _context_curve(runs: Sequence[RunData], context: str) -> list[tuple[float, float]]:
+    by_update: dict[int, list[float]] = {}
+    for run in runs:
+        for point in _context_points(run, context):
+            by_update.setdefault(point.episodes, []).append(point.mean)
+    return [(x, float(np.mean(y))) for x, y in sorted(by_update.items()) if len(y) == len(runs)]
+
+
+def _draw_contexts(
+    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], stem: Path
+) -> list[Path]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(0.4 + 4.8 * len(curves), 4), layout="constrained")
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    for panel, (name, lines) in zip(panels, curves.items(), strict=True):
+        for number, (context, points) in enumerate(lines.items()):
+            x, y = [p[0] for p in points], [100 * p[1] for p in points]
+            panel.plot(x, y, "o-", color=COLOURS[number], label=CONTEXT_NAMES[context])
+        panel.set_title(plain_text(name), fontsize=10)
+        panel.set_xlabel("training rollouts")
+        panel.set_ylim(-2, 102)
+    panels[0].set_ylabel("success (%)")
+    panels[0].legend(frameon=False, fontsize=8)
+    return save_figure(figure, stem)

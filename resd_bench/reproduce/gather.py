@@ -1,0 +1,168 @@
+"""The runs an experiment needs, found among records by what they ran and not by where they lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from resd_bench.config import RunConfig
+from resd_bench.manifest import weights_hash
+from resd_bench.panels import other_environments
+from resd_bench.plugins import UsageError
+from resd_bench.record import read_json
+from resd_bench.report.runs import RunData, load_run
+from resd_bench.sweep.definition import Trial, load_sweep
+
+BESIDE = frozenset({"eval_every", "eval_validation", "eval_contexts", "eval_also"})
+"""Settings that say what is measured besides; they change neither training nor the last number."""
+NAMED = re.compile(r"^(env|method|seed): *(\S+) *$", re.MULTILINE)
+FILE_NAMES = {"sdpo-ss": "sdpo+ss"}
+"""Variants whose file is called otherwise."""
+
+
+@dataclass
+class Records:
+    """Run folders, kept or fresh, by environment, method and seed."""
+
+    folders: Mapping[tuple[str, str, str], Sequence[Path]]
+    _runs: dict[Path, RunData] = field(default_factory=dict)
+
+    @classmethod
+    def scan(cls, roots: Iterable[Path]) -> Records:
+        """Every run folder below `roots`; those of earlier roots come first."""
+        found: dict[tuple[str, str, str], list[Path]] = {}
+        for root in dict.fromkeys(roots):
+            for config in sorted(root.rglob("config.yaml")):
+                text = config.read_text(encoding="utf-8", errors="replace")
+                named = {name: value.strip("'\"") for name, value in NAMED.findall(text)}
+                key = (named.get("env", ""), named.get("method", ""), named.get("seed", ""))
+                found.setdefault(key, []).append(config.parent)
+        return cls(found)
+
+    def of(self, config: RunConfig) -> RunData | None:
+        """The first finished record of a run like `config`."""
+        for folder in self.folders.get((config.env, config.method, str(config.seed)), ()):
+            if read_json(folder / "status.json").get("state") != "finished":
+                continue
+            if serves(folder, config):
+                if folder not in self._runs:
+                    self._runs[folder] = load_run(folder)
+                return self._runs[folder]
+        return None
+
+    def seeds(self, config: RunConfig) -> list[int]:
+        """Seeds of which there may be a record."""
+        return sorted(
+            int(seed)
+            for env, method, seed in self.folders
+            if (env, method) == (config.env, config.method) and seed.isdigit()
+        )
+
+
+def serves(folder: Path, wanted: RunConfig) -> bool:
+    """Whether the record in `folder` tells what one of `wanted` would.
+
+    A record that names other weights than the wanted model has now does not.
+    """
+    saved = folder / "config.yaml"
+    began = read_json(folder / "manifest.json").get("weights_sha256")
+    if began is not None and began != weights_hash(wanted.model):
+        return False
+    try:
+        there = RunConfig.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
+        also = set(other_environments(there))
+    except UsageError:
+        return False
+    a, b = (_without_beside(config.of_results()) for config in (there, wanted))
+    return (
+        a == b
+        and there.eval_contexts >= wanted.eval_contexts
+        and also >= set(other_environments(wanted))
+        and bool(there.eval_every) >= bool(wanted.eval_every)
+    )
+
+
+def _without_beside(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in BESIDE}
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The trials of an experiment, and the records there are of them."""
+
+    trials: Sequence[Trial]
+    runs: Mapping[int, RunData]
+    """By the index of the trial."""
+
+    @property
+    def missing(self) -> list[Trial]:
+        """The trials without a record."""
+        return [trial for trial in self.trials if trial.index not in self.runs]
+
+    @property
+    def environments(self) -> list[str]:
+        """In the order of the file."""
+        return list(dict.fromkeys(trial.config.env for trial in self.trials))
+
+    @property
+    def variants(self) -> list[str]:
+        """In the order of the file."""
+        return list(dict.fromkeys(trial.variant for trial in self.trials))
+
+    def of(self, env: str, variant: str) -> list[RunData]:
+        """The records of one variant in one environment, a seed each."""
+        return [
+            self.runs[trial.index]
+            for trial in self.trials
+            if (trial.config.env, trial.variant) == (env, variant) and trial.index in self.runs
+        ]
+
+    def groups(self, env: str, variants: Iterable[str] | None = None) -> dict[str, list[RunData]]:
+        """Records in one environment by variant, those without any left out."""
+        wanted = self.variants if variants is None else variants
+        found = {variant: self.of(env, variant) for variant in wanted}
+        return {variant: runs for variant, runs in found.items() if runs}
+
+
+def gather(trials: Sequence[Trial], records: Records) -> Gathered:
+    """What there is of `trials`."""
+    found = {trial.index: records.of(trial.config) for trial in trials}
+    return Gathered(trials, {index: run for index, run in found.items() if run is not None})
+
+
+def sweep_trials(path: Path, envs: Sequence[str], variants: Sequence[str]) -> list[Trial]:
+    """The trials of the sweep in `path`, of these environments and variants (() for all)."""
+    return [
+        trial
+        for trial in load_sweep(path).trials
+        if (not envs or trial.config.env in envs)
+        and (not variants or family(trial.variant) in variants)
+    ]
+
+
+def folder_trials(
+    folder: Path, records: Records, envs: Sequence[str], variants: Sequence[str]
+) -> list[Trial]:
+    """The single runs `<folder>/<env>/<variant>.yaml`, for every seed of which there is a record.
+
+    Seed 0 is among them in any case.
+    """
+    trials: list[Trial] = []
+    for path in sorted(folder.glob("*/*.yaml")):
+        variant = FILE_NAMES.get(path.stem, path.stem)
+        if (envs and path.parent.name not in envs) or (variants and variant not in variants):
+            continue
+        config = RunConfig.from_yaml(path.read_text(encoding="utf-8"), str(path))
+        for seed in sorted({0, *records.seeds(config)}):
+            trials.append(Trial(0, variant, replace(config, seed=seed)))
+    if variants:
+        trials.sort(key=lambda trial: variants.index(trial.variant))
+    return [replace(trial, index=index) for index, trial in enumerate(trials)]
+
+
+def family(variant: str) -> str:
+    """A variant without what a grid added to its name."""
+    return variant.partition(",")[0]

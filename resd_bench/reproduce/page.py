@@ -1,0 +1,61 @@
+"""What an experiment comes to: text, tables, rows and a figure; as Markdown, CSV, PNG and SVG."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.table import Table
+
+from resd_bench.report.markdown import as_markdown
+
+Draw = Callable[[Path], Sequence[Path]]
+"""Writes a figure to `<stem>.png` and `<stem>.svg`; the files written."""
+
+
+@dataclass
+class Page:
+    """One table or figure, reproduced."""
+
+    name: str
+    title: str
+    tables: list[Table]
+    rows: list[Mapping[str, object]]
+    """For the CSV file; keys may differ from row to row."""
+    notes: list[str] = field(default_factory=list)
+    draw: Draw | None = None
+
+    def save(self, folder: Path, command: str) -> list[Path]:
+        """Write the page; the files written. `command` is what made it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = list(self.draw(folder / self.name)) if self.draw is not None else []
+        text = folder / f"{self.name}.md"
+        text.write_text(self._markdown(command, figures), encoding="utf-8")
+        return [text, *self._csv(folder / f"{self.name}.csv"), *figures]
+
+    def _markdown(self, command: str, figures: Sequence[Path]) -> str:
+        # `results verify` finds the page by this mark, and makes it again.
+        parts = [f"# {self.title}", f"<!-- made by: {command} -->", f"`{command}`", *self.notes]
+        parts += [f"![{self.title}]({path.name})" for path in figures if path.suffix == ".png"]
+        parts += [*(as_markdown(table) for table in self.tables), "<!-- end -->"]
+        return "\n\n".join(parts) + "\n"
+
+    def _csv(self, path: Path) -> list[Path]:
+        if not self.rows:
+            return []
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        return [path]
+
+
+def table(title: str, columns: Sequence[str], numbers: int, caption: str = "") -> Table:
+    """An empty table; the first columns are words, the rest, from `numbers` on, right-aligned."""
+    made = Table(title=title, title_justify="left", caption_justify="left", caption=caption or None)
+    for place, column in enumerate(columns):
+        made.add_column(column, justify="left" if place < numbers else "right")
+    return made

@@ -1,0 +1,188 @@
+"""A sweep as a file: settings that all runs share, variants with names, and a grid.
+
+    out: runs-out/nano          # runs write to OUT/VARIANT/ENV/METHOD/seed-SEED
+    base: {model: nano, budget: 1280ep}
+    variants:
+      resd: {method: resd}
+      no-playbook: {method: resd, method.use_playbook: false}
+    grid:
+      env: [manufactoria-has, finer]
+      seed: 0-4
+    overrides:
+      - when: {env: finer}
+        set: {max_new_tokens: 64}
+
+The runs are every variant at every point of the grid, the last key of the grid varying fastest; a
+variant may have a `grid` of its own beside. Later parts win: base < variant < grid < overrides. See
+docs/sweeps.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resd_bench.config import RunConfig, load_file, resolve
+from resd_bench.plugins import UsageError, near_miss
+
+KEYS = ("name", "out", "base", "variants", "grid", "overrides")
+IN_FOLDERS = frozenset({"env", "method", "seed"})
+"""Settings that have a folder of their own; others of a grid become part of the variant's name."""
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=,@-]*")
+"""What a variant may be called: it is the name of a folder."""
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run of a sweep."""
+
+    index: int
+    """Its place in the sweep, from 0."""
+    variant: str
+    """What it is a run of; with environment and seed it says which run it is."""
+    config: RunConfig
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return self.config.folder()
+
+    def __str__(self) -> str:
+        return f"{self.variant} · {self.config.env} · seed {self.config.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a file asks for."""
+
+    name: str
+    out: str
+    trials: tuple[Trial, ...]
+
+
+def load_sweep(path: Path, *, out: str | None = None, only: Settings | None = None) -> Sweep:
+    """Read a sweep; UsageError names what is wrong with it.
+
+    `out` takes the place of the file's own, and `only` (values or lists of them, by key of the
+    grid) leaves out what is not asked for; indices stay those of the whole file.
+    """
+    values = load_file(path)
+    for key in values:
+        if key not in KEYS:
+            raise near_miss(f"key of the sweep {path}", str(key), KEYS)
+    name = str(values.get("name", path.stem))
+    root = out or _out(values, name)
+    points = list(_points(values, path))
+    trials = [
+        Trial(index, variant, _resolved(settings, root, variant, path))
+        for index, (variant, settings) in enumerate(points)
+        if _wanted(settings, only or {})
+    ]
+    if not trials:
+        asked = "; ".join(f"{key} {value}" for key, value in (only or {}).items())
+        raise UsageError(f"{path} has no run" + (f" with {asked}" if asked else ""))
+    _refuse_equal(trials, path)
+    return Sweep(name, root, tuple(trials))
+
+
+def sweep_out(path: Path) -> str:
+    """The folder that the runs of the sweep in `path` write to."""
+    values = load_file(path)
+    return _out(values, str(values.get("name", path.stem)))
+
+
+def _out(values: Settings, name: str) -> str:
+    return str(values.get("out", f"runs-out/{name}"))
+
+
+def _points(values: Mapping[str, Any], path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
+    base = _mapping(values.get("base"), "base", path)
+    variants = _mapping(values.get("variants"), "variants", path)
+    grid = _grid(values.get("grid"), path)
+    overrides = _overrides(values.get("overrides"), path)
+    for name, own in (variants or {"": {}}).items():
+        settings = {**base, **_mapping(own, f"variant {name}", path)}
+        axes = _grid(settings.pop("grid", None), path) | grid
+        for chosen in itertools.product(*axes.values()):
+            point = settings | dict(zip(axes, chosen, strict=True))
+            for when, change in overrides:
+                if _wanted(point, when):
+                    point |= change
+            yield _label(str(name), point, axes, path), point
+
+
+def _grid(value: Any, path: Path) -> dict[str, list[Any]]:
+    return {key: _values(key, own, path) for key, own in _mapping(value, "grid", path).items()}
+
+
+def _label(variant: str, point: Settings, grid: Settings, path: Path) -> str:
+    method = str(point.get("method", RunConfig.method))
+    extra = [f"{key}={point[key]}" for key in grid if key not in IN_FOLDERS]
+    label = ",".join([variant or method, *extra])
+    if not PLAIN.fullmatch(label):
+        raise UsageError(f"{path}: {label!r} cannot name a folder: use letters, digits and . _ + -")
+    return label
+
+
+def _values(key: str, value: Any, path: Path) -> list[Any]:
+    """The values of a key of the grid: a list, one value, or `0-4` for seeds."""
+    if key == "seed" and isinstance(value, str):
+        first, dash, last = value.partition("-")
+        if not (first.isdigit() and (not dash or last.isdigit())):
+            raise UsageError(f"{path}: grid: seed {value!r}: give a list, or a range like 0-4")
+        return list(range(int(first), int(last if dash else first) + 1))
+    values = list(value) if isinstance(value, list) else [value]
+    if not values:
+        raise UsageError(f"{path}: grid: {key} is empty: give at least one value")
+    return values
+
+
+def _overrides(value: Any, path: Path) -> list[tuple[Settings, Settings]]:
+    entries = value or []
+    if not isinstance(entries, list) or any(
+        not isinstance(entry, dict) or entry.keys() != {"when", "set"} for entry in entries
+    ):
+        raise UsageError(f"{path}: overrides: give a list of {{when: {{...}}, set: {{...}}}}")
+    return [(_mapping(e["when"], "when", path), _mapping(e["set"], "set", path)) for e in entries]
+
+
+def _mapping(value: Any, what: str, path: Path) -> dict[str, Any]:
+    if value is not None and not isinstance(value, dict):
+        raise UsageError(f"{path}: {what}: expected `key: value` lines, got {value!r}")
+    return {str(key): own for key, own in (value or {}).items()}
+
+
+def _wanted(settings: Settings, only: Settings) -> bool:
+    """Whether every setting in `only` has the value, or one of the values, given there."""
+    defaults = {"env": RunConfig.env, "method": RunConfig.method, "seed": RunConfig.seed}
+    known = defaults | dict(settings)
+    return all(
+        known.get(key) in (wanted if isinstance(wanted, list) else [wanted])
+        for key, wanted in only.items()
+    )
+
+
+def _resolved(settings: Settings, root: str, variant: str, path: Path) -> RunConfig:
+    if "out" in settings:
+        raise UsageError(f"{path}: `out` is a key of the sweep itself, not of a run")
+    try:
+        return resolve({**settings, "out": f"{root}/{variant}"})
+    except UsageError as error:
+        raise UsageError(f"{path}, {variant}: {error}") from None
+
+
+def _refuse_equal(trials: Sequence[Trial], path: Path) -> None:
+    seen: dict[Path, Trial] = {}
+    for trial in trials:
+        other = seen.setdefault(trial.folder, trial)
+        if other is not trial:
+            raise UsageError(
+                f"{path}: runs {other.index} and {trial.index} would both write to {trial.folder}: "
+                "give variants of one method names of their own"
+            )

@@ -1,0 +1,163 @@
+"""Run the trials of a sweep to the end: so many at a time, crashes retried, interrupted cleanly."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from resd_bench.plugins import UsageError
+from resd_bench.record import look, read_json
+from resd_bench.signals import Signals
+from resd_bench.sweep.definition import Trial
+from resd_bench.sweep.launch import Handle, Launcher
+
+State = Literal["waiting", "running", "finished", "there already", "failed", "interrupted"]
+RETRIES = 2
+"""Times that a crashed trial is taken up again; a mistake of the user's never is."""
+USAGE = 2
+"""Exit code of `run` for a mistake of the user's."""
+PERIOD = 0.2
+"""Seconds between two looks at the trials."""
+PATIENCE = 600.0
+"""Seconds that an interrupted trial gets to finish its update and save."""
+
+
+@dataclass
+class Job:
+    """A trial, and how it is getting on."""
+
+    trial: Trial
+    config: Path
+    log: Path
+    state: State = "waiting"
+    starts: int = 0
+    seconds: float = 0.0
+    """From its first start to its end."""
+    reason: str = ""
+    """Why it failed."""
+    handle: Handle | None = None
+    _began: float = 0.0
+
+    def start(self, launcher: Launcher) -> None:
+        """Start it, or take it up again."""
+        self._began = self._began or time.monotonic()
+        self.starts += 1
+        self.state, self.handle = "running", launcher.start(self.config, self.log)
+
+    def end(self, state: State, reason: str = "") -> None:
+        """It is over."""
+        self.state, self.reason, self.handle = state, reason, None
+        self.seconds = time.monotonic() - self._began if self._began else 0.0
+
+
+Watch = Callable[[Sequence[Job]], None]
+"""Called at every look, e.g. to show a table."""
+
+
+@dataclass
+class Scheduler:
+    """Everything a sweep needs while it goes on."""
+
+    jobs: Sequence[Job]
+    launcher: Launcher
+    retries: int = RETRIES
+    watch: Watch = lambda jobs: None
+    period: float = PERIOD
+    _waiting: deque[Job] = field(default_factory=deque)
+
+    def run(self) -> int:
+        """Run every job to its end; the number of the signal that interrupted it, or 0.
+
+        The first signal asks all trials to save and end, the second ends them at once.
+        """
+        with Signals() as signals:
+            self._waiting = deque(job for job in self.jobs if not self._done_before(job))
+            try:
+                while not signals.received and (self._waiting or self._running()):
+                    self._look()
+                if signals.received:
+                    self._interrupt()
+            except KeyboardInterrupt:
+                pass
+            finally:
+                self._kill()
+            return signals.received
+
+    def _running(self) -> list[Job]:
+        return [job for job in self.jobs if job.handle is not None]
+
+    def _done_before(self, job: Job) -> bool:
+        """Whether nothing is left to do; a folder that cannot be used is a failure."""
+        try:
+            if look(job.trial.config, resume=True) != "finished":
+                return False
+            job.end("there already")
+        except UsageError as error:
+            job.end("failed", str(error))
+        return True
+
+    def _look(self) -> None:
+        places = self.launcher.places
+        while self._waiting and (places is None or len(self._running()) < places):
+            self._waiting.popleft().start(self.launcher)
+        for job in self._running():
+            code = job.handle.poll() if job.handle is not None else None
+            if code is not None:
+                self._ended(job, code)
+        self.watch(self.jobs)
+        time.sleep(self.period)
+
+    def _ended(self, job: Job, code: int) -> None:
+        if code == 0 and read_json(job.trial.folder / "status.json").get("state") == "finished":
+            job.end("finished")
+        elif code != USAGE and job.starts <= self.retries:
+            job.handle, job.state = None, "waiting"
+            self._waiting.append(job)
+        else:
+            job.end("failed", reason(code, job.log))
+
+    def _interrupt(self) -> None:
+        for job in self._running():
+            if job.handle is not None:
+                job.handle.interrupt()
+        limit = time.monotonic() + PATIENCE
+        while self._running() and time.monotonic() < limit:
+            for job in self._running():
+                code = job.handle.poll() if job.handle is not None else None
+                if code is not None:
+                    # A run whose last update was under way finishes instead.
+                    job.end("finished" if code == 0 else "interrupted")
+            self.watch(self.jobs)
+            time.sleep(self.period)
+
+    def _kill(self) -> None:
+        for job in self._running():
+            if job.handle is not None:
+                job.handle.kill()
+            job.end("interrupted", "ended at once; its last checkpoint is there")
+
+
+def make_jobs(trials: Sequence[Trial], folder: Path) -> list[Job]:
+    """A job for each trial; configurations and logs go to `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = []
+    for trial in trials:
+        config = folder / f"{trial.index:04d}.yaml"
+        config.write_text(trial.config.to_yaml(), encoding="utf-8")
+        jobs.append(Job(trial, config, folder / f"{trial.index:04d}.log"))
+    return jobs
+
+
+def reason(code: int, log: Path) -> str:
+    """Why a trial ended with `code`: its last words."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    last = lines[-1].strip() if lines else "it said nothing"
+    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    return f"{how}; {last} (all in {log})" if code != USAGE else last

@@ -1,0 +1,273 @@
+"""The paper's cells beside ours: which records count, how verdicts read, what is run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from resd_bench import plugins
+from resd_bench.cli import main
+from resd_bench.commands import reproduce as command
+from resd_bench.config import RunConfig, resolve
+from resd_bench.plugins import UsageError
+from resd_bench.report.comparisons import ByRun
+from resd_bench.report.runs import RunData, load_run
+from resd_bench.reproduce import cells, curves, dials, registry, tables
+from resd_bench.reproduce.gather import Gathered, Records, gather, serves
+from resd_bench.reproduce.page import Page
+from resd_bench.run import run
+from resd_bench.stats import EvalPoint
+from resd_bench.sweep.definition import Trial
+
+Capture = pytest.CaptureFixture[str]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def point(update: int, wins: list[list[float]]) -> EvalPoint:
+    success = tuple(tuple(own) for own in wins)
+    names = tuple(f"t{i}" for i in range(len(wins)))
+    return EvalPoint(
+        update, 32 * update, 100 * update, success, success, 0, 1.0 * update, 1e9, names
+    )
+
+
+def a_run(method: str, seed: int, means: list[float], *, env: str = "manufactoria-has") -> RunData:
+    """A run with ten tasks of four samples at updates 0, 8, ...: `means` in tenths."""
+    points = [
+        point(8 * u, [[float(i < round(10 * m))] * 4 for i in range(10)])
+        for u, m in enumerate(means)
+    ]
+    settings = {"env": env, "method": method, "model": "nano", "seed": seed}
+    metrics = [{"update": u, "seconds": float(u), "policy/loss": 1 / u} for u in range(1, 9)]
+    return RunData(Path(f"{method}/seed-{seed}"), settings, metrics, points, {"state": "finished"})
+
+
+def gathered(runs: dict[str, list[RunData]], config: RunConfig | None = None) -> Gathered:
+    trials: list[Trial] = []
+    found: dict[int, RunData] = {}
+    for variant, own in runs.items():
+        for seed, data in enumerate(own):
+            base = config or RunConfig(env=data.env)
+            trials.append(Trial(len(trials), variant, replace(base, env=data.env, seed=seed)))
+            found[trials[-1].index] = data
+    return Gathered(trials, found)
+
+
+@pytest.fixture
+def four() -> Gathered:
+    """RESD and SDPO in the paper's order, SDPO+ss against it, a base model that is open."""
+    means = {
+        "base": [0.7, 0.5, 0.7, 0.5],
+        "sdpo": [0.2, 0.3, 0.2, 0.2],
+        "sdpo+ss": [0.9, 1.0, 1.0, 0.9],
+        "resd": [0.6, 0.6, 0.6, 0.6],
+    }
+    return gathered(
+        {k: [a_run(k, seed, [0.0, m]) for seed, m in enumerate(own)] for k, own in means.items()}
+    )
+
+
+def test_a_cell_is_reproduced_contradicted_or_open_by_the_sign_of_the_papers_difference(
+    four: Gathered,
+) -> None:
+    found = tables.environment_cells(four, "table2", "manufactoria-has", "mean", "last")
+    assert found["sdpo"].verdict == cells.REPRODUCED
+    assert found["sdpo+ss"].verdict == cells.CONTRADICTED
+    assert found["base"].verdict.startswith(cells.INCONCLUSIVE)
+    assert found["resd"].paper == 35.80
+    assert found["sdpo"].ours is not None
+    assert found["sdpo"].ours.mean == pytest.approx(0.225)
+
+
+def test_the_papers_numbers_are_those_of_its_tables(fixtures: Path) -> None:
+    whole = json.loads((fixtures.parent / "paper" / "numbers.json").read_text())
+    for kind in ("per_task", "per_test_case"):
+        assert tables.paper()["table2"][kind] == whole["table2"][f"{kind}_accuracy"]
+    ours = list(tables.paper()["table3"]["per_test_case"].values())
+    assert ours == list(whole["table3_per_test_case_accuracy"].values())[1:]
+    assert tables.paper()["table5"]["finer"] == whole["table5_ifeval"]["after finer"]
+
+
+def test_the_three_rules_choose_three_checkpoints() -> None:
+    data = a_run("resd", 0, [0.0, 0.8, 0.4, 0.5])
+    validation = [point(u, [[float(u == 16)] * 4] * 5) for u in (0, 8, 16, 24)]
+    data = replace(data, validation=validation)
+    chosen = {rule: cells.choose(data, rule) for rule in cells.RULES}
+    updates = {rule: found.update for rule, found in chosen.items() if found is not None}
+    assert updates == {"last": 24, "validation": 16, "paper": 8}
+    assert cells.choose(replace(data, validation=()), "validation") is None
+
+
+def test_without_records_every_cell_is_not_run_and_the_paper_still_stands_there() -> None:
+    trials = [Trial(0, "resd", RunConfig()), Trial(1, "sdpo", RunConfig(method="sdpo"))]
+    page = tables.table2(Gathered(trials, {}))
+    assert {row["verdict"] for row in page.rows if row["method"] == "sdpo"} == {cells.NOT_RUN}
+    assert page.rows[0]["paper"] == 35.80
+    for one in registry.EXPERIMENTS:
+        assert isinstance(one.make(Gathered(trials, {})), Page)
+
+
+def test_every_page_is_made_and_saved_from_records(four: Gathered, tmp_path: Path) -> None:
+    for one in registry.EXPERIMENTS:
+        page = one.make(four)
+        files = {path.name for path in page.save(tmp_path / one.name, "a command")}
+        assert f"{page.name}.md" in files
+        assert "a command" in (tmp_path / one.name / f"{page.name}.md").read_text()
+        assert page.draw is None or f"{page.name}.png" in files
+
+
+def test_rows_of_a_page_say_what_the_table_says(four: Gathered, tmp_path: Path) -> None:
+    page = tables.table2(four)
+    page.save(tmp_path, "")
+    with (tmp_path / "table2.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 4 * 3
+    resd = next(
+        r for r in rows if (r["method"], r["metric"], r["rule"]) == ("resd", "mean", "last")
+    )
+    assert float(resd["paper"]) == 35.8
+    assert float(resd["ours"]) == pytest.approx(60.0)
+
+
+def test_a_duel_is_fought_at_what_the_smaller_side_had_spent() -> None:
+    long = [a_run("resd", seed, [0.0, 0.2, 0.9]) for seed in range(3)]
+    short = [a_run("sft", seed, [0.0, 1.0]) for seed in range(3)]
+    duel = curves.at_equal({"resd": long, "sft": short}, "episodes")["sft"]
+    assert (duel.budget, duel.own.mean) == (256, 1.0)
+    assert duel.resd.mean == pytest.approx(0.2)
+    assert duel.verdict.word == "better"
+
+
+def test_a_method_run_at_one_feedback_level_stands_for_all() -> None:
+    runs = {"sft-phase": [a_run("sft", 0, [0.0, 0.5])]}
+    found = gathered(runs, RunConfig(feedback_level=3))
+    assert [len(dials.at_level(found, "manufactoria-has", "sft-phase", k)) for k in (0, 3)] == [
+        1,
+        1,
+    ]
+    trials = [*found.trials, Trial(1, "sft-phase,feedback_level=1", RunConfig(feedback_level=1))]
+    several = Gathered(trials, found.runs)
+    assert dials.at_level(several, "manufactoria-has", "sft-phase", 1) == []
+
+
+SMALL = {
+    "env": "toy-say",
+    "method": "toy-learner",
+    "model": "scripted",
+    "budget": "20ep",
+    "batch_size": 5,
+    "eval_every": 2,
+    "eval_samples": 2,
+    "max_new_tokens": 20,
+}
+
+
+def test_a_record_counts_by_its_settings_and_not_by_what_was_measured_besides(
+    toy: ModuleType, tmp_path: Path
+) -> None:
+    config = resolve({**SMALL, "out": str(tmp_path / "anywhere")})
+    folder = run(config).folder
+    assert serves(folder, replace(config, eval_validation=3, eval_every=1))
+    assert not serves(folder, replace(config, eval_samples=4))
+    assert not serves(folder, replace(config, eval_contexts=True))
+    assert not serves(folder, replace(config, eval_also="toy-count"))
+    made = folder / "manifest.json"
+    made.write_text(json.dumps(json.loads(made.read_text()) | {"weights_sha256": "0" * 64}))
+    assert not serves(folder, config)
+    made.write_text(json.dumps(json.loads(made.read_text()) | {"weights_sha256": None}))
+    records = Records.scan([tmp_path])
+    assert records.of(replace(config, seed=1)) is None
+    found = records.of(config)
+    assert found is not None
+    assert found.folder == folder
+    [trial] = [Trial(0, "plain", config)]
+    assert gather([trial], records).missing == []
+
+
+def test_what_is_missing_is_run_and_nothing_else(
+    toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    out = tmp_path / "out"
+    base = json.dumps({k: v for k, v in SMALL.items() if k not in ("env", "method")})
+    text = f"out: {out}\nbase: {base}\nvariants: {{resd: {{method: toy-learner}}}}\n"
+    (runs / "table2.yaml").write_text(text + "grid: {env: [toy-say], seed: 0-2}\n")
+    started: list[int] = []
+
+    def run_here(name: str, trials: list[Trial], *rest: object) -> tuple[int, list[object]]:
+        for trial in trials:
+            started.append(trial.config.seed)
+            run(trial.config)
+        return 0, []
+
+    monkeypatch.setattr(command, "run_sweep", run_here)
+    pages = tmp_path / "pages"
+    arguments = ["reproduce", "table2", "--runs", str(runs), "--records", str(tmp_path / "none")]
+    arguments += ["--out", str(pages)]
+    assert main([*arguments, "--no-run"]) == 0
+    assert started == []
+    assert "not run" in capsys.readouterr().out
+    assert main(arguments) == 0
+    assert started == [0, 1, 2]
+    before = (pages / "table2.csv").read_bytes()
+    shutil.rmtree(out / "resd/toy-say/toy-learner/seed-1")
+    assert main(arguments) == 0
+    assert started == [0, 1, 2, 1]
+    assert (pages / "table2.csv").read_bytes() == before
+
+
+def test_unknown_names_are_answered_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'budgets'"):
+        registry.choose(["budget"])
+    assert {one.name for one in registry.choose(["all"])} >= {"table2", "table5", "fig8"}
+
+
+def test_sweeps_of_the_small_tier_exist_and_are_what_experiments_need() -> None:
+    from resd_bench.sweep.definition import load_sweep
+
+    folder = ROOT / "runs" / "nano"
+    if not folder.is_dir():
+        pytest.skip(f"SWEEPS ABSENT: no folder {folder}")
+    if "resd-then-grpo" not in plugins.installed("resd_bench.methods"):
+        pytest.skip("A METHOD IS NOT INSTALLED: pip install -e . again, for resd-then-grpo")
+    for one in registry.EXPERIMENTS:
+        variants = {trial.variant for trial in load_sweep(folder / f"{one.sweep}.yaml").trials}
+        assert set(one.variants) <= variants, one.name
+
+
+def test_percentages_of_a_cell_without_runs_are_blank() -> None:
+    row = cells.Cell(1.0, None, cells.NOT_RUN).row()
+    assert (row["ours"], row["low"], row["paper"]) == ("", "", 1.0)
+    nothing: ByRun = {}
+    assert cells.verdicts({"resd": nothing}, "resd") == {}
+
+
+def test_validation_and_other_panels_are_on_record_and_change_nothing(
+    toy: ModuleType, tmp_path: Path
+) -> None:
+    config = resolve({**SMALL, "out": str(tmp_path / "plain")})
+    more = replace(config, eval_validation=2, eval_also="toy-count", out=str(tmp_path / "more"))
+    plain, rich = (load_run(run(each).folder) for each in (config, more))
+    assert [p.success for p in plain.points] == [p.success for p in rich.points]
+    assert [len(p.success) for p in rich.validation] == [2, 2, 2]
+    assert [p.update for p in rich.beside["env:toy-count"]] == [0, 4]
+    spent = [{**row} for data in (plain, rich) for row in data.metrics[-1:]]
+    assert spent[0]["generated_tokens"] == spent[1]["generated_tokens"]
+    assert spent[0]["evaluation_tokens"] < spent[1]["evaluation_tokens"]
+    again = [load_run(d.folder).settings["eval_validation"] for d in (plain, rich)]
+    assert again == [0, 2]
+
+
+@pytest.mark.parametrize("also", ["toy-say", "toy-count,toy-count"])
+def test_an_environment_is_evaluated_elsewhere_once_and_not_on_itself(
+    toy: ModuleType, tmp_path: Path, also: str
+) -> None:
+    with pytest.raises(UsageError, match="give other environments than toy-say, once each"):
+        run(resolve({**SMALL, "out": str(tmp_path), "eval_also": also}))
