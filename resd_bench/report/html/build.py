@@ -1,0 +1,80 @@
+"""The two pages: the report of a suite, and the trace of an update. Left out: the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from resd_bench.checkpoints import write_atomically
+from resd_bench.record import plain
+from resd_bench.report.comparisons import Groups
+from resd_bench.report.html.episodes import episodes_data, traces
+from resd_bench.report.html.page import write_page
+from resd_bench.report.html.playbooks import contexts, time_machine
+from resd_bench.report.html.suite import suite
+from resd_bench.report.runs import RunData, model_label
+from resd_bench.stats import Axis
+
+
+def write_report(
+    groups: Groups,
+    at: float,
+    axis: Axis,
+    path: Path,
+    *,
+    title: str | None = None,
+    per_update: int = 4,
+    runs_in_detail: int = 1,
+) -> Path:
+    """Write the report of groups compared at `at` on `axis`.
+
+    Playbooks and episodes (`per_update` of each update) are those of the first `runs_in_detail`
+    runs of each group.
+    """
+    data = suite(groups, at, axis)
+    machines, viewers = [], []
+    for label, group in groups.items():
+        for run in sorted(group, key=lambda run: (run.env, run.seed))[:runs_in_detail]:
+            name = f"{label} · {run.env} · seed {run.seed}"
+            written = contexts(run.folder)
+            if (machine := time_machine(written)) is not None:
+                machines.append({"label": name, **machine})
+            viewer = _viewer(run, written, per_update)
+            if viewer["list"]:
+                viewers.append({"label": name, "folder": str(run.folder), **viewer})
+    page = {
+        **data,
+        "kind": "suite",
+        "title": title or data["title"],
+        "machines": machines,
+        "viewers": viewers,
+    }
+    return write_page(page | {"version": version("resd-bench")}, path)
+
+
+def _viewer(run: RunData, written: Mapping[int, Mapping[str, Any]], most: int) -> dict[str, Any]:
+    return episodes_data(run.training(), written, traces(run.folder), most)
+
+
+def write_trace(trace: Mapping[str, Any], folder: Path, path: Path) -> list[Path]:
+    """Write the page of one traced update, and beside it all of it as JSON.
+
+    `trace` is what `resd_bench.replay.replay` gives.
+    """
+    run, update = trace["run"], int(trace["update"])
+    setting = f"{run['method']} on {run['env']} · {model_label(str(run['model']))}"
+    viewer = episodes_data(trace["episodes"], {update: trace["context"]}, {update: trace}, None)
+    page = {
+        "kind": "trace",
+        "version": version("resd-bench"),
+        "title": f"Update {update} of {setting} · seed {run['seed']}",
+        "organism": "model organism" in setting,
+        "viewers": [{"label": setting, "folder": str(folder), **viewer}],
+    }
+    beside = path.with_suffix(".json")
+    written = write_page(page, path)
+    write_atomically(beside, json.dumps(plain(trace), allow_nan=False).encode() + b"\n")
+    return [written, beside]

@@ -1,0 +1,146 @@
+"""Episodes of a run as data for a page: what was asked, said and answered, and traces of tokens.
+
+An episode is named `TASK#ATTEMPT`; attempts at a task are counted over the whole run. Left out:
+episodes of kept records, which have no texts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from resd_bench.record import read_json
+from resd_bench.report.html.page import clip
+from resd_bench.report.html.playbooks import reflections_by_task
+
+MAX_BYTES = 20_000_000
+"""JSON of episodes that a page holds; later updates are left out."""
+_MAX_CASES = 200
+_MAX_NAME = 400
+_MAX_TOKENS = 4096
+
+
+def episode_id(row: Mapping[str, Any]) -> str:
+    """`TASK#ATTEMPT` of an episode's row."""
+    return f"{row['task']}#{row['attempt']}"
+
+
+def traces(folder: Path) -> dict[int, Mapping[str, Any]]:
+    """What `--trace` recorded in a run folder, by update."""
+    paths = sorted((folder / "traces").glob("update-*.json"))
+    return {int(path.stem.removeprefix("update-")): read_json(path) for path in paths}
+
+
+def episodes_data(
+    rows: Iterable[Mapping[str, Any]],
+    contexts: Mapping[int, Mapping[str, Any]],
+    traced: Mapping[int, Mapping[str, Any]],
+    per_update: int | None,
+) -> dict[str, Any]:
+    """Episodes for the viewer, at most `per_update` of each update, traced ones first.
+
+    `left_out` counts those that are not shown.
+    """
+    by_update: dict[int, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if "turns" in row:
+            by_update.setdefault(int(row["update"]), []).append(row)
+    shown: list[dict[str, Any]] = []
+    left_out = room = 0
+    for update, own in sorted(by_update.items()):
+        examples = _by_episode(traced.get(update, {}))
+        reflections = _reflections(own, contexts.get(update, {}))
+        for row in _choose(own, examples, per_update) if room < MAX_BYTES else ():
+            told = _episode(row, reflections.get(id(row)), examples.get(episode_id(row), []))
+            shown.append(told)
+            room += len(json.dumps(told))
+        left_out += len(own)
+    weights = {update: trace.get("weights", {}) for update, trace in traced.items()}
+    return {"list": shown, "left_out": left_out - len(shown), "weights": weights}
+
+
+def _by_episode(trace: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for example in trace.get("examples", ()):
+        if "task" in example:
+            found.setdefault(episode_id(example), []).append(example)
+    return found
+
+
+def _choose(
+    rows: Sequence[Mapping[str, Any]], examples: Mapping[str, Any], most: int | None
+) -> list[Mapping[str, Any]]:
+    """Traced episodes, then successes and failures in turn, in the order they were played."""
+    if most is None or len(rows) <= most:
+        return list(rows)
+    rank: dict[int, tuple[bool, int]] = {}
+    seen = {True: 0, False: 0}
+    for row in rows:
+        outcome = bool(row["success"])
+        rank[id(row)] = (episode_id(row) not in examples, seen[outcome])
+        seen[outcome] += 1
+    chosen = {id(row) for row in sorted(rows, key=lambda row: rank[id(row)])[:most]}
+    return [row for row in rows if id(row) in chosen]
+
+
+def _reflections(
+    rows: Sequence[Mapping[str, Any]], context: Mapping[str, Any]
+) -> dict[int, dict[str, Any]]:
+    """The reflection on each row, by identity: methods reflect on failures in their order."""
+    said = reflections_by_task(context)
+    found = {}
+    for row in rows:
+        waiting = said.get(str(row["task"]))
+        if waiting and not row["success"] and row.get("stop") != "error":
+            found[id(row)] = waiting.pop(0)
+    return found
+
+
+def _episode(
+    row: Mapping[str, Any],
+    reflection: Mapping[str, Any] | None,
+    examples: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    return {
+        "id": clip(episode_id(row), _MAX_NAME),
+        "update": row["update"],
+        "task": clip(row["task"], _MAX_NAME),
+        "attempt": row["attempt"],
+        "success": bool(row["success"]),
+        "score": row.get("score"),
+        "kind": clip(row.get("kind", ""), 100),
+        "stop": clip(row.get("stop", ""), 40),
+        "error": clip(row.get("error", "")),
+        "turns": [_turn(turn) for turn in row["turns"]],
+        "feedback": clip(row.get("feedback", "")),
+        "cases": [
+            [clip(c["name"], 100), bool(c["passed"]), clip(c.get("kind", ""), 100)]
+            for c in row.get("cases", [])[:_MAX_CASES]
+        ],
+        "reflection": reflection,
+        "examples": [_example(example) for example in examples],
+    }
+
+
+def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "messages": _chat(turn["messages"]),
+        "response": clip(turn["response"]),
+        "tokens": turn.get("tokens"),
+        "stop": clip(turn.get("stop", ""), 40),
+    }
+
+
+def _chat(messages: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    return [[clip(m["role"], 20), clip(m["content"])] for m in messages]
+
+
+def _example(example: Mapping[str, Any]) -> dict[str, Any]:
+    teacher = example.get("teacher")
+    return {
+        **{key: example.get(key) for key in ("turn", "shed", "weight", "advantage", "left_out")},
+        "teacher": None if teacher is None else _chat(teacher),
+        "tokens": list(example.get("tokens", ()))[:_MAX_TOKENS],
+    }

@@ -1,0 +1,219 @@
+"""What a suite of runs came to, as data for a page: what `compare` computes, and the ledgers.
+
+Left out: how it is drawn, which is the page's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from resd_bench.config import flatten
+from resd_bench.record import read_json
+from resd_bench.report.comparisons import (
+    Comparison,
+    Groups,
+    compare,
+    compare_times,
+    success_of,
+    varying_settings,
+)
+from resd_bench.report.details import detail_table
+from resd_bench.report.figures import AXES
+from resd_bench.report.runs import RunData
+from resd_bench.report.tables import AXIS_NAMES, amount, compare_table, learning_table
+from resd_bench.stats import Axis, Interval, success_at
+
+LEDGER: Mapping[str, str] = {
+    "episodes": "training rollouts",
+    "env_steps": "environment steps",
+    "sampled_tokens": "tokens of rollouts",
+    "reflection_tokens": "tokens of reflection, tagging and curation",
+    "scored_tokens": "tokens read by the teacher",
+    "trained_tokens": "tokens read by the student in training",
+    "updates": "updates",
+    "seconds": "seconds of training",
+    "flops": "estimated FLOPs of training",
+    "evaluation_tokens": "tokens of evaluation (not charged)",
+    "evaluation_seconds": "seconds of evaluation (not charged)",
+}
+"""Columns of metrics.jsonl that are running totals, and what they count."""
+
+
+def suite(groups: Groups, at: float, axis: Axis) -> dict[str, Any]:
+    """Everything a page shows of groups of runs compared at `at` on `axis`."""
+    runs = [run for group in groups.values() for run in group]
+    title = " | ".join(dict.fromkeys(run.setting for run in runs))
+    rows = compare(groups, at, axis)
+    tables = {"success": table_data(compare_table(rows, title, at, axis))}
+    if at > 0:
+        areas, times = compare(groups, at, axis, "area"), compare_times(groups, at, axis)
+        tables["speed"] = table_data(learning_table(areas, times, at, axis))
+    tables["detail"] = table_data(detail_table(groups, rows, at, axis))
+    return {
+        "title": title,
+        "budget": f"{amount(at)} {AXIS_NAMES[axis]}",
+        "organism": any("model organism" in run.setting for run in runs),
+        "groups": [{"label": row.label, "runs": row.runs} for row in rows],
+        "results": [_result(row) for row in rows],
+        "tables": tables,
+        "curves": curves(groups),
+        "ledger": [_ledger(group) for group in groups.values()],
+        "ledger_names": LEDGER,
+        "latency": [latency(group) for group in groups.values()],
+        "cells": cells(groups, at, axis),
+        "runs": [_facts(run, label) for label, group in groups.items() for run in group],
+    }
+
+
+def table_data(table: Table) -> dict[str, Any]:
+    """A printed table as data: the very texts that the terminal shows."""
+    columns = [
+        {"name": _plain(column.header), "right": column.justify == "right"}
+        for column in table.columns
+    ]
+    cells_ = [[_plain(cell) for cell in column.cells] for column in table.columns]
+    return {
+        "title": _plain(table.title or ""),
+        "caption": _plain(table.caption or ""),
+        "columns": columns,
+        "rows": [list(row) for row in zip(*cells_, strict=True)],
+    }
+
+
+def _plain(cell: Any) -> str:
+    return Text.from_markup(cell).plain if isinstance(cell, str) else str(cell)
+
+
+def _limits(interval: Interval) -> dict[str, Any]:
+    return {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
+
+
+def _result(row: Comparison) -> dict[str, Any]:
+    difference = None if row.difference is None else _limits(row.difference)
+    return {
+        "label": row.label,
+        "seeds": len(row.seeds),
+        "verdict": row.verdict,
+        "success": _limits(row.success),
+        "difference": difference,
+    }
+
+
+def curves(groups: Groups) -> dict[str, Any]:
+    """Held-out success of each group and seed over every axis that all records hold."""
+    runs = [run for group in groups.values() for run in group]
+    axes = [a for a in AXES if all(_holds(run, a) for run in runs)]
+    panels = []
+    for env in dict.fromkeys(run.env for run in runs):
+        series = []
+        for number, group in enumerate(groups.values()):
+            own = [run for run in group if run.env == env]
+            if own:
+                series.append({"group": number, **_curve(own, axes)})
+        panels.append({"env": env, "series": series})
+    return {"axes": {axis: AXES[axis] for axis in axes}, "panels": panels}
+
+
+def _holds(run: RunData, axis: Axis) -> bool:
+    return axis not in run.lacks and not any(math.isnan(p.at(axis)) for p in run.points)
+
+
+def _curve(runs: Sequence[RunData], axes: Sequence[Axis]) -> dict[str, Any]:
+    by_update = [{point.update: point for point in run.points if point.samples} for run in runs]
+    common = sorted(set.intersection(*map(set, by_update)))
+    bands = [success_of(runs, update, "updates") for update in common]
+    return {
+        "updates": common,
+        "x": {
+            a: [float(np.mean([own[u].at(a) for own in by_update])) for u in common] for a in axes
+        },
+        "mean": [band.mean for band in bands],
+        "low": [band.low for band in bands],
+        "high": [band.high for band in bands],
+        "seeds": [
+            {
+                "seed": run.seed,
+                "x": {a: [point.at(a) for point in own.values()] for a in axes},
+                "mean": [point.mean for point in own.values()],
+            }
+            for run, own in zip(runs, by_update, strict=True)
+        ],
+    }
+
+
+def _ledger(runs: Sequence[RunData]) -> dict[str, Any]:
+    """Mean, least and most of each running total at the end of the runs that logged it."""
+    found = {}
+    for name in LEDGER:
+        totals = [
+            float(run.metrics[-1][name])
+            for run in runs
+            if run.metrics and isinstance(run.metrics[-1].get(name), int | float)
+        ]
+        if totals:
+            found[name] = {"mean": float(np.mean(totals)), "low": min(totals), "high": max(totals)}
+    return found
+
+
+def latency(runs: Sequence[RunData]) -> dict[str, Any]:
+    """Seconds that each update took: the median over runs by update, and overall quantiles."""
+    by_update: dict[int, list[float]] = {}
+    for run in runs:
+        rows = [{"update": 0, "seconds": 0.0}, *run.metrics]
+        for before, row in pairwise(rows):
+            if "seconds" in row and "seconds" in before:
+                took = float(row["seconds"]) - float(before["seconds"])
+                by_update.setdefault(int(row["update"]), []).append(max(0.0, took))
+    if not by_update:
+        return {}
+    updates = sorted(by_update)
+    every = [value for own in by_update.values() for value in own]
+    return {
+        "updates": updates,
+        "median": [float(np.median(by_update[u])) for u in updates],
+        "low": [min(by_update[u]) for u in updates],
+        "high": [max(by_update[u]) for u in updates],
+        "p50": float(np.median(every)),
+        "p90": float(np.quantile(every, 0.9)),
+        "p100": max(every),
+    }
+
+
+def cells(groups: Groups, at: float, axis: Axis) -> dict[str, Any]:
+    """Success of every run with the settings that vary: what a heat map is made of."""
+    runs = [run for group in groups.values() for run in group]
+    names = varying_settings(runs)
+    if "seed" not in names and len({run.seed for run in runs}) > 1:
+        names.append("seed")
+    rows = []
+    for run in runs:
+        own = flatten(run.settings)
+        point = success_at(run.points, at, axis)
+        values = ["none" if own.get(name) is None else str(own[name]) for name in names]
+        rows.append({"values": values, "success": point.mean, "samples": point.samples})
+    return {"names": names, "runs": rows}
+
+
+def _facts(run: RunData, label: str) -> dict[str, Any]:
+    manifest = read_json(run.folder / "manifest.json") if run.folder.is_dir() else {}
+    code, hardware = manifest.get("code") or {}, manifest.get("hardware") or {}
+    devices = hardware.get("accelerators") or [hardware.get("processor") or ""]
+    return {
+        "label": label,
+        "env": run.env,
+        "seed": run.seed,
+        "model": str(run.settings["model"]),
+        "updates": run.points[-1].update,
+        "episodes": run.points[-1].episodes,
+        "state": str(run.status.get("state", "")),
+        "commit": str(code.get("sha", ""))[:10] + ("+" if code.get("dirty") else ""),
+        "hardware": ", ".join(map(str, devices)),
+        "folder": str(run.folder),
+    }
