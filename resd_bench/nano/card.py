@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from resd_bench.nano.pretrain import PretrainConfig
 from resd_bench.nano.probe import SAMPLING, Probe, table
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.loading import parameters
@@ -16,9 +17,9 @@ def write(folder: Path) -> Path:
     """Probe the model in `folder` and write its card there; returns the card's path."""
     made = json.loads((folder / "pretraining.json").read_text())
     policy = LMPolicy.load(folder)
-    env = made["config"]["curriculum"]
-    probe = Probe(policy, env)
     config, progress = made["config"], made["progress"]
+    names = PretrainConfig(config["curriculum"]).environments
+    probes = [Probe(policy, name) for name in dict.fromkeys(names)]
     text = TEMPLATE.read_text().format(
         parameters=parameters(policy.model) / 1e6,
         vocabulary=json.loads((folder / "config.json").read_text())["vocab_size"],
@@ -26,16 +27,22 @@ def write(folder: Path) -> Path:
         steps=config["steps"],
         tokens=progress["tokens"] / 1e6,
         minutes=progress["seconds"] / 60,
+        threads=config["threads"],
         loss=progress["loss"],
         weights=made["weights_sha256"],
         data=progress["data_hash"],
-        env=env,
-        samples=probe.samples,
+        environments=", ".join(f"`{probe.env_name}`" for probe in probes),
+        samples=probes[0].samples,
         temperature=SAMPLING.temperature,
         top_p=SAMPLING.top_p,
-        table=table(probe.rows()),
+        tables="\n\n".join(_section(probe) for probe in probes),
         dials="\n".join(f"- {name}: {value}" for name, value in config["dials"].items()),
     )
     path = folder / "README.md"
     path.write_text(text)
     return path
+
+
+def _section(probe: Probe) -> str:
+    """The table of one environment under its heading."""
+    return f"### {probe.env_name}, {len(probe.tasks)} held-out tasks\n\n{table(probe.rows())}"

@@ -17,7 +17,10 @@ def pretrain(
     ),
     steps: Annotated[int | None, typer.Option(help="Optimiser steps in all.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and documents.")] = 0,
-    threads: Annotated[int, typer.Option(help="Torch threads.")] = 2,
+    threads: Annotated[int, typer.Option(help="Torch threads.")] = 1,
+    curriculum: Annotated[
+        str | None, typer.Option(help="Environments with a curriculum, separated by commas.")
+    ] = None,
 ) -> None:
     """Pre-train from scratch, or go on where a stopped pre-training left off."""
     from dataclasses import replace
@@ -31,6 +34,8 @@ def pretrain(
     config = replace(training.PretrainConfig(), seed=seed, threads=threads)
     if steps is not None:
         config = replace(config, steps=steps)
+    if curriculum is not None:
+        config = replace(config, curriculum=curriculum)
     with Bar() as bar:
         row = bar.add_task("pre-training", total=config.steps)
 

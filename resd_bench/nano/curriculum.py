@@ -65,7 +65,11 @@ class Curriculum(Protocol):
         ...
 
     def answer(self, exercise: Exercise, mistakes: Mapping[str, Mistake]) -> str:
-        """The response that makes exactly these mistakes."""
+        """The response that makes exactly these mistakes; a transcript where there are turns."""
+        ...
+
+    def chat(self, exercise: Exercise, response: str) -> tuple[tuple[str, str], ...]:
+        """A response as turns: what was observed, the prompt first, and what was said then."""
         ...
 
     def feedback(self, exercise: Exercise, response: str) -> tuple[bool, str]:
@@ -92,6 +96,10 @@ class OrderedCurriculum(ABC):
 
     @abstractmethod
     def mistake(self, exercise: Exercise, key: str, rng: np.random.Generator) -> Mistake: ...
+
+    def chat(self, exercise: Exercise, response: str) -> tuple[tuple[str, str], ...]:
+        """One turn."""
+        return ((exercise.prompt, response),)
 
     def visible(self, mistakes: Mapping[str, Mistake]) -> Mistake | None:
         """See `Curriculum`."""

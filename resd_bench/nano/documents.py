@@ -2,7 +2,8 @@
 
 Five roles, as in a run: answer a task; answer it with context (attempt, feedback, reflection,
 playbook, solution in all combinations); reflect on a failure; tag what helped a success; curate
-one lesson. Each document is a chat of one user message and one reply.
+one lesson. Each document is a chat; it has several turns where an answer does, with the context
+in the first of them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
+from resd_bench import plugins
 from resd_bench.nano.curriculum import Curriculum, Exercise, Mistake
+from resd_bench.seeds import stream
+from resd_bench.types import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +42,26 @@ class Dials:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One chat: what the user says and what the model should reply."""
+    """One chat."""
 
-    prompt: str
-    reply: str
+    turns: tuple[tuple[str, str], ...]
+    """What the user says and what the model should reply, turn by turn."""
+
+    @property
+    def prompt(self) -> str:
+        """What the user says first."""
+        return self.turns[0][0]
+
+    @property
+    def reply(self) -> str:
+        """What the model should reply to that."""
+        return self.turns[0][1]
 
 
 class Prompts(Protocol):
-    """The part of a prompt pack that documents need; all arguments and results are text."""
+    """The part of a prompt pack that documents and probes need."""
 
+    def attempt(self, turns: Sequence[Turn]) -> str: ...
     def reflect(self, dialect: str, **fields: str) -> str: ...
     def tag(self, dialect: str, **fields: str) -> str: ...
     def curate(self, dialect: str, **fields: str) -> str: ...
@@ -69,7 +84,7 @@ class Author:
         exercise = self.curriculum.exercise(rng)
         role = rng.random()
         if role < 0.22:
-            return Document(exercise.prompt, self._answer(exercise, self.draw(exercise, rng)))
+            return self._chat(exercise, exercise.prompt, self.draw(exercise, rng))
         if role < 0.68:
             return self._informed_answer(exercise, rng)
         if role < 0.86:
@@ -80,6 +95,11 @@ class Author:
 
     def _answer(self, exercise: Exercise, mistakes: Mapping[str, Mistake]) -> str:
         return self.curriculum.answer(exercise, mistakes)
+
+    def _chat(self, exercise: Exercise, prompt: str, mistakes: Mapping[str, Mistake]) -> Document:
+        """An answer to `prompt`, which poses the exercise."""
+        turns = self.curriculum.chat(exercise, self._answer(exercise, mistakes))
+        return Document(((prompt, turns[0][1]), *turns[1:]))
 
     def draw(
         self,
@@ -139,7 +159,7 @@ class Author:
             p = dict.fromkeys(p, d.solution)
         text = self.prompts.teacher("compact", prompt=exercise.prompt, solution=solution, **fields)
         shown = before if fields["previous_trial"] else {}
-        return Document(text, self._answer(exercise, self.draw(exercise, rng, p, shown)))
+        return self._chat(exercise, text, self.draw(exercise, rng, p, shown))
 
     def _named(self, exercise: Exercise, seen: Mistake, rng: np.random.Generator) -> Mistake:
         """The mistake that a reflection names: the one that is seen, or some other."""
@@ -186,7 +206,8 @@ class Author:
             playbook=numbered([text for text, _ in lessons]),
         )
         reply = self._reflection_text(named, rng)
-        return Document(prompt, reply + tag_line("helpful", helpful) + tag_line("harmful", harmful))
+        tags = tag_line("helpful", helpful) + tag_line("harmful", harmful)
+        return Document(((prompt, reply + tags),))
 
     def _curation(self, rng: np.random.Generator) -> Document:
         """A playbook and a reflection; the lesson, if it is missing and serves other tasks."""
@@ -203,7 +224,7 @@ class Author:
         prompt = self.prompts.curate(
             "compact", reflection=reflection, playbook=numbered([text for text, _ in lessons])
         )
-        return Document(prompt, f"add: {lesson}" if add else "nothing")
+        return Document(((prompt, f"add: {lesson}" if add else "nothing"),))
 
     def _tags(self, exercise: Exercise, rng: np.random.Generator) -> Document:
         """A success and a playbook; the lessons that the success obeys."""
@@ -216,7 +237,31 @@ class Author:
             response=self._answer(exercise, {}),
             playbook=numbered([text for text, _ in lessons]),
         )
-        return Document(prompt, tag_line("helpful", helpful).lstrip("\n") or "helpful: none")
+        return Document(((prompt, tag_line("helpful", helpful).lstrip("\n") or "helpful: none"),))
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A block of documents, before it is written."""
+
+    environments: tuple[str, ...]
+    """Whose curricula take turns, found through entry points; one named twice has two."""
+    dials: Dials
+    seed: int
+    block: int
+    """Its number; every block has a seed stream of its own."""
+    count: int
+    """Documents."""
+
+    def write(self) -> list[Document]:
+        """The documents."""
+        prompts = plugins.find("resd_bench.prompts", "prompt pack", "resd")
+        authors = [
+            Author(plugins.find("resd_bench.curricula", "curriculum", name), prompts, self.dials)
+            for name in self.environments
+        ]
+        rng = stream(self.seed, "documents", self.block)
+        return [authors[n % len(authors)].document(rng) for n in range(self.count)]
 
 
 def pick(choices: Sequence[str], rng: np.random.Generator) -> str:

@@ -3,8 +3,8 @@
     python -m resd_bench nano pretrain --out nano-out
 
 Documents are drawn block by block from a named seed stream, so that a resumed run sees exactly
-what an uninterrupted one would. Only the reply is fully weighted; the rest of a document teaches
-a little of what attempts and lessons look like.
+what an uninterrupted one would; a process of its own writes the next block meanwhile. Only replies
+are fully weighted; the rest of a document teaches a little of what attempts and lessons look like.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,9 @@ import torch.nn.functional as F
 from torch.optim import Optimizer
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
 
-from resd_bench import plugins
+from resd_bench.nano import attention
 from resd_bench.nano import tokenizer as bpe
-from resd_bench.nano.documents import Author, Dials, Document
+from resd_bench.nano.documents import Dials, Document, Recipe
 from resd_bench.seeds import stream
 
 
@@ -33,10 +35,13 @@ from resd_bench.seeds import stream
 class PretrainConfig:
     """A pre-training run, complete."""
 
-    curriculum: str = "manufactoria-has"
-    """One, or several separated by commas, which take turns."""
+    curriculum: str = (
+        "manufactoria-has,python-functions-basic,bouncingsim-basic,"
+        "manufactoria-has,finer,textworld-coin"
+    )
+    """One, or several separated by commas, which take turns; one named twice has two."""
     seed: int = 0
-    steps: int = 3_000
+    steps: int = 6_000
     batch_tokens: int = 6_144
     """Padded tokens a step."""
     learning_rate: float = 6e-3
@@ -45,7 +50,7 @@ class PretrainConfig:
     weight_decay: float = 0.05
     context_weight: float = 0.1
     """Loss weight of tokens outside the reply."""
-    vocabulary: int = 512
+    vocabulary: int = 1_024
     hidden: int = 128
     layers: int = 4
     heads: int = 4
@@ -53,31 +58,28 @@ class PretrainConfig:
     feed_forward: int = 384
     block: int = 2_048
     """Documents drawn and sorted by length at a time."""
-    threads: int = 2
+    threads: int = 1
     autocast: bool = True
     checkpoint_every: int = 200
     dials: Dials = field(default_factory=Dials)
 
+    @property
+    def environments(self) -> tuple[str, ...]:
+        """The curricula in turn."""
+        return tuple(name.strip() for name in self.curriculum.split(","))
 
-def authors(config: PretrainConfig) -> list[Author]:
-    """The authors of the configured curricula, found through entry points."""
-    prompts = plugins.find("resd_bench.prompts", "prompt pack", "resd")
-    names = [name.strip() for name in config.curriculum.split(",")]
-    found = [plugins.find("resd_bench.curricula", "curriculum", name) for name in names]
-    return [Author(curriculum, prompts, config.dials) for curriculum in found]
-
-
-def documents(config: PretrainConfig, block: int) -> list[Document]:
-    """Block number `block` of the document stream."""
-    rng, writers = stream(config.seed, "documents", block), authors(config)
-    return [writers[n % len(writers)].document(rng) for n in range(config.block)]
+    def documents(self, block: int) -> Recipe:
+        """Block number `block` of the document stream."""
+        return Recipe(self.environments, self.dials, self.seed, block, self.block)
 
 
 def build_tokenizer(config: PretrainConfig) -> Any:
     """Train the tokenizer on two blocks of their own."""
-    docs = documents(config, -1) + documents(config, -2)
-    texts = [t for d in docs for t in ("user\n", d.prompt, "assistant\n", d.reply)]
-    return bpe.train(texts, config.vocabulary)
+    docs = config.documents(-1).write() + config.documents(-2).write()
+    said = [
+        t for d in docs for turn in d.turns for t in ("user\n", turn[0], "assistant\n", turn[1])
+    ]
+    return bpe.train(said, config.vocabulary)
 
 
 def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
@@ -115,19 +117,29 @@ def build_optimisers(model: torch.nn.Module, config: PretrainConfig) -> list[Opt
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A tokenised document; the reply starts at `reply_at`."""
+    """A tokenised document."""
 
     ids: tuple[int, ...]
-    reply_at: int
+    replies: tuple[tuple[int, int], ...]
+    """Where each reply, its end mark included, starts and ends."""
 
 
 def tokenise(docs: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> list[Row]:
     """Apply the chat template and encode."""
-    chats = [[{"role": "user", "content": d.prompt}] for d in docs]
-    heads = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-    prompts = tokenizer(heads, add_special_tokens=False)["input_ids"]
-    replies = tokenizer([d.reply + bpe.END for d in docs], add_special_tokens=False)["input_ids"]
-    return [Row(tuple(p + r), len(p)) for p, r in zip(prompts, replies, strict=True)]
+    parts = [bpe.chat_parts(doc.turns) for doc in docs]
+    flat = [text for pairs in parts for pair in pairs for text in pair]
+    encoded = iter(tokenizer(flat, add_special_tokens=False)["input_ids"])
+    rows = []
+    for pairs in parts:
+        ids: list[int] = []
+        replies = []
+        for _ in pairs:
+            ids += next(encoded)
+            reply = next(encoded)
+            replies.append((len(ids), len(ids) + len(reply)))
+            ids += reply
+        rows.append(Row(tuple(ids), tuple(replies)))
+    return rows
 
 
 def batches(rows: Sequence[Row], config: PretrainConfig, block: int) -> list[list[Row]]:
@@ -149,7 +161,8 @@ def batch_loss(model: Any, rows: Sequence[Row], config: PretrainConfig) -> torch
     for i, row in enumerate(rows):
         ids[i, : len(row.ids)] = torch.tensor(row.ids)
         weight[i, : len(row.ids)] = config.context_weight
-        weight[i, row.reply_at : len(row.ids)] = 1.0
+        for start, end in row.replies:
+            weight[i, start:end] = 1.0
     with torch.autocast("cpu", torch.bfloat16, enabled=config.autocast):
         logits = model(input_ids=ids[:, :-1]).logits
     loss = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
@@ -182,16 +195,20 @@ def stream_batches(
     config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, progress: Progress
 ) -> Iterator[list[Row]]:
     """All batches from `progress` on, which is kept up to date."""
-    while True:
-        rows = tokenise(documents(config, progress.block), tokenizer)
-        digest = hashlib.sha256(progress.data_hash.encode())
-        for row in rows:
-            digest.update(repr(row.ids).encode())
-        queue = batches(rows, config, progress.block)
-        while progress.at < len(queue):
-            progress.at += 1
-            yield queue[progress.at - 1]
-        progress.block, progress.at, progress.data_hash = progress.block + 1, 0, digest.hexdigest()
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as writer:
+        coming = writer.submit(config.documents(progress.block).write)
+        while True:
+            rows = tokenise(coming.result(), tokenizer)
+            coming = writer.submit(config.documents(progress.block + 1).write)
+            digest = hashlib.sha256(progress.data_hash.encode())
+            for row in rows:
+                digest.update(repr(row.ids).encode())
+            queue = batches(rows, config, progress.block)
+            while progress.at < len(queue):
+                progress.at += 1
+                yield queue[progress.at - 1]
+            progress.block, progress.at = progress.block + 1, 0
+            progress.data_hash = digest.hexdigest()
 
 
 def pretrain(
@@ -202,6 +219,7 @@ def pretrain(
     torch.set_num_threads(config.threads)
     tokenizer = _tokenizer(config, out)
     model: Any = build_model(config, tokenizer)
+    model.set_attn_implementation(attention.NAME)
     optimisers = build_optimisers(model, config)
     progress = _restore(out / "checkpoint.pt", model, optimisers)
     source = stream_batches(config, tokenizer, progress)

@@ -10,20 +10,27 @@ solution are the curriculum's.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+import gymnasium as gym
 
 from resd_bench import plugins
+from resd_bench.budget import Ledger
 from resd_bench.nano.curriculum import Curriculum, Exercise
 from resd_bench.nano.documents import Prompts, numbered
 from resd_bench.policy.lm_policy import LMPolicy
+from resd_bench.rollout import EnvPool, roll_out
 from resd_bench.seeds import derive, stream
 from resd_bench.stats import Interval, success_interval
-from resd_bench.types import Sampling, Task, user
+from resd_bench.types import Group, Sampling, Task, user
 
 SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=320)
 """As runs of the embedded model sample."""
+
+Context = Mapping[str, str]
+"""What the teacher prompt shows besides the task, by section."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +43,28 @@ class ProbeRow:
     """Mean per-test-case accuracy."""
 
 
+class Told(gym.Wrapper[str, str, str, str]):
+    """An environment whose first observation tells more, task by task."""
+
+    def __init__(
+        self, env: gym.Env[str, str], prompts: Prompts, told: Mapping[str, Context]
+    ) -> None:
+        super().__init__(env)
+        self._prompts, self._told = prompts, told
+
+    def reset(self, **given: Any) -> tuple[str, dict[str, Any]]:
+        """The opening in a teacher prompt, where anything is known about the task."""
+        opening, info = self.env.reset(**given)
+        if known := self._told.get(info["task_id"]):
+            names = ("playbook", "previous_trial", "feedback", "reflection", "solution")
+            fields = dict.fromkeys(names, "") | dict(known)
+            opening = self._prompts.teacher("compact", prompt=opening, **fields)
+        return opening, info
+
+
 @dataclass
 class Probe:
-    """A model, the held-out tasks of an environment, and what the model said about them."""
+    """A model, the held-out tasks of an environment, and what the model does on them."""
 
     policy: LMPolicy
     env_name: str
@@ -46,26 +72,38 @@ class Probe:
     sampling: Sampling = SAMPLING
 
     def __post_init__(self) -> None:
-        base = self.env_name
-        self.curriculum: Curriculum = plugins.find("resd_bench.curricula", "curriculum", base)
+        name = self.env_name
+        self.curriculum: Curriculum = plugins.find("resd_bench.curricula", "curriculum", name)
         self.prompts: Prompts = plugins.find("resd_bench.prompts", "prompt pack", "resd")
-        self.env = plugins.make_env(self.env_name, dialect="compact")
-        self.tasks: Sequence[Task] = self.env.tasks("test")
+        self.tasks: Sequence[Task] = plugins.make_env(name, dialect="compact").tasks("test")
         self.exercises = [self.curriculum.of_task(task) for task in self.tasks]
 
-    def ask(self, name: str, prompts: Sequence[str], n: int = 1) -> list[list[str]]:
-        """What the model says to each prompt, `n` times."""
-        sampling = replace(self.sampling, seed=derive(0, "probe", name))
-        chats = [user(p) for p in prompts]
-        answers = self.policy.sample(chats, n=n, sampling=sampling, purpose="evaluation")
-        return [[completion.text for completion in group] for group in answers]
+    def attempt(self, name: str, told: Mapping[str, Context], n: int) -> list[Group]:
+        """Attempt every task `n` times, with what is `told` by task id; `name` seeds sampling."""
+        envs = EnvPool(
+            lambda: Told(plugins.make_env(self.env_name, dialect="compact"), self.prompts, told),
+            isolated=False,
+        )
+        try:
+            return roll_out(
+                self.policy.sample,
+                envs,
+                self.tasks,
+                n=n,
+                sampling=self._sampling(name),
+                purpose="evaluation",
+                ledger=Ledger(),
+                seed=derive(0, "probe"),
+            )
+        finally:
+            envs.close()
 
-    def measure(self, context: str, prompt: Callable[[int], str]) -> ProbeRow:
-        """Success when task i is posed as `prompt(i)`."""
-        answers = self.ask(context, [prompt(i) for i in range(len(self.tasks))], self.samples)
+    def measure(self, context: str, told: Sequence[Context] = ()) -> ProbeRow:
+        """Success when each task is posed with its part of `told`."""
+        by_id = {task.id: fields for task, fields in zip(self.tasks, told, strict=False)}
         verdicts = [
-            [self.env.verify(task, text) for text in group]
-            for task, group in zip(self.tasks, answers, strict=True)
+            [trajectory.feedback for trajectory in group.trajectories]
+            for group in self.attempt(context, by_id, self.samples)
         ]
         wins = [[float(v.success) for v in group] for group in verdicts]
         scores = [v.score for group in verdicts for v in group]
@@ -73,41 +111,56 @@ class Probe:
 
     def rows(self) -> list[ProbeRow]:
         """The whole table."""
-        first = [group[0] for group in self.ask("first attempt", [t.prompt for t in self.tasks])]
-        feedback = [
-            self.env.verify(t, text).at_level(3).text
-            for t, text in zip(self.tasks, first, strict=True)
-        ]
-        asked = [
-            self.prompts.reflect(
-                "compact", prompt=t.prompt, response=first[i], feedback=feedback[i], playbook=""
-            )
-            for i, t in enumerate(self.tasks)
-        ]
-        reflections = [group[0] for group in self.ask("reflect", asked)]
-        trial = [{"previous_trial": a, "feedback": f} for a, f in zip(first, feedback, strict=True)]
+        trials = self._trials()
         book = [{"playbook": self.lessons(e)} for e in self.exercises]
         solved = [{"solution": self.curriculum.answer(e, {})} for e in self.exercises]
-        reflected = [c | {"reflection": r} for c, r in zip(trial, reflections, strict=True)]
-        contexts = {
-            "attempt + feedback": trial,
-            "attempt + feedback + own reflection": reflected,
-            "playbook": book,
-            "playbook + attempt + feedback + reflection": [
-                b | r for b, r in zip(book, reflected, strict=True)
-            ],
-            "solution": solved,
-        }
-        table = [self.measure("none", lambda i: self.tasks[i].prompt)]
-        for name, fields in contexts.items():
-            table.append(self.measure(name, lambda i, f=fields: self.teach(i, **f[i])))  # type: ignore[misc]
-        return table
+        reflected = [
+            trial | {"reflection": reflection}
+            for trial, reflection in zip(trials, self._reflections(trials), strict=True)
+        ]
+        everything = [known | trial for known, trial in zip(book, reflected, strict=True)]
+        return [
+            self.measure("none"),
+            self.measure("attempt + feedback", trials),
+            self.measure("attempt + feedback + own reflection", reflected),
+            self.measure("playbook", book),
+            self.measure("playbook + attempt + feedback + reflection", everything),
+            self.measure("solution", solved),
+        ]
 
-    def teach(self, index: int, **known: str) -> str:
-        """Task `index` with context."""
-        names = ("playbook", "previous_trial", "feedback", "reflection", "solution")
-        fields = dict.fromkeys(names, "") | known
-        return self.prompts.teacher("compact", prompt=self.tasks[index].prompt, **fields)
+    def _trials(self) -> list[dict[str, str]]:
+        """A first attempt of the model at each task, and the feedback on it."""
+        first = [group.trajectories[0] for group in self.attempt("first attempt", {}, 1)]
+        return [
+            {
+                "previous_trial": self.prompts.attempt(trajectory.turns),
+                "feedback": trajectory.feedback.text,
+            }
+            for trajectory in first
+        ]
+
+    def _reflections(self, trials: Sequence[Context]) -> list[str]:
+        """What the model says about its own attempts."""
+        asked = [
+            self.prompts.reflect(
+                "compact",
+                prompt=exercise.prompt,
+                response=trial["previous_trial"],
+                feedback=trial["feedback"],
+                playbook="",
+            )
+            for exercise, trial in zip(self.exercises, trials, strict=True)
+        ]
+        answers = self.policy.sample(
+            [user(text) for text in asked],
+            n=1,
+            sampling=self._sampling("reflect"),
+            purpose="evaluation",
+        )
+        return [group[0].text for group in answers]
+
+    def _sampling(self, name: str) -> Sampling:
+        return replace(self.sampling, seed=derive(0, "probe", name))
 
     def lessons(self, exercise: Exercise) -> str:
         """A playbook of every shared lesson that bears on `exercise`, in one wording."""
@@ -127,7 +180,3 @@ def table(rows: Sequence[ProbeRow]) -> str:
         for r in rows
     ]
     return "\n".join([head, *body])
-
-
-if __name__ == "__main__":
-    print(table(Probe(LMPolicy.load(sys.argv[1]), "manufactoria-has").rows()))

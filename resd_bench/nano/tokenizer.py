@@ -1,12 +1,12 @@
 """The embedded model's tokenizer: byte-level BPE, trained on its own documents.
 
-Any text encodes and decodes exactly. Pieces are cut so that a route of a program, a node type or
-a name is at most a token or two, while symbols of a problem stay apart.
+Any text encodes and decodes exactly. Pieces are cut so that a route of a program, a word or a
+name is at most a token or two, while symbols of a problem and digits of a number stay apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -15,12 +15,15 @@ from transformers import PreTrainedTokenizerFast
 PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
 
 PIECES = (
-    r"\n +\[[A-Z]+\] "  # a route up to its target
+    r"\A(?:user|assistant)\n"  # who speaks: what is said starts afresh
+    r"|\n +\[[A-Z]+\] "  # a route up to its target
     r"|\n +[A-Z]+ "  # NEXT and its blank
     r"|\n[A-Z]+(?:_[A-Z]+)* "  # a header up to its name
     r"|\n?<[a-z]+>\n?"  # a section mark
+    r"|\n *[a-z]+(?:_[a-z]+)*"  # the first word of a line
     r"|[a-z]\d[A-Z]?:?"  # a node name of the chain
-    r"| ?[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]+|:?\n+|\s+"
+    r"| ?[A-Z]?[a-z]+(?:_[a-z]+)*| ?[A-Z]+"  # a word, a part of a tag
+    r"| \d|0+|\d| ?[^\sA-Za-z\d]+|:?\n+|\s+"
 )
 
 CHAT_TEMPLATE = (
@@ -29,6 +32,16 @@ CHAT_TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}"
 )
+
+
+def chat_parts(turns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """A chat as the template writes it, cut before and after each reply with its end mark."""
+    gap, parts = "", []
+    for said, reply in turns:
+        head = f"{gap}{START}user\n{said}{END}\n{START}assistant\n"
+        parts.append((head, reply + END))
+        gap = "\n"
+    return parts
 
 
 def train(texts: Iterable[str], vocabulary: int) -> Any:

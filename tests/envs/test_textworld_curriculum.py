@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from resd_baselines.base import transcript
+from resd_baselines.prompts import PACK
 from resd_bench.nano.curriculum import Exercise
 from resd_bench.nano.documents import Author
 from resd_bench.plugins import find
@@ -115,7 +115,7 @@ def test_a_chat_is_the_transcript_that_methods_show() -> None:
     chat = CURRICULUM.chat(exercise, answer)
     assert chat[0][0] == exercise.prompt
     turns = [Turn((Message("user", seen),), Completion(said)) for seen, said in chat]
-    assert transcript(turns) == answer
+    assert PACK.attempt(turns) == answer
 
 
 def test_any_text_is_an_answer() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from importlib.util import find_spec
 
 import pytest
 
@@ -11,13 +12,19 @@ from resd_bench.nano.probe import Probe, ProbeRow
 from resd_bench.policy.lm_policy import LMPolicy
 
 MADE = json.loads((weights_folder() / "pretraining.json").read_text())
+OTHERS = ("python-functions-basic", "bouncingsim-basic", "finer", "textworld-coin")
 
 
 @pytest.fixture(scope="module")
-def rows() -> dict[str, ProbeRow]:
-    """The probe table by context."""
-    probe = Probe(LMPolicy.load("nano"), "manufactoria-has", samples=2)
-    return {row.context: row for row in probe.rows()}
+def policy() -> LMPolicy:
+    """The packaged model."""
+    return LMPolicy.load("nano")
+
+
+@pytest.fixture(scope="module")
+def rows(policy: LMPolicy) -> dict[str, ProbeRow]:
+    """The probe table of the first environment by context."""
+    return {row.context: row for row in Probe(policy, "manufactoria-has", samples=2).rows()}
 
 
 def test_the_weights_are_those_that_were_recorded() -> None:
@@ -35,6 +42,10 @@ def test_the_default_command_makes_this_model() -> None:
     assert MADE["progress"]["step"] == default.steps
 
 
+def test_it_has_learned_every_environment_that_has_a_curriculum() -> None:
+    assert set(PretrainConfig().environments) == {"manufactoria-has", *OTHERS}
+
+
 def test_success_is_rare_without_context(rows: dict[str, ProbeRow]) -> None:
     assert 0.003 <= rows["none"].success.mean <= 0.03
 
@@ -45,3 +56,15 @@ def test_richer_context_makes_a_better_teacher(rows: dict[str, ProbeRow]) -> Non
     assert rates == sorted(rates)
     assert rates[3] - rates[1] > 0.3
     assert rows["solution"].success.mean >= rates[3]
+
+
+@pytest.mark.parametrize("env", OTHERS)
+def test_elsewhere_too_success_is_rare_and_a_playbook_helps(policy: LMPolicy, env: str) -> None:
+    if env.startswith("textworld") and find_spec("textworld") is None:
+        pytest.skip("textworld is not installed: install the extra [textworld]")
+    probe = Probe(policy, env, samples=1)
+    probe.tasks, probe.exercises = probe.tasks[:48], probe.exercises[:48]
+    told = [{"playbook": probe.lessons(exercise)} for exercise in probe.exercises]
+    alone, taught = probe.measure("none"), probe.measure("playbook", told)
+    assert alone.success.mean <= 0.1
+    assert taught.success.mean - alone.success.mean > 0.3

@@ -13,18 +13,22 @@ from resd_baselines.parse import (
     parse_compact_reflection,
     parse_compact_tags,
 )
+from resd_bench.nano.attention import attend
 from resd_bench.nano.pretrain import (
     PretrainConfig,
     Progress,
     batches,
     build_tokenizer,
-    documents,
     learning_rate,
     pretrain,
     tokenise,
 )
+from resd_bench.nano.tokenizer import END
+from resd_bench.plugins import find
+from resd_bench.seeds import stream
 
 TINY = PretrainConfig(
+    curriculum="manufactoria-has,textworld-coin",
     steps=8,
     batch_tokens=1_024,
     warmup=2,
@@ -38,14 +42,14 @@ TINY = PretrainConfig(
     autocast=False,
     checkpoint_every=2,
 )
-DOCUMENTS = documents(replace(TINY, block=400), 0)
+DOCUMENTS = replace(TINY, block=400).documents(0).write()
 TOKENIZER = build_tokenizer(replace(TINY, block=400))
 
 
 def test_a_block_of_documents_depends_on_seed_and_number_alone() -> None:
-    assert documents(TINY, 3) == documents(TINY, 3)
-    assert documents(TINY, 3) != documents(TINY, 4)
-    assert documents(TINY, 3) != documents(replace(TINY, seed=1), 3)
+    assert TINY.documents(3).write() == TINY.documents(3).write()
+    assert TINY.documents(3).write() != TINY.documents(4).write()
+    assert TINY.documents(3).write() != replace(TINY, seed=1).documents(3).write()
 
 
 def test_methods_can_parse_every_reply_that_documents_teach() -> None:
@@ -63,9 +67,45 @@ def test_methods_can_parse_every_reply_that_documents_teach() -> None:
             assert parse_compact_tags(document.reply, {1: "err-00001"}) is not None
             seen.add("tag")
         else:
-            assert document.reply.startswith("```manufactoria\n")
-            seen.add("answer")
-    assert seen == {"reflect", "curate", "tag", "answer"}
+            several = len(document.turns) > 1 or not document.reply.startswith("```")
+            seen.add("command" if several else "answer")
+    assert seen == {"reflect", "curate", "tag", "answer", "command"}
+
+
+def test_a_chat_is_tokenised_as_its_template_writes_it() -> None:
+    assert any(len(document.turns) > 2 for document in DOCUMENTS)
+    for document, row in zip(DOCUMENTS, tokenise(DOCUMENTS, TOKENIZER), strict=True):
+        roles = ("user", "assistant")
+        chat = [
+            {"role": role, "content": text}
+            for turn in document.turns
+            for role, text in zip(roles, turn, strict=True)
+        ]
+        text = TOKENIZER.apply_chat_template(chat, tokenize=False)
+        ids = TOKENIZER(text.removesuffix("\n"), add_special_tokens=False)["input_ids"]
+        assert list(row.ids) == ids
+        replies = [TOKENIZER.decode(ids[start:end]) for start, end in row.replies]
+        assert replies == [reply + END for _, reply in document.turns]
+
+
+def test_an_answer_of_several_turns_is_told_as_its_episode_goes() -> None:
+    curriculum = find("resd_bench.curricula", "curriculum", "textworld-coin")
+    exercise = curriculum.exercise(stream(0, "exercise"))
+    turns = curriculum.chat(exercise, curriculum.answer(exercise, {}))
+    said = [reply for _, reply in turns]
+    assert turns[0][0] == exercise.prompt
+    assert said[-1] == "take coin"
+    assert curriculum.feedback(exercise, "\n".join(f"> {text}" for text in said)) == (True, "")
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_plain_attention_is_that_of_torch(groups: int) -> None:
+    torch.manual_seed(0)
+    query, key, value = torch.randn(2, 4, 7, 8), *torch.randn(2, 2, groups, 7, 8)
+    k, v = (x.repeat_interleave(4 // groups, 1) for x in (key, value))
+    expected = torch.nn.functional.scaled_dot_product_attention(query, k, v, is_causal=True)
+    found, _ = attend(torch.nn.Identity(), query, key, value, None)
+    torch.testing.assert_close(found, expected.transpose(1, 2))
 
 
 @settings(deadline=None, max_examples=60)
