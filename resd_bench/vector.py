@@ -44,12 +44,13 @@ from typing import Any, Protocol
 import gymnasium as gym
 
 from resd_bench.plugins import UsageError
+from resd_bench.team import Team
 
 TextGym = gym.Env[str, str]
 MakeEnv = Callable[[], TextGym]
 
 DEADLINE = 120.0
-"""Seconds that one call to an environment may take."""
+"""Seconds that one call to an environment may take; of a run its setting `step_seconds`."""
 START = 300.0
 """Seconds that a worker process may take to start and to import the environment."""
 CLOSE = 5.0
@@ -133,6 +134,32 @@ def make_vector(
     while idle:
         idle.pop().close()
     return Isolated(make, deadline, workers or min(MOST_WORKERS, os.cpu_count() or 1))
+
+
+class Told:
+    """The environments of a team: the first process steps them and tells the others.
+
+    They must agree on every answer, and a verdict may hang on the clock.
+    """
+
+    def __init__(self, team: Team, make: Callable[[], Vector]) -> None:
+        self._team = team
+        self._vector = make() if team.rank == 0 else None
+
+    def reset(self, slots: Sequence[Slot]) -> list[Stepped]:
+        return self._team.same(lambda: self._mine.reset(slots))
+
+    def step(self, slots: Sequence[Slot], actions: Sequence[str]) -> list[Stepped]:
+        return self._team.same(lambda: self._mine.step(slots, actions))
+
+    @property
+    def _mine(self) -> Vector:
+        assert self._vector is not None
+        return self._vector
+
+    def close(self) -> None:
+        if self._vector is not None:
+            self._vector.close()
 
 
 def failed(error: BaseException) -> Stepped:
