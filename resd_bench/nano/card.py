@@ -13,13 +13,16 @@ from resd_bench.policy.loading import parameters
 TEMPLATE = Path(__file__).with_name("card.md")
 
 
-def write(folder: Path) -> Path:
-    """Probe the model in `folder` and write its card there; returns the card's path."""
+def write(folder: Path, samples: int = 4) -> Path:
+    """Probe the model in `folder` and write its card there; returns the card's path.
+
+    `samples` are taken of each held-out task and kind of context.
+    """
     made = json.loads((folder / "pretraining.json").read_text())
     policy = LMPolicy.load(folder)
     config, progress = made["config"], made["progress"]
     names = PretrainConfig(config["curriculum"]).environments
-    probes = [Probe(policy, name) for name in dict.fromkeys(names)]
+    probes = [Probe(policy, name, samples) for name in dict.fromkeys(names)]
     text = TEMPLATE.read_text().format(
         parameters=parameters(policy.model) / 1e6,
         vocabulary=json.loads((folder / "config.json").read_text())["vocab_size"],
@@ -32,7 +35,7 @@ def write(folder: Path) -> Path:
         weights=made["weights_sha256"],
         data=progress["data_hash"],
         environments=", ".join(f"`{probe.env_name}`" for probe in probes),
-        samples=probes[0].samples,
+        samples=samples,
         temperature=SAMPLING.temperature,
         top_p=SAMPLING.top_p,
         tables="\n\n".join(_section(probe) for probe in probes),

