@@ -47,7 +47,7 @@ def manifest(tasks: Iterable[Task], threads: int, model: str) -> dict[str, Any]:
     """The facts of this process, of the tasks it will use and of the model, as JSON."""
     return {
         "code": code_version(),
-        "command": sys.argv,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "hardware": hardware(),
