@@ -2,17 +2,20 @@
 
     python benchmarks/dsl_verification.py [repeats]
 
-Prints the median over repeats for correct answers (all 874 problems), for answers that reject
+Prints the median over repeats for correct answers (all 874 problems), the same with names that no
+answer had before (nodes that were read before are not read again), for answers that reject
 everything (which need feedback) and for parsing alone. Left out: a comparison with the released
 verifier, which is not installable.
 """
 
 from __future__ import annotations
 
+import re
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 
 from resd_bench.extract import last_code_block
 from resd_envs.manufactoria.machine import parse
@@ -31,6 +34,12 @@ def per_second(work: Callable[[], object], items: int, repeats: int) -> float:
     return statistics.median(rates)
 
 
+def renamed(answers: list[str]) -> Iterator[list[str]]:
+    """The answers again and again, each time with other names of their nodes."""
+    for turn in count():
+        yield [re.sub(r"\bs(\d+x?)\b", rf"n{turn}_{n}_\1", a) for n, a in enumerate(answers)]
+
+
 def main(repeats: int) -> None:
     """Measure and print one line per kind of work."""
     problems = [make_problem(s.family, s.params) for split in has_split() for s in split]
@@ -38,9 +47,15 @@ def main(repeats: int) -> None:
     programs = [last_code_block(answer, TAG) or "" for answer in answers]
     reject = f"```{TAG}\nSTART start:\n    NEXT NONE\nEND end\n```"
     pairs = list(zip(answers, problems, strict=True))
+    unseen = renamed(answers)
+    # Before measuring: one to warm up, and one a repeat.
+    fresh = iter([next(unseen) for _ in range(repeats + 1)])
     tests = sum(len(problem.tests) for problem in problems) / len(problems)
     works: dict[str, Callable[[], object]] = {
         "correct answers": lambda: [verify(answer, problem) for answer, problem in pairs],
+        "with unseen names": lambda: [
+            verify(answer, problem) for answer, problem in zip(next(fresh), problems, strict=True)
+        ],
         "reject everything": lambda: [verify(reject, problem) for problem in problems],
         "parsing alone": lambda: [parse(program) for program in programs],
     }

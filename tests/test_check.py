@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from multiprocessing.connection import Pipe
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +17,7 @@ from typing import Any
 import pytest
 
 from resd_bench import plugins
-from resd_bench.check import check, check_method, failures, property_names
+from resd_bench.check import check, check_method, failures, patience, property_names
 from resd_bench.check.environments import ENV_PROPERTIES
 from resd_bench.check.subject import Subject, even_order
 from resd_bench.check.watch import IN_TIME, judge
@@ -49,6 +53,46 @@ def test_a_sound_environment_passes_every_property(broken: ModuleType, name: str
     wrong = failures(verdicts)
     assert wrong == "" or (name == "sound-steps" and "docs" in wrong and "\n" not in wrong)
     check_env(plugins.make_env(name))
+
+
+def test_every_call_that_gymnasiums_checker_makes_has_a_deadline_of_its_own(
+    broken: ModuleType,
+) -> None:
+    told: list[str] = []
+    subject = Subject("sound", broken.SoundEnv, seconds=0.1)
+    subject.watch = lambda doing, starts_processes=False: told.append(doing)
+    assert judge("interface", ENV_PROPERTIES["interface"], subject).state == "pass"
+    calls = [n for n, doing in enumerate(told) if "called by Gymnasium's check_env" in doing]
+    assert {told[n].split()[0] for n in calls} == {"reset", "step"}
+    assert all(told[n + 1] == "Gymnasium's check_env" for n in calls)
+
+
+def test_what_a_process_waits_for_a_processor_does_not_count_against_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin = time.monotonic()
+    mine, its = Pipe(duplex=False)
+    for busy, least, most in ((0.0, 0.2, 0.6), (0.75, 0.8, 3.0), (1.0, 1.0, 3.0)):
+
+        def queued(_: int, busy: float = busy) -> dict[str, float]:
+            # For so much of its time the only thread has waited.
+            return {"1": busy * (time.monotonic() - begin)}
+
+        monkeypatch.setattr(patience, "_queued", queued)
+        monkeypatch.setattr(patience, "MOST_STRETCH", 5.0)
+        start = time.monotonic()
+        assert not patience.answers_in_time(mine, 1, 0.2)
+        assert least <= time.monotonic() - start < most
+    its.send("answer")
+    assert patience.answers_in_time(mine, 1, 0.2)
+    its.close()
+    mine.close()
+
+
+def test_a_session_tells_how_long_its_threads_were_ready_to_run() -> None:
+    waited = patience._queued(os.getsid(0))
+    assert str(threading.main_thread().native_id) in waited
+    assert all(seconds >= 0 for seconds in waited.values())
 
 
 BROKEN: Mapping[str, tuple[str, str]] = {

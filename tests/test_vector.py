@@ -12,9 +12,11 @@ import gymnasium as gym
 import pytest
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
+from resd_bench.config import resolve
 from resd_bench.env import TextEnv, Utf8Text
 from resd_bench.plugins import UsageError
 from resd_bench.rollout import EnvPool, roll_out
+from resd_bench.run import make_envs
 from resd_bench.testing import ScriptedPolicy
 from resd_bench.types import Feedback, Sampling, Stop, Trajectory
 from resd_bench.vector import Isolated, Slot, Stepped, Vector, Watched, make_vector
@@ -38,6 +40,14 @@ def vector(unruly: ModuleType, apart: bool) -> Iterator[Vector]:
     made = make_vector(unruly.UnrulyEnv, deadline=60.0, isolated=apart, workers=1)
     yield made
     made.close()
+
+
+def test_a_run_says_how_long_its_environment_may_take() -> None:
+    config = resolve({"env": "guess-number", "step_seconds": 7})
+    assert make_envs(config)[1].deadline == 7
+    assert config.digest() == resolve({"env": "guess-number"}).digest()
+    with pytest.raises(UsageError, match=r"step_seconds.*above 0"):
+        resolve({"step_seconds": 0})
 
 
 def slots(count: int) -> list[Slot]:

@@ -7,11 +7,13 @@ A property returns its evidence: what was looked at and what was seen. Left out 
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import random
 import warnings
 from collections.abc import Callable
 from itertools import combinations, pairwise
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -63,18 +65,42 @@ def docs(subject: Subject) -> str:
 
 def interface(subject: Subject) -> str:
     """Gymnasium's own checker is content, with warnings as errors; episodes end as they should."""
-    from gymnasium.utils.env_checker import check_env
-
     for dialect in subject.dialects:
         env = subject.fresh(dialect)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            # The checker cannot know that a space of all strings has no rendering to check.
-            subject.call("Gymnasium's check_env", lambda: check_env(env, skip_render_check=True))  # noqa: B023
+            _check_by_gymnasium(subject, env)
         for task in subject.spread(env, most=3):
             check_ending(subject.play(env, task, ["no answer"]), int(env.feedback_level))
     made = _made_by_gymnasium(subject) if subject.installed else ""
     return f"gymnasium.utils.env_checker.check_env with warnings as errors{made}"
+
+
+def _check_by_gymnasium(subject: Subject, env: TextEnv) -> None:
+    """Run Gymnasium's checker; each of its many calls has a deadline of its own."""
+    from gymnasium.utils.env_checker import check_env
+
+    def begin() -> None:
+        subject.doing = "Gymnasium's check_env"
+        subject.watch(subject.doing)
+
+    def announced(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            doing = f"{method.__name__} called by Gymnasium's check_env"
+            try:
+                return subject.call(doing, functools.partial(method, *args, **kwargs))
+            finally:
+                begin()
+
+        return call
+
+    for name in ("reset", "step"):
+        setattr(env, name, announced(getattr(env, name)))
+    begin()
+    # The checker cannot know that a space of all strings has no rendering to check.
+    check_env(env, skip_render_check=True)
+    subject.doing = ""
 
 
 def check_ending(episode: Episode, level: int) -> None:

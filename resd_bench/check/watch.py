@@ -19,12 +19,13 @@ from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Literal, NamedTuple
 
+from resd_bench.check.patience import answers_in_time
 from resd_bench.check.verdict import Broken, Skipped, Verdict
 
 Kind = Literal["env", "method"]
 
 DEADLINE = 60.0
-"""Seconds a single call may take."""
+"""Seconds a single call may take, on a machine that is not busy (see `patience`)."""
 START = 300.0
 """Seconds a process may take to start and to import the plugin, whatever the deadline: a machine
 that is busy is not a plugin that hangs."""
@@ -141,7 +142,7 @@ def _hear(
 ) -> Iterator[Said]:
     current, doing, wait = ahead[0], "starting", START
     while True:
-        if not connection.poll(wait):
+        if not answers_in_time(connection, child.pid, wait):
             reason = f"{doing} did not return within {wait:g} s"
             yield Said("ends", reason, Verdict(current, "FAIL", reason))
             return

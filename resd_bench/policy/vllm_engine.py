@@ -45,6 +45,8 @@ _ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _CPU_CACHE_BYTES = 512 << 20
 _GPU_CACHE_SHARE = 0.3
 """Of free memory, unless the user says; the trainer needs the rest."""
+_CPU_PASS_TOKENS = 4096
+"""Of prompts in one pass, at least; a prompt is taken whole."""
 _CPU_SEQUENCES, _GPU_SEQUENCES = 64, 256
 """Decoded together at most."""
 _CPU_HEAD_SIZE = 32
@@ -96,7 +98,7 @@ class VllmEngine:
         """Names the adapter to sample with; None with merged or plain weights."""
         _check_device(device, model.config)
         _write_config(model, self._folder.name)
-        self._options = _options(device, cache_gib)
+        self._options = _options(device, cache_gib, limit)
         if self._swaps:
             rank = _reserved(adapted.peft_config[lora.STUDENT].r)
             self._options |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
@@ -270,7 +272,7 @@ def _write_config(model: Any, folder: str) -> None:
     config.save_pretrained(folder)
 
 
-def _options(device: torch.device, cache_gib: float | None) -> dict[str, Any]:
+def _options(device: torch.device, cache_gib: float | None, limit: int) -> dict[str, Any]:
     """What depends on the machine."""
     if device.type == "cpu":
         size = _CPU_CACHE_BYTES if cache_gib is None else int(cache_gib * 2**30)
@@ -278,6 +280,9 @@ def _options(device: torch.device, cache_gib: float | None) -> dict[str, Any]:
             "kv_cache_memory_bytes": size,
             "max_num_seqs": _CPU_SEQUENCES,
             "enforce_eager": True,
+            # A prompt taken in parts rewinds its random generator, which CPU ones cannot.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(_CPU_PASS_TOKENS, limit),
         }
     free = torch.cuda.mem_get_info(device)[0]
     size = int(free * _GPU_CACHE_SHARE if cache_gib is None else cache_gib * 2**30)

@@ -24,7 +24,8 @@ from resd_bench.sandbox import judge
 from resd_bench.sandbox.compare import Tolerance
 from resd_bench.sandbox.limits import Limits
 from resd_bench.sandbox.place import bwrap_prefix, find_place
-from resd_bench.sandbox.processes import Hello, Zygote, forget_all
+from resd_bench.sandbox.preload import is_light
+from resd_bench.sandbox.processes import Hello, Zygote, forget_all, start_zygote
 from resd_bench.sandbox.results import ProgramResult, SandboxError, SandboxTooWeak, ZygoteLost
 
 Level = Literal["process", "kernel", "namespace"]
@@ -36,6 +37,10 @@ MAX_SHARED_WORKERS = 8
 SELF_TEST_LIMITS = Limits(call_cpu_s=2, total_cpu_s=4)
 
 _ALL: weakref.WeakSet[Sandbox] = weakref.WeakSet()
+
+
+Slot = dict[bool, Zygote]
+"""The zygotes of one that runs programs one at a time, by whether they are light."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,8 @@ class Sandbox:
             programs may have your rights.
         want: the strongest isolation to try; `auto` is all there is.
         packages: what programs may import beyond the standard library.
-        workers: how many programs run at once; each has a zygote, started when it is needed.
+        workers: how many programs run at once. Each has a zygote for programs that import little
+            and one for all others; the first has both from the beginning, the others when needed.
         wrapper: a command to put in front of the interpreter instead of bubblewrap's.
 
     SandboxTooWeak where this machine gives less than `require`; UsageError for unknown packages.
@@ -81,16 +87,19 @@ class Sandbox:
         self.level = "process"
         """The isolation programs really run under."""
         self._place = find_place(packages)
-        self._slots: list[Zygote | None] = [None] * workers
+        self._slots: list[Slot] = [{} for _ in range(workers)]
         self._workers = workers
         self._free = threading.Condition()
-        self._closed = False
+        self._closed = self._light_is_proven = False
         self._prefix: list[str] = []
         self._lock = want != "process"
         self._hello = self._open(want, wrapper)
         self._finalizer = weakref.finalize(self, _close_all, self._slots)
         _ALL.add(self)
         self._accept(require)
+        if self._keeps_light:
+            with self._lend(light=True):
+                pass
 
     def _open(self, want: str, wrapper: Sequence[str] | None) -> Hello:
         """Start the first zygote at the highest level that works."""
@@ -109,7 +118,7 @@ class Sandbox:
         return self._try([], "")
 
     def _try(self, prefix: list[str], outer: str) -> Hello:
-        zygote = Zygote(self._place, prefix, lock=self._lock)
+        zygote = start_zygote(self._place, prefix, lock=self._lock)
         try:
             hello = zygote.hello
             if hello.failed:
@@ -117,22 +126,22 @@ class Sandbox:
             self.level = (outer or "kernel") if hello.seccomp else "process"
             if hello.seccomp and not hello.landlock:
                 self.level += "+sealed"
-            self._prove(zygote)
+            self._prove(zygote, self._place.packages)
         except BaseException:
             zygote.close()
             raise
         if hello.reason:
             self.notes.append(hello.reason)
         self._prefix = prefix
-        self._slots[-1] = zygote
+        self._slots[-1][False] = zygote
         return hello
 
-    def _prove(self, zygote: Zygote) -> None:
+    def _prove(self, zygote: Zygote, packages: Sequence[str]) -> None:
         """Show on real programs that what the level claims holds; SandboxTooWeak."""
         handle, canary = tempfile.mkstemp(prefix="resd-bench-")
         os.close(handle)
         os.unlink(canary)
-        probes = _probes(self._place.packages, canary, confined=self.level != "process")
+        probes = _probes(packages, canary, confined=self.level != "process")
         for name, body, wanted in probes:
             code = f"def f():\n    {body}"
             job = judge.make_job(code, [{"args": []}], "f", SELF_TEST_LIMITS, Tolerance())
@@ -187,9 +196,10 @@ class Sandbox:
         if size > limits.code_bytes or "\0" in code:
             why = judge.Verdict("bad_output", "the program is too long or holds a NUL")
             return judge.refuse(job, self.level, why)
+        light = self._may_be_light(code)
         for _ in range(2):
             try:
-                with self._lend() as zygote:
+                with self._lend(light) as zygote:
                     return judge.judge(zygote, job, self.level)
             except ZygoteLost as error:
                 # Once may be the machine; twice in a row is the program's doing.
@@ -215,8 +225,16 @@ class Sandbox:
             Layer("bwrap", self.level.startswith("namespace"), outer),
         )
 
+    @property
+    def _keeps_light(self) -> bool:
+        """Whether programs can read the standard library from disk."""
+        return bool(self._hello.landlock) or not self._hello.seccomp
+
+    def _may_be_light(self, code: str) -> bool:
+        return self._keeps_light and is_light(code, self._place.packages)
+
     @contextmanager
-    def _lend(self) -> Iterator[Zygote]:
+    def _lend(self, light: bool) -> Iterator[Zygote]:
         """A zygote for one program; one that was left in the middle of it is ended."""
         with self._free:
             while not self._slots and not self._closed:
@@ -224,38 +242,42 @@ class Sandbox:
             if self._closed:
                 raise SandboxError("this sandbox is closed")
             # Those that run stand last.
-            zygote = self._slots.pop()
+            slot = self._slots.pop()
         try:
-            if zygote is None:
-                zygote = self._start()
-            yield zygote
+            if light not in slot:
+                slot[light] = self._start(light)
+            yield slot[light]
         except BaseException:
-            if zygote is not None:
-                zygote.close()
-            zygote = None
+            if light in slot:
+                slot.pop(light).close()
             raise
         finally:
-            self._take_back(zygote)
+            self._take_back(slot)
 
-    def _start(self) -> Zygote:
+    def _start(self, light: bool) -> Zygote:
         try:
-            zygote = Zygote(self._place, self._prefix, lock=self._lock)
+            zygote = start_zygote(self._place, self._prefix, lock=self._lock, light=light)
         except ZygoteLost as error:
             # No program ran, so it is no program's doing.
             raise SandboxError(f"no new zygote starts: {error}") from None
         if zygote.hello != self._hello:
             zygote.close()
             raise SandboxTooWeak(f"a new zygote has {zygote.hello}, the first had {self._hello}")
+        if light and not self._light_is_proven:
+            try:
+                self._prove(zygote, ())
+            except BaseException:
+                zygote.close()
+                raise
+            self._light_is_proven = True
         return zygote
 
-    def _take_back(self, zygote: Zygote | None) -> None:
+    def _take_back(self, slot: Slot) -> None:
         with self._free:
-            if self._closed and zygote is not None:
-                zygote.close()
-            elif zygote is None:
-                self._slots.insert(0, None)
+            if self._closed:
+                _close_all([slot])
             else:
-                self._slots.append(zygote)
+                self._slots.insert(len(self._slots) if slot else 0, slot)
             self._free.notify()
 
     def close(self) -> None:
@@ -267,7 +289,7 @@ class Sandbox:
 
     def _after_fork(self) -> None:
         """In a forked process: the zygotes and the lock belong to the one we were forked from."""
-        self._slots[:] = [None] * self._workers
+        self._slots[:] = [{} for _ in range(self._workers)]
         self._free = threading.Condition()
 
     def __enter__(self) -> Self:
@@ -282,10 +304,9 @@ class Sandbox:
         self.close()
 
 
-def _close_all(slots: list[Zygote | None]) -> None:
+def _close_all(slots: list[Slot]) -> None:
     while slots:
-        zygote = slots.pop()
-        if zygote is not None:
+        for zygote in slots.pop().values():
             zygote.close()
 
 

@@ -2,7 +2,8 @@
 
 Everything after the program is loaded happens beside hostile code and is no more than a claim: the
 parent takes a plain value from here and nothing else. Descriptors: 0 to 2 standard, 3 the channel.
-Imports the standard library and `resd_bench.sandbox` modules that do the same.
+Imports the standard library and `resd_bench.sandbox` modules that do the same; little of it, since
+most of what a short program costs is the pages that its process copies.
 """
 
 from __future__ import annotations
@@ -14,16 +15,12 @@ import fcntl
 import io
 import json
 import os
-import random
 import resource
 import signal
-import socket
 import sys
-import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from resd_bench.sandbox import landlock, seccomp
 from resd_bench.sandbox.plain import NotPlain, decode, encode
@@ -38,8 +35,13 @@ MAX_OPEN = 1024
 """No descriptor that the zygote holds or is sent is as high."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cage:
+# Bound before any program runs, for speed: nothing a child says is trusted anyway.
+_write = os.write
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_READY = b'{"ready":null}\n'
+
+
+class Cage(NamedTuple):
     """How children are locked down; made once in the zygote."""
 
     null_fd: int
@@ -55,24 +57,21 @@ def main(cage: Cage, request: Mapping[str, Any], fds: Sequence[int]) -> None:
     """Run one program; never returns."""
     try:
         _arrange_descriptors(cage, fds)
-        channel = socket.socket(fileno=CHANNEL)
-        # The same verdict on every machine; the module has just taken a random seed, at the fork.
-        random.seed(0)
+        _fix_randomness()
+        lines = io.BufferedReader(io.FileIO(CHANNEL, closefd=False), READ_BYTES)
         _lock_down(cage, request["limits"])
     except BaseException as error:
-        os.write(CHANNEL, _line({"setup": describe(error)}))
+        send({"setup": describe(error)})
         os._exit(1)
-    send(channel, {"ready": None})
-    lines = channel.makefile("rb", buffering=READ_BYTES)
+    _write(CHANNEL, _READY)
     head = json.loads(lines.readline())
     if request["mode"] == "stdin":
-        os._exit(_run_script(channel, head["code"]))
-    os._exit(_serve_calls(channel, lines, head))
+        os._exit(_run_script(head["code"]))
+    os._exit(_serve_calls(lines, head))
 
 
 def _arrange_descriptors(cage: Cage, fds: Sequence[int]) -> None:
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Out of the way before anything is put onto 0 to 3.
     held = [fcntl.fcntl(fd, fcntl.F_DUPFD, CHANNEL + 1) for fd in fds]
     os.dup2(held[0], CHANNEL, inheritable=False)
@@ -80,6 +79,12 @@ def _arrange_descriptors(cage: Cage, fds: Sequence[int]) -> None:
     os.dup2(stdin, 0)
     os.dup2(stdout, 1)
     os.dup2(cage.null_fd, 2)
+
+
+def _fix_randomness() -> None:
+    # The same verdict on every machine; the module has just taken a random seed, at the fork.
+    if "random" in sys.modules:
+        sys.modules["random"].seed(0)
 
 
 def _lock_down(cage: Cage, limits: Mapping[str, int]) -> None:
@@ -117,13 +122,11 @@ def _give_back_the_null_device() -> None:
     builtins.open = io.open = open
 
 
-def _line(report: Mapping[str, Any]) -> bytes:
-    return json.dumps(report, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
-
-
-def send(channel: socket.socket, report: Mapping[str, Any]) -> None:
+def send(report: Mapping[str, Any]) -> None:
     """Send one report; OSError where the parent has hung up."""
-    channel.sendall(_line(report))
+    left = memoryview(_encode(report).encode("ascii") + b"\n")
+    while left:
+        left = left[_write(CHANNEL, left) :]
 
 
 def describe(error: BaseException) -> list[Any]:
@@ -153,7 +156,7 @@ def _load(name: str, code: str) -> dict[str, Any]:
     return module.__dict__
 
 
-def _run_script(channel: socket.socket, code: str) -> int:
+def _run_script(code: str) -> int:
     """Run the program as a script; its exit status."""
     status = 0
     try:
@@ -162,10 +165,12 @@ def _run_script(channel: socket.socket, code: str) -> int:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException as error:
         status = 1
-        _claim(channel, {"ex": describe(error)})
+        with contextlib.suppress(BaseException):
+            send({"ex": describe(error)})
     try:
         # What the interpreter does at its end: programs with fast output print in an exit hook.
-        getattr(threading, "_shutdown")()  # noqa: B009
+        if "threading" in sys.modules:
+            getattr(sys.modules["threading"], "_shutdown")()  # noqa: B009
         getattr(atexit, "_run_exitfuncs")()  # noqa: B009
         sys.stdout.flush()
     except BaseException:
@@ -173,26 +178,21 @@ def _run_script(channel: socket.socket, code: str) -> int:
     return status & 0xFF
 
 
-def _claim(channel: socket.socket, report: Mapping[str, Any]) -> None:
-    with contextlib.suppress(BaseException):
-        send(channel, report)
-
-
-def _serve_calls(channel: socket.socket, lines: io.IOBase, head: Mapping[str, Any]) -> int:
+def _serve_calls(lines: io.BufferedIOBase, head: Mapping[str, Any]) -> int:
     """Load the program, then answer one call line after the other until the parent hangs up."""
     try:
         function = _entry(_load("solution", head["code"]), head["entry"])
     except BaseException as error:
-        send(channel, {"load": describe(error)})
+        send({"load": describe(error)})
         return 1
-    send(channel, {"load": None})
+    send({"load": None})
     while line := lines.readline():
         try:
-            send(channel, _answer(function, json.loads(line), head["max_values"]))
+            send(_answer(function, json.loads(line), head["max_values"]))
         except OSError:
             return 0
         except BaseException as error:
-            send(channel, {"bad": type(error).__name__})
+            send({"bad": type(error).__name__})
     return 0
 
 

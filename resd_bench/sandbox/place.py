@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resd_bench.plugins import UsageError
+from resd_bench.sandbox.preload import SUBMODULES
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ZYGOTE = os.path.join(HERE, "zygote.py")
@@ -46,32 +47,6 @@ NOT_LIBRARY = frozenset(
 )
 ALSO_READABLE = ("/dev/urandom", "/usr/share/zoneinfo", "/etc/localtime")
 SYSTEM_FOLDERS = ("/usr", "/bin", "/lib", "/lib64")
-PRELOAD = tuple(
-    """
-abc argparse array ast asyncio atexit base64 binascii bisect bz2 calendar cmath codecs collections
-collections.abc colorsys concurrent.futures concurrent.futures.thread contextlib contextvars copy
-copyreg csv ctypes dataclasses datetime decimal difflib dis doctest email encodings.ascii
-encodings.cp437 encodings.idna encodings.latin_1 encodings.utf_16 enum errno fcntl fnmatch fractions
-functools gc genericpath getpass glob graphlib gzip hashlib heapq hmac html html.parser inspect io
-ipaddress itertools json json.tool keyword linecache locale logging lzma marshal math mmap numbers
-operator optparse os os.path pathlib pickle platform pprint queue random re reprlib resource sched
-secrets select selectors shlex shutil signal site socket stat statistics string stringprep struct
-subprocess symtable sys sysconfig tempfile textwrap threading time timeit token tokenize traceback
-types typing unicodedata unittest unittest.mock urllib.parse uuid warnings weakref
-xml.etree.ElementTree zipfile zlib zoneinfo _strptime _sqlite3 _ssl pyexpat _sitebuiltins
-""".split()  # noqa: SIM905
-)
-"""Imported before the forks: quick everywhere, and all there is where nothing can be opened."""
-SUBMODULES = {
-    "numpy": (
-        "numpy.fft",
-        "numpy.linalg",
-        "numpy.ma",
-        "numpy.polynomial",
-        "numpy.random",
-    )
-}
-"""Parts of packages that load late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +57,7 @@ class Place:
     readable: tuple[str, ...]
     """Paths that children may read below."""
     packages: tuple[str, ...]
-    """Modules beyond the standard library to import ahead."""
+    """Modules beyond the standard library to import ahead; the full zygote does."""
     site_folders: tuple[str, ...]
     """Where those are."""
 

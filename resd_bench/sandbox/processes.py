@@ -23,7 +23,8 @@ from typing import Any, Literal, Self
 
 from resd_bench.sandbox import syscalls
 from resd_bench.sandbox.limits import Limits
-from resd_bench.sandbox.place import ENVIRONMENT, FLAGS, PRELOAD, ZYGOTE, Place
+from resd_bench.sandbox.place import ENVIRONMENT, FLAGS, ZYGOTE, Place
+from resd_bench.sandbox.preload import FULL, LIGHT
 from resd_bench.sandbox.results import SandboxError, ZygoteLost, printable
 
 Over = Literal["wall", "cpu", "size", "dead"]
@@ -31,9 +32,13 @@ Over = Literal["wall", "cpu", "size", "dead"]
 
 ANSWER_S = 60.0
 """How long the zygote may take for anything; programs do not run in it."""
+START_S = 300.0
+"""How long it may take to start: imports on a busy machine can take a hundred times as long."""
+START_ATTEMPTS = 2
 READ_BYTES = 1 << 16
 SETUP_LINE_BYTES = 4096
 CLOCK_SLACK_S = 0.002
+FDINFO_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +66,16 @@ class Hello:
 
 
 class Zygote:
-    """A running zygote; `hello` says what it can do. ZygoteLost where it does not start."""
+    """A running zygote; `hello` says what it can do. ZygoteLost where it does not start.
 
-    def __init__(self, place: Place, prefix: Sequence[str], *, lock: bool) -> None:
+    A `light` one holds no packages and little of the standard library.
+    """
+
+    def __init__(
+        self, place: Place, prefix: Sequence[str], *, lock: bool, light: bool = False
+    ) -> None:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.control.settimeout(ANSWER_S)
+        self.control.settimeout(START_S)
         with theirs:
             command = [*prefix, place.python, *FLAGS, ZYGOTE, str(theirs.fileno())]
             self.process = subprocess.Popen(
@@ -80,16 +90,17 @@ class Zygote:
             )
         _RUNNING.add(self)
         try:
-            self.hello = self._greet(place, lock)
+            self.hello = self._greet(place, lock, light)
         except BaseException:
             self.close()
             raise
+        self.control.settimeout(ANSWER_S)
 
-    def _greet(self, place: Place, lock: bool) -> Hello:
+    def _greet(self, place: Place, lock: bool, light: bool) -> Hello:
         config = {
             "lock": lock,
-            "preload": PRELOAD,
-            "packages": place.packages,
+            "preload": LIGHT if light else FULL,
+            "packages": () if light else place.packages,
             "readable": place.readable,
             "site_folders": place.site_folders,
         }
@@ -117,6 +128,12 @@ class Zygote:
         """Receive one message and its descriptors; ZygoteLost."""
         try:
             message, fds, _, _ = socket.recv_fds(self.control, READ_BYTES, 1)
+        except TimeoutError:
+            seconds = self.control.gettimeout()
+            raise ZygoteLost(
+                f"the sandbox's zygote did not answer within {seconds:g} s: is this machine "
+                "overloaded?"
+            ) from None
         except OSError as error:
             raise ZygoteLost(f"the sandbox's zygote does not answer ({error})") from None
         if not message:
@@ -138,6 +155,14 @@ class Zygote:
         self.process.returncode = 0
         if self.process.stderr is not None:
             self.process.stderr.close()
+
+
+def start_zygote(place: Place, prefix: Sequence[str], *, lock: bool, light: bool = False) -> Zygote:
+    """A running zygote; ZygoteLost where `START_ATTEMPTS` in a row do not start."""
+    for _ in range(START_ATTEMPTS - 1):
+        with contextlib.suppress(ZygoteLost):
+            return Zygote(place, prefix, lock=lock, light=light)
+    return Zygote(place, prefix, lock=lock, light=light)
 
 
 _RUNNING: weakref.WeakSet[Zygote] = weakref.WeakSet()
@@ -325,6 +350,9 @@ class Child:
 
 def _cpu_clock(pidfd: int) -> int:
     """The processor clock of the process behind a pidfd (see clock_getcpuclockid(3))."""
-    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
-        pids = [int(line.split()[1]) for line in file if line.startswith("Pid:")]
-    return (~pids[0] << 3) | 2
+    fd = os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY)
+    try:
+        pid = int(os.read(fd, FDINFO_BYTES).partition(b"\nPid:")[2].split()[0])
+    finally:
+        os.close(fd)
+    return (~pid << 3) | 2

@@ -10,7 +10,6 @@ import base64
 import ctypes
 import json
 import os
-import platform
 
 from resd_bench.sandbox.syscalls import checked, libc
 
@@ -51,7 +50,7 @@ def prctl(option: int, argument: int = 0) -> None:
 
 def missing() -> str:
     """Why there is no seccomp here; "" where there is."""
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in SECCOMP_CALL:
         return f"there is no seccomp filter for {machine}"
     action = ctypes.c_uint32(KILL_PROCESS)
@@ -63,16 +62,15 @@ def missing() -> str:
 def compiled(name: str) -> bytes:
     """The filter `landlock` (paths are Landlock's matter) or `sealed` (nothing can be opened)."""
     with open(FILTERS, encoding="ascii") as file:
-        return base64.b64decode(json.load(file)[f"{platform.machine()}:{name}"])
+        return base64.b64decode(json.load(file)[f"{os.uname().machine}:{name}"])
 
 
 def load(code: bytes) -> None:
     """Filter the system calls of this process from here on; needs no_new_privs; OSError."""
     buffer = ctypes.create_string_buffer(code, len(code))
     program = Program(len(code) // INSTRUCTION_BYTES, ctypes.cast(buffer, ctypes.c_void_p))
-    rest = [ctypes.c_ulong(0)] * 2
-    mode = ctypes.c_ulong(MODE_FILTER)
-    result = libc.prctl(PR_SET_SECCOMP, mode, ctypes.byref(program), *rest)
+    mode, zero = ctypes.c_ulong(MODE_FILTER), ctypes.c_ulong(0)
+    result = libc.prctl(PR_SET_SECCOMP, mode, ctypes.byref(program), zero, zero)
     checked("loading the seccomp filter", result)
 
 

@@ -6,30 +6,30 @@ A fresh interpreter with a rebuilt environment, so nothing of the parent's is in
 never sees a program, an input or an expected output: for each run it gets a little JSON and some
 descriptors, forks, and reports what the kernel says of the child (exit status, resource use).
 Python's own isolation flag would drop PYTHONHASHSEED with everything else, and with it the same
-verdict on every machine; `-P -s` and the rebuilt environment do its work.
+verdict on every machine; `-P -s` and the rebuilt environment do its work. Here and in what it
+imports nothing is loaded that can be done without: `random` and `threading` alone, which act at
+every fork, would cost half a millisecond a program.
 """
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import fcntl
 import gc
 import json
 import os
-import platform
 import resource
 import select
 import signal
 import site
 import socket
 import sys
-import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 STACK_BYTES = 256 << 20
 THREAD_STACK_BYTES = 16 << 20
@@ -41,8 +41,7 @@ MAX_FDS = 3
 SWEEPS = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Nursery:
+class Nursery(NamedTuple):
     """How children are made."""
 
     run_child: Callable[[Mapping[str, Any], Sequence[int]], None]
@@ -115,7 +114,7 @@ def _prepare(config: Mapping[str, Any], null_fd: int) -> tuple[dict[str, Any], N
         failed.append(f"Linux 5.3 or newer is needed ({error})")
     cage = child.Cage(null_fd, ruleset_fd, filter_, _address_space())
     hello = {
-        "python": platform.python_version(),
+        "python": sys.version.split()[0],
         "seccomp": bool(filter_),
         "landlock": version,
         "reason": reason,
@@ -155,8 +154,7 @@ def _forget_ourselves(site_folders: Sequence[str]) -> None:
         del sys.modules[name]
     sys.argv[:] = ["program"]
     sys.orig_argv[:] = ["python"]
-    threading.stack_size(THREAD_STACK_BYTES)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _thread.stack_size(THREAD_STACK_BYTES)
     # What -S left out and programs use: exit() and quit().
     site.setquit()
     getattr(atexit, "_clear")()  # noqa: B009

@@ -10,6 +10,7 @@ import pytest
 from resd_bench.nano.documents import Author
 from resd_bench.plugins import UsageError, find, make_env
 from resd_bench.sandbox import SandboxTooWeak, shared
+from resd_bench.sandbox.box import ENVIRONMENT_VARIABLE
 from resd_bench.seeds import stream
 from resd_envs.bouncingsim import BouncingSimEnv
 from resd_envs.bouncingsim.answers import Outcome
@@ -28,6 +29,17 @@ def test_the_papers_tiers_have_the_papers_sizes() -> None:
         env = make_env(name)
         assert len(env.tasks("train")) == train
         assert len(env.tasks("test")) == 100
+
+
+def test_a_machine_that_is_too_weak_says_so_when_the_environment_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Without bubblewrap no machine has namespaces.
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "namespace")
+    for name in ("bouncingsim-easy", "python-functions"):
+        with pytest.raises(SandboxTooWeak, match="'namespace' was required"):
+            make_env(name)
 
 
 @pytest.mark.parametrize("level", range(5))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from resd_bench.plugins import UsageError, gym_id, installed, make_env
 from resd_bench.seeds import stream
 from resd_bench.types import Dialect, Feedback, Task
-from resd_envs.textworld import TextWorldEnv, coin, cooking_easy, treasure, treasure_easy
+from resd_envs.textworld import TextWorldEnv, coin, cooking_easy, maker, treasure, treasure_easy
 from resd_envs.textworld.commands import failure, read_command, resolve
 from resd_envs.textworld.curriculum import _Play
 from resd_envs.textworld.games import (
@@ -28,6 +29,7 @@ from resd_envs.textworld.games import (
     Recipe,
     cache_folder,
     make_games,
+    read_walkthrough,
     recipes,
 )
 from resd_envs.textworld.journal import Outcome, Scene
@@ -238,9 +240,25 @@ def test_a_game_depends_on_its_recipe_and_not_on_those_made_before(
     made = []
     for number, order in enumerate((few, [few[3], few[1]])):
         monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / str(number)))
+        # Each time in a process of its own.
+        maker.end()
         make_games(order, story=False)
         made.append([recipe.state_file.read_bytes() for recipe in (few[1], few[3])])
     assert made[0] == made[1]
+
+
+@needs_textworld
+def test_the_process_that_makes_games_is_replaced_when_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    first, second = recipes(TIERS["coin", "easy"], "train")[:2]
+    make_games([first], story=False)
+    assert maker._running is not None
+    os.kill(maker._running.pid, signal.SIGKILL)
+    make_games([second], story=False)
+    assert first.state_file.exists()
+    assert second.state_file.exists()
 
 
 @needs_textworld
@@ -248,14 +266,27 @@ def test_one_game_made_at_once_by_several_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-
-    def episode(number: int) -> str:
-        env = treasure_easy(dialect="compact")
-        return pose(env, env.tasks("train")[0])
-
-    with ThreadPoolExecutor(3) as pool:
-        told = list(pool.map(episode, range(3)))
-    assert len(set(told)) == 1
+    recipe = recipes(TIERS["coin", "medium"], "train")[0]
+    cache_folder().mkdir()
+    order = {**recipe.order, "name": recipe.name}
+    asked = json.dumps({"folder": str(cache_folder()), "story": False, "orders": [order]}) + "\n"
+    makers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "resd_envs.textworld.make"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in makers:
+        assert process.stdin is not None
+        process.stdin.write(asked)
+        process.stdin.flush()
+    assert [process.communicate()[0] for process in makers] == ["{}\n"] * 3
+    assert read_walkthrough(recipe)[-1] == "take coin"
     assert [path.suffix for path in cache_folder().iterdir()] == [".json"]
 
 

@@ -140,6 +140,17 @@ def test_a_sample_depends_on_seed_number_and_sample_alone(shared: tuple[Any, Vll
 
 
 @needs_vllm
+def test_more_prompts_than_one_pass_takes_are_sampled_alike(
+    shared: tuple[Any, VllmEngine],
+) -> None:
+    prompts, sampling = tiny.prompts([199] * 30), Sampling(max_new_tokens=4, seed=6)
+    made = shared[1].generate(prompts, n=1, sampling=sampling)
+    for number in (0, 20, 29):
+        alone = shared[1].generate([prompts[number]], n=1, sampling=sampling, numbers=[number])
+        assert ids(alone) == ids([made[number]])
+
+
+@needs_vllm
 def test_stop_tokens_are_kept_and_lengths_respected(shared: tuple[Any, VllmEngine]) -> None:
     made = shared[1].generate(PROMPTS, n=8, sampling=Sampling(max_new_tokens=15, seed=5))
     for one in (one for group in made for one in group):

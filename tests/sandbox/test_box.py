@@ -17,8 +17,18 @@ from typing import Any
 import pytest
 
 from resd_bench.plugins import UsageError
-from resd_bench.sandbox import Limits, PlainDict, PlainSet, Sandbox, SandboxTooWeak, shared
+from resd_bench.sandbox import (
+    Limits,
+    PlainDict,
+    PlainSet,
+    Sandbox,
+    SandboxError,
+    SandboxTooWeak,
+    processes,
+    shared,
+)
 from resd_bench.sandbox import box as box_module
+from resd_bench.sandbox.preload import is_light
 from resd_bench.sandbox.processes import Zygote
 from tests.sandbox.world import descendants
 
@@ -38,11 +48,9 @@ def value(box: Sandbox, body: str, **case: Any) -> Any:
     return box.run_program(code, [{"args": [], **case}], entry="f").cases[0].value
 
 
-def zygote(box: Sandbox) -> Zygote:
-    """The zygote of an idle sandbox."""
-    idle = box._slots[-1]
-    assert idle is not None
-    return idle
+def zygote(box: Sandbox, *, light: bool = False) -> Zygote:
+    """A zygote of an idle sandbox; the light one runs programs that import little."""
+    return box._slots[-1][light]
 
 
 def test_a_case_without_expected_is_ok_where_a_plain_value_came_back(box: Sandbox) -> None:
@@ -179,21 +187,84 @@ def test_mistakes_of_the_caller_are_not_the_programs(box: Sandbox) -> None:
 
 
 def test_a_killed_zygote_is_replaced(box: Sandbox) -> None:
-    before = zygote(box)
-    os.killpg(before.process.pid, signal.SIGKILL)
-    assert box.run_program(DOUBLE, CASES, entry="f").score == 1
-    assert zygote(box) is not before
+    for light, code in ((True, DOUBLE), (False, f"import random\n{DOUBLE}")):
+        assert box.run_program(code, CASES, entry="f").score == 1
+        before = zygote(box, light=light)
+        os.killpg(before.process.pid, signal.SIGKILL)
+        assert box.run_program(code, CASES, entry="f").score == 1
+        assert zygote(box, light=light) is not before
+
+
+SEEN = """
+def f():
+    import sys, hashlib
+    from decimal import Decimal
+    digest = hashlib.md5(b'x').hexdigest()
+    return [sys.argv, digest, str(Decimal(1) / 7), hash('x'), sys.getrecursionlimit()]
+"""
+
+
+def test_a_program_sees_the_same_in_both_zygotes(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = []
+    for light in (True, False):
+        monkeypatch.setattr(box, "_may_be_light", lambda _, light=light: light)
+        (case,) = box.run_program(SEEN, [{"args": []}], entry="f").cases
+        assert case.kind == "ok"
+        values.append(case.value)
+    assert values[0] == values[1]
+
+
+@pytest.mark.parametrize(
+    ("code", "light"),
+    [
+        ("from collections import deque\nimport math, heapq as h", True),
+        ("x = 1", True),
+        ("import math\nimport decimal", False),
+        ("import math, numpy", False),
+        ("import math, \\\n    decimal", False),
+        ("from random import random", False),
+        ("m = __import__('num' + 'py')", False),
+        ("import \uff4eumpy", False),
+    ],
+)
+def test_a_program_gets_the_light_zygote_where_it_imports_little(code: str, light: bool) -> None:
+    assert is_light(code, ("numpy",)) is light
 
 
 def test_a_zygote_killed_under_a_program_is_replaced_and_the_program_run_again(
     box: Sandbox,
 ) -> None:
-    pid = zygote(box).process.pid
+    code = "import time\ndef f(x):\n    time.sleep(0.8)\n    return 2 * x"
+    box.run_program(DOUBLE, CASES, entry="f")
+    pid = zygote(box, light=True).process.pid
     timer = threading.Timer(0.3, os.killpg, (pid, signal.SIGKILL))
     timer.start()
-    code = "import time\ndef f(x):\n    time.sleep(0.8)\n    return 2 * x"
     assert box.run_program(code, CASES, entry="f").score == 1
     timer.join()
+
+
+def test_a_zygote_that_does_not_greet_is_started_once_more_and_then_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[bool] = []
+
+    def silent(*args: Any, **options: Any) -> Zygote:
+        started.append(True)
+        monkeypatch.setattr(processes, "START_S", 0.001 if len(started) < failures else 60.0)
+        return Zygote(*args, **options)
+
+    monkeypatch.setattr(processes, "START_S", 0.001)
+    monkeypatch.setattr(processes, "Zygote", silent)
+    failures = 2
+    with Sandbox(want="kernel") as box:
+        assert box.run_program(DOUBLE, CASES, entry="f").score == 1
+    failures = 1000
+    started.clear()
+    with pytest.raises(SandboxError, match=r"not answer within 0\.001 s: is this machine overload"):
+        Sandbox(want="kernel")
+    assert len(started) == processes.START_ATTEMPTS
 
 
 def test_programs_of_many_threads_do_not_mix() -> None:
@@ -204,7 +275,7 @@ def test_programs_of_many_threads_do_not_mix() -> None:
             return box.run_program(DOUBLE, cases, entry="f").score == 1
 
         assert all(pool.map(run, range(24)))
-        assert sum(slot is not None for slot in box._slots) <= 2
+        assert sum(map(len, box._slots)) <= 3
 
 
 def test_descriptors_and_processes_do_not_grow(box: Sandbox) -> None:
@@ -232,7 +303,8 @@ ORPHAN = """
 import os, sys
 from resd_bench.sandbox import Sandbox
 box = Sandbox()
-print(box._slots[-1].process.pid, flush=True)
+box.run_program("def f(): pass", [{"args": []}], entry="f")
+print(*[zygote.process.pid for zygote in box._slots[-1].values()], flush=True)
 box.run_program("import time\\ndef f(): time.sleep(60)", [{"args": []}], entry="f")
 """
 
@@ -240,14 +312,14 @@ box.run_program("import time\\ndef f(): time.sleep(60)", [{"args": []}], entry="
 def test_a_killed_parent_leaves_no_process() -> None:
     with subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
+        pids = parent.stdout.readline().decode().split()
         time.sleep(0.3)
         parent.kill()
     for _ in range(100):
-        if not Path(f"/proc/{pid}").exists():
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
             return
         time.sleep(0.1)
-    raise AssertionError("the zygote outlived its parent")
+    raise AssertionError("a zygote outlived its parent")
 
 
 def test_the_shared_sandbox_is_one_and_survives_a_fork() -> None:
@@ -316,6 +388,7 @@ def f(x):
         warnings.simplefilter("ignore")
         box = Sandbox("process", want="process")
     with box:
+        box.run_program(DOUBLE, CASES, entry="f")
         before = descendants()
         box.run_program(code, CASES, entry="f")
         assert descendants() == before

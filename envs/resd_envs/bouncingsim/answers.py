@@ -48,10 +48,7 @@ time.sleep = sleep
 """
 """For programs that may sleep."""
 
-# The child compiles this for every program, so it is short.
-_HARNESS = """\
-Overslept, slept = (), [0]
-{sleep}
+_TELL = """\
 def tell(kind, error):
     if isinstance(error, Overslept): return ["timeout", "it sleeps", 0]
     text, line, at = str(error), 0, error.__traceback__
@@ -60,6 +57,15 @@ def tell(kind, error):
         at = at.tb_next
     if kind == "syntax_error": text, line = getattr(error, "msg", text), getattr(error, "lineno", 0)
     return [kind, type(error).__name__ + (": " + text[:{chars}] if text else ""), line or 0]
+"""
+
+# The child compiles this for every program, so it is short, and what errors need waits for one.
+_HARNESS = """\
+Overslept, slept = (), [0]
+{sleep}
+def tell(kind, error):
+    exec({tell}, globals())
+    return tell(kind, error)
 try: CODE, broken = compile({source}, "answer", "exec", dont_inherit=True), None
 except BaseException as error: broken = tell("syntax_error", error)
 def judge(t):
@@ -97,7 +103,8 @@ def call(program: str, times: Sequence[float], box: Sandbox) -> list[Outcome]:
         if text in program:
             return [Outcome("blocked", why=f"the program holds {text!r}")] * len(times)
     sleep = _SLEEP.format(limit=CALL_SECONDS) if "sleep" in program else ""
-    code = _HARNESS.format(source=ascii(program), sleep=sleep, chars=MAX_MESSAGE)
+    tell = ascii(_TELL.format(chars=MAX_MESSAGE))
+    code = _HARNESS.format(source=ascii(program), sleep=sleep, tell=tell)
     return _all_at_once(code, times, box) or _one_by_one(code, times, box)
 
 

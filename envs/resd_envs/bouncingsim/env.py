@@ -11,6 +11,7 @@ from functools import cache
 
 from resd_bench.env import TextEnv
 from resd_bench.plugins import UsageError
+from resd_bench.sandbox import shared
 from resd_bench.seeds import stream
 from resd_bench.types import Dialect, Feedback, Split, Task
 from resd_envs.bouncingsim.oracle import room_solution, solution
@@ -114,6 +115,8 @@ class BouncingSimEnv(TextEnv):
             raise UsageError(f"difficulty {difficulty!r} is no tier: give one of {known}")
         if prompt not in WORDINGS:
             raise UsageError(f"prompt {prompt!r} is unknown: give 'released' or 'complete'")
+        # A machine that is too weak to mark answers should say so before any is sampled.
+        shared()
         self.difficulty, self.wording, self.letters = difficulty, prompt, letters
         tier = difficulty if letters == "G" else f"{letters.lower()}-{difficulty}"
         # One class serves all tiers, so the name belongs to the instance.

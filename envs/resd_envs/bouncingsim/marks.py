@@ -14,6 +14,9 @@ TOLERANCE = 50.0
 """Largest mean distance (m) that passes: 2.5 radii of a ball of the paper's scenes."""
 
 
+_NUMBERS = (int, float)
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """The verdict on one prediction."""
@@ -58,6 +61,6 @@ def _point(pair: Any) -> Vector:
     if type(pair) not in (list, tuple) or len(pair) < 2:
         raise ValueError("an entry is not an [x, y] pair")
     x, y = pair[:2]
-    if not isinstance(x, int | float) or not isinstance(y, int | float):
+    if not isinstance(x, _NUMBERS) or not isinstance(y, _NUMBERS):
         raise ValueError("a coordinate is not a number")
     return float(x), float(y)

@@ -1,15 +1,19 @@
 """The robot factory: its language and its machine.
 
 `parse` reads a program or says what is wrong with it; `Program.run` traces one tape and
-`Program.accepts` answers fast. Pure Python without Gymnasium; which tapes a program *should*
-accept is told in `problems.py`.
+`Program.outcomes` answers fast for many. Pure Python without Gymnasium; which tapes a program
+*should* accept is told in `problems.py`.
+
+A node that reads well is read once: its text is the key, and what it does is told by names, so
+that it needs no numbers from the program around it. A program that is right is such nodes put
+together; only one that is not, or an odd one, is read line by line.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
@@ -86,14 +90,20 @@ class Route(NamedTuple):
     target: str
 
 
+Move = tuple[str, int]
+"""Name of the next node, symbols removed."""
+
+
 class Node(NamedTuple):
     """One declared node."""
 
     type: str
     id: str
     routes: tuple[Route, ...]
-    line: int
-    """Number of its header line, from 1."""
+    moves: tuple[Move, ...]
+    """[front]: where it leads, for each colour and `EMPTY`."""
+    targets: frozenset[str]
+    """Names that its routes lead to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +142,6 @@ def encode(tape: str) -> tuple[int, ...]:
     return (*(_INDEX.get(symbol, EMPTY) for symbol in tape), EMPTY)
 
 
-class _Table(NamedTuple):
-    """A program in numbers: nodes in declaration order, then the outcomes as negatives."""
-
-    start: int
-    moves: list[list[tuple[int, int]]]
-    """[node][front]: next node (`~outcome` where the program stops there), symbols removed."""
-    paints: dict[int, int]
-    """Painter to the colour index it writes."""
-
-
 @dataclass(frozen=True)
 class Program:
     """A program that parses: its nodes in declaration order."""
@@ -154,8 +154,15 @@ class Program:
         return {n.id: (n.type, dict(reversed(n.routes))) for n in self.nodes}
 
     @cached_property
-    def _table(self) -> _Table:
-        return _compile(self.nodes)
+    def _moves(self) -> dict[str, tuple[Move, ...] | None]:
+        """What each node does; None where a run ends."""
+        ends = {_END_WORD: None}
+        return {**ends, **{n.id: n.moves for n in self.nodes}, END: None, NOWHERE: None}
+
+    @cached_property
+    def _paints(self) -> dict[str, int]:
+        """Painter to the colour index it writes."""
+        return {n.id: _INDEX[PAINTERS[n.type]] for n in self.nodes if n.type in PAINTERS}
 
     def run(self, tape: str, max_steps: int = MAX_STEPS) -> Run:
         """Run on `tape` and keep the trace; at most `max_steps` nodes are visited."""
@@ -190,28 +197,39 @@ class Program:
     def outcome(self, tape: Sequence[int], max_steps: int = MAX_STEPS) -> int:
         """`ACCEPTED`, `ROUTED_TO_NONE`, `UNKNOWN_NODE` or `STEP_LIMIT` on an encoded tape.
 
-        The same verdict as `run`, without a trace: the inner loop of marking.
+        The same verdict as `run`, without a trace.
         """
-        node, moves, paints = self._table
-        if paints:
-            return self._outcome_painting(list(tape), max_steps)
-        position = 0
-        for _ in range(max_steps):
-            if node < 0:
-                return ~node
-            node, pulled = moves[node][tape[position]]
-            position += pulled
-        return STEP_LIMIT
+        return self.outcomes([tape], max_steps)[0]
+
+    def outcomes(self, tapes: Iterable[Sequence[int]], max_steps: int = MAX_STEPS) -> list[int]:
+        """The `outcome` on each of many tapes: the inner loop of marking."""
+        if self._paints:
+            return [self._outcome_painting(list(tape), max_steps) for tape in tapes]
+        moves = self._moves
+        found: list[int] = []
+        for tape in tapes:
+            node, position = START, 0
+            for _ in range(max_steps):
+                row = moves[node]
+                if row is None:
+                    found.append(_outcome_at(node))
+                    break
+                node, pulled = row[tape[position]]
+                position += pulled
+            else:
+                found.append(STEP_LIMIT)
+        return found
 
     def _outcome_painting(self, tape: list[int], max_steps: int) -> int:
-        node, moves, paints = self._table
-        position = 0
+        moves, paints = self._moves, self._paints
+        node, position = START, 0
         for _ in range(max_steps):
-            if node < 0:
-                return ~node
+            row = moves[node]
+            if row is None:
+                return _outcome_at(node)
             if node in paints:
                 tape[-1:] = (paints[node], EMPTY)
-            node, pulled = moves[node][tape[position]]
+            node, pulled = row[tape[position]]
             position += pulled
         return STEP_LIMIT
 
@@ -220,23 +238,23 @@ class Program:
         return self.outcome(encode(tape), max_steps) == ACCEPTED
 
 
-def _compile(nodes: tuple[Node, ...]) -> _Table:
-    numbers = {node.id: number for number, node in enumerate(nodes)}
-    numbers |= {END: ~ACCEPTED, NOWHERE: ~ROUTED_TO_NONE}
-    unknown = ~UNKNOWN_NODE
-    moves: list[list[tuple[int, int]]] = []
-    for node_type, _, routes, _ in nodes:
-        targets = dict(reversed(routes))
-        if node_type in PULLERS:
-            row = [(numbers.get(targets.get("EMPTY", NOWHERE), unknown), 0)] * 5
-            for colour in PULLERS[node_type]:
-                row[_INDEX[colour]] = (numbers.get(targets.get(colour, NOWHERE), unknown), 1)
-        else:
-            row = [(numbers.get(targets.get("NEXT", NOWHERE), unknown), 0)] * 5
-        moves.append(row)
-    painters = [(number, node.type) for number, node in enumerate(nodes) if node.type in PAINTERS]
-    paints = {number: _INDEX[PAINTERS[node_type]] for number, node_type in painters}
-    return _Table(numbers[START], moves, paints)
+def _outcome_at(node: str) -> int:
+    """What it means that a run ends at this node."""
+    if node == END:
+        return ACCEPTED
+    return ROUTED_TO_NONE if node == NOWHERE else UNKNOWN_NODE
+
+
+def _node(node_type: str, node_id: str, routes: tuple[Route, ...]) -> Node:
+    # Reversed, so that the first of repeated conditions wins.
+    targets = dict(reversed(routes))
+    if node_type in PULLERS:
+        moves = [(targets.get("EMPTY", NOWHERE), 0)] * 5
+        for colour in PULLERS[node_type]:
+            moves[_INDEX[colour]] = (targets.get(colour, NOWHERE), 1)
+    else:
+        moves = [(targets.get("NEXT", NOWHERE), 0)] * 5
+    return Node(node_type, node_id, routes, tuple(moves), frozenset(t for _, t in routes))
 
 
 class _Line(NamedTuple):
@@ -264,8 +282,13 @@ _HEADER = re.compile(
 )
 _ROUTE = re.compile(r"(?:\[(R|B|Y|G|EMPTY)\]|(NEXT))\s+(\w+)\s*(?:#.*)?")
 
+_NAMES = {"START": START, "END": END}
+"""Node types of which there is one, and what it is called."""
+
 _CACHED_CHARS = 64
 """Lines up to this length are read once; programs share most of theirs."""
+_CACHED_NODE_CHARS = 400
+"""The same for whole nodes."""
 
 
 def _read_line(raw: str) -> _Line | None:
@@ -287,7 +310,7 @@ def _read_line(raw: str) -> _Line | None:
     error = ""
     if colon == (node_type == "END"):
         error = "end_has_colon" if colon else "missing_colon"
-    misnamed = node_id != {"START": START, "END": END}.get(node_type, node_id)
+    misnamed = node_id != _NAMES.get(node_type, node_id)
     return _Line(text, False, node_type, node_id, error, misnamed)
 
 
@@ -309,30 +332,82 @@ def _numbered_lines(text: str) -> list[tuple[int, _Line]]:
     return numbered
 
 
+_BEFORE_HEADER = re.compile(r"\n(?=[^\s#])")
+"""Where a line begins that is neither indented, blank nor a comment."""
+_REST = r"[ \t]*(?:#[^\n]*)?(?:\n[ \t]*(?:#[^\n]*)?(?=\n|\Z))*"
+"""The end of a line, and blank lines and comments after it."""
+_NODE = re.compile(
+    rf"(\w+)[ \t]+(\w+)(:?){_REST}"
+    rf"((?:\n(?: {{4}}|\t)[ \t]*(?:\[\w+\]|NEXT)[ \t]+\w+{_REST})*)"
+)
+_NODE_ROUTE = re.compile(r"^[ \t]+(?:\[(\w+)\]|NEXT)[ \t]+(\w+)", re.MULTILINE)
+
+
 def parse(text: str) -> Program:
     """Read a program; ParseError names the first thing that is wrong.
 
     A leading and a trailing line of three backticks are dropped; lines are numbered without them.
     """
+    return _put_together(text) or _parse_lines(text)
+
+
+def _put_together(text: str) -> Program | None:
+    """The program where every node reads well and they fit together; None for all others."""
+    chunks = _BEFORE_HEADER.split(text.strip())
+    if max(map(len, chunks)) > _CACHED_NODE_CHARS:
+        return None
+    nodes: list[Node] = []
+    for chunk in chunks:
+        node = _read_node(chunk)
+        if node is None:
+            return None
+        nodes.append(node)
+    ids = {node.id for node in nodes}
+    types = {node.type for node in nodes}
+    targets = _ALWAYS_KNOWN.union(*[node.targets for node in nodes])
+    if len(ids) < len(nodes) or not types.issuperset(("START", "END")):
+        return None
+    return Program(tuple(nodes)) if targets - ids == _ALWAYS_KNOWN - ids else None
+
+
+@lru_cache(maxsize=1 << 14)
+def _read_node(chunk: str) -> Node | None:
+    """The node that `chunk` is, with comments and blank lines; None where that is not plain."""
+    match = _NODE.fullmatch(chunk)
+    if match is None:
+        return None
+    node_type, node_id, colon, lines = match.groups()
+    routes = tuple([Route(c or "NEXT", target) for c, target in _NODE_ROUTE.findall(lines)])
+    conditions = [condition for condition, _ in routes]
+    if node_type in PULLERS:
+        fits = _CONDITIONS[node_type].issuperset(conditions)
+    else:
+        fits = conditions == _CONDITIONS_OF_OTHERS.get(node_type)
+    named = node_id == _NAMES.get(node_type, node_id)
+    if not fits or not named or bool(colon) == (node_type == "END"):
+        return None
+    return _node(node_type, node_id, routes)
+
+
+def _parse_lines(text: str) -> Program:
+    """Read any program line by line; ParseError."""
     lines = _numbered_lines(text)
     if not lines:
         raise ParseError("empty_program")
-    nodes: list[Node] = []
-    declared: set[str] = set()
+    nodes: dict[str, tuple[Node, int]] = {}
     begin, count = 0, len(lines)
     while begin < count:
         number, header = lines[begin]
-        if header.error or header.misnamed or header.id in declared:
-            raise _header_error(header, number, declared)
-        declared.add(header.id)
+        if header.error or header.misnamed or header.id in nodes:
+            raise _header_error(header, number, nodes)
         end = begin + 1
         while end < count and lines[end][1].indented:
             end += 1
         routes = _routes(header.type, lines[begin + 1 : end], number)
-        nodes.append(Node(header.type, header.id, routes, number))
+        nodes[header.id] = (_node(header.type, header.id, routes), number)
         begin = end
-    _check_whole(nodes, declared)
-    return Program(tuple(nodes))
+    _check_whole(nodes)
+    return Program(tuple(node for node, _ in nodes.values()))
 
 
 _WAYS: Mapping[str, str] = {
@@ -344,7 +419,7 @@ _WAYS: Mapping[str, str] = {
 """Node type to the sort of its routes."""
 
 
-def _header_error(header: _Line, number: int, declared: set[str]) -> ParseError:
+def _header_error(header: _Line, number: int, declared: Container[str]) -> ParseError:
     if header.error == "bad_declaration":
         return ParseError(header.error, number, text=header.text)
     if header.error == "missing_colon":
@@ -382,19 +457,24 @@ def _routes(node_type: str, lines: Sequence[tuple[int, _Line]], number: int) -> 
 
 
 _CONDITIONS = {node_type: {"EMPTY", *colours} for node_type, colours in PULLERS.items()}
+_CONDITIONS_OF_OTHERS = {"START": ["NEXT"], "END": [], **{p: ["NEXT"] for p in PAINTERS}}
 
 
-def _check_whole(nodes: Sequence[Node], declared: set[str]) -> None:
-    types = {node.type for node in nodes}
+_ALWAYS_KNOWN = frozenset((NOWHERE, _END_WORD))
+"""Targets that no node has to be declared for."""
+
+
+def _check_whole(nodes: Mapping[str, tuple[Node, int]]) -> None:
+    types = {node.type for node, _ in nodes.values()}
     if "START" not in types:
         raise ParseError("no_start")
     if "END" not in types:
         raise ParseError("no_end")
-    known = declared | {NOWHERE, _END_WORD}
-    for node in nodes:
+    known = nodes.keys() | _ALWAYS_KNOWN
+    for node, line in nodes.values():
         for _, target in node.routes:
             if target not in known:
-                raise ParseError("undefined_target", node.line, node=node.id, target=target)
+                raise ParseError("undefined_target", line, node=node.id, target=target)
 
 
 def try_parse(text: str) -> Program | ParseError:

@@ -94,9 +94,14 @@ class Problem:
             ) from error
 
     @cached_property
-    def encoded_tests(self) -> tuple[tuple[tuple[int, ...], bool], ...]:
-        """Each test's input as the machine reads it, and the verdict it should get."""
-        return tuple((encode(case.input), case.expected_accepted) for case in self.tests)
+    def encoded_inputs(self) -> tuple[tuple[int, ...], ...]:
+        """Each test's input as the machine reads it."""
+        return tuple(encode(case.input) for case in self.tests)
+
+    @cached_property
+    def expected_verdicts(self) -> list[bool]:
+        """Whether each test's input is to be accepted."""
+        return [case.expected_accepted for case in self.tests]
 
     @cached_property
     def checks_output(self) -> bool:

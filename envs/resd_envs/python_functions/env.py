@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 from resd_bench.env import TextEnv
 from resd_bench.plugins import UsageError
+from resd_bench.sandbox import shared
 from resd_bench.seeds import derive
 from resd_bench.types import Dialect, Feedback, Split, Task
 from resd_envs.python_functions import lists, rules, steps, texts
@@ -109,6 +110,8 @@ class PythonFunctionsEnv(TextEnv):
             raise UsageError(f"tier {tier!r} is unknown: give {', '.join(TIERS)}")
         if test_path is not None and path is None:
             raise UsageError("test_path was given without path: give both, or path alone")
+        # A machine that is too weak to mark answers should say so before any is sampled.
+        shared()
         self.tier, self.seed = tier, seed
         if tier != "all":
             # One class serves all tiers, so the name belongs to the instance.

@@ -155,11 +155,7 @@ class TextWorldEnv(TextEnv):
     def _made(self, task: Task, *, story: bool) -> Recipe:
         """The game of a task, which is in the cache then."""
         recipe = _recipe(task)
-        # A map is a matter of milliseconds once TextWorld is loaded: make those of a split at once.
-        neighbours = recipes(self.tier, task.split) if self.tier.layout else ()
-        make_games([recipe, *neighbours], story=False)
-        if story:
-            make_games([recipe], story=True)
+        make_games([recipe], story=story)
         return recipe
 
     def reply(self, task: Task, action: str) -> Reply:

@@ -12,8 +12,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -23,15 +21,13 @@ from typing import Any, Literal
 from resd_bench.plugins import UsageError
 from resd_bench.seeds import derive
 from resd_bench.types import Split
+from resd_envs.textworld.maker import ask
 from resd_envs.textworld.maze import Layout, mazes
 
 Family = Literal["coin", "treasure", "cooking"]
 Level = Literal["easy", "medium", "hard"]
 
 CACHE_VARIABLE = "RESD_BENCH_CACHE"
-MAKING_SECONDS = 1800.0
-"""Longest wait for one process that makes games."""
-TAIL_CHARS = 600
 SIZES: Mapping[Split, int] = {"train": 128, "validation": 32, "test": 64}
 FOOD_SPLITS: Mapping[Split, str] = {"train": "train", "validation": "valid", "test": "test"}
 """TextWorld's names: foods and ways to prepare them that are in no other split."""
@@ -158,7 +154,10 @@ def read_walkthrough(recipe: Recipe) -> tuple[str, ...]:
 
 
 def make_games(wanted: Sequence[Recipe], *, story: bool) -> None:
-    """Make the games that are not in the cache yet, with their compiled story where asked."""
+    """Make the games that are not in the cache yet, with their compiled story where asked.
+
+    UsageError where there is no TextWorld or no folder to write to, RuntimeError where it fails.
+    """
     missing = [r for r in wanted if not (r.story_file if story else r.state_file).exists()]
     if not missing:
         return
@@ -172,17 +171,6 @@ def make_games(wanted: Sequence[Recipe], *, story: bool) -> None:
             f"set {CACHE_VARIABLE} to a folder that can be written"
         ) from None
     orders = [{**recipe.order, "name": recipe.name} for recipe in missing]
-    done = subprocess.run(
-        [sys.executable, "-m", "resd_envs.textworld.make"],
-        input=json.dumps({"folder": str(folder), "story": story, "orders": orders}),
-        # TextWorld walks through sets of strings: what it makes depends on the hash seed.
-        env={**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=MAKING_SECONDS,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(
-            f"TextWorld could not make {len(missing)} games in {folder}: "
-            f"{done.stderr.strip()[-TAIL_CHARS:]}"
-        )
+    failed = ask({"folder": str(folder), "story": story, "orders": orders})
+    if failed:
+        raise RuntimeError(f"TextWorld could not make {len(missing)} games in {folder}: {failed}")

@@ -1,15 +1,17 @@
-"""Make games with TextWorld: `python -m` this module, orders as JSON on standard input.
+"""Make games with TextWorld: `python -m` this module, a line of JSON in and out per request.
 
-Run in a process of its own with a fixed hash seed, so that a game is the same everywhere.
-Objectives are worded anew, since TextWorld's tell the player the way.
+Run in a process of its own with a fixed hash seed, so that a game is the same everywhere. To load
+TextWorld and its grammars takes longer than most games, so the process serves until nobody asks any
+more. Objectives are worded anew, since TextWorld's tell the player the way.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
+import select
 import tempfile
+import traceback
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -23,6 +25,10 @@ from textworld.generator.data import KnowledgeBase
 from textworld.generator.game import Event, GameOptions, Quest
 
 from resd_envs.textworld.maze import OPPOSITE, from_content
+
+IDLE_SECONDS = 60.0
+"""Without a request for so long the process ends: it holds a hundred megabytes."""
+TAIL_CHARS = 600
 
 OBJECTIVES = {
     "coin": "Find the coin and take it.",
@@ -105,11 +111,30 @@ def write(order: Mapping[str, Any], folder: Path, story: bool) -> None:
             os.replace(told, story_file)
 
 
+def answer(line: str) -> dict[str, str]:
+    """Make what a line asks for; what went wrong, if anything did."""
+    asked = json.loads(line)
+    try:
+        for order in asked["orders"]:
+            write(order, Path(asked["folder"]), asked["story"])
+    except Exception:
+        return {"failed": traceback.format_exc().strip()[-TAIL_CHARS:]}
+    return {}
+
+
 def main() -> None:
-    """Make what standard input asks for."""
-    asked = json.load(sys.stdin)
-    for order in asked["orders"]:
-        write(order, Path(asked["folder"]), asked["story"])
+    """Serve requests until standard input ends, or nobody asks any more."""
+    # What TextWorld and its compilers print must not stand among the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    # Unbuffered, else a request could wait in a buffer where `select` does not see it.
+    with open(0, "rb", buffering=0, closefd=False) as requests:
+        while select.select([requests], [], [], IDLE_SECONDS)[0]:
+            line = requests.readline()
+            if not line:
+                return
+            answers.write(json.dumps(answer(line.decode("utf-8"))) + "\n")
+            answers.flush()
 
 
 if __name__ == "__main__":
