@@ -3,6 +3,7 @@
 import hashlib
 import json
 from importlib.util import find_spec
+from itertools import pairwise
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_richer_context_makes_a_better_teacher(rows: dict[str, ProbeRow]) -> Non
     order = ("none", "attempt + feedback", "playbook", everything, "solution")
     rates = [rows[context].success.mean for context in order]
     assert rates == sorted(rates)
-    assert all(more - less > 0.05 for less, more in zip(rates[:-1], rates[1:], strict=True))
+    assert all(more - less > 0.05 for less, more in pairwise(rates))
     reflected = rows["attempt + feedback + own reflection"].success.mean
     assert reflected > rows["attempt + feedback"].success.mean - 0.05
 
