@@ -194,7 +194,8 @@ def test_committed_runs_spent_no_more_than_was_reckoned_and_not_far_less(method:
     }
     assert 0.05 * most.rollouts < spent["sampled_tokens"] <= most.rollouts
     assert spent["reflection_tokens"] <= most.own
-    assert (spent["reflection_tokens"] > 0.05 * most.own) or not most.own
+    # Reflections of the embedded model are two lines, and may be as long as an answer.
+    assert (spent["reflection_tokens"] > 0.02 * most.own) or not most.own
     assert spent["scored_tokens"] <= most.scored
     if method != "sft":  # its buffer may hold more than a batch
         assert spent["flops"] <= most.flops(model.active, adapter=False)
