@@ -12,7 +12,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-MOST_STRETCH = 20.0
+MOST_STRETCH = 10.0
 """A deadline is never stretched to more than so many times itself."""
 LOOKS = 20
 """How often to look within a deadline: processes that have ended can tell no more."""
