@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from resd_bench.plugins import UsageError
+from resd_bench.policy.batches import Row, chain_size, chains
 from resd_bench.policy.engine import Engine, Generated, check_request, context_limit
 from resd_bench.policy.layout import Layout, Whole
-from resd_bench.policy.trainer import Row, Split, Summed
+from resd_bench.policy.trainer import Split, Summed
 from resd_bench.team import Team
 from resd_bench.types import Sampling
 
@@ -252,9 +253,9 @@ class Copied(Whole):
         self._agree(rows)
         passes: list[Sequence[Row]] = []
         for taught, filler in ((True, _TAUGHT_FILLER), (False, _FILLER)):
-            kind = [row for row in rows if (row.teacher_prompt is not None) == taught]
-            hands = deal([row.student_tokens + row.teacher_tokens for row in kind], self._team.size)
-            batches = [list(split([kind[i] for i in hand])) for hand in hands]
+            kind = chains([row for row in rows if (row.teacher_prompt is not None) == taught])
+            hands = deal([chain_size(chain)[0] for chain in kind], self._team.size)
+            batches = [list(split([row for i in hand for row in kind[i]])) for hand in hands]
             mine, most = batches[self._team.rank], max(map(len, batches))
             passes += [*mine, *[[filler]] * (most - len(mine))]
         return passes

@@ -21,6 +21,7 @@ from resd_bench.budget import Ledger, Purpose
 from resd_bench.plugins import UsageError
 from resd_bench.policy import fast_engine, loading, lora, trainer
 from resd_bench.policy.agreement import GapMeter
+from resd_bench.policy.batches import Limits, Row, tokens_read
 from resd_bench.policy.engine import Engine, Generated, Mirror, context_limit
 from resd_bench.policy.hf_engine import HfEngine
 from resd_bench.policy.layout import Layout, lay_out
@@ -275,12 +276,12 @@ class LMPolicy:
         """Take one optimiser step on the sum of per-sequence losses divided by `batch_size`.
 
         Metrics under `policy/`: `loss`; `grad_norm` before clipping; `lr`; `examples` trained on;
-        `tokens` trained (prompt and response); `overlong_examples` and `empty_examples` left out;
-        `shortened_teacher_prompts` that lost `shed_sections` to fit the context; since the last
-        update, `overlong_prompts` not answered, `truncated_completions` cut off by length (not
-        those of evaluations) and `unclosed_thinking` among them; `skipped_steps` so far for a
-        non-finite gradient norm. With an engine that has weights of its own, also what
-        `GapMeter.metrics` says, under the weights that sampled.
+        `tokens` that the student read (prompt and response, what several examples begin with once);
+        `overlong_examples` and `empty_examples` left out; `shortened_teacher_prompts` that lost
+        `shed_sections` to fit the context; since the last update, `overlong_prompts` not answered,
+        `truncated_completions` cut off by length (not those of evaluations) and `unclosed_thinking`
+        among them; `skipped_steps` so far for a non-finite gradient norm. With an engine that has
+        weights of its own, also what `GapMeter.metrics` says, under the weights that sampled.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} must be at least 1")
@@ -293,13 +294,12 @@ class LMPolicy:
         rows = [row for row, _ in found if self._fits(row)]
         shed = [count for row, count in found if self._fits(row) and count]
         result = self._step(rows, objective, batch_size, lr) if rows else None
-        tokens = sum(row.student_tokens for row in rows)
         metrics = {
             "policy/loss": result.loss if result else 0.0,
             "policy/grad_norm": result.grad_norm if result else 0.0,
             "policy/lr": lr,
             "policy/examples": float(len(rows)),
-            "policy/tokens": float(tokens),
+            "policy/tokens": float(tokens_read(rows)[0]),
             "policy/overlong_examples": float(len(spoken) - len(rows)),
             "policy/empty_examples": float(len(examples) - len(spoken)),
             "policy/shortened_teacher_prompts": float(len(shed)),
@@ -312,11 +312,11 @@ class LMPolicy:
         self._counts = Counts()
         return metrics | self._meter.metrics()
 
-    def _row(self, example: Example) -> tuple[trainer.Row, int]:
+    def _row(self, example: Example) -> tuple[Row, int]:
         """The example in tokens, and how many sections its teacher's prompt had to shed."""
         said = example.completion
         context, shed = self._teacher_prompt(example)
-        row = trainer.Row(
+        row = Row(
             prompt=self.codec.prompt_ids(example.messages),
             response=said.token_ids,
             teacher_prompt=context,
@@ -337,11 +337,11 @@ class LMPolicy:
                 return ids, number
         return self.codec.prompt_ids(prompts[-1]), len(prompts) - 1
 
-    def _fits(self, row: trainer.Row) -> bool:
+    def _fits(self, row: Row) -> bool:
         return max(row.student_tokens, row.teacher_tokens) <= self.context_limit
 
     def _step(
-        self, rows: Sequence[trainer.Row], objective: Objective, batch_size: int, lr: float
+        self, rows: Sequence[Row], objective: Objective, batch_size: int, lr: float
     ) -> trainer.StepResult:
         c = self.config
         if self._mirror and self._drawn:
@@ -357,7 +357,7 @@ class LMPolicy:
                 batch_size=batch_size,
                 learning_rate=lr,
                 grad_clip=c.grad_clip,
-                limits=trainer.Limits(c.micro_batch_tokens, c.micro_batch_logits),
+                limits=Limits(c.micro_batch_tokens, c.micro_batch_logits),
                 autocast=c.autocast,
                 passes=self.layout,
             )
@@ -367,8 +367,7 @@ class LMPolicy:
             self.teacher.follow(self.model)
         if result.stepped and self._mirror:
             self._mirror.weights_changed()
-        trained = sum(row.student_tokens for row in rows)
-        scored = sum(row.teacher_tokens for row in rows)
+        trained, scored = tokens_read(rows)
         self.ledger.trained_tokens += trained
         self.ledger.scored_tokens += scored
         # Frozen weights need no gradient of their own: a third of the arithmetic less.

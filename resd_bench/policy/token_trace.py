@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resd_bench.policy.batches import Row
 from resd_bench.policy.head import head_of
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.objective import Objective, TokenBatch, TokenObjective
-from resd_bench.policy.trainer import Row, response_logits, response_states, scoring
+from resd_bench.policy.trainer import response_logits, response_states, scoring
 from resd_bench.types import Example
 
 MAX_TOKENS = 2048

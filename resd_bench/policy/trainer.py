@@ -1,4 +1,4 @@
-"""One optimiser step from examples: padding, micro-batches, the lean forward pass, AdamW.
+"""One optimiser step from examples: padding, the lean forward pass, AdamW.
 
 Follows the optimiser of the paper's release (AdamW, gradient-norm clipping, steps with a
 non-finite norm skipped, linear warm-up from 0, then constant). The model stays in evaluation mode,
@@ -24,46 +24,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from resd_bench.policy.batches import Limits, Row, hold, micro_batches
 from resd_bench.policy.head import Head, head_of, hidden_states, piecewise
 from resd_bench.policy.objective import Objective, TokenBatch, TokenObjective
 from resd_bench.policy.shares import like, whole
 
 _BETAS = (0.9, 0.999)
 """Of AdamW, as in the paper's release."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One example in tokens."""
-
-    prompt: Sequence[int]
-    response: Sequence[int]
-    """Not empty."""
-    teacher_prompt: Sequence[int] | None
-    behaviour_logprobs: Sequence[float]
-    """Of the response, or empty where unknown."""
-    advantage: float
-    weight: float
-
-    @property
-    def student_tokens(self) -> int:
-        return len(self.prompt) + len(self.response)
-
-    @property
-    def teacher_tokens(self) -> int:
-        if self.teacher_prompt is None:
-            return 0
-        return len(self.teacher_prompt) + len(self.response)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one micro-batch may hold; a single sequence always fits."""
-
-    tokens: int
-    """Padded tokens, student and teacher together."""
-    logits: int
-    """b T V, the size of one tensor of logits; of a piece, where one sequence alone is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,73 +122,51 @@ def warmed_up(learning_rate: float, update: int, warmup: int, from_zero: bool) -
     return learning_rate * min(1.0, done / warmup) if warmup > 0 else learning_rate
 
 
-def micro_batches(rows: Sequence[Row], vocabulary: int, limits: Limits) -> Iterator[list[Row]]:
-    """All rows, similar lengths together; rows with and without a teacher apart."""
-    for taught in (True, False):
-        chosen = [row for row in rows if (row.teacher_prompt is not None) == taught]
-        batch: list[Row] = []
-        for row in sorted(
-            chosen, key=lambda r: (r.student_tokens + r.teacher_tokens, len(r.response))
-        ):
-            if batch and not _fits([*batch, row], vocabulary, limits):
-                yield batch
-                batch = []
-            batch.append(row)
-        if batch:
-            yield batch
-
-
-def _fits(batch: Sequence[Row], vocabulary: int, limits: Limits) -> bool:
-    student = max(row.student_tokens for row in batch)
-    teacher = max(row.teacher_tokens for row in batch)
-    longest = max(len(row.response) for row in batch)
-    return (
-        len(batch) * (student + teacher) <= limits.tokens
-        and len(batch) * longest * vocabulary <= limits.logits
-    )
-
-
 def response_logits(
     model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
 ) -> Tensor:
     """[b, T, V] float32: the logits that predict each response token; padding holds anything.
 
     Sequences are padded on the right, so causal attention needs no mask, and the vocabulary is
-    only computed where a response token is predicted.
+    only computed where a response token is predicted. A sequence that another one of the batch
+    begins with is read as a part of that one.
     """
     head = head_of(model)
     if head is not None:
         return head(response_states(model, prompts, responses))
-    ids, at = _inputs(model, prompts, responses)
+    ids, rows, at = _inputs(model, prompts, responses)
     full: Tensor = model(input_ids=ids, use_cache=False).logits
-    return _picked(full, at).float()
+    return _picked(full, rows, at).float()
 
 
 def response_states(
     model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
 ) -> Tensor:
     """[b, T, d]: the hidden states that predict each response token; padding holds anything."""
-    ids, at = _inputs(model, prompts, responses)
-    return _picked(hidden_states(model, ids), at)
+    ids, rows, at = _inputs(model, prompts, responses)
+    return _picked(hidden_states(model, ids), rows, at)
 
 
 def _inputs(
     model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
-) -> tuple[Tensor, Tensor]:
-    """Token ids [b, L], padded on the right, and the positions [b, T] that predict responses."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids [s, L] of s <= b sequences, and where in them responses are predicted.
+
+    The response of example i is predicted in row `rows[i]` ([b, 1]) at positions `at[i]` ([b, T]).
+    """
     device = model.get_input_embeddings().weight.device
-    ids = _padded(
-        [[*p, *r[:-1]] for p, r in zip(prompts, responses, strict=True)], 0, torch.long, device
-    )
+    whole = [(*p, *r[:-1]) for p, r in zip(prompts, responses, strict=True)]
+    held = hold(whole)
+    ids = _padded([whole[place] for place in held.kept], 0, torch.long, device)
     first = torch.tensor([len(p) - 1 for p in prompts], device=device)
     steps = torch.arange(max(map(len, responses)), device=device)
-    return ids, (first[:, None] + steps).clamp_(max=ids.shape[1] - 1)
+    at = (first[:, None] + steps).clamp_(max=ids.shape[1] - 1)
+    return ids, torch.tensor(held.holder, device=device)[:, None], at
 
 
-def _picked(values: Tensor, at: Tensor) -> Tensor:
-    """[b, T, ...] out of [b, L, ...]."""
-    at = at.to(values.device)
-    return values[torch.arange(len(at), device=at.device)[:, None], at]
+def _picked(values: Tensor, rows: Tensor, at: Tensor) -> Tensor:
+    """[b, T, ...] out of [s, L, ...]."""
+    return values[rows.to(values.device), at.to(values.device)]
 
 
 def _padded(

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from resd_bench.plugins import UsageError
 from resd_bench.policy import fast_engine, loading, lora, trainer
+from resd_bench.policy.batches import Limits
 from resd_bench.policy.hf_engine import HfEngine
 from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
 from resd_bench.policy.objective import TokenBatch
@@ -174,7 +175,7 @@ def test_a_step_is_that_with_a_copy_of_the_model_as_teacher(checkpointing: bool)
         rows = [subject._row(example)[0] for example in BATCH]
         subject.model.zero_grad()
         with trainer.checkpointed(subject.model):
-            limits = trainer.Limits(1 << 20, 1 << 30)
+            limits = Limits(1 << 20, 1 << 30)
             trainer.backward(subject.model, teacher, rows, reverse_kl, batch_size=2, limits=limits)
         grads = [p.grad for p in trainer.trained(subject.model) if p.grad is not None]
         norms.append([grad.norm().item() for grad in grads])

@@ -14,6 +14,7 @@ from resd_baselines.losses import (
     policy_gradient_objective,
 )
 from resd_bench.policy import lora, trainer
+from resd_bench.policy.batches import Limits, Row
 from resd_bench.policy.head import head_of, piecewise
 from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
 from resd_bench.policy.objective import TokenBatch, TokenObjective
@@ -42,23 +43,23 @@ OBJECTIVES: dict[str, TokenObjective] = {
         clip_low=0.2, clip_high=0.28, dual_clip=3.0, importance_cap=2.0, temperature=1.0
     ),
 }
-WHOLE = trainer.Limits(1 << 20, 1 << 40)
+WHOLE = Limits(1 << 20, 1 << 40)
 
 
-def rows(vocabulary: int, taught: bool = True) -> list[trainer.Row]:
+def rows(vocabulary: int, taught: bool = True) -> list[Row]:
     generator = torch.Generator().manual_seed(0)
 
     def ids(n: int) -> list[int]:
         return torch.randint(vocabulary, (n,), generator=generator).tolist()
 
     return [
-        trainer.Row(ids(p), ids(r), ids(2 * p) if taught else None, [-2.0] * r, p - 5.0, 0.1 * p)
+        Row(ids(p), ids(r), ids(2 * p) if taught else None, [-2.0] * r, p - 5.0, 0.1 * p)
         for p, r in ((4, 3), (9, 1), (3, 17), (7, 8))
     ]
 
 
 def gradient(
-    model: Any, teacher: Any, objective: Any, limits: trainer.Limits, **options: Any
+    model: Any, teacher: Any, objective: Any, limits: Limits, **options: Any
 ) -> tuple[float, dict[str, Tensor]]:
     model.zero_grad()
     found = rows(model.config.vocab_size)
@@ -68,9 +69,9 @@ def gradient(
     return loss, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def pieces(model: Any, tokens: int) -> trainer.Limits:
+def pieces(model: Any, tokens: int) -> Limits:
     """Limits of so many tokens to a piece."""
-    return trainer.Limits(1 << 20, tokens * model.config.vocab_size)
+    return Limits(1 << 20, tokens * model.config.vocab_size)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=list(OBJECTIVES))

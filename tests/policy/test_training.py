@@ -12,21 +12,22 @@ from torch import Tensor
 from resd_bench.budget import Ledger
 from resd_bench.plugins import UsageError
 from resd_bench.policy import trainer
+from resd_bench.policy.batches import Limits, Row, micro_batches
 from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
 from resd_bench.policy.objective import TokenBatch
 from resd_bench.types import Completion, Example, Sampling, Stop, user
 from tests.policy import tiny
 
-WIDE = trainer.Limits(1 << 20, 1 << 30)
+WIDE = Limits(1 << 20, 1 << 30)
 
 
-def row(prompt: int, response: int, teacher: int | None = None, seed: int = 0) -> trainer.Row:
+def row(prompt: int, response: int, teacher: int | None = None, seed: int = 0) -> Row:
     lengths = [prompt, response, teacher or 1]
     p, r, t = tiny.prompts(lengths, seed=seed)
-    return trainer.Row(p, r, None if teacher is None else t, [], 0.5, 1.0 + seed)
+    return Row(p, r, None if teacher is None else t, [], 0.5, 1.0 + seed)
 
 
-def rows() -> list[trainer.Row]:
+def rows() -> list[Row]:
     shapes = [(5, 3), (20, 1), (2, 17), (9, 9), (40, 6), (1, 1)]
     return [row(p, r, teacher=p + 7, seed=i) for i, (p, r) in enumerate(shapes)]
 
@@ -45,7 +46,7 @@ def likelihood(batch: TokenBatch) -> Tensor:
     return batch.weights * -(logprobs * batch.mask).sum(-1) / batch.mask.sum(-1).clamp(min=1)
 
 
-def gradient(model: Any, batches: list[list[trainer.Row]], teacher: Any) -> tuple[float, Tensor]:
+def gradient(model: Any, batches: list[list[Row]], teacher: Any) -> tuple[float, Tensor]:
     model.zero_grad()
     loss = trainer.accumulate(
         batches, lambda b: trainer.token_batch(model, teacher, b), reverse_kl, batch_size=8
@@ -76,23 +77,11 @@ def test_micro_batched_gradients_equal_those_of_one_batch(tokens: int) -> None:
     model, teacher = tiny.model(initializer_range=0.1), tiny.model(seed=1, initializer_range=0.1)
     model, teacher = model.double(), teacher.double()
     whole, expected = gradient(model, [rows()], teacher)
-    split = list(trainer.micro_batches(rows(), 260, trainer.Limits(tokens, 1 << 30)))
+    split = list(micro_batches(rows(), 260, Limits(tokens, 1 << 30)))
     assert len(split) > 1
     loss, found = gradient(model, split, teacher)
     assert loss == pytest.approx(whole, rel=1e-6)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
-
-
-def test_micro_batches_hold_every_row_once_within_the_limits() -> None:
-    mixed = [*rows(), row(4, 4), row(90, 4)]
-    limits = trainer.Limits(120, 260 * 20)
-    batches = list(trainer.micro_batches(mixed, 260, limits))
-    assert sorted(map(id, mixed)) == sorted(id(r) for batch in batches for r in batch)
-    for batch in batches:
-        assert len({r.teacher_prompt is None for r in batch}) == 1
-        padded = max(r.student_tokens for r in batch) + max(r.teacher_tokens for r in batch)
-        assert len(batch) == 1 or len(batch) * padded <= 120
-        assert len(batch) == 1 or len(batch) * max(len(r.response) for r in batch) <= 20
 
 
 def test_padding_never_changes_a_loss() -> None:
@@ -104,8 +93,8 @@ def test_padding_never_changes_a_loss() -> None:
 
 
 def test_unknown_behaviour_is_nan_and_padding_is_not() -> None:
-    known = trainer.Row([5], [6, 7], None, [-1.0, -2.0], 0.0, 1.0)
-    unknown = trainer.Row([5], [6], None, [], 0.0, 1.0)
+    known = Row([5], [6, 7], None, [-1.0, -2.0], 0.0, 1.0)
+    unknown = Row([5], [6], None, [], 0.0, 1.0)
     batch = trainer.token_batch(tiny.model(), None, [known, unknown])
     assert batch.behaviour_logprobs[0].tolist() == [-1.0, -2.0]
     assert bool(batch.behaviour_logprobs[1, 0].isnan())

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from resd_bench.config import RunConfig, resolve
 from resd_bench.policy import trainer
+from resd_bench.policy.batches import Limits
 from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
 from resd_bench.policy.objective import Objective, TokenBatch, TokenObjective
 from resd_bench.policy.shares import whole
@@ -76,7 +77,7 @@ def gradients(
 ) -> dict[str, Any]:
     """Loss and gradient of one step over a batch of eight."""
     rows = [subject._row(one)[0] for one in examples]
-    limits = trainer.Limits(CONFIG.micro_batch_tokens, logits)
+    limits = Limits(CONFIG.micro_batch_tokens, logits)
     subject.model.zero_grad()
     with trainer.checkpointed(subject.model):
         loss, _ = trainer.backward(
