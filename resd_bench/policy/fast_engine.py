@@ -3,8 +3,9 @@
 It serves Qwen3, Qwen2 and Llama decoders (full attention, SiLU, static rotary embedding) and is
 made for small models, where the cost is memory traffic and the number of operations per token:
 prompts sorted by length, one prefill for all samples of a prompt, a preallocated cache, fused
-projections, finished rows dropped; LoRA adapters are added to the weights first. Left out: sliding
-windows, mixtures of experts, quantised weights; `HfEngine` serves those.
+projections, finished rows dropped, later turns of episodes read only from where the last one ended
+(`kept`); LoRA adapters are added to the weights first. Left out: sliding windows, mixtures of
+experts, quantised weights; `HfEngine` serves those.
 
 Shapes: b rows, P prompt tokens, d hidden, H query heads, G key-value heads, R = H / G, D head size.
 """
@@ -12,8 +13,8 @@ Shapes: b rows, P prompt tokens, d hidden, H query heads, G key-value heads, R =
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from resd_bench.policy.engine import (
     ungroup,
     uniforms,
 )
+from resd_bench.policy.kept import Beginning, Memory, Said, fingerprint
 from resd_bench.policy.lora import base_layer, merged_weight
 from resd_bench.types import Sampling
 
@@ -41,6 +43,8 @@ _PREFILL_TOKENS = 4096
 """Tokens per prefill pass: keeps activations in the cache and padding small."""
 _CACHE_BYTES = 512 << 20
 """Key-value cache per chunk unless `max_batch_tokens` says otherwise."""
+_KEPT_BYTES = 1 << 30
+"""Caches are kept until they hold so much: all of a chunk or nothing."""
 _DROP_FRACTION = 8
 """Finished rows are dropped when they are at least 1 / this of the batch."""
 
@@ -105,6 +109,13 @@ class _Weights:
     """Scalar for `_norm` of hidden states."""
     head_floor: Tensor
     """Scalar for `_norm` of queries and keys."""
+
+    def trained(self) -> Iterator[Tensor]:
+        """Everything that training may change."""
+        yield from (self.embedding, self.head)
+        for layer in self.layers:
+            parts = (getattr(layer, field.name) for field in fields(layer))
+            yield from (part for part in parts if part is not None)
 
 
 def _scale(norm: Any) -> Tensor:
@@ -202,22 +213,39 @@ class _Batch:
     """The rows decoded together: their cache, their positions, what they said so far."""
 
     def __init__(
-        self, w: _Weights, prompts: Sequence[Sequence[int]], rows: Sequence[Row], new: int
+        self,
+        w: _Weights,
+        prompts: Sequence[Sequence[int]],
+        rows: Sequence[Row],
+        new: int,
+        begun: Mapping[int, Beginning],
+        keep: bool,
     ) -> None:
-        """`rows` are sorted by the length of their prompt; `new` tokens are to be sampled."""
-        self.w = w
+        """`rows` are sorted by the length of their prompt; `new` tokens are to be sampled.
+
+        `begun` says how much of prompts has been read before. With `keep`, what finished rows left
+        in the cache stays there.
+        """
+        self.w, self.keep = w, keep
         device = w.embedding.device
         lengths = torch.tensor([len(prompts[i]) for i, _ in rows], device=device)
         self.width = int(lengths.max())
         size = (len(w.layers), 2, len(rows), w.kv_heads, self.width + new, w.head_dim)
         self.cache = torch.empty(size, dtype=w.embedding.dtype, device=device)
         """[L, 2, b, G, P + new, D]; prompts are right-aligned, padding lies before them."""
-        self.order = torch.arange(len(rows), device=device)
-        """Which of `rows` each live row is."""
+        self.seats = torch.arange(len(rows), device=device)
+        """Which of `rows` lies in each row of the cache; with `keep`, finished ones too."""
+        self.live = len(rows)
+        """Rows of the cache, from the first on, that are still decoded."""
         self.positions = lengths.clone()
         """[b] position of the next token within its own sequence."""
         self.mask = self._padding_mask(lengths, self.width + new)
-        self.logits = self._prefill(prompts, rows)
+        self.logits = self._prefill(prompts, rows, begun)
+
+    @property
+    def order(self) -> Tensor:
+        """[b] which of `rows` each live row is."""
+        return self.seats[: self.live]
 
     def _padding_mask(self, lengths: Tensor, width: int) -> Tensor | None:
         """[b G, 1, P + new] additive mask of the padding, None where there is none."""
@@ -229,16 +257,27 @@ class _Batch:
         mask.masked_fill_(hidden, float("-inf"))
         return mask.repeat_interleave(self.w.kv_heads, 0)[:, None]
 
-    def _prefill(self, prompts: Sequence[Sequence[int]], rows: Sequence[Row]) -> Tensor:
+    def _prefill(
+        self,
+        prompts: Sequence[Sequence[int]],
+        rows: Sequence[Row],
+        begun: Mapping[int, Beginning],
+    ) -> Tensor:
         """Fill the cache with the prompts and return the logits [b, V] after them."""
         logits = []
-        for start, stop in _slabs(prompts, rows):
+        unread = [len(p) - (begun[i].tokens if i in begun else 0) for i, p in enumerate(prompts)]
+        for start, stop in _slabs(unread, rows):
             unique = list(dict.fromkeys(i for i, _ in rows[start:stop]))
             place = {i: u for u, i in enumerate(unique)}
             owner = torch.tensor(
                 [place[i] for i, _ in rows[start:stop]], device=self.positions.device
             )
-            after = self._prefill_slab([prompts[i] for i in unique], owner, start)
+            asked = [prompts[i] for i in unique]
+            if any(i in begun for i in unique):
+                known = [begun.get(i) for i in unique]
+                after = self._extend_slab(asked, known, owner, start)
+            else:
+                after = self._prefill_slab(asked, owner, start)
             logits.append(after[owner])
         return torch.cat(logits)
 
@@ -272,6 +311,52 @@ class _Batch:
         last = x.view(len(prompts), wide, -1)[torch.arange(len(prompts)), lengths - 1]
         return _logits(w, last)
 
+    def _extend_slab(
+        self,
+        prompts: Sequence[Sequence[int]],
+        known: Sequence[Beginning | None],
+        owner: Tensor,
+        start: int,
+    ) -> Tensor:
+        """As `_prefill_slab`, but tokens that were read before are copied from where that was.
+
+        The last m tokens of every prompt are read, m the most that any has unread. Everything is
+        right-aligned: a query attends to the columns up to its own from its first token on.
+        """
+        w, device, end = self.w, owner.device, self.width
+        wide = max(
+            len(p) - (0 if k is None else k.tokens) for p, k in zip(prompts, known, strict=True)
+        )
+        lengths = torch.tensor([len(p) for p in prompts], device=device)
+        cache = self.cache[:, :, start : start + len(owner), :, :end]
+        cache[..., : end - wide, :] = 0
+        for row, u in enumerate(owner.tolist()):
+            if (beginning := known[u]) is not None:
+                first = end - len(prompts[u])
+                cache[:, :, row, :, first : first + beginning.tokens] = beginning.read()
+        tails = [p[-wide:] for p in prompts]
+        ids = torch.tensor([[*[0] * (wide - len(t)), *t] for t in tails], device=device)
+        columns = torch.arange(end, device=device)
+        fed = columns[end - wide :]
+        at = (fed - (end - lengths[:, None])).clamp_(min=0).flatten()
+        cos, sin = w.cos[at], w.sin[at]
+        heard_from = (columns <= fed[:, None]) & (columns >= (end - lengths)[:, None, None])
+        # A query before its prompt begins hears itself: nothing is made of it.
+        heard_from = (heard_from | (columns == fed[:, None]))[:, None]
+        one_row = torch.tensor([owner.tolist().index(u) for u in range(len(prompts))])
+        x = w.embedding[ids.flatten()]
+        for number, layer in enumerate(w.layers):
+            qkv = _project(w, layer, x, cos, sin).view(len(prompts), wide, -1, w.head_dim)
+            q, *fresh = torch.split(qkv, [w.heads, w.kv_heads, w.kv_heads], dim=2)
+            for half, kept in enumerate(fresh):
+                cache[number, half, :, :, end - wide :] = kept.transpose(1, 2)[owner]
+            k, v = cache[number] if len(one_row) == len(owner) else cache[number][:, one_row]
+            heard = F.scaled_dot_product_attention(
+                q.transpose(1, 2), k, v, attn_mask=heard_from, enable_gqa=w.heads != w.kv_heads
+            )
+            x = _residual(w, layer, x, heard.transpose(1, 2).reshape(x.shape[0], -1))
+        return _logits(w, x.view(len(prompts), wide, -1)[:, -1])
+
     def step(self, ids: Tensor, column: int) -> Tensor:
         """Feed one token per live row, ids [b], at cache `column`; the next logits [b, V]."""
         w, b, end = self.w, len(self.order), column + 1
@@ -303,21 +388,30 @@ class _Batch:
         movers = alive[count:].nonzero()[:, 0] + count
         keep[holes] = movers
         for hole, mover in zip(holes.tolist(), movers.tolist(), strict=True):
-            self.cache[:, :, hole, :, :column] = self.cache[:, :, mover, :, :column]
+            left, moved = (self.cache[:, :, i, :, :column] for i in (hole, mover))
+            finished = left.clone() if self.keep else None
+            left.copy_(moved)
+            if finished is not None:
+                moved.copy_(finished)
+        self.seats[holes], self.seats[movers] = self.seats[movers], self.seats[holes]
         if self.mask is not None:
             wide = self.mask.view(len(alive), self.w.kv_heads, 1, -1)
             self.mask = wide[keep].flatten(0, 1)
-        self.order, self.positions = self.order[keep], self.positions[keep]
+        self.live, self.positions = count, self.positions[keep]
         return keep
 
 
-def _slabs(prompts: Sequence[Sequence[int]], rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
-    """Ranges of rows whose distinct prompts, padded, are at most `_PREFILL_TOKENS` tokens."""
-    start, seen = 0, set[int]()
+def _slabs(lengths: Sequence[int], rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
+    """Ranges of rows whose distinct prompts, padded, are at most `_PREFILL_TOKENS` tokens.
+
+    `lengths` are the tokens to be read of each prompt.
+    """
+    start, seen, wide = 0, set[int](), 0
     for at, (i, _) in enumerate(rows):
-        if i not in seen and seen and (len(seen) + 1) * len(prompts[i]) > _PREFILL_TOKENS:
+        wide = max(wide, lengths[i])
+        if i not in seen and seen and (len(seen) + 1) * wide > _PREFILL_TOKENS:
             yield start, at
-            start, seen = at, set()
+            start, seen, wide = at, set(), lengths[i]
         seen.add(i)
     yield start, len(rows)
 
@@ -346,6 +440,7 @@ class FastEngine:
         self.pad_id = pad_id
         self.dtype: torch.dtype = dtype or model.model.embed_tokens.weight.dtype
         self.max_batch_tokens = max_batch_tokens or self._default_batch_tokens()
+        self._memory = Memory()
 
     def _default_batch_tokens(self) -> int:
         config = self.model.config
@@ -369,29 +464,39 @@ class FastEngine:
             return []
         longest = max(map(len, prompts)) + sampling.max_new_tokens
         weights = _prepare(self.model, longest, self.dtype)
+        keep = self._memory.goes_on(prompts)
+        mark = fingerprint(weights.trained()) if keep else None
+        begun = self._begun(prompts, mark)
         flat: dict[Row, Generated] = {}
+        said: list[Said] = []
+        room = _KEPT_BYTES if keep else 0
         for rows in chunks(prompts, n, sampling.max_new_tokens, self.max_batch_tokens):
             u = uniforms(sampling, rows, numbers)
-            made = self._decode(weights, prompts, rows, sampling, u)
+            batch = _Batch(weights, prompts, rows, sampling.max_new_tokens, begun, room > 0)
+            made = self._decode(batch, sampling, u)
             flat.update(zip(rows, made, strict=True))
+            said += _said(batch, prompts, rows, made)
+            room -= batch.cache.nbytes
+        self._memory = Memory(said, mark)
         return ungroup(n, flat)
 
-    def _decode(
-        self,
-        w: _Weights,
-        prompts: Sequence[Sequence[int]],
-        rows: Sequence[Row],
-        sampling: Sampling,
-        u: Tensor,
-    ) -> list[Generated]:
+    def _begun(self, prompts: Sequence[Sequence[int]], mark: Tensor | None) -> dict[int, Beginning]:
+        """What has been read of prompts with the weights that `mark` tells, by their number."""
+        made_by = self._memory.weights
+        if mark is None or made_by is None or not torch.equal(mark, made_by):
+            return {}
+        found = ((i, self._memory.beginning(prompt)) for i, prompt in enumerate(prompts))
+        return {i: beginning for i, beginning in found if beginning is not None}
+
+    def _decode(self, batch: _Batch, sampling: Sampling, u: Tensor) -> list[Generated]:
         """The rows of one chunk, sampled with uniforms `u` [b, new] float64."""
+        w, count = batch.w, len(batch.seats)
         new, device = sampling.max_new_tokens, w.embedding.device
         is_stop = stop_table(self.stop_ids, len(w.head), device)
-        batch = _Batch(w, prompts, rows, new)
         u = u.t().contiguous().to(device)
-        ids_out = torch.full((len(rows), new), self.pad_id, device=device)
-        logprobs_out = torch.zeros(len(rows), new, device=device)
-        logits, alive = batch.logits, torch.ones(len(rows), dtype=torch.bool, device=device)
+        ids_out = torch.full((count, new), self.pad_id, device=device)
+        logprobs_out = torch.zeros(count, new, device=device)
+        logits, alive = batch.logits, torch.ones(count, dtype=torch.bool, device=device)
         # Asking an accelerator how many rows live waits for it; on a CPU it is free.
         patience = 1 if device.type == "cpu" else 8
         for t in range(new):
@@ -408,3 +513,19 @@ class FastEngine:
                     ids, alive = ids[kept], alive[kept]
             logits = batch.step(ids, column)
         return cut(ids_out, logprobs_out, is_stop)
+
+
+def _said(
+    batch: _Batch, prompts: Sequence[Sequence[int]], rows: Sequence[Row], made: Sequence[Generated]
+) -> Iterator[Said]:
+    """What the rows of a chunk read, and where it lies if it is kept."""
+    seat = batch.seats.argsort().tolist()
+    for number, ((i, _), one) in enumerate(zip(rows, made, strict=True)):
+        prompt = prompts[i]
+        yield Said(
+            tokens=(*prompt, *one.token_ids[:-1]),
+            prompt=len(prompt),
+            cache=batch.cache if batch.keep else None,
+            row=seat[number],
+            column=batch.width - len(prompt),
+        )
