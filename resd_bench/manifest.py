@@ -27,6 +27,7 @@ PACKAGES = (
     "scipy",
     "vllm",
     "peft",
+    "accelerate",
 )
 
 SEED_STREAMS = {

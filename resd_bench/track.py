@@ -78,7 +78,7 @@ def make_tracker(config: RunConfig) -> Tracker:
     if config.track != "none" and importlib.util.find_spec(config.track) is None:
         raise UsageError(
             f"--track {config.track} needs a package that is not installed: "
-            f"pip install {PACKAGES[config.track]}"
+            f"pip install 'resd-bench[{config.track}]'"
         )
     return Tracker(config)
 
@@ -156,9 +156,4 @@ SERVICES: Mapping[str, type[TensorBoard] | type[WandB] | type[Trackio]] = {
     "tensorboard": TensorBoard,
     "wandb": WandB,
     "trackio": Trackio,
-}
-PACKAGES: Mapping[str, str] = {
-    "tensorboard": "'resd-bench[track]'",
-    "wandb": "wandb",
-    "trackio": "trackio",
 }

@@ -26,6 +26,8 @@ RUN = [
 ]
 FOLDER = Path("runs-out/toy-say/toy-learner/seed-0")
 
+NO_TENSORBOARD = "TENSORBOARD ABSENT: pip install 'resd-bench[tensorboard]'"
+
 
 class Hosted(ModuleType):
     """Stands for `wandb` or `trackio`: their documented calls, written down."""
@@ -115,13 +117,13 @@ def read_events(folder: Path) -> Any:
     """What TensorBoard itself finds in a folder."""
     reader = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator",
-        reason="TENSORBOARD ABSENT: pip install 'resd-bench[track]'",
+        reason=NO_TENSORBOARD,
     )
     return reader.EventAccumulator(str(folder)).Reload()
 
 
 def test_tensorboard_reads_what_was_written(place: Path) -> None:
-    pytest.importorskip("tensorboard", reason="TENSORBOARD ABSENT: pip install 'resd-bench[track]'")
+    pytest.importorskip("tensorboard", reason=NO_TENSORBOARD)
     assert main([*RUN, "--track", "tensorboard"]) == 0
     events = read_events(FOLDER / "tensorboard")
     rows = read_log(FOLDER / "metrics.jsonl").rows
@@ -135,7 +137,7 @@ def test_tensorboard_reads_what_was_written(place: Path) -> None:
 def test_tensorboard_shows_repeated_updates_of_a_resumed_run_once(
     tmp_path: Path,
 ) -> None:
-    pytest.importorskip("tensorboard", reason="TENSORBOARD ABSENT: pip install 'resd-bench[track]'")
+    pytest.importorskip("tensorboard", reason=NO_TENSORBOARD)
     config = RunConfig(out=str(tmp_path))
     for first, value in ((1, 0.25), (3, 0.5)):
         writer = TensorBoard(config, first)
@@ -149,7 +151,7 @@ def test_tensorboard_shows_repeated_updates_of_a_resumed_run_once(
 
 
 def test_wandb_itself_writes_an_offline_run_into_the_run_folder(place: Path) -> None:
-    pytest.importorskip("wandb", reason="WANDB ABSENT: pip install wandb")
+    pytest.importorskip("wandb", reason="WANDB ABSENT: pip install 'resd-bench[wandb]'")
     assert main([*RUN, "--track", "wandb"]) == 0
     (written,) = (FOLDER / "wandb").glob("offline-run-*")
     (log,) = written.glob("*.wandb")
@@ -160,7 +162,7 @@ def test_trackio_itself_takes_the_arguments_it_is_given() -> None:
     try:
         trackio: Any = importlib.import_module("trackio")
     except Exception as error:
-        pytest.skip(f"TRACKIO ABSENT OR BROKEN: pip install trackio ({error})")
+        pytest.skip(f"TRACKIO ABSENT OR BROKEN: pip install 'resd-bench[trackio]' ({error})")
     given = {"project": "p", "name": "n", "group": "g", "config": {}, "resume": "allow"}
     inspect.signature(trackio.init).bind(**given)
     inspect.signature(trackio.log).bind({"a": 1.0}, step=1)
