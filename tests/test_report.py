@@ -13,7 +13,7 @@ from rich.console import Console
 
 from resd_bench.config import resolve
 from resd_bench.plugins import UsageError
-from resd_bench.report.figures import comparison, learning_curve, mean_curve
+from resd_bench.report.figures import colours_of, comparison, learning_curve, mean_curve
 from resd_bench.report.runs import RunData, find_runs, load_run, model_label
 from resd_bench.report.tables import (
     common_budget,
@@ -60,6 +60,28 @@ def test_results_of_the_embedded_model_say_so(tmp_path: Path) -> None:
     assert "nano (model organism)" in shown(run_table(one))
     svg = learning_curve(one, tmp_path / "curve")[1].read_text()
     assert "resd on toy-say · nano (model organism) · seed 0" in svg
+
+
+def test_a_method_has_one_colour_whoever_is_drawn_beside_it() -> None:
+    few, many = colours_of(["resd", "mine"]), colours_of(["mine", "grpo", "sft", "resd", "yours"])
+    assert few["resd"] == many["resd"]
+    assert len(set(many.values())) == 5
+    assert len(colours_of([f"label {i}" for i in range(20)])) == 20
+
+
+def test_the_legend_names_groups_that_the_first_environment_lacks(tmp_path: Path) -> None:
+    runs = {
+        "a": [
+            data("a", 0, [0.0, 0.5], env="one"),
+            data("a", 1, [0.0, 0.5], env="one"),
+            data("a", 0, [0.0, 0.5], env="two"),
+        ]
+    }
+    runs["late"] = [data("late", 0, [0.0, 0.5], env="two")]
+    (svg,) = [p for p in comparison(runs, "title", tmp_path / "c") if p.suffix == ".svg"]
+    text = svg.read_text(encoding="utf-8")
+    assert "a (1 to 2 seeds)" in text
+    assert "late (1 seed)" in text
 
 
 def test_equal_records_give_equal_figures(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette: told apart by colour-blind readers too."""
+METHODS = ("resd", "sft", "sdpo", "grpo", "sdpo+ss", "grpo-small-batch", "base")
+"""Whose colours are these."""
 
 AXES: Mapping[Axis, str] = {
     "episodes": "training rollouts",
@@ -81,26 +84,50 @@ def comparison(
         for panel, over in zip(panels, axes, strict=True):
             _draw(panel, groups, env, over)
         panels[0].set_ylabel(f"{plain_text(env)}: success (%)" if shape[0] > 1 else "success (%)")
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    # An environment may lack some of the groups.
+    handles = {
+        label: handle
+        for panel in figure.axes
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    told = {label: _with_seeds(label, group) for label, group in groups.items() if group}
+    lines = [handles[plain_text(label)] for label in told]
+    figure.legend(lines, told.values(), loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(plain_text(title, 140), fontsize=11)
     return save_figure(figure, stem)
 
 
 def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: Axis) -> None:
-    for index, (label, group) in enumerate(groups.items()):
+    colours = colours_of(list(groups))
+    for label, group in groups.items():
         runs = [run for run in group if run.env == env]
         if not runs:
             continue
-        colour = COLOURS[index % len(COLOURS)]
+        colour = colours[label]
         for run in runs:
             xs = [point.at(axis) for point in run.points]
             panel.plot(xs, [100 * p.mean for p in run.points], color=colour, lw=0.7, alpha=0.4)
         x, y = mean_curve(runs, axis)
-        seeds = f"{plain_text(label)} ({len(runs)} seed{'s' * (len(runs) > 1)})"
-        panel.plot(x, 100 * y, "o-", color=colour, lw=2.2, markersize=3.5, label=seeds)
+        name = plain_text(label)
+        panel.plot(x, 100 * y, "o-", color=colour, lw=2.2, markersize=3.5, label=name)
     _dress(panel, axis)
     panel.set_ylabel("")
+
+
+def colours_of(labels: Sequence[str]) -> dict[str, str]:
+    """A colour for each label: that of the method it names, in all figures the same, or another."""
+    own = {label: COLOURS[METHODS.index(label)] for label in labels if label in METHODS}
+    spare = [colour for colour in COLOURS if colour not in own.values()] or list(COLOURS)
+    others = [label for label in labels if label not in own]
+    return own | {label: spare[i % len(spare)] for i, label in enumerate(others)}
+
+
+def _with_seeds(label: str, group: Sequence[RunData]) -> str:
+    """The label of a group with its number of seeds, which may differ between environments."""
+    counts = Counter(run.env for run in group).values()
+    few, many = min(counts, default=0), max(counts, default=0)
+    number = str(many) if few == many else f"{few} to {many}"
+    return f"{plain_text(label)} ({number} seed{'s' * (many > 1)})"
 
 
 def plain_text(text: str, longest: int = 60) -> str:
