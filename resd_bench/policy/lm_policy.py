@@ -290,9 +290,9 @@ class LMPolicy:
         self.updates += 1
         self.ledger.updates += 1
         spoken = [e for e in examples if e.completion.token_ids]
-        found = [self._row(example) for example in spoken]
-        rows = [row for row, _ in found if self._fits(row)]
-        shed = [count for row, count in found if self._fits(row) and count]
+        found = [self.row(example) for example in spoken]
+        rows = [row for row, _ in found if self.fits(row)]
+        shed = [count for row, count in found if self.fits(row) and count]
         result = self._step(rows, objective, batch_size, lr) if rows else None
         metrics = {
             "policy/loss": result.loss if result else 0.0,
@@ -312,7 +312,7 @@ class LMPolicy:
         self._counts = Counts()
         return metrics | self._meter.metrics()
 
-    def _row(self, example: Example) -> tuple[Row, int]:
+    def row(self, example: Example) -> tuple[Row, int]:
         """The example in tokens, and how many sections its teacher's prompt had to shed."""
         said = example.completion
         context, shed = self._teacher_prompt(example)
@@ -337,7 +337,8 @@ class LMPolicy:
                 return ids, number
         return self.codec.prompt_ids(prompts[-1]), len(prompts) - 1
 
-    def _fits(self, row: Row) -> bool:
+    def fits(self, row: Row) -> bool:
+        """Whether student and teacher can hold it; one that does not fit is not trained on."""
         return max(row.student_tokens, row.teacher_tokens) <= self.context_limit
 
     def _step(

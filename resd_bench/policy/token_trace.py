@@ -46,7 +46,7 @@ def score_example(policy: LMPolicy, example: Example, objective: Objective) -> d
     log-probabilities in nats of `student` and `teacher` at temperature 1 and of the sampler at its
     own (`sampled`), and the likeliest tokens of both sides with their probabilities.
     """
-    row, shed = policy._row(example)
+    row, shed = policy.row(example)
     teachers = [example.teacher_messages, *example.shorter_teachers]
     taught = teachers[shed] if row.teacher_prompt is not None else None
     told = {
@@ -57,7 +57,7 @@ def score_example(policy: LMPolicy, example: Example, objective: Objective) -> d
         "left_out": max(0, len(row.response) - MAX_TOKENS),
         "tokens": [],
     }
-    if row.response and policy._fits(row):
+    if row.response and policy.fits(row):
         told["tokens"] = _tokens(policy, row, objective)
     return told
 

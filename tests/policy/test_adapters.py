@@ -172,7 +172,7 @@ def test_a_step_is_that_with_a_copy_of_the_model_as_teacher(checkpointing: bool)
     subject.use_teacher("frozen", 0.0)
     norms = []
     for teacher in (subject.teacher, families.model("qwen3")):
-        rows = [subject._row(example)[0] for example in BATCH]
+        rows = [subject.row(example)[0] for example in BATCH]
         subject.model.zero_grad()
         with trainer.checkpointed(subject.model):
             limits = Limits(1 << 20, 1 << 30)

@@ -80,7 +80,7 @@ def test_an_example_at_exactly_the_limit_is_trained_and_one_token_more_is_not() 
 
 def kept(subject: LMPolicy, example: Example) -> tuple[int, int, Any]:
     """Length of the teacher's prompt that was used, its number, and the metrics of an update."""
-    row, number = subject._row(example)
+    row, number = subject.row(example)
     assert row.teacher_prompt is not None
     return len(row.teacher_prompt), number, subject.update([example], _teach, batch_size=1)
 

@@ -76,7 +76,7 @@ def gradients(
     subject: LMPolicy, examples: Iterable[Example], objective: Objective, logits: int
 ) -> dict[str, Any]:
     """Loss and gradient of one step over a batch of eight."""
-    rows = [subject._row(one)[0] for one in examples]
+    rows = [subject.row(one)[0] for one in examples]
     limits = Limits(CONFIG.micro_batch_tokens, logits)
     subject.model.zero_grad()
     with trainer.checkpointed(subject.model):
