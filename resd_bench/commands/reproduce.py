@@ -90,7 +90,10 @@ def reproduce(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: in
         if wanted.envs and not trials[one.name]:
             note(f"{one.name} has no runs on {', '.join(wanted.envs)}")
             continue
-        show(one.make(gather(trials[one.name], records)), one.name, wanted)
+        gathered = gather(trials[one.name], records)
+        page = one.make(gathered)
+        page.name, page.model = one.name, gathered.model
+        show(page, wanted)
     return int(failed > 0)
 
 
@@ -126,16 +129,15 @@ def distinct(trials: Iterable[Trial]) -> list[Trial]:
     return [replace(trial, index=index) for index, trial in enumerate(by_folder.values())]
 
 
-def show(page: Page, name: str, wanted: Wanted) -> None:
-    """Print a page and save it under `name`."""
-    page.name = name
+def show(page: Page, wanted: Wanted) -> None:
+    """Print a page and save it."""
     console = out()
-    console.print(f"[bold]{page.title}[/bold] · {wanted.tier} tier")
+    console.print(f"{page.heading} · {wanted.tier} tier", style="bold", markup=False)
     for text in page.notes:
         console.print(text, markup=False)
     for table in page.tables:
         console.print(table)
     chosen = "".join(f" --env {env}" for env in wanted.envs)
-    command = f"resd-bench reproduce {name} --tier {wanted.tier}{chosen}"
+    command = f"resd-bench reproduce {page.name} --tier {wanted.tier}{chosen}"
     for path in page.save(wanted.pages, command):
         print(f"wrote {path}", file=sys.stderr)

@@ -65,7 +65,12 @@ def learning_curve(run: RunData, stem: Path) -> list[Path]:
 def comparison(
     groups: Mapping[str, Sequence[RunData]], title: str, stem: Path, axis: Axis = "episodes"
 ) -> list[Path]:
-    """Draw groups of runs as `<stem>.png` and `.svg`: a row of panels for each environment.
+    """Draw groups of runs as `<stem>.png` and `.svg`."""
+    return save_figure(draw_comparison(groups, axis), stem, title)
+
+
+def draw_comparison(groups: Mapping[str, Sequence[RunData]], axis: Axis = "episodes") -> Figure:
+    """Groups of runs over each other: a row of panels for each environment.
 
     Panels are over rollouts and all generated tokens, as far as the records hold them, and over
     `axis`. Thin lines are seeds, thick ones means over the evaluations that all seeds of a group
@@ -93,8 +98,7 @@ def comparison(
     told = {label: _with_seeds(label, group) for label, group in groups.items() if group}
     lines = [handles[plain_text(label)] for label in told]
     figure.legend(lines, told.values(), loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle(plain_text(title, 140), fontsize=11)
-    return save_figure(figure, stem)
+    return figure
 
 
 def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: Axis) -> None:
@@ -154,10 +158,12 @@ def _dress(axes: Axes, axis: Axis) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write PNG and SVG; equal records give equal bytes."""
+def save_figure(figure: Figure, stem: Path, title: str = "") -> list[Path]:
+    """Write PNG and SVG under a title; equal records give equal bytes."""
     import matplotlib
 
+    if title:
+        figure.suptitle(plain_text(title, 140), fontsize=11)
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
     stem.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.hashsalt": "resd-bench", "svg.fonttype": "none"}):

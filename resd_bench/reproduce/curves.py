@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,7 @@ from resd_bench.report.comparisons import (
     compare_times,
     overall,
 )
-from resd_bench.report.figures import COLOURS, comparison, plain_text, save_figure
+from resd_bench.report.figures import COLOURS, draw_comparison, plain_text
 from resd_bench.report.runs import RunData
 from resd_bench.report.tables import AXIS_NAMES, amount, duration
 from resd_bench.reproduce.cells import (
@@ -38,6 +37,7 @@ from resd_bench.stats import Axis, Interval, Verdict, aggregate, judge, success_
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BELOW: Mapping[str, float] = {"base": -1, "sdpo": -1, "sdpo+ss": -1, "grpo": -1}
 """Sign of the difference to RESD that the paper's curves have; it has none of the others."""
@@ -76,7 +76,7 @@ def curves_page(
             page.rows.append({"env": env, "method": variant, "seeds": seeds} | cell.row())
         made.add_section()
     if gathered.runs:
-        page.draw = partial(draw_curves, gathered, variants, title, axis)
+        page.draw = partial(draw_curves, gathered, variants, axis)
     return page
 
 
@@ -117,15 +117,13 @@ def _points(row: Comparison | None) -> str:
     return f"{mean:+.1f}" if np.isnan(low) else f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def draw_curves(
-    gathered: Gathered, variants: Sequence[str], title: str, axis: Axis, stem: Path
-) -> list[Path]:
+def draw_curves(gathered: Gathered, variants: Sequence[str], axis: Axis) -> Figure:
     """All environments, a row of panels each."""
     runs = {
         variant: [run for env in gathered.environments for run in gathered.of(env, variant)]
         for variant in variants
     }
-    return comparison({k: own for k, own in runs.items() if own}, title, stem, axis)
+    return draw_comparison({k: own for k, own in runs.items() if own}, axis)
 
 
 def fig1(gathered: Gathered) -> Page:
@@ -203,7 +201,7 @@ def success_shares(runs: Sequence[RunData]) -> dict[int, np.ndarray]:
     return found
 
 
-def _draw_shares(shares: Mapping[str, Mapping[int, np.ndarray]], stem: Path) -> list[Path]:
+def _draw_shares(shares: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(0.4 + 4.6 * len(shares), 4), layout="constrained")
@@ -219,7 +217,7 @@ def _draw_shares(shares: Mapping[str, Mapping[int, np.ndarray]], stem: Path) -> 
         panel.set_xlabel("updates")
     figure.axes[0].set_ylabel("tasks (%)")
     figure.axes[0].legend(loc="upper left", fontsize=8)
-    return save_figure(figure, stem)
+    return figure
 
 
 def fig5(gathered: Gathered) -> Page:
@@ -261,7 +259,7 @@ def _series(run: RunData, key: str) -> np.ndarray:
     return np.array([np.nan if value is None else float(value) for value in values])
 
 
-def _draw_losses(curves: Mapping[str, np.ndarray], stem: Path) -> list[Path]:
+def _draw_losses(curves: Mapping[str, np.ndarray]) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
@@ -273,7 +271,7 @@ def _draw_losses(curves: Mapping[str, np.ndarray], stem: Path) -> list[Path]:
     axes.set_ylabel("mean loss")
     axes.set_yscale("symlog", linthresh=1e-3)
     axes.legend(frameon=False, fontsize=8)
-    return save_figure(figure, stem)
+    return figure
 
 
 SLOWER: Mapping[str, float] = {"sdpo": -1, "grpo": 1}
@@ -323,7 +321,7 @@ def _order(own: Interval | None, resd: Interval | None, expected: float) -> str:
     return INCONCLUSIVE
 
 
-def _draw_bars(bars: Mapping[str, Interval], label: str, stem: Path) -> list[Path]:
+def _draw_bars(bars: Mapping[str, Interval], label: str) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 0.8 + 0.3 * len(bars)), layout="constrained")
@@ -337,7 +335,7 @@ def _draw_bars(bars: Mapping[str, Interval], label: str, stem: Path) -> list[Pat
     axes.barh(names, means, xerr=np.abs(np.array(errors)).T, color=COLOURS[0], alpha=0.7)
     axes.invert_yaxis()
     axes.set_xlabel(label)
-    return save_figure(figure, stem)
+    return figure
 
 
 BUDGET_AXES: tuple[Axis, ...] = ("episodes", "tokens", "seconds", "flops")
@@ -365,8 +363,7 @@ def budgets(gathered: Gathered) -> Page:
             ]
         made.add_section()
     if gathered.runs:
-        title = "Success over what was spent"
-        page.draw = partial(draw_curves, gathered, ("resd", *variants), title, "flops")
+        page.draw = partial(draw_curves, gathered, ("resd", *variants), "flops")
     return page
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from resd_bench.report.comparisons import ByRun, overall
-from resd_bench.report.figures import COLOURS, plain_text, save_figure
+from resd_bench.report.figures import COLOURS, plain_text
 from resd_bench.report.runs import RunData
 from resd_bench.report.tables import percent
 from resd_bench.reproduce.cells import NOT_RUN, Cell, against, by_run, interval, pairs, verdicts
@@ -23,6 +23,9 @@ from resd_bench.reproduce.gather import Gathered, family
 from resd_bench.reproduce.page import Page, table
 from resd_bench.seeds import stream
 from resd_bench.stats import EvalPoint, Interval, judge
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LEVELS = range(5)
 """Of feedback: 0 nothing to 4 expected outputs too; 5 would be the solution."""
@@ -98,7 +101,7 @@ def _with_verdict(cell: Cell) -> str:
     return f"{100 * cell.ours.mean:.1f}% {word}".rstrip()
 
 
-def _draw_phase(grids: Mapping[str, np.ndarray], rows: Sequence[str], stem: Path) -> list[Path]:
+def _draw_phase(grids: Mapping[str, np.ndarray], rows: Sequence[str]) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(2.4 + 3.1 * len(grids), 1.6 + 0.7 * len(rows)), layout="constrained")
@@ -116,7 +119,7 @@ def _draw_phase(grids: Mapping[str, np.ndarray], rows: Sequence[str], stem: Path
     panels[0].set_yticks(range(len(rows)), [plain_text(row) for row in rows])
     if image is not None:
         figure.colorbar(image, ax=list(panels), label="success (%)")
-    return save_figure(figure, stem)
+    return figure
 
 
 SHARE = "misplaced_reflections"
@@ -158,7 +161,7 @@ def _share(gathered: Gathered, label: str) -> float:
     return float(trial.config.method_options.get(SHARE, 0.0))
 
 
-def _draw_doses(curves: Mapping[str, list[tuple[float, Interval]]], stem: Path) -> list[Path]:
+def _draw_doses(curves: Mapping[str, list[tuple[float, Interval]]]) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -174,7 +177,7 @@ def _draw_doses(curves: Mapping[str, list[tuple[float, Interval]]], stem: Path) 
     axes.set_ylabel("success (%)")
     axes.set_ylim(-2, 102)
     axes.legend(frameon=False, fontsize=8)
-    return save_figure(figure, stem)
+    return figure
 
 
 def handover(gathered: Gathered) -> Page:
@@ -286,9 +289,7 @@ def _context_curve(runs: Sequence[RunData], context: str) -> list[tuple[float, f
     return [(x, float(np.mean(y))) for x, y in sorted(by_update.items()) if len(y) == len(runs)]
 
 
-def _draw_contexts(
-    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], stem: Path
-) -> list[Path]:
+def _draw_contexts(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(0.4 + 4.8 * len(curves), 4), layout="constrained")
@@ -302,4 +303,4 @@ def _draw_contexts(
         panel.set_ylim(-2, 102)
     panels[0].set_ylabel("success (%)")
     panels[0].legend(frameon=False, fontsize=8)
-    return save_figure(figure, stem)
+    return figure

@@ -13,7 +13,7 @@ from resd_bench.manifest import weights_hash
 from resd_bench.panels import other_environments
 from resd_bench.plugins import UsageError
 from resd_bench.record import read_json
-from resd_bench.report.runs import RunData, load_run
+from resd_bench.report.runs import RunData, load_run, model_label
 from resd_bench.sweep.definition import Trial, load_sweep
 
 BESIDE = frozenset({"eval_every", "eval_validation", "eval_contexts", "eval_also"})
@@ -111,6 +111,11 @@ class Gathered:
     def variants(self) -> list[str]:
         """In the order of the file."""
         return list(dict.fromkeys(trial.variant for trial in self.trials))
+
+    @property
+    def model(self) -> str:
+        """The models of the trials, as figures name them."""
+        return ", ".join(dict.fromkeys(model_label(trial.config.model) for trial in self.trials))
 
     def of(self, env: str, variant: str) -> list[RunData]:
         """The records of one variant in one environment, a seed each."""

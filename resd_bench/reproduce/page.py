@@ -6,13 +6,17 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from resd_bench.report.figures import save_figure
 from resd_bench.report.markdown import as_markdown
 
-Draw = Callable[[Path], Sequence[Path]]
-"""Writes a figure to `<stem>.png` and `<stem>.svg`; the files written."""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Draw = Callable[[], "Figure"]
 
 
 @dataclass
@@ -26,18 +30,27 @@ class Page:
     """For the CSV file; keys may differ from row to row."""
     notes: list[str] = field(default_factory=list)
     draw: Draw | None = None
+    model: str = ""
+    """Whose numbers these are."""
+
+    @property
+    def heading(self) -> str:
+        """The title with the model."""
+        return f"{self.title} · {self.model}" if self.model else self.title
 
     def save(self, folder: Path, command: str) -> list[Path]:
         """Write the page; the files written. `command` is what made it."""
         folder.mkdir(parents=True, exist_ok=True)
-        figures = list(self.draw(folder / self.name)) if self.draw is not None else []
+        figures: list[Path] = []
+        if self.draw is not None:
+            figures = save_figure(self.draw(), folder / self.name, self.heading)
         text = folder / f"{self.name}.md"
         text.write_text(self._markdown(command, figures), encoding="utf-8")
         return [text, *self._csv(folder / f"{self.name}.csv"), *figures]
 
     def _markdown(self, command: str, figures: Sequence[Path]) -> str:
         # `results verify` finds the page by this mark, and makes it again.
-        parts = [f"# {self.title}", f"<!-- made by: {command} -->", f"`{command}`", *self.notes]
+        parts = [f"# {self.heading}", f"<!-- made by: {command} -->", f"`{command}`", *self.notes]
         parts += [f"![{self.title}]({path.name})" for path in figures if path.suffix == ".png"]
         parts += [*(as_markdown(table) for table in self.tables), "<!-- end -->"]
         return "\n\n".join(parts) + "\n"
