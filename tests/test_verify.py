@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +54,27 @@ def change(path: Path, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_pages_that_lie_together_are_derived_together_and_judged_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, where = ["fig6", "fig8"], ["--env", "textworld-coin", "--no-run", "--out", str(tmp_path)]
+    assert main(["reproduce", *names, *where]) == 0
+    calls: list[Sequence[str]] = []
+    run = subprocess.run
+
+    def counted(command: Sequence[str], **options: Any) -> Any:
+        calls.append(command)
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", counted)
+    assert not [problem for check in verify(tmp_path) for problem in check.problems]
+    assert len(calls) == 1
+    change(tmp_path / "fig8.md", "1 ", "7 ")
+    wrong = [check.what for check in verify(tmp_path) if check.problems]
+    assert len(wrong) == 1
+    assert "fig8.md" in wrong[0]
 
 
 def test_the_committed_results_are_what_their_records_give() -> None:

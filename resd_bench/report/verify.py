@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -102,23 +102,61 @@ def verify(folder: Path, *, write: bool = False) -> Iterator[Check]:
             "of results, see docs/records.md"
         )
     made: set[Path] = set()
-    for block in found:
+    for together in _batches(found):
         with tempfile.TemporaryDirectory() as scratch:
-            check = _check(block, Path(scratch), write)
-        made |= {path.resolve() for path in check.made}
-        yield check
+            for block, derived in _derive_batch(together, Path(scratch)):
+                check = _check(block, derived, write)
+                made |= {path.resolve() for path in check.made}
+                yield check
     # Where no command writes files, the pictures are illustrations.
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in MADE and made]
     orphans = [f"{p} is made by no command of a document" for p in files if p.resolve() not in made]
     yield Check(f"{folder}: figures and tables that a command made", orphans)
 
 
-def _check(block: Block, scratch: Path, write: bool) -> Check:
-    what = f"{block.document} line {block.line}: {block.command}"
+def _batches(found: Sequence[Block]) -> list[list[Block]]:
+    """Blocks that one process derives: pages of `reproduce` that lie together read what others do.
+
+    Such a page is called as what it reproduces.
+    """
+    batches: dict[tuple[object, ...], list[Block]] = {}
+    for number, block in enumerate(found):
+        words = shlex.split(block.command)
+        page = words[:3] == ["resd-bench", "reproduce", block.document.stem]
+        key = (block.document.parent, *words[3:]) if page else (number,)
+        batches.setdefault(key, []).append(block)
+    return list(batches.values())
+
+
+def _derive_batch(
+    blocks: Sequence[Block], scratch: Path
+) -> list[tuple[Block, Derived | UsageError]]:
+    """What each of the blocks gives now, or why its command failed."""
+    first, names = blocks[0], [block.document.stem for block in blocks]
+    if len(blocks) == 1:
+        return [(first, _attempt(first, scratch))]
+    _, _, _, *options = shlex.split(first.command)
+    command = shlex.join(["resd-bench", "reproduce", *names, *options])
+    derived = _attempt(replace(first, command=command), scratch)
+    if isinstance(derived, UsageError):
+        return [(block, derived) for block in blocks]
+    return [
+        (block, replace(derived, files={k: v for k, v in derived.files.items() if k.stem == name}))
+        for block, name in zip(blocks, names, strict=True)
+    ]
+
+
+def _attempt(block: Block, scratch: Path) -> Derived | UsageError:
     try:
-        derived = derive(block, scratch)
+        return derive(block, scratch)
     except UsageError as error:
-        return Check(what, [str(error)])
+        return error
+
+
+def _check(block: Block, derived: Derived | UsageError, write: bool) -> Check:
+    what = f"{block.document} line {block.line}: {block.command}"
+    if isinstance(derived, UsageError):
+        return Check(what, [str(derived)])
     problems: list[str] = []
     notes: list[str] = []
     # A command that writes the document itself is judged by the document as a whole.
