@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import string
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -126,10 +127,14 @@ def subject(config: RunConfig, vocabulary: int) -> LMPolicy:
 def step(policy: LMPolicy) -> None:
     """One update of RESD's loss on a batch at its longest."""
     said = Completion("", tuple(5 + i % 200 for i in range(ANSWER)))
-    # The template adds a role token, an end token and the assistant's role token.
-    student, teacher = user("x" * (PROMPT - 3)), user("y" * (TEACHER_PROMPT - 3))
+    # The template adds a role token, an end token and the assistant's role token. Prompts differ,
+    # or all of them would be read as one.
+    examples = [
+        Example(user(c * (PROMPT - 3)), said, user(c * (TEACHER_PROMPT - 3)))
+        for c in string.ascii_letters[:BATCH]
+    ]
     objective = RESDConfig().objective(Step(0, 0, 0, Sampling(1.0, 0.95, ANSWER, seed=0), seed=0))
-    policy.update([Example(student, said, teacher)] * BATCH, objective, batch_size=BATCH)
+    policy.update(examples, objective, batch_size=BATCH)
 
 
 @pytest.mark.parametrize(
