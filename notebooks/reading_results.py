@@ -29,7 +29,7 @@ from resd_bench.report.figures import COLOURS, mean_curve
 from resd_bench.report.runs import find_runs
 from resd_bench.stats import discovery_curve, kaplan_meier, success_at, time_to_threshold
 
-RECORDS = Path(resd_bench.__file__).parents[1] / "results/nano-first/manufactoria-has"
+RECORDS = Path(resd_bench.__file__).parents[1] / "results/nano/manufactoria-has"
 METHODS = ["resd", "sft", "sdpo+ss", "sdpo", "grpo", "base"]
 groups = group_runs(find_runs([str(RECORDS / method) for method in METHODS]))
 {label: len(runs) for label, runs in groups.items()}
@@ -100,7 +100,7 @@ def table(rows):
 table(compare(groups, 1280))
 
 # %% [markdown]
-# At 1,280 rollouts RESD and SFT stand level, and everyone else is below. Half way the picture is another:
+# At 1,280 rollouts SFT on successes stands above RESD, and everyone else is below. Half way the order is the other one:
 
 # %%
 table(compare({label: groups[label] for label in ("resd", "sft")}, 640))
@@ -172,5 +172,5 @@ plt.show()
 frame.max().sort_values().head(5).rename("best rate").to_frame()
 
 # %% [markdown]
-# The same from the command line: `resd-bench compare results/nano-first/manufactoria-has/* --detail`. And `resd-bench results verify results` proves
+# The same from the command line: `resd-bench compare results/nano/manufactoria-has/* --detail`. And `resd-bench results verify results` proves
 # that the committed tables and figures are what these records give.
