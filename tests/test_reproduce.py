@@ -173,13 +173,13 @@ def test_a_record_counts_by_its_settings_and_not_by_what_was_measured_besides(
 ) -> None:
     config = resolve({**SMALL, "out": str(tmp_path / "anywhere")})
     folder = run(config).folder
-    assert serves(folder, replace(config, eval_validation=3, eval_every=1))
-    assert not serves(folder, replace(config, eval_samples=4))
-    assert not serves(folder, replace(config, eval_contexts=True))
-    assert not serves(folder, replace(config, eval_also="toy-count"))
+    assert serves(config, replace(config, eval_validation=3, eval_every=1))
+    assert not serves(config, replace(config, eval_samples=4))
+    assert not serves(config, replace(config, eval_contexts=True))
+    assert not serves(config, replace(config, eval_also="toy-count"))
     made = folder / "manifest.json"
     made.write_text(json.dumps(json.loads(made.read_text()) | {"weights_sha256": "0" * 64}))
-    assert not serves(folder, config)
+    assert Records.scan([tmp_path]).of(config) is None
     made.write_text(json.dumps(json.loads(made.read_text()) | {"weights_sha256": None}))
     records = Records.scan([tmp_path])
     assert records.of(replace(config, seed=1)) is None
@@ -188,6 +188,21 @@ def test_a_record_counts_by_its_settings_and_not_by_what_was_measured_besides(
     assert found.folder == folder
     [trial] = [Trial(0, "plain", config)]
     assert gather([trial], records).missing == []
+
+
+def test_of_several_records_the_one_that_was_evaluated_alike_counts(
+    toy: ModuleType, tmp_path: Path
+) -> None:
+    config = resolve({**SMALL, "out": str(tmp_path / "a")})
+    plain = run(config).folder
+    validated = replace(config, eval_validation=3, out=str(tmp_path / "b"))
+    also = run(validated).folder
+    records = Records.scan([tmp_path])
+    for wanted, folder in ((config, plain), (validated, also)):
+        found = records.of(wanted)
+        assert found is not None
+        assert found.folder == folder
+    assert len(records.of(validated).validation) > 0  # type: ignore[union-attr]
 
 
 def test_what_is_missing_is_run_and_nothing_else(

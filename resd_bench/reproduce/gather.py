@@ -29,6 +29,7 @@ class Records:
 
     folders: Mapping[tuple[str, str, str], Sequence[Path]]
     _runs: dict[Path, RunData] = field(default_factory=dict)
+    _configs: dict[Path, RunConfig | None] = field(default_factory=dict)
 
     @classmethod
     def scan(cls, roots: Iterable[Path]) -> Records:
@@ -43,15 +44,24 @@ class Records:
         return cls(found)
 
     def of(self, config: RunConfig) -> RunData | None:
-        """The first finished record of a run like `config`."""
-        for folder in self.folders.get((config.env, config.method, str(config.seed)), ()):
-            if read_json(folder / "status.json").get("state") != "finished":
-                continue
-            if serves(folder, config):
-                if folder not in self._runs:
-                    self._runs[folder] = load_run(folder)
-                return self._runs[folder]
-        return None
+        """The finished record of a run like `config`; of several, what was evaluated most alike."""
+        there = self.folders.get((config.env, config.method, str(config.seed)), ())
+        found = {folder: apart for folder in there if (apart := self._apart(folder, config)) >= 0}
+        if not found:
+            return None
+        nearest = min(found, key=found.__getitem__)
+        if nearest not in self._runs:
+            self._runs[nearest] = load_run(nearest)
+        return self._runs[nearest]
+
+    def _apart(self, folder: Path, wanted: RunConfig) -> int:
+        """In how many settings of what is evaluated besides a record differs; -1 if it is none."""
+        if folder not in self._configs:
+            self._configs[folder] = _finished(folder)
+        there = self._configs[folder]
+        if there is None or not serves(there, wanted):
+            return -1
+        return sum(getattr(there, name) != getattr(wanted, name) for name in BESIDE)
 
     def seeds(self, config: RunConfig) -> list[int]:
         """Seeds of which there may be a record."""
@@ -62,17 +72,25 @@ class Records:
         )
 
 
-def serves(folder: Path, wanted: RunConfig) -> bool:
-    """Whether the record in `folder` tells what one of `wanted` would.
+def _finished(folder: Path) -> RunConfig | None:
+    """The settings of a finished run; None of one that does not count.
 
-    A record that names other weights than the wanted model has now does not.
+    A record that names other weights than the model has now does not.
     """
+    if read_json(folder / "status.json").get("state") != "finished":
+        return None
     saved = folder / "config.yaml"
-    began = read_json(folder / "manifest.json").get("weights_sha256")
-    if began is not None and began != weights_hash(wanted.model):
-        return False
     try:
-        there = RunConfig.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
+        config = RunConfig.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
+    except UsageError:
+        return None
+    began = read_json(folder / "manifest.json").get("weights_sha256")
+    return config if began is None or began == weights_hash(config.model) else None
+
+
+def serves(there: RunConfig, wanted: RunConfig) -> bool:
+    """Whether the record of a run `there` tells what one of `wanted` would."""
+    try:
         also = set(other_environments(there))
     except UsageError:
         return False
