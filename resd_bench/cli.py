@@ -362,9 +362,9 @@ def report_command(
     runs: Annotated[
         list[str], typer.Argument(metavar="RUN...", help="Run folders, globs, or .jsonl files.")
     ],
-    save: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="The page to write.")
-    ] = Path("report.html"),
+    save: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page to write.")] = Path(
+        "report.html"
+    ),
     budget: Annotated[
         str | None, typer.Option(help="Compare at so much; as far as all runs got.")
     ] = None,

@@ -39,7 +39,9 @@ def phase(gathered: Gathered) -> Page:
         "first update of all runs there. Problems differ in more than rarity between rows. A "
         "method that reads no feedback was run at one level, which stands for all."
     )
-    rows = sorted(gathered.environments, key=lambda env: -base_success(gathered, env))
+    rows = sorted(
+        gathered.environments, key=lambda env: -np.nan_to_num(base_success(gathered, env))
+    )
     methods = list(dict.fromkeys(map(family, gathered.variants)))
     grids: dict[str, np.ndarray] = {}
     for method in methods:
@@ -48,8 +50,9 @@ def phase(gathered: Gathered) -> Page:
         for i, env in enumerate(rows):
             cells = [_phase_cell(gathered, env, method, level) for level in LEVELS]
             values[i] = [np.nan if cell.ours is None else cell.ours.mean for cell in cells]
-            base = f"{100 * base_success(gathered, env):.2f}%"
-            made.add_row(env, base, *(_with_verdict(cell) for cell in cells))
+            base = base_success(gathered, env)
+            shown = NOT_RUN if np.isnan(base) else f"{100 * base:.2f}%"
+            made.add_row(env, shown, *(_with_verdict(cell) for cell in cells))
             page.rows += [
                 {"env": env, "method": method, "feedback_level": level} | cell.row()
                 for level, cell in zip(LEVELS, cells, strict=True)
@@ -63,14 +66,15 @@ def phase(gathered: Gathered) -> Page:
 
 
 def base_success(gathered: Gathered, env: str) -> float:
-    """Success before training over all runs in `env`; NaN sorts as 0."""
+    """Success before training over all runs in `env`; NaN without any."""
     runs = [run for index, run in gathered.runs.items() if run.env == env]
     means = [run.points[0].mean for run in runs if run.points[0].samples]
-    return float(np.mean(means)) if means else 0.0
+    return float(np.mean(means)) if means else float("nan")
 
 
 def _row_name(gathered: Gathered, env: str) -> str:
-    return f"{env} ({100 * base_success(gathered, env):.1f}%)"
+    base = base_success(gathered, env)
+    return f"{env} ({NOT_RUN if np.isnan(base) else f'{100 * base:.1f}%'})"
 
 
 def at_level(gathered: Gathered, env: str, method: str, level: int) -> list[RunData]:
