@@ -71,7 +71,7 @@ def test_pages_that_lie_together_are_derived_together_and_judged_apart(
     monkeypatch.setattr(subprocess, "run", counted)
     assert not [problem for check in verify(tmp_path) for problem in check.problems]
     assert len(calls) == 1
-    change(tmp_path / "fig8.md", "1 ", "7 ")
+    change(tmp_path / "fig8.md", "| textworld-coin |", "| elsewhere |")
     wrong = [check.what for check in verify(tmp_path) if check.problems]
     assert len(wrong) == 1
     assert "fig8.md" in wrong[0]
