@@ -25,7 +25,7 @@ from resd_bench.report.html.playbooks import contexts, time_machine
 from resd_bench.report.html.suite import cells, curves, latency, table_data
 from resd_bench.report.runs import find_runs, load_run
 from resd_bench.report.tables import compare_table
-from tests.browser import Reader, dom, result
+from tests.browser import Reader, use
 
 STRIKE = 'document.body.setAttribute("data-struck", "1")'
 HOSTILE = f"</script><script>{STRIKE}</script><!--<img src=x onerror='{STRIKE}'>]]>&lt;"
@@ -262,45 +262,32 @@ def test_a_megabyte_of_response_makes_no_megabyte_of_page(tmp_path: Path) -> Non
 
 
 CLICKS = """
-addEventListener("load", () => setTimeout(() => {
-  const texts = (query) => [...document.querySelectorAll(query)].map((n) => n.textContent);
-  const out = { sections: texts("nav a") };
-  const slider = document.querySelector(".time input");
-  out.end = [texts(".time output")[0], texts("#playbook .gone .say")];
-  slider.value = 0;
-  slider.dispatchEvent(new Event("input"));
-  out.start = [texts(".time output")[0], texts("#playbook .entry .say")];
-  document.querySelector("[aria-label='Next update']").click();
-  out.next = texts(".time output")[0];
-  const chart = document.querySelector("#curves svg");
-  chart.dispatchEvent(new KeyboardEvent("keydown", { key: "End" }));
-  out.tip = document.getElementById("tip").textContent;
-  document.querySelectorAll("#curves .choice button")[1].click();
-  out.heat = texts(".heat td");
-  out.list = document.querySelectorAll(".list button").length;
-  document.querySelectorAll(".list button")[1].click();
-  out.episode = texts(".steps h4");
-  out.blocks = texts(".steps pre");
-  out.wide = document.documentElement.scrollWidth > innerWidth;
-  document.body.setAttribute("data-result", JSON.stringify(out));
-}, 300));
+const texts = (query) => [...document.querySelectorAll(query)].map((n) => n.textContent);
+const out = { sections: texts("nav a") };
+const slider = document.querySelector(".time input");
+out.end = [texts(".time output")[0], texts("#playbook .gone .say")];
+slider.value = 0;
+slider.dispatchEvent(new Event("input"));
+out.start = [texts(".time output")[0], texts("#playbook .entry .say")];
+document.querySelector("[aria-label='Next update']").click();
+out.next = texts(".time output")[0];
+const chart = document.querySelector("#curves svg");
+chart.dispatchEvent(new KeyboardEvent("keydown", { key: "End" }));
+out.tip = document.getElementById("tip").textContent;
+document.querySelectorAll("#curves .choice button")[1].click();
+out.heat = texts(".heat td");
+out.list = document.querySelectorAll(".list button").length;
+document.querySelectorAll(".list button")[1].click();
+out.episode = texts(".steps h4");
+out.blocks = texts(".steps pre");
+out.wide = document.documentElement.scrollWidth > innerWidth;
+return out;
 """
 
 
-@pytest.fixture
-def clicked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages get a script that uses them and leaves in the body what it saw."""
-    static = page._static
-    monkeypatch.setattr(
-        page, "_static", lambda name: static(name) + (CLICKS if name == "main.js" else "")
-    )
-
-
-def test_a_browser_can_use_every_part_of_a_report(
-    suite_folder: Path, tmp_path: Path, clicked: None
-) -> None:
+def test_a_browser_can_use_every_part_of_a_report(suite_folder: Path, tmp_path: Path) -> None:
     report(suite_folder, tmp_path / "r.html")
-    seen = result(dom(tmp_path / "r.html", tmp_path / "profile"))
+    seen, _ = use(tmp_path / "r.html", tmp_path / "profile", CLICKS)
     assert seen["sections"] == [
         *("Results", "Learning curves", "Heat map", "Budget ledger", "Latency"),
         *("The playbook's time machine", "Episodes and traces", "Runs"),
@@ -317,13 +304,12 @@ def test_a_browser_can_use_every_part_of_a_report(
     assert seen["episode"] == ["prompt", "response", "feedback", "reflection"]
 
 
-def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path, clicked: None) -> None:
+def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path) -> None:
     write_run(tmp_path / "run", "m" + HOSTILE, 0, text=HOSTILE + UNSEEN, env="e" + HOSTILE)
     static = report(tmp_path / "run", tmp_path / "r.html")
     assert [tag for tag, _ in static.elements].count("script") == 2
     assert "img" not in {tag for tag, _ in static.elements}
-    read = dom(tmp_path / "r.html", tmp_path / "profile", width=400)
-    seen = result(read)
+    seen, read = use(tmp_path / "r.html", tmp_path / "profile", CLICKS, width=400)
     tags = [tag for tag, _ in read.elements]
     assert tags.count("script") == 2
     assert "img" not in tags
@@ -348,23 +334,19 @@ def test_a_page_escapes_its_title() -> None:
 
 
 KEYS = """
-addEventListener("load", () => setTimeout(() => {
-  const told = () => document.querySelector(".sides").innerText.split("\\n").filter(Boolean);
-  const out = { first: told(), text: document.querySelector(".tokens").textContent };
-  const token = document.querySelector(".tok[aria-current]");
-  token.focus();
-  token.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true }));
-  out.left = told();
-  out.note = document.querySelector("#episodes .box > .lead").textContent;
-  out.heat = [...document.querySelectorAll(".tok")].map((t) => t.style.getPropertyValue("--v"));
-  document.body.setAttribute("data-result", JSON.stringify(out));
-}, 300));
+const told = () => document.querySelector(".sides").innerText.split("\\n").filter(Boolean);
+const out = { first: told(), text: document.querySelector(".tokens").textContent };
+const token = document.querySelector(".tok[aria-current]");
+token.focus();
+token.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true }));
+out.left = told();
+out.note = document.querySelector("#episodes .box > .lead").textContent;
+out.heat = [...document.querySelectorAll(".tok")].map((t) => t.style.getPropertyValue("--v"));
+return out;
 """
 
 
-def test_tokens_are_coloured_by_loss_and_chosen_by_keyboard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tokens_are_coloured_by_loss_and_chosen_by_keyboard(tmp_path: Path) -> None:
     token = {"id": 1, "student": -0.1, "teacher": -0.2, "sampled": -0.1}
     tops = {"student_top": [["a", 0.9]], "teacher_top": [["b", 0.8]]}
     tokens = [token | tops | {"text": f"<{i}>", "loss": loss} for i, loss in enumerate((0, 0.1, 1))]
@@ -378,13 +360,9 @@ def test_tokens_are_coloured_by_loss_and_chosen_by_keyboard(
         "context": {},
         "examples": [example],
     }
-    static = page._static
-    monkeypatch.setattr(
-        page, "_static", lambda name: static(name) + (KEYS if name == "main.js" else "")
-    )
     paths = write_trace(trace, tmp_path, tmp_path / "t.html")
     assert [path.name for path in paths] == ["t.html", "t.json"]
-    seen = result(dom(paths[0], tmp_path / "profile"))
+    seen, _ = use(paths[0], tmp_path / "profile", KEYS)
     assert seen["text"] == "<0><1><2>"
     assert seen["first"][0].startswith("<2>")
     assert seen["left"][0].startswith("<1>")
