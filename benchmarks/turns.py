@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import random
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.generation import make_model
+from benchmarks.generation import make_model, measure
 from resd_bench.policy import trainer
 from resd_bench.policy.batches import Limits, Row
 from resd_bench.policy.fast_engine import FastEngine
@@ -74,14 +72,12 @@ def gradient(model: Any, teacher: Any, steps: Sequence[Sequence[Row]]) -> Tensor
 
 def timed(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, Any]:
     """What each way gave, after its median time is printed beside the first one's."""
-    spent: dict[str, list[float]] = {name: [] for name in ways}
     given: dict[str, Any] = {}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            start = time.process_time()
-            given[name] = way()
-            spent[name].append(time.process_time() - start)
-    medians = {name: statistics.median(times) for name, times in spent.items()}
+
+    def giving(name: str) -> Callable[[], None]:
+        return lambda: given.update({name: ways[name]()})
+
+    medians = measure({name: giving(name) for name in ways}, repeats)
     slowest = max(medians.values())
     for name, seconds in medians.items():
         print(f"  {name:28s} {seconds:8.2f} s   {slowest / seconds:5.1f} x")

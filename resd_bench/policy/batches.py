@@ -112,8 +112,9 @@ def micro_batches(rows: Sequence[Row], vocabulary: int, limits: Limits) -> Itera
     """All rows, similar lengths together; rows with and without a teacher apart."""
     for taught in (True, False):
         chosen = [row for row in rows if (row.teacher_prompt is not None) == taught]
-        ordered = [row for chain in sorted(chains(chosen), key=chain_size) for row in chain]
-        student = hold([row.student for row in ordered]).holder
+        together = sorted(chains(chosen), key=chain_size)
+        ordered = [row for chain in together for row in chain]
+        student = [number for number, chain in enumerate(together) for _ in chain]
         teacher = hold([row.teacher for row in ordered]).holder
         start = 0
         for place in range(len(ordered)):

@@ -13,7 +13,7 @@ Shapes: b rows, P prompt tokens, d hidden, H query heads, G key-value heads, R =
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -204,6 +204,22 @@ def _residual(w: _Weights, layer: _Layer, x: Tensor, attended: Tensor) -> Tensor
     return torch.addmm(x, F.silu(gate).mul_(up), layer.down)
 
 
+def _read(
+    w: _Weights, ids: Tensor, cos: Tensor, sin: Tensor, attend: Callable[..., Tensor]
+) -> Tensor:
+    """Hidden states [u, m, d] of the tokens `ids` [u, m] after the last layer.
+
+    `attend` gets the number of a layer, queries [u, H, m, D], keys and values [u, G, m, D], and
+    says what the queries hear [u, H, m, D].
+    """
+    x, parts = w.embedding[ids.flatten()], [w.heads, w.kv_heads, w.kv_heads]
+    for number, layer in enumerate(w.layers):
+        qkv = _project(w, layer, x, cos, sin).view(*ids.shape, -1, w.head_dim).transpose(1, 2)
+        heard = attend(number, *torch.split(qkv, parts, dim=1))
+        x = _residual(w, layer, x, heard.transpose(1, 2).reshape(len(x), -1))
+    return x.view(*ids.shape, -1)
+
+
 def _logits(w: _Weights, x: Tensor) -> Tensor:
     """[m, d] to [m, V] float32."""
     return F.linear(_norm(x, w.floor), w.head).float()
@@ -293,23 +309,16 @@ class _Batch:
         cos, sin = (t[:wide].repeat(len(prompts), 1, 1) for t in (w.cos, w.sin))
         columns = torch.arange(self.width, device=device) - self.width
         source = (columns + lengths[owner, None]).clamp_(min=0)
-        x = w.embedding[ids.flatten()]
-        for number, layer in enumerate(w.layers):
-            qkv = _project(w, layer, x, cos, sin).view(len(prompts), wide, -1, w.head_dim)
-            q, k, v = torch.split(qkv, [w.heads, w.kv_heads, w.kv_heads], dim=2)
+        gqa = w.heads != w.kv_heads
+
+        def attend(number: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             for half, kept in enumerate((k, v)):
                 target = self.cache[number, half, start : start + len(owner), :, : self.width]
-                target.copy_(kept[owner[:, None], source].transpose(1, 2))
-            heard = F.scaled_dot_product_attention(
-                q.transpose(1, 2),
-                k.transpose(1, 2),
-                v.transpose(1, 2),
-                is_causal=True,
-                enable_gqa=w.heads != w.kv_heads,
-            )
-            x = _residual(w, layer, x, heard.transpose(1, 2).reshape(x.shape[0], -1))
-        last = x.view(len(prompts), wide, -1)[torch.arange(len(prompts)), lengths - 1]
-        return _logits(w, last)
+                target.copy_(kept.transpose(1, 2)[owner[:, None], source].transpose(1, 2))
+            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=gqa)
+
+        x = _read(w, ids, cos, sin, attend)
+        return _logits(w, x[torch.arange(len(prompts)), lengths - 1])
 
     def _extend_slab(
         self,
@@ -344,18 +353,15 @@ class _Batch:
         # A query before its prompt begins hears itself: nothing is made of it.
         heard_from = (heard_from | (columns == fed[:, None]))[:, None]
         one_row = torch.tensor([owner.tolist().index(u) for u in range(len(prompts))])
-        x = w.embedding[ids.flatten()]
-        for number, layer in enumerate(w.layers):
-            qkv = _project(w, layer, x, cos, sin).view(len(prompts), wide, -1, w.head_dim)
-            q, *fresh = torch.split(qkv, [w.heads, w.kv_heads, w.kv_heads], dim=2)
+        gqa = w.heads != w.kv_heads
+
+        def attend(number: int, q: Tensor, *fresh: Tensor) -> Tensor:
             for half, kept in enumerate(fresh):
-                cache[number, half, :, :, end - wide :] = kept.transpose(1, 2)[owner]
+                cache[number, half, :, :, end - wide :] = kept[owner]
             k, v = cache[number] if len(one_row) == len(owner) else cache[number][:, one_row]
-            heard = F.scaled_dot_product_attention(
-                q.transpose(1, 2), k, v, attn_mask=heard_from, enable_gqa=w.heads != w.kv_heads
-            )
-            x = _residual(w, layer, x, heard.transpose(1, 2).reshape(x.shape[0], -1))
-        return _logits(w, x.view(len(prompts), wide, -1)[:, -1])
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=heard_from, enable_gqa=gqa)
+
+        return _logits(w, _read(w, ids, cos, sin, attend)[:, -1])
 
     def step(self, ids: Tensor, column: int) -> Tensor:
         """Feed one token per live row, ids [b], at cache `column`; the next logits [b, V]."""

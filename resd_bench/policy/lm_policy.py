@@ -293,13 +293,15 @@ class LMPolicy:
         found = [self.row(example) for example in spoken]
         rows = [row for row, _ in found if self.fits(row)]
         shed = [count for row, count in found if self.fits(row) and count]
+        trained, scored = tokens_read(rows)
         result = self._step(rows, objective, batch_size, lr) if rows else None
+        self._charge(trained, scored)
         metrics = {
             "policy/loss": result.loss if result else 0.0,
             "policy/grad_norm": result.grad_norm if result else 0.0,
             "policy/lr": lr,
             "policy/examples": float(len(rows)),
-            "policy/tokens": float(tokens_read(rows)[0]),
+            "policy/tokens": float(trained),
             "policy/overlong_examples": float(len(spoken) - len(rows)),
             "policy/empty_examples": float(len(examples) - len(spoken)),
             "policy/shortened_teacher_prompts": float(len(shed)),
@@ -368,13 +370,15 @@ class LMPolicy:
             self.teacher.follow(self.model)
         if result.stepped and self._mirror:
             self._mirror.weights_changed()
-        trained, scored = tokens_read(rows)
+        return result
+
+    def _charge(self, trained: int, scored: int) -> None:
+        """Put down tokens that the student was trained on and that the teacher scored."""
         self.ledger.trained_tokens += trained
         self.ledger.scored_tokens += scored
         # Frozen weights need no gradient of their own: a third of the arithmetic less.
         per_token = 6.0 if self.adapted is None else 4.0
         self.ledger.flops += self.parameters * (per_token * trained + 2.0 * scored)
-        return result
 
     def save(self, folder: str | Path) -> None:
         """Write the trained model and its tokenizer as `transformers` reads them.

@@ -39,9 +39,9 @@ def phase(gathered: Gathered) -> Page:
         "first update of all runs there. Problems differ in more than rarity between rows. A "
         "method that reads no feedback was run at one level, which stands for all."
     )
-    rows = sorted(
-        gathered.environments, key=lambda env: -np.nan_to_num(base_success(gathered, env))
-    )
+    base = {env: base_success(gathered, env) for env in gathered.environments}
+    rows = sorted(base, key=lambda env: -np.nan_to_num(base[env]))
+    shown = {env: NOT_RUN if np.isnan(p) else f"{100 * p:.1f}%" for env, p in base.items()}
     methods = list(dict.fromkeys(map(family, gathered.variants)))
     grids: dict[str, np.ndarray] = {}
     for method in methods:
@@ -50,9 +50,7 @@ def phase(gathered: Gathered) -> Page:
         for i, env in enumerate(rows):
             cells = [_phase_cell(gathered, env, method, level) for level in LEVELS]
             values[i] = [np.nan if cell.ours is None else cell.ours.mean for cell in cells]
-            base = base_success(gathered, env)
-            shown = NOT_RUN if np.isnan(base) else f"{100 * base:.2f}%"
-            made.add_row(env, shown, *(_with_verdict(cell) for cell in cells))
+            made.add_row(env, shown[env], *(_with_verdict(cell) for cell in cells))
             page.rows += [
                 {"env": env, "method": method, "feedback_level": level} | cell.row()
                 for level, cell in zip(LEVELS, cells, strict=True)
@@ -61,7 +59,7 @@ def phase(gathered: Gathered) -> Page:
         page.tables.append(made)
     page.tables[-1].caption = "Success of the last checkpoint; verdict against resd at that level."
     if gathered.runs:
-        page.draw = partial(_draw_phase, grids, [_row_name(gathered, env) for env in rows])
+        page.draw = partial(_draw_phase, grids, [f"{env} ({shown[env]})" for env in rows])
     return page
 
 
@@ -70,11 +68,6 @@ def base_success(gathered: Gathered, env: str) -> float:
     runs = [run for index, run in gathered.runs.items() if run.env == env]
     means = [run.points[0].mean for run in runs if run.points[0].samples]
     return float(np.mean(means)) if means else float("nan")
-
-
-def _row_name(gathered: Gathered, env: str) -> str:
-    base = base_success(gathered, env)
-    return f"{env} ({NOT_RUN if np.isnan(base) else f'{100 * base:.1f}%'})"
 
 
 def at_level(gathered: Gathered, env: str, method: str, level: int) -> list[RunData]:

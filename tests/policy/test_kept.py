@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -67,6 +68,13 @@ def test_a_fingerprint_tells_the_smallest_change_of_a_weight() -> None:
         assert fingerprint(weights).ne(before).tolist() == [False, True]
 
 
+def assert_same(made: list[list[Generated]], expected: list[list[Generated]]) -> None:
+    assert [len(group) for group in made] == [len(group) for group in expected]
+    for one, other in zip(chain(*made), chain(*expected), strict=True):
+        assert one.token_ids == other.token_ids
+        assert one.logprobs == pytest.approx(other.logprobs, abs=2e-4)
+
+
 def next_turn(prompts: Prompts, made: list[list[Generated]], turn: int) -> Prompts:
     """Every sample of every prompt goes on with something said to it, of any length."""
     rows = [(p, one) for p, group in zip(prompts, made, strict=True) for one in group]
@@ -104,10 +112,7 @@ def test_episodes_say_what_they_would_say_without_memory(
         counts.append(0)
         fresh = fast(model).generate(prompts, n=samples, sampling=DRAWN)
         alone.append((remembered, counts.pop()))
-        for mine, theirs in zip(made, fresh, strict=True):
-            for one, other in zip(mine, theirs, strict=True):
-                assert one.token_ids == other.token_ids
-                assert one.logprobs == pytest.approx(other.logprobs, abs=2e-4)
+        assert_same(made, fresh)
         lengths = {len(one.token_ids) for group in made for one in group}
         assert len(lengths) > 2, "the case should drop rows at several steps"
         prompts = next_turn(prompts, made, turn)
@@ -133,8 +138,7 @@ def test_a_prompt_whose_tokens_were_made_anew_is_read_from_where_it_differs() ->
     prompts[1][20] = 90
     prompts[2] = tiny.prompts([50], seed=77)[0]
     made = engine.generate(prompts, n=2, sampling=DRAWN)
-    fresh = fast(model).generate(prompts, n=2, sampling=DRAWN)
-    assert [[o.token_ids for o in g] for g in made] == [[o.token_ids for o in g] for g in fresh]
+    assert_same(made, fast(model).generate(prompts, n=2, sampling=DRAWN))
 
 
 def test_what_other_weights_read_is_not_used() -> None:
@@ -144,10 +148,7 @@ def test_what_other_weights_read_is_not_used() -> None:
     with torch.no_grad():
         model.model.layers[0].self_attn.v_proj.weight.add_(0.3)
     made = engine.generate(prompts, n=1, sampling=DRAWN)
-    fresh = fast(model).generate(prompts, n=1, sampling=DRAWN)
-    for (one,), (other,) in zip(made, fresh, strict=True):
-        assert one.token_ids == other.token_ids
-        assert one.logprobs == pytest.approx(other.logprobs, abs=2e-4)
+    assert_same(made, fast(model).generate(prompts, n=1, sampling=DRAWN))
 
 
 @pytest.mark.parametrize("budget", [1, 130, 200])
@@ -159,8 +160,7 @@ def test_chunks_and_a_full_memory_change_nothing(
     engine = FastEngine(model, STOPS, 0, max_batch_tokens=budget)
     prompts = goes_on(model, engine)
     made = engine.generate(prompts, n=2, sampling=DRAWN)
-    fresh = fast(model).generate(prompts, n=2, sampling=DRAWN)
-    assert [[o.token_ids for o in g] for g in made] == [[o.token_ids for o in g] for g in fresh]
+    assert_same(made, fast(model).generate(prompts, n=2, sampling=DRAWN))
 
 
 def test_a_call_about_something_else_keeps_nothing() -> None:
