@@ -23,7 +23,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from resd_bench import plugins
+from resd_bench import nano, plugins
 from resd_bench.budget import Budget
 from resd_bench.plugins import UsageError, near_miss
 
@@ -274,14 +274,12 @@ def load_file(path: str | Path) -> dict[str, Any]:
 
 def model_defaults(model: str) -> dict[str, Any]:
     """Settings that ship with `model`: harness keys, and method options under `method`."""
-    from resd_bench import nano
-
     return nano.model_defaults(model)
 
 
 def model_dialect(model: str) -> str:
     """The wording a model was made for, as its own `config.json` says; `full` where it does not."""
-    if model == "nano":
+    if model in nano.NAMES:
         return "compact"
     try:
         named = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))

@@ -147,13 +147,28 @@ def test_a_duel_is_fought_at_what_the_smaller_side_had_spent() -> None:
 def test_a_method_run_at_one_feedback_level_stands_for_all() -> None:
     runs = {"sft-phase": [a_run("sft", 0, [0.0, 0.5])]}
     found = gathered(runs, RunConfig(feedback_level=3))
-    assert [len(dials.at_level(found, "manufactoria-has", "sft-phase", k)) for k in (0, 3)] == [
+    place = dials.Place("manufactoria-has", "nano")
+    assert [len(dials.at_level(found, place, "sft-phase", k)) for k in (0, 3)] == [
         1,
         1,
     ]
     trials = [*found.trials, Trial(1, "sft-phase,feedback_level=1", RunConfig(feedback_level=1))]
     several = Gathered(trials, found.runs)
-    assert dials.at_level(several, "manufactoria-has", "sft-phase", 1) == []
+    assert dials.at_level(several, place, "sft-phase", 1) == []
+
+
+def test_rows_of_a_phase_diagram_go_from_common_to_rare_success(tmp_path: Path) -> None:
+    starts = {"nano-rare": 0.1, "nano-common": 0.5, "nano": 0.3}
+    found = [
+        gathered({"resd": [a_run("resd", 0, [p, 0.9])]}, RunConfig(model=model))
+        for model, p in starts.items()
+    ]
+    trials = [replace(one.trials[0], index=i) for i, one in enumerate(found)]
+    page = dials.phase(Gathered(trials, {i: one.runs[0] for i, one in enumerate(found)}))
+    page.save(tmp_path, "")
+    with (tmp_path / "phase.csv").open() as file:
+        models = [row["model"] for row in csv.DictReader(file)]
+    assert list(dict.fromkeys(models)) == ["nano-common", "nano", "nano-rare"]
 
 
 SMALL = {

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from resd_bench import plugins
+from resd_bench import nano, plugins
 from resd_bench.agent import Load
 from resd_bench.commands.shared import out
 from resd_bench.config import RunConfig, method_config
@@ -182,10 +182,8 @@ def longest_prompt(tasks: Sequence[Task], model: str) -> int:
 
 
 def _folder(model: str) -> Path | None:
-    if model == "nano":
-        from resd_bench.nano import weights_folder
-
-        return Path(weights_folder())
+    if model in nano.NAMES:
+        return nano.weights_folder(model)
     return Path(model) if Path(model).is_dir() else None
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from resd_bench.nano.pretrain import PretrainConfig
 from resd_bench.nano.probe import SAMPLING, Probe, table
@@ -23,11 +25,15 @@ def write(folder: Path, samples: int = 4) -> Path:
     config, progress = made["config"], made["progress"]
     names = PretrainConfig(config["curriculum"]).environments
     probes = [Probe(policy, name, samples) for name in dict.fromkeys(names)]
+    start = config.get("start")
     text = TEMPLATE.read_text().format(
+        name=folder.name,
+        origin=f"made from `{start}` by more pre-training"
+        if start
+        else "pre-trained from random weights",
+        command=_command(config),
         parameters=parameters(policy.model) / 1e6,
         vocabulary=json.loads((folder / "config.json").read_text())["vocab_size"],
-        seed=config["seed"],
-        steps=config["steps"],
         tokens=progress["tokens"] / 1e6,
         minutes=progress["seconds"] / 60,
         threads=config["threads"],
@@ -44,6 +50,16 @@ def write(folder: Path, samples: int = 4) -> Path:
     path = folder / "README.md"
     path.write_text(text)
     return path
+
+
+def _command(config: Mapping[str, Any]) -> str:
+    """What makes the model; seed and steps are always said, the rest where it is no default."""
+    told = {"seed": config["seed"], "steps": config["steps"]}
+    if config.get("start"):
+        told |= {"start": config["start"], "odds": config["dials"]["odds"]}
+        told["learning-rate"] = config["learning_rate"]
+    options = " ".join(f"--{name} {value}" for name, value in told.items())
+    return f"python -m resd_bench nano pretrain {options}"
 
 
 def _section(probe: Probe) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,13 @@ def pretrain(
     curriculum: Annotated[
         str | None, typer.Option(help="Environments with a curriculum, separated by commas.")
     ] = None,
+    start: Annotated[
+        str, typer.Option(help="Model to begin with instead of random weights, say `nano`.")
+    ] = "",
+    odds: Annotated[
+        float, typer.Option(help="Factor on the odds of untaught answers: below 1, rarer success.")
+    ] = 1.0,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
 ) -> None:
     """Pre-train from scratch, or go on where a stopped pre-training left off."""
     from dataclasses import replace
@@ -28,14 +35,22 @@ def pretrain(
     from rich.progress import Progress as Bar
 
     from resd_bench.nano import pretrain as training
+    from resd_bench.nano.documents import Dials
+    from resd_bench.plugins import UsageError
     from resd_bench.policy.loading import tune_allocator
 
     tune_allocator()
-    config = replace(training.PretrainConfig(), seed=seed, threads=threads)
-    if steps is not None:
-        config = replace(config, steps=steps)
-    if curriculum is not None:
-        config = replace(config, curriculum=curriculum)
+    if odds <= 0:
+        raise UsageError(f"--odds {odds}: give a number above 0; 1 leaves success as rare as it is")
+    config = replace(
+        training.PretrainConfig(), seed=seed, threads=threads, start=start, dials=Dials(odds=odds)
+    )
+    given: dict[str, Any] = {
+        "steps": steps,
+        "curriculum": curriculum,
+        "learning_rate": learning_rate,
+    }
+    config = replace(config, **{key: value for key, value in given.items() if value is not None})
     with Bar() as bar:
         row = bar.add_task("pre-training", total=config.steps)
 
@@ -62,11 +77,11 @@ def probe(
 
 @app.command()
 def card(
-    model: Annotated[Path | None, typer.Option(help="Folder of a model; default: nano.")] = None,
+    model: Annotated[str, typer.Option(help="`nano`, or a folder that holds a model.")] = "nano",
     samples: Annotated[int, typer.Option(help="Samples per held-out task.")] = 4,
 ) -> None:
     """Measure the model and write its card, README.md, into its folder."""
-    from resd_bench.nano import weights_folder
     from resd_bench.nano.card import write
+    from resd_bench.policy.loading import resolve
 
-    typer.echo(write(model or weights_folder(), samples))
+    typer.echo(write(Path(resolve(model)), samples))

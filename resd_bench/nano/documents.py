@@ -22,8 +22,10 @@ from resd_bench.types import Turn
 
 @dataclass(frozen=True, slots=True)
 class Dials:
-    """How able the embedded model is, by construction. Probabilities."""
+    """How able the embedded model is, by construction. Probabilities, but for `odds`."""
 
+    odds: float = 1.0
+    """Factor on the odds that an untaught answer gets a point right: below 1, success is rarer."""
     raw: float = 0.15
     """Repairs the visible mistake when it sees raw feedback alone."""
     reflection: float = 0.94
@@ -79,6 +81,11 @@ class Author:
     prompts: Prompts
     dials: Dials = Dials()
 
+    def priors(self, exercise: Exercise) -> dict[str, float]:
+        """Probability that an untaught answer is right, by misconception."""
+        odds, found = self.dials.odds, self.curriculum.priors(exercise)
+        return {key: p * odds / (1 - p + p * odds) for key, p in found.items()}
+
     def document(self, rng: np.random.Generator) -> Document:
         """Draw a document of a random role."""
         exercise = self.curriculum.exercise(rng)
@@ -109,7 +116,7 @@ class Author:
         before: Mapping[str, Mistake] | None = None,
     ) -> Mistakes:
         """Mistakes of an answer that gets each point right with probability `right`."""
-        right = right or self.curriculum.priors(exercise)
+        right = right or self.priors(exercise)
         wrong = [key for key, p in right.items() if rng.random() >= p]
         again = before or {}
         return {k: again.get(k) or self.curriculum.mistake(exercise, k, rng) for k in wrong}
@@ -117,12 +124,12 @@ class Author:
     def _attempt(self, exercise: Exercise, rng: np.random.Generator) -> Mistakes:
         """Mistakes of a previous attempt: of a beginner, or of one who has learned some lessons."""
         learned = float(rng.choice([0.0, 0.5, 0.9], p=[0.4, 0.3, 0.3]))
-        priors = self.curriculum.priors(exercise)
+        priors = self.priors(exercise)
         return self.draw(exercise, rng, {k: max(p, learned * (p < 0.8)) for k, p in priors.items()})
 
     def _informed_answer(self, exercise: Exercise, rng: np.random.Generator) -> Document:
         """An answer that heeds what its context tells, each part with its own reliability."""
-        d, p = self.dials, dict(self.curriculum.priors(exercise))
+        d, p = self.dials, self.priors(exercise)
         fields = dict.fromkeys(("playbook", "previous_trial", "feedback", "reflection"), "")
         before: Mistakes = {}
         solution = ""
@@ -131,9 +138,7 @@ class Author:
             fields["playbook"] = numbered([text for text, _ in lessons])
             for _, mistake in lessons:
                 if mistake.shared and mistake.key in p:
-                    p[mistake.key] = 1 - (1 - self.curriculum.priors(exercise)[mistake.key]) * (
-                        1 - d.playbook
-                    )
+                    p[mistake.key] = 1 - (1 - self.priors(exercise)[mistake.key]) * (1 - d.playbook)
         shows_attempt, shows_feedback = rng.random() < 0.7, rng.random() < 0.85
         if shows_attempt or (shows_feedback and rng.random() < 0.5):
             before = self._attempt(exercise, rng)
@@ -165,7 +170,7 @@ class Author:
         """The mistake that a reflection names: the one that is seen, or some other."""
         if rng.random() < self.dials.reflection_accuracy:
             return seen
-        keys = list(self.curriculum.priors(exercise))
+        keys = list(self.priors(exercise))
         return self.curriculum.mistake(exercise, keys[int(rng.integers(len(keys)))], rng)
 
     def _reflection_text(self, mistake: Mistake, rng: np.random.Generator) -> str:
@@ -173,7 +178,7 @@ class Author:
 
     def _lessons(self, exercise: Exercise, rng: np.random.Generator) -> list[tuple[str, Mistake]]:
         """Entries of a playbook in random order; wordings repeat, some belong elsewhere."""
-        keys = list(self.curriculum.priors(exercise))
+        keys = list(self.priors(exercise))
         shared = [m for k in keys if (m := self.curriculum.mistake(exercise, k, rng)).shared]
         if rng.random() < 0.6:
             shared = [m for m in shared if rng.random() < 0.6]
@@ -212,7 +217,7 @@ class Author:
     def _curation(self, rng: np.random.Generator) -> Document:
         """A playbook and a reflection; the lesson, if it is missing and serves other tasks."""
         exercise = self.curriculum.exercise(rng)
-        keys = list(self.curriculum.priors(exercise))
+        keys = list(self.priors(exercise))
         mistake = self.curriculum.mistake(exercise, keys[int(rng.integers(len(keys)))], rng)
         lessons = self._lessons(exercise, rng) if rng.random() < 0.75 else []
         known = any(m.key == mistake.key for _, m in lessons)
@@ -229,7 +234,7 @@ class Author:
     def _tags(self, exercise: Exercise, rng: np.random.Generator) -> Document:
         """A success and a playbook; the lessons that the success obeys."""
         lessons = self._lessons(exercise, rng) if rng.random() < 0.85 else []
-        priors = self.curriculum.priors(exercise)
+        priors = self.priors(exercise)
         helpful = [i for i, (_, m) in enumerate(lessons, 1) if m.shared and m.key in priors]
         prompt = self.prompts.tag(
             "compact",

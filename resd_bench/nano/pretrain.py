@@ -28,6 +28,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Con
 from resd_bench.nano import attention
 from resd_bench.nano import tokenizer as bpe
 from resd_bench.nano.documents import Dials, Document, Recipe
+from resd_bench.policy.loading import resolve
 from resd_bench.seeds import stream
 
 
@@ -40,6 +41,8 @@ class PretrainConfig:
         "manufactoria-has,finer,textworld-coin"
     )
     """One, or several separated by commas, which take turns; one named twice has two."""
+    start: str = ""
+    """Model to begin with, whose tokenizer and shape it keeps; "" for random weights."""
     seed: int = 0
     steps: int = 6_000
     batch_tokens: int = 6_144
@@ -83,7 +86,10 @@ def build_tokenizer(config: PretrainConfig) -> Any:
 
 
 def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
-    """A Qwen3 model with random weights."""
+    """A Qwen3 model with random weights, or the model that training is to begin with."""
+    if config.start:
+        started: torch.nn.Module = AutoModelForCausalLM.from_pretrained(resolve(config.start))
+        return started
     torch.manual_seed(config.seed)
     architecture = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -260,7 +266,12 @@ def export(
 def _tokenizer(config: PretrainConfig, out: Path) -> Any:
     folder = out / "tokenizer"
     if not folder.is_dir():
-        build_tokenizer(config).save_pretrained(folder)
+        made = (
+            PreTrainedTokenizerFast.from_pretrained(resolve(config.start))
+            if config.start
+            else build_tokenizer(config)
+        )
+        made.save_pretrained(folder)
         (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     return PreTrainedTokenizerFast.from_pretrained(folder)
 

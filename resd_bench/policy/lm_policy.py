@@ -169,10 +169,7 @@ class LMPolicy:
             attention=attention,
             weights=weights,
         )
-        policy = cls(model, tokenizer, config, ledger, team)
-        if str(path_or_name) == loading.NANO and policy.config.dialect == "auto":
-            policy.dialect = "compact"
-        return policy
+        return cls(model, tokenizer, config, ledger, team)
 
     def sample(
         self, prompts: Sequence[Messages], *, n: int, sampling: Sampling, purpose: Purpose

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
+from resd_bench import nano
 from resd_bench.plugins import UsageError
 
-NANO = "nano"
 """The name of the embedded model."""
 _ADAPTER = "adapter_config.json"
 """What marks the folder of an adapter that `peft` wrote."""
@@ -32,12 +32,10 @@ _TRIM_THRESHOLD_BYTES = 1 << 30
 
 
 def resolve(path_or_name: str | Path) -> str:
-    """Folder of `nano`, an existing model folder, or a hub name; UsageError for a wrong path."""
+    """Folder of an embedded model, a model folder, or a hub name; UsageError for a wrong path."""
     given = str(path_or_name)
-    if given == NANO:
-        from resd_bench.nano import weights_folder
-
-        return str(weights_folder())
+    if given in nano.NAMES:
+        return str(nano.weights_folder(given))
     folder = Path(given).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", _ADAPTER)):
@@ -48,8 +46,8 @@ def resolve(path_or_name: str | Path) -> str:
         return str(folder)
     if folder.exists() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", given):
         raise UsageError(
-            f"no model at {given!r}: expected {NANO!r}, a folder with config.json, or a hub name "
-            "such as Qwen/Qwen3-0.6B"
+            f"no model at {given!r}: expected one of {', '.join(nano.NAMES)}, a folder with "
+            "config.json, or a hub name such as Qwen/Qwen3-0.6B"
         )
     return given
 
@@ -181,7 +179,7 @@ def _why(given: str, where: str, error: Exception) -> str:
         f"there is no folder {given!r}, and as a hub model it is neither in the local cache nor "
         f"could it be fetched: {first} "
         "Download it where there is network and give the folder, or use the embedded model "
-        f"(--model {NANO})"
+        "(--model nano)"
     )
 
 

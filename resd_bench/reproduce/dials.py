@@ -1,15 +1,15 @@
 """Pages of experiments that are ours: one setting turned, the rest as it was.
 
-`phase` rarity against feedback; `reflector` how good reflections must be; `handover` RESD, then
-GRPO; `teacher` frozen or moving, feedback beside a solution or not; `in-context` whether what was
-learned is in the weights.
+`phase` rarity against feedback, `tiers` the same over tiers; `reflector` how good reflections must
+be; `handover` RESD, then GRPO; `teacher` frozen or moving, feedback beside a solution or not;
+`in-context` whether what was learned is in the weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,48 +31,86 @@ LEVELS = range(5)
 """Of feedback: 0 nothing to 4 expected outputs too; 5 would be the solution."""
 
 
+class Place(NamedTuple):
+    """Where all methods are compared: rows of a phase diagram."""
+
+    env: str
+    model: str
+
+
 def phase(gathered: Gathered) -> Page:
-    """Success by rarity, feedback level and method."""
-    page = Page("phase", "Rarity and feedback: where each method learns", [], [])
-    page.notes.append(
-        "Rows are environments, ordered by the success of the untrained model, measured before the "
-        "first update of all runs there. Problems differ in more than rarity between rows. A "
-        "method that reads no feedback was run at one level, which stands for all."
+    """Success by rarity, feedback level and method; rarity is the model's."""
+    return _phase(
+        gathered,
+        Page("phase", "Rarity and feedback: where each method learns", [], []),
+        "`nano-common` and `nano-rare` are `nano` after a little more pre-training, in which "
+        "untaught answers were right more often, or more rarely; all else was told as before.",
     )
-    base = {env: base_success(gathered, env) for env in gathered.environments}
-    rows = sorted(base, key=lambda env: -np.nan_to_num(base[env]))
-    shown = {env: NOT_RUN if np.isnan(p) else f"{100 * p:.1f}%" for env, p in base.items()}
+
+
+def tiers(gathered: Gathered) -> Page:
+    """Success by tier, feedback level and method."""
+    return _phase(
+        gathered,
+        Page("tiers", "Tiers and feedback: where each method learns", [], []),
+        "Problems of a tier differ in more than rarity.",
+    )
+
+
+def _phase(gathered: Gathered, page: Page, about: str) -> Page:
+    page.notes.append(
+        "Rows are ordered by the success of the untrained model, measured before the first update "
+        f"of all runs there. {about} A method that reads no feedback was run at one level, which "
+        "stands for all."
+    )
+    there = dict.fromkeys(Place(t.config.env, t.config.model) for t in gathered.trials)
+    base = {place: base_success(gathered, place) for place in there}
+    rows = sorted(base, key=lambda place: -np.nan_to_num(base[place]))
+    shown = {place: NOT_RUN if np.isnan(p) else f"{100 * p:.2g}%" for place, p in base.items()}
     methods = list(dict.fromkeys(map(family, gathered.variants)))
     grids: dict[str, np.ndarray] = {}
     for method in methods:
-        made = table(method, ["environment", "base", *(f"level {k}" for k in LEVELS)], 1)
+        heads = ["environment", "model", "before", *(f"level {k}" for k in LEVELS), "seeds"]
+        made = table(method, heads, 2)
         values = np.full((len(rows), len(LEVELS)), np.nan)
-        for i, env in enumerate(rows):
-            cells = [_phase_cell(gathered, env, method, level) for level in LEVELS]
+        for i, place in enumerate(rows):
+            cells = [_phase_cell(gathered, place, method, level) for level in LEVELS]
             values[i] = [np.nan if cell.ours is None else cell.ours.mean for cell in cells]
-            made.add_row(env, shown[env], *(_with_verdict(cell) for cell in cells))
+            seeds = [len(at_level(gathered, place, method, level)) for level in LEVELS]
+            few, many = min(seeds), max(seeds)
+            count = str(few) if few == many else f"{few} to {many}"
+            made.add_row(*place, shown[place], *(_with_verdict(cell) for cell in cells), count)
             page.rows += [
-                {"env": env, "method": method, "feedback_level": level} | cell.row()
+                {**place._asdict(), "method": method, "feedback_level": level} | cell.row()
                 for level, cell in zip(LEVELS, cells, strict=True)
             ]
         grids[method] = values
         page.tables.append(made)
     page.tables[-1].caption = "Success of the last checkpoint; verdict against resd at that level."
     if gathered.runs:
-        page.draw = partial(_draw_phase, grids, [f"{env} ({shown[env]})" for env in rows])
+        several = len({place.model for place in rows}) > 1
+        names = [
+            f"{place.env}{f', {place.model}' if several else ''} ({shown[place]})" for place in rows
+        ]
+        page.draw = partial(_draw_phase, grids, names)
     return page
 
 
-def base_success(gathered: Gathered, env: str) -> float:
-    """Success before training over all runs in `env`; NaN without any."""
-    runs = [run for index, run in gathered.runs.items() if run.env == env]
+def base_success(gathered: Gathered, place: Place) -> float:
+    """Success before training over all runs at `place`; NaN without any."""
+    trials = (t for t in gathered.trials if Place(t.config.env, t.config.model) == place)
+    runs = [gathered.runs[t.index] for t in trials if t.index in gathered.runs]
     means = [run.points[0].mean for run in runs if run.points[0].samples]
     return float(np.mean(means)) if means else float("nan")
 
 
-def at_level(gathered: Gathered, env: str, method: str, level: int) -> list[RunData]:
+def at_level(gathered: Gathered, place: Place, method: str, level: int) -> list[RunData]:
     """Runs of `method` at a feedback level, or at whichever it was run at if that is one only."""
-    trials = [t for t in gathered.trials if t.config.env == env and family(t.variant) == method]
+    trials = [
+        t
+        for t in gathered.trials
+        if Place(t.config.env, t.config.model) == place and family(t.variant) == method
+    ]
     levels = {t.config.feedback_level for t in trials}
     wanted = {level} if len(levels) > 1 else levels
     return [
@@ -82,8 +120,8 @@ def at_level(gathered: Gathered, env: str, method: str, level: int) -> list[RunD
     ]
 
 
-def _phase_cell(gathered: Gathered, env: str, method: str, level: int) -> Cell:
-    runs = {m: at_level(gathered, env, m, level) for m in {"resd", method}}
+def _phase_cell(gathered: Gathered, place: Place, method: str, level: int) -> Cell:
+    runs = {m: at_level(gathered, place, m, level) for m in {"resd", method}}
     groups = {m: by_run(own, "mean", "last") for m, own in runs.items()}
     found = verdicts(groups, "resd").get(method)
     verdict = "" if method == "resd" else against(found, None)

@@ -50,6 +50,7 @@ EXPERIMENTS = (
     ),
     Experiment("fig8", "seconds per update", "table2", curves.fig8, True, ("resd", "sdpo", "grpo")),
     Experiment("phase", "rarity x feedback level", "phase", dials.phase),
+    Experiment("tiers", "tiers x feedback level", "tiers", dials.tiers),
     Experiment("reflector", "how good must a reflector be", "reflector", dials.reflector),
     Experiment("handover", "RESD, then GRPO", "handover", dials.handover),
     Experiment("budgets", "what is held equal", "table2", curves.budgets, variants=METHODS),

@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import pytest
 
-from resd_bench.nano import weights_folder
+from resd_bench.nano import NAMES, weights_folder
 from resd_bench.nano.pretrain import PretrainConfig
 from resd_bench.nano.probe import Probe, ProbeRow
 from resd_bench.policy.lm_policy import LMPolicy
 
-MADE = json.loads((weights_folder() / "pretraining.json").read_text())
+MADE = json.loads((weights_folder("nano") / "pretraining.json").read_text())
 OTHERS = ("python-functions-basic", "bouncingsim-basic", "finer", "textworld-coin")
 
 
@@ -28,10 +28,22 @@ def rows(policy: LMPolicy) -> dict[str, ProbeRow]:
     return {row.context: row for row in Probe(policy, "manufactoria-has", samples=2).rows()}
 
 
-def test_the_weights_are_those_that_were_recorded() -> None:
-    weights = (weights_folder() / "model.safetensors").read_bytes()
-    assert hashlib.sha256(weights).hexdigest() == MADE["weights_sha256"]
-    assert MADE["weights_sha256"] in (weights_folder() / "README.md").read_text()
+@pytest.mark.parametrize("name", NAMES)
+def test_the_weights_are_those_that_were_recorded(name: str) -> None:
+    folder = weights_folder(name)
+    made = json.loads((folder / "pretraining.json").read_text())
+    weights = (folder / "model.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == made["weights_sha256"]
+    assert made["weights_sha256"] in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"), [("nano-common", 0.06, 0.2), ("nano-rare", 0, 0.005)]
+)
+def test_rarity_of_success_is_a_dial(name: str, least: float, most: float) -> None:
+    policy = LMPolicy.load(name)
+    for env in ("finer", "manufactoria-has"):
+        assert least <= Probe(policy, env, samples=2).measure("none").success.mean <= most
 
 
 def test_the_default_command_makes_this_model() -> None:

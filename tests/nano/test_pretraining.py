@@ -14,6 +14,7 @@ from resd_baselines.parse import (
     parse_compact_tags,
 )
 from resd_bench.nano.attention import attend
+from resd_bench.nano.documents import Author, Dials
 from resd_bench.nano.pretrain import (
     PretrainConfig,
     Progress,
@@ -50,6 +51,18 @@ def test_a_block_of_documents_depends_on_seed_and_number_alone() -> None:
     assert TINY.documents(3).write() == TINY.documents(3).write()
     assert TINY.documents(3).write() != TINY.documents(4).write()
     assert TINY.documents(3).write() != replace(TINY, seed=1).documents(3).write()
+
+
+def test_odds_make_untaught_answers_right_more_often_or_more_rarely() -> None:
+    curriculum = find("resd_bench.curricula", "curriculum", "manufactoria-has")
+    exercise = curriculum.exercise(stream(0, "exercise"))
+    plain = curriculum.priors(exercise)
+    for odds in (0.5, 1.0, 2.5):
+        priors = Author(
+            curriculum, find("resd_bench.prompts", "prompt pack", "resd"), Dials(odds=odds)
+        ).priors(exercise)
+        for key, p in plain.items():
+            assert priors[key] / (1 - priors[key]) == pytest.approx(odds * p / (1 - p))
 
 
 def test_methods_can_parse_every_reply_that_documents_teach() -> None:
@@ -156,3 +169,14 @@ def test_a_stopped_pretraining_goes_on_to_the_same_weights(tmp_path: Path) -> No
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert (whole / "pretraining.json").read_text().count("data_hash") == 1
+
+
+def test_pretraining_can_begin_with_a_model(tmp_path: Path) -> None:
+    first = pretrain(TINY, tmp_path / "first")
+    further = replace(TINY, start=str(first), learning_rate=0.0, steps=2)
+    second = pretrain(further, tmp_path / "second")
+    from safetensors.torch import load_file
+
+    a, b = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert (first / "tokenizer.json").read_text() == (second / "tokenizer.json").read_text()

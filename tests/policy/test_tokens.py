@@ -8,7 +8,7 @@ import pytest
 
 from resd_baselines.parse import strip_thinking
 from resd_bench.plugins import UsageError
-from resd_bench.policy.loading import NANO, load
+from resd_bench.policy.loading import load
 from resd_bench.policy.tokens import Codec
 from resd_bench.types import Message, Messages, user
 from tests.policy import families
@@ -127,7 +127,7 @@ def test_the_token_that_closes_an_answer_ends_a_turn() -> None:
 
 
 def test_the_embedded_model_stops_at_its_one_end_token() -> None:
-    model, tokenizer = load(NANO)
+    model, tokenizer = load("nano")
     found = Codec(tokenizer, model.generation_config, model_config=model.config).stop_ids
     assert found == {tokenizer.eos_token_id}
 
