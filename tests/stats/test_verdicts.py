@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,6 +143,8 @@ def test_an_inconclusive_verdict_says_what_would_settle_it() -> None:
     assert 6 <= verdict.seeds < 40
     assert "needs about" in str(verdict)
     assert verdict.tasks > 100
+    assert str(replace(verdict, tasks=700.0)).endswith(" or 700 tasks)")
+    assert "tasks" not in str(replace(verdict, tasks=3e6))
 
 
 SEEDS_NULL, TASKS, SAMPLES = 5, 100, 4
