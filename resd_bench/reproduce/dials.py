@@ -43,8 +43,8 @@ def phase(gathered: Gathered) -> Page:
     return _phase(
         gathered,
         Page("phase", "Rarity and feedback: where each method learns", [], []),
-        "`nano-common` and `nano-rare` are `nano` after a little more pre-training, in which "
-        "untaught answers were right more often, or more rarely; all else was told as before.",
+        "`nano-common`, `nano-rare` and `nano-rarest` are `nano` after a little more pre-training, "
+        "in which untaught answers were right more often, or more rarely; all else was as before.",
     )
 
 
