@@ -86,10 +86,13 @@ class RunData:
         return f"{self.env} · {model}" if model else self.env
 
 
-def model_label(model: str) -> str:
-    """How figures name a model; results of the embedded one must not pass for a real one's."""
-    embedded = re.match(r"nano\b", Path(model).name) is not None
-    return f"{model} (model organism)" if embedded else model
+def model_label(*models: str) -> str:
+    """How figures name models; results of embedded ones must not pass for a real one's."""
+    embedded = [re.match(r"nano\b", Path(model).name) is not None for model in models]
+    if len(models) > 1 and all(embedded):
+        return f"{', '.join(models)} (model organisms)"
+    marks = [" (model organism)" if it_is else "" for it_is in embedded]
+    return ", ".join(model + mark for model, mark in zip(models, marks, strict=True))
 
 
 def load_run(folder: Path) -> RunData:

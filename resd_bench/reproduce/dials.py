@@ -59,13 +59,15 @@ def tiers(gathered: Gathered) -> Page:
 
 def _phase(gathered: Gathered, page: Page, about: str) -> Page:
     page.notes.append(
-        "Rows are ordered by the success of the untrained model, measured before the first update "
-        f"of all runs there. {about} A method that reads no feedback was run at one level, which "
-        "stands for all."
+        "Rows are ordered by the success of the untrained model (`before`), measured before the "
+        f"first update of all runs there. {about} A method that reads no feedback was run at one "
+        "level, which stands for all."
     )
     there = dict.fromkeys(Place(t.config.env, t.config.model) for t in gathered.trials)
     base = {place: base_success(gathered, place) for place in there}
-    rows = sorted(base, key=lambda place: -np.nan_to_num(base[place]))
+    several = len({place.model for place in there}) > 1
+    apart = {env: i if several else 0 for i, env in enumerate(gathered.environments)}
+    rows = sorted(base, key=lambda place: (apart[place.env], -np.nan_to_num(base[place])))
     shown = {place: NOT_RUN if np.isnan(p) else f"{100 * p:.2g}%" for place, p in base.items()}
     methods = list(dict.fromkeys(map(family, gathered.variants)))
     grids: dict[str, np.ndarray] = {}
@@ -88,11 +90,16 @@ def _phase(gathered: Gathered, page: Page, about: str) -> Page:
         page.tables.append(made)
     page.tables[-1].caption = "Success of the last checkpoint; verdict against resd at that level."
     if gathered.runs:
-        several = len({place.model for place in rows}) > 1
-        names = [
-            f"{place.env}{f', {place.model}' if several else ''} ({shown[place]})" for place in rows
-        ]
-        page.draw = partial(_draw_phase, grids, names)
+        names = {
+            place: f"{place.env}{f', {place.model}' if several else ''} ({shown[place]})"
+            for place in rows
+        }
+        run = [i for i, place in enumerate(rows) if shown[place] != NOT_RUN]
+        page.draw = partial(
+            _draw_phase,
+            {method: values[run] for method, values in grids.items()},
+            [names[rows[i]] for i in run],
+        )
     return page
 
 

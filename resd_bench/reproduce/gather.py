@@ -133,7 +133,7 @@ class Gathered:
     @property
     def model(self) -> str:
         """The models of the trials, as figures name them."""
-        return ", ".join(dict.fromkeys(model_label(trial.config.model) for trial in self.trials))
+        return model_label(*dict.fromkeys(trial.config.model for trial in self.trials))
 
     def of(self, env: str, variant: str) -> list[RunData]:
         """The records of one variant in one environment, a seed each."""
