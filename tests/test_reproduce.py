@@ -144,17 +144,16 @@ def test_a_duel_is_fought_at_what_the_smaller_side_had_spent() -> None:
     assert duel.verdict.word == "better"
 
 
-def test_a_method_run_at_one_feedback_level_stands_for_all() -> None:
-    runs = {"sft-phase": [a_run("sft", 0, [0.0, 0.5])]}
-    found = gathered(runs, RunConfig(feedback_level=3))
+def test_a_method_that_reads_no_feedback_stands_for_all_levels() -> None:
     place = dials.Place("manufactoria-has", "nano")
-    assert [len(dials.at_level(found, place, "sft-phase", k)) for k in (0, 3)] == [
-        1,
-        1,
-    ]
-    trials = [*found.trials, Trial(1, "sft-phase,feedback_level=1", RunConfig(feedback_level=1))]
-    several = Gathered(trials, found.runs)
-    assert dials.at_level(several, place, "sft-phase", 1) == []
+
+    def at(method: str) -> list[int]:
+        config = RunConfig(method=method, feedback_level=3)
+        found = gathered({method: [a_run(method, 0, [0.0, 0.5])]}, config)
+        return [len(dials.at_level(found, place, method, level)) for level in dials.LEVELS]
+
+    assert at("sft") == [1, 1, 1, 1, 1]
+    assert at("resd") == [0, 0, 0, 1, 0]
 
 
 def test_rows_of_a_phase_diagram_go_from_common_to_rare_success(tmp_path: Path) -> None:

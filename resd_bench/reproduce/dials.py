@@ -31,6 +31,10 @@ LEVELS = range(5)
 """Of feedback: 0 nothing to 4 expected outputs too; 5 would be the solution."""
 
 
+BLIND = ("sft", "grpo")
+"""Methods that read no feedback."""
+
+
 class Place(NamedTuple):
     """Where all methods are compared: rows of a phase diagram."""
 
@@ -60,8 +64,8 @@ def tiers(gathered: Gathered) -> Page:
 def _phase(gathered: Gathered, page: Page, about: str) -> Page:
     page.notes.append(
         "Rows are ordered by the success of the untrained model (`before`), measured before the "
-        f"first update of all runs there. {about} A method that reads no feedback was run at one "
-        "level, which stands for all."
+        f"first update of all runs there. {about} SFT and GRPO read no feedback: they were run at "
+        "one level, which stands for all. RESD's parts were left out at level 3 only."
     )
     there = dict.fromkeys(Place(t.config.env, t.config.model) for t in gathered.trials)
     base = {place: base_success(gathered, place) for place in there}
@@ -89,18 +93,17 @@ def _phase(gathered: Gathered, page: Page, about: str) -> Page:
         grids[method] = values
         page.tables.append(made)
     page.tables[-1].caption = "Success of the last checkpoint; verdict against resd at that level."
-    if gathered.runs:
-        names = {
-            place: f"{place.env}{f', {place.model}' if several else ''} ({shown[place]})"
-            for place in rows
-        }
-        run = [i for i, place in enumerate(rows) if shown[place] != NOT_RUN]
-        page.draw = partial(
-            _draw_phase,
-            {method: values[run] for method, values in grids.items()},
-            [names[rows[i]] for i in run],
-        )
+    run = [i for i, place in enumerate(rows) if shown[place] != NOT_RUN]
+    maps = {method: values[run] for method, values in grids.items() if _is_map(values)}
+    if maps:
+        named = [f"{p.env}, {p.model}" if several else p.env for p in rows]
+        page.draw = partial(_draw_phase, maps, [f"{named[i]} ({shown[rows[i]]})" for i in run])
     return page
+
+
+def _is_map(values: np.ndarray) -> bool:
+    """Whether there is something at more than one feedback level."""
+    return int((~np.isnan(values)).any(axis=0).sum()) > 1
 
 
 def base_success(gathered: Gathered, place: Place) -> float:
@@ -112,18 +115,17 @@ def base_success(gathered: Gathered, place: Place) -> float:
 
 
 def at_level(gathered: Gathered, place: Place, method: str, level: int) -> list[RunData]:
-    """Runs of `method` at a feedback level, or at whichever it was run at if that is one only."""
+    """Runs of `method` at a feedback level, or at whichever where it reads no feedback."""
     trials = [
         t
         for t in gathered.trials
         if Place(t.config.env, t.config.model) == place and family(t.variant) == method
     ]
-    levels = {t.config.feedback_level for t in trials}
-    wanted = {level} if len(levels) > 1 else levels
     return [
         gathered.runs[t.index]
         for t in trials
-        if t.config.feedback_level in wanted and t.index in gathered.runs
+        if (t.config.method in BLIND or t.config.feedback_level == level)
+        and t.index in gathered.runs
     ]
 
 
