@@ -14,7 +14,7 @@ from typing import Any
 from resd_bench.plugins import UsageError
 
 NAMES = ("nano", "nano-common", "nano-rare", "nano-rarest")
-"""Success before training is near 1%, 10%, 0.1% and below 0.01%; all were made from the first."""
+"""Success before training is near 1%, 10%, 0.1% and below that; all were made from the first."""
 
 
 def weights_folder(name: str) -> Path:
