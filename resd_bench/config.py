@@ -247,7 +247,7 @@ def resolve(
     if base["env"] not in plugins.installed("resd_bench.envs"):
         raise near_miss("environment", str(base["env"]), plugins.installed("resd_bench.envs"))
     spec = plugins.method(str(base["method"]))
-    shipped = _normal(model_defaults(str(base["model"])))
+    shipped = _normal(nano.model_defaults(str(base["model"])))
     # What ships with a model speaks to every method; each takes what it knows.
     known = {f.name for f in fields(spec.config)}
     shipped_options = {k: v for k, v in shipped.pop("method_options", {}).items() if k in known}
@@ -272,17 +272,13 @@ def load_file(path: str | Path) -> dict[str, Any]:
     return _parse_yaml(text, str(path))
 
 
-def model_defaults(model: str) -> dict[str, Any]:
-    """Settings that ship with `model`: harness keys, and method options under `method`."""
-    return nano.model_defaults(model)
-
-
 def model_dialect(model: str) -> str:
     """The wording a model was made for, as its own `config.json` says; `full` where it does not."""
-    if model in nano.NAMES:
-        return "compact"
+    folder = nano.local_folder(model)
+    if folder is None:
+        return "full"
     try:
-        named = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+        named = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return "full"
     return str(named.get("resd_dialect", "full")) if isinstance(named, dict) else "full"

@@ -74,8 +74,8 @@ def panel_hash(tasks: Iterable[Task]) -> str:
 @cache
 def weights_hash(model: str) -> str | None:
     """SHA-256 of the weights that `model` starts from; None where they are on a hub, or large."""
-    folder = nano.weights_folder(model) if model in nano.NAMES else Path(model)
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    folder = nano.local_folder(model)
+    files = sorted(folder.glob("*.safetensors")) if folder else []
     if not files or sum(file.stat().st_size for file in files) > MOST_HASHED:
         return None
     digest = hashlib.sha256()

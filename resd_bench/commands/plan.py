@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from resd_bench import nano, plugins
 from resd_bench.agent import Load
@@ -173,18 +172,12 @@ def _memory_lines(needed: Memory, parameters: int, machine: Machine, used: int) 
 def longest_prompt(tasks: Sequence[Task], model: str) -> int:
     """Tokens of the longest first prompt, by the model's tokenizer where it is on this machine."""
     longest = max(tasks, key=lambda task: len(task.prompt)).prompt
-    folder = _folder(model)
+    folder = nano.local_folder(model)
     if folder is not None and (folder / "tokenizer.json").is_file():
         from tokenizers import Tokenizer
 
         return len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode(longest).ids)
     return -(-len(longest) // CHARACTERS_PER_TOKEN)
-
-
-def _folder(model: str) -> Path | None:
-    if model in nano.NAMES:
-        return nano.weights_folder(model)
-    return Path(model) if Path(model).is_dir() else None
 
 
 def find_machine(config: RunConfig, gpus: int | None, gpu_memory: str | None) -> Machine:

@@ -28,6 +28,12 @@ def weights_folder(name: str) -> Path:
     return folder
 
 
+def local_folder(model: str) -> Path | None:
+    """The folder that `model` names, embedded or not; None where there is none here."""
+    folder = weights_folder(model) if model in NAMES else Path(model)
+    return folder if folder.is_dir() else None
+
+
 def model_defaults(name: str) -> dict[str, Any]:
     """Run settings that suit the model `name`; {} unless it is an embedded one."""
     if name not in NAMES:

@@ -53,7 +53,7 @@ def write(folder: Path, samples: int = 4) -> Path:
 
 
 def _command(config: Mapping[str, Any]) -> str:
-    """What makes the model; seed and steps are always said, the rest where it is no default."""
+    """What makes the model: seed and steps, and how it goes on where it began with another one."""
     told = {"seed": config["seed"], "steps": config["steps"]}
     if config.get("start"):
         told |= {"start": config["start"], "odds": config["dials"]["odds"]}

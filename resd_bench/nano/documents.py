@@ -129,7 +129,8 @@ class Author:
 
     def _informed_answer(self, exercise: Exercise, rng: np.random.Generator) -> Document:
         """An answer that heeds what its context tells, each part with its own reliability."""
-        d, p = self.dials, self.priors(exercise)
+        d, priors = self.dials, self.priors(exercise)
+        p = dict(priors)
         fields = dict.fromkeys(("playbook", "previous_trial", "feedback", "reflection"), "")
         before: Mistakes = {}
         solution = ""
@@ -138,7 +139,7 @@ class Author:
             fields["playbook"] = numbered([text for text, _ in lessons])
             for _, mistake in lessons:
                 if mistake.shared and mistake.key in p:
-                    p[mistake.key] = 1 - (1 - self.priors(exercise)[mistake.key]) * (1 - d.playbook)
+                    p[mistake.key] = 1 - (1 - priors[mistake.key]) * (1 - d.playbook)
         shows_attempt, shows_feedback = rng.random() < 0.7, rng.random() < 0.85
         if shows_attempt or (shows_feedback and rng.random() < 0.5):
             before = self._attempt(exercise, rng)
@@ -170,7 +171,7 @@ class Author:
         """The mistake that a reflection names: the one that is seen, or some other."""
         if rng.random() < self.dials.reflection_accuracy:
             return seen
-        keys = list(self.priors(exercise))
+        keys = list(self.curriculum.priors(exercise))
         return self.curriculum.mistake(exercise, keys[int(rng.integers(len(keys)))], rng)
 
     def _reflection_text(self, mistake: Mistake, rng: np.random.Generator) -> str:
@@ -178,7 +179,7 @@ class Author:
 
     def _lessons(self, exercise: Exercise, rng: np.random.Generator) -> list[tuple[str, Mistake]]:
         """Entries of a playbook in random order; wordings repeat, some belong elsewhere."""
-        keys = list(self.priors(exercise))
+        keys = list(self.curriculum.priors(exercise))
         shared = [m for k in keys if (m := self.curriculum.mistake(exercise, k, rng)).shared]
         if rng.random() < 0.6:
             shared = [m for m in shared if rng.random() < 0.6]
@@ -217,7 +218,7 @@ class Author:
     def _curation(self, rng: np.random.Generator) -> Document:
         """A playbook and a reflection; the lesson, if it is missing and serves other tasks."""
         exercise = self.curriculum.exercise(rng)
-        keys = list(self.priors(exercise))
+        keys = list(self.curriculum.priors(exercise))
         mistake = self.curriculum.mistake(exercise, keys[int(rng.integers(len(keys)))], rng)
         lessons = self._lessons(exercise, rng) if rng.random() < 0.75 else []
         known = any(m.key == mistake.key for _, m in lessons)
@@ -234,7 +235,7 @@ class Author:
     def _tags(self, exercise: Exercise, rng: np.random.Generator) -> Document:
         """A success and a playbook; the lessons that the success obeys."""
         lessons = self._lessons(exercise, rng) if rng.random() < 0.85 else []
-        priors = self.priors(exercise)
+        priors = self.curriculum.priors(exercise)
         helpful = [i for i, (_, m) in enumerate(lessons, 1) if m.shared and m.key in priors]
         prompt = self.prompts.tag(
             "compact",

@@ -20,7 +20,6 @@ import torch
 from resd_bench import nano
 from resd_bench.plugins import UsageError
 
-"""The name of the embedded model."""
 _ADAPTER = "adapter_config.json"
 """What marks the folder of an adapter that `peft` wrote."""
 _SMALL = 50_000_000

@@ -23,14 +23,13 @@ from resd_bench.reproduce.gather import Gathered, family
 from resd_bench.reproduce.page import Page, table
 from resd_bench.seeds import stream
 from resd_bench.stats import EvalPoint, Interval, judge
+from resd_bench.sweep.definition import Trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEVELS = range(5)
 """Of feedback: 0 nothing to 4 expected outputs too; 5 would be the solution."""
-
-
 BLIND = ("sft", "grpo")
 """Methods that read no feedback."""
 
@@ -41,6 +40,11 @@ class Place(NamedTuple):
     env: str
     model: str
 
+    @classmethod
+    def of(cls, trial: Trial) -> Place:
+        """Where a trial takes place."""
+        return cls(trial.config.env, trial.config.model)
+
 
 def phase(gathered: Gathered) -> Page:
     """Success by rarity, feedback level and method; rarity is the model's."""
@@ -48,7 +52,8 @@ def phase(gathered: Gathered) -> Page:
         gathered,
         Page("phase", "Rarity and feedback: where each method learns", [], []),
         "`nano-common`, `nano-rare` and `nano-rarest` are `nano` after a little more pre-training, "
-        "in which untaught answers were right more often, or more rarely; all else was as before.",
+        "in which untaught answers were right more often, or more rarely; all else was as before. "
+        "RESD's parts were left out at level 3 only.",
     )
 
 
@@ -65,9 +70,9 @@ def _phase(gathered: Gathered, page: Page, about: str) -> Page:
     page.notes.append(
         "Rows are ordered by the success of the untrained model (`before`), measured before the "
         f"first update of all runs there. {about} SFT and GRPO read no feedback: they were run at "
-        "one level, which stands for all. RESD's parts were left out at level 3 only."
+        "one level, which stands for all."
     )
-    there = dict.fromkeys(Place(t.config.env, t.config.model) for t in gathered.trials)
+    there = dict.fromkeys(map(Place.of, gathered.trials))
     base = {place: base_success(gathered, place) for place in there}
     several = len({place.model for place in there}) > 1
     apart = {env: i if several else 0 for i, env in enumerate(gathered.environments)}
@@ -80,10 +85,11 @@ def _phase(gathered: Gathered, page: Page, about: str) -> Page:
         made = table(method, heads, 2)
         values = np.full((len(rows), len(LEVELS)), np.nan)
         for i, place in enumerate(rows):
-            cells = [_phase_cell(gathered, place, method, level) for level in LEVELS]
+            resd = [at_level(gathered, place, "resd", level) for level in LEVELS]
+            own = [at_level(gathered, place, method, level) for level in LEVELS]
+            cells = [_phase_cell(method, *runs) for runs in zip(own, resd, strict=True)]
             values[i] = [np.nan if cell.ours is None else cell.ours.mean for cell in cells]
-            seeds = [len(at_level(gathered, place, method, level)) for level in LEVELS]
-            few, many = min(seeds), max(seeds)
+            few, many = min(map(len, own)), max(map(len, own))
             count = str(few) if few == many else f"{few} to {many}"
             made.add_row(*place, shown[place], *(_with_verdict(cell) for cell in cells), count)
             page.rows += [
@@ -108,7 +114,7 @@ def _is_map(values: np.ndarray) -> bool:
 
 def base_success(gathered: Gathered, place: Place) -> float:
     """Success before training over all runs at `place`; NaN without any."""
-    trials = (t for t in gathered.trials if Place(t.config.env, t.config.model) == place)
+    trials = (t for t in gathered.trials if Place.of(t) == place)
     runs = [gathered.runs[t.index] for t in trials if t.index in gathered.runs]
     means = [run.points[0].mean for run in runs if run.points[0].samples]
     return float(np.mean(means)) if means else float("nan")
@@ -116,25 +122,21 @@ def base_success(gathered: Gathered, place: Place) -> float:
 
 def at_level(gathered: Gathered, place: Place, method: str, level: int) -> list[RunData]:
     """Runs of `method` at a feedback level, or at whichever where it reads no feedback."""
-    trials = [
-        t
-        for t in gathered.trials
-        if Place(t.config.env, t.config.model) == place and family(t.variant) == method
-    ]
     return [
         gathered.runs[t.index]
-        for t in trials
-        if (t.config.method in BLIND or t.config.feedback_level == level)
-        and t.index in gathered.runs
+        for t in gathered.trials
+        if t.index in gathered.runs
+        and Place.of(t) == place
+        and family(t.variant) == method
+        and (t.config.method in BLIND or t.config.feedback_level == level)
     ]
 
 
-def _phase_cell(gathered: Gathered, place: Place, method: str, level: int) -> Cell:
-    runs = {m: at_level(gathered, place, m, level) for m in {"resd", method}}
-    groups = {m: by_run(own, "mean", "last") for m, own in runs.items()}
+def _phase_cell(method: str, own: Sequence[RunData], resd: Sequence[RunData]) -> Cell:
+    groups = {m: by_run(runs, "mean", "last") for m, runs in (("resd", resd), (method, own))}
     found = verdicts(groups, "resd").get(method)
     verdict = "" if method == "resd" else against(found, None)
-    return Cell(None, interval(runs[method], "mean", "last"), verdict)
+    return Cell(None, interval(own, "mean", "last"), verdict)
 
 
 def _with_verdict(cell: Cell) -> str:

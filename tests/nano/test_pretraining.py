@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from resd_baselines.parse import (
     parse_compact_curation,
@@ -163,8 +164,6 @@ def test_a_stopped_pretraining_goes_on_to_the_same_weights(tmp_path: Path) -> No
     with pytest.raises(Killed):
         pretrain(TINY, tmp_path / "parts", die)
     parts = pretrain(TINY, tmp_path / "parts")
-    from safetensors.torch import load_file
-
     a, b = load_file(whole / "model.safetensors"), load_file(parts / "model.safetensors")
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)
@@ -175,8 +174,6 @@ def test_pretraining_can_begin_with_a_model(tmp_path: Path) -> None:
     first = pretrain(TINY, tmp_path / "first")
     further = replace(TINY, start=str(first), learning_rate=0.0, steps=2)
     second = pretrain(further, tmp_path / "second")
-    from safetensors.torch import load_file
-
     a, b = load_file(first / "model.safetensors"), load_file(second / "model.safetensors")
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert (first / "tokenizer.json").read_text() == (second / "tokenizer.json").read_text()
