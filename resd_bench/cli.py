@@ -10,6 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -30,7 +31,6 @@ from resd_bench.plugins import UsageError
 from resd_bench.team import defer_to_first, join, leads
 
 app = typer.Typer(
-    help="Which method learns when success is rare and feedback is rich?",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,6 +40,23 @@ app.add_typer(envs.app, name="envs")
 app.add_typer(methods.app, name="methods")
 app.add_typer(init.app, name="init")
 app.add_typer(results.app, name="results")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"resd-bench {metadata.version('resd-bench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Which method learns when success is rare and feedback is rich?"""
+
 
 FLAGS = [f for f in fields(RunConfig) if f.name not in NESTED.values()]
 """Settings that have a flag of their own; the nested ones are reached by `--set`."""

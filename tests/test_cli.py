@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
@@ -31,6 +32,11 @@ SMALL = [
 def out(toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path / "runs-out"
+
+
+def test_the_version_is_that_of_the_package(capsys: Capture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"resd-bench {metadata.version('resd-bench')}\n"
 
 
 def test_run_prints_held_out_success_before_and_after_and_where_it_wrote(

@@ -170,6 +170,35 @@ def test_rows_of_a_phase_diagram_go_from_common_to_rare_success(tmp_path: Path) 
     assert list(dict.fromkeys(models)) == ["nano-common", "nano", "nano-rare"]
 
 
+def test_ahead_are_the_highest_mean_and_all_that_are_not_found_worse() -> None:
+    means = {
+        "sft": [0.9, 1.0, 0.9, 0.9],
+        "resd": [0.9, 0.9, 0.9, 0.9],
+        "grpo": [0.3, 0.2, 0.3, 0.2],
+    }
+    runs = {k: [a_run(k, i, [0.0, m]) for i, m in enumerate(own)] for k, own in means.items()}
+    found = gathered(runs, RunConfig(method="resd", model="nano"))
+    place = dials.Place("manufactoria-has", "nano")
+    level = found.trials[0].config.feedback_level
+    assert dials.ahead(found, place, list(means), level) == ["sft", "resd"]
+    assert dials.ahead(found, place, [*means, "base"], level) == []
+    assert dials.ahead(found, place, list(means), level + 1) == []
+    one_seed = gathered({name: own[:1] for name, own in runs.items()}, found.trials[0].config)
+    assert dials.ahead(one_seed, place, list(means), level) == ["sft", "resd", "grpo"]
+
+
+def test_a_cell_that_no_trial_asks_for_is_empty_and_one_without_a_run_is_not_run() -> None:
+    config = RunConfig(model="nano", feedback_level=2)
+    runs = {"resd": [a_run("resd", 0, [0.1, 0.9])]}
+    found = gathered(runs, config)
+    missing = Trial(1, "resd", replace(config, feedback_level=4))
+    page = dials.phase(Gathered([*found.trials, missing], found.runs))
+    shown = {row["feedback_level"]: row["verdict"] for row in page.rows}
+    assert shown.keys() == {2, 4}
+    [row] = zip(*(column.cells for column in page.tables[0].columns), strict=True)
+    assert list(row)[3:] == ["", "", "90.0%", "", cells.NOT_RUN, "0 to 1"]
+
+
 SMALL = {
     "env": "toy-say",
     "method": "toy-learner",

@@ -101,9 +101,30 @@ def test_a_sweep_is_every_variant_at_every_point_of_its_grid(file: Path) -> None
     assert [trial.config.eval_samples for trial in trials[:4]] == [2, 2, 2, 3]
 
 
+def test_what_has_all_settings_of_an_exclusion_is_left_out(file: Path) -> None:
+    before = load_sweep(file).trials
+    file.write_text(
+        file.read_text()
+        + "exclude:\n"
+        + "  - {feedback_level: 1, env: toy-say}\n"
+        + "  - {method.remember: 1, seed: [0, 1], env: toy-count}\n"
+    )
+    left = load_sweep(file).trials
+    assert [str(trial) for trial in left] == [
+        str(trial)
+        for trial in before
+        if str(trial).startswith(("plain", "forgetful,feedback_level=3 · toy-say"))
+    ]
+    assert [trial.index for trial in left] == list(range(6))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("exclude: {env: a}", "exclude: give a list"),
+        ("exclude: [{}]", "exclude: give a list"),
+        ("exclude: [finer]", "exclude: expected `key: value` lines"),
+        ("exclude: [{env: manufactoria-has}]", "has no run"),
         ("bases: {}", "unknown key of the sweep .* Did you mean 'base'"),
         ("base: {methd: toy-learner}", "Did you mean 'method'"),
         ("base: {out: x}", "is a key of the sweep itself"),

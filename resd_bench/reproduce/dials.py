@@ -53,7 +53,7 @@ def phase(gathered: Gathered) -> Page:
         Page("phase", "Rarity and feedback: where each method learns", [], []),
         "`nano-common`, `nano-rare` and `nano-rarest` are `nano` after a little more pre-training, "
         "in which untaught answers were right more often, or more rarely; all else was as before. "
-        "RESD's parts were left out at level 3 only.",
+        "Empty cells were not asked for.",
     )
 
 
@@ -79,32 +79,62 @@ def _phase(gathered: Gathered, page: Page, about: str) -> Page:
     rows = sorted(base, key=lambda place: (apart[place.env], -np.nan_to_num(base[place])))
     shown = {place: NOT_RUN if np.isnan(p) else f"{100 * p:.2g}%" for place, p in base.items()}
     methods = list(dict.fromkeys(map(family, gathered.variants)))
-    grids: dict[str, np.ndarray] = {}
-    for method in methods:
-        heads = ["environment", "model", "before", *(f"level {k}" for k in LEVELS), "seeds"]
-        made = table(method, heads, 2)
-        values = np.full((len(rows), len(LEVELS)), np.nan)
+    grids = {method: np.full((len(rows), len(LEVELS)), np.nan) for method in methods}
+    heads = ["environment", "model", "before", *(f"level {k}" for k in LEVELS)]
+    for method, values in grids.items():
+        made = table(method, [*heads, "seeds"], 2)
         for i, place in enumerate(rows):
-            resd = [at_level(gathered, place, "resd", level) for level in LEVELS]
-            own = [at_level(gathered, place, method, level) for level in LEVELS]
-            cells = [_phase_cell(method, *runs) for runs in zip(own, resd, strict=True)]
-            values[i] = [np.nan if cell.ours is None else cell.ours.mean for cell in cells]
-            few, many = min(map(len, own)), max(map(len, own))
+            asked = [level for level in LEVELS if _trials(gathered, place, method, level)]
+            if not asked:
+                continue
+            texts, counts = [""] * len(LEVELS), []
+            for level in asked:
+                own = at_level(gathered, place, method, level)
+                cell = _phase_cell(method, own, at_level(gathered, place, "resd", level))
+                texts[level] = _with_verdict(cell)
+                values[i, level] = np.nan if cell.ours is None else cell.ours.mean
+                counts.append(len(own))
+                which = place._asdict() | {"method": method, "feedback_level": level}
+                page.rows.append(which | cell.row())
+            few, many = min(counts), max(counts)
             count = str(few) if few == many else f"{few} to {many}"
-            made.add_row(*place, shown[place], *(_with_verdict(cell) for cell in cells), count)
-            page.rows += [
-                {**place._asdict(), "method": method, "feedback_level": level} | cell.row()
-                for level, cell in zip(LEVELS, cells, strict=True)
-            ]
-        grids[method] = values
+            made.add_row(*place, shown[place], *texts, count)
         page.tables.append(made)
     page.tables[-1].caption = "Success of the last checkpoint; verdict against resd at that level."
+    maps = {method: values for method, values in grids.items() if _is_map(values)}
+    if not maps:
+        return page
+    first = [[ahead(gathered, place, list(maps), level) for level in LEVELS] for place in rows]
+    made = table("ahead", heads, 2, AHEAD)
+    for place, cells in zip(rows, first, strict=True):
+        made.add_row(*place, shown[place], *map(", ".join, cells))
+    page.tables.insert(0, made)
     run = [i for i, place in enumerate(rows) if shown[place] != NOT_RUN]
-    maps = {method: values[run] for method, values in grids.items() if _is_map(values)}
-    if maps:
-        named = [f"{p.env}, {p.model}" if several else p.env for p in rows]
-        page.draw = partial(_draw_phase, maps, [f"{named[i]} ({shown[rows[i]]})" for i in run])
+    named = [f"{p.env}, {p.model}" if several else p.env for p in rows]
+    page.draw = partial(
+        _draw_phase,
+        {method: values[run] for method, values in maps.items()},
+        [first[i] for i in run],
+        [f"{named[i]} ({shown[rows[i]]})" for i in run],
+    )
     return page
+
+
+AHEAD = (
+    "The method of the highest mean, and those that are not found worse than it (paired by seed, "
+    "Holm); a difference needs three seeds to be found. Only where all methods were run."
+)
+
+
+def ahead(gathered: Gathered, place: Place, methods: Sequence[str], level: int) -> list[str]:
+    """Methods from the highest mean on that nothing speaks against; none unless all were run."""
+    runs = {method: at_level(gathered, place, method, level) for method in methods}
+    if not all(runs.values()):
+        return []
+    groups = {method: by_run(own, "mean", "last") for method, own in runs.items()}
+    order = sorted(groups, key=lambda method: -overall(groups[method]).mean)
+    found = verdicts(groups, order[0])
+    return [m for m in order if m not in found or found[m].word != "worse"]
 
 
 def _is_map(values: np.ndarray) -> bool:
@@ -122,11 +152,15 @@ def base_success(gathered: Gathered, place: Place) -> float:
 
 def at_level(gathered: Gathered, place: Place, method: str, level: int) -> list[RunData]:
     """Runs of `method` at a feedback level, or at whichever where it reads no feedback."""
+    trials = _trials(gathered, place, method, level)
+    return [gathered.runs[t.index] for t in trials if t.index in gathered.runs]
+
+
+def _trials(gathered: Gathered, place: Place, method: str, level: int) -> list[Trial]:
     return [
-        gathered.runs[t.index]
+        t
         for t in gathered.trials
-        if t.index in gathered.runs
-        and Place.of(t) == place
+        if Place.of(t) == place
         and family(t.variant) == method
         and (t.config.method in BLIND or t.config.feedback_level == level)
     ]
@@ -147,11 +181,25 @@ def _with_verdict(cell: Cell) -> str:
     return f"{100 * cell.ours.mean:.1f}% {word}".rstrip()
 
 
-def _draw_phase(grids: Mapping[str, np.ndarray], rows: Sequence[str]) -> Figure:
+def _draw_phase(
+    grids: Mapping[str, np.ndarray], first: Sequence[Sequence[list[str]]], rows: Sequence[str]
+) -> Figure:
+    from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(2.4 + 3.1 * len(grids), 1.6 + 0.7 * len(rows)), layout="constrained")
-    panels = figure.subplots(1, len(grids), sharey=True, squeeze=False)[0]
+    width = 1 + len(grids)
+    figure = Figure(figsize=(3 + 3.1 * width, 1.6 + 0.7 * len(rows)), layout="constrained")
+    ahead, *panels = figure.subplots(
+        1, width, sharey=True, squeeze=False, width_ratios=[1.4, *(1 for _ in grids)]
+    )[0]
+    names = list(grids)
+    colours = ListedColormap(list(COLOURS[: len(names)]))
+    which = [[names.index(cell[0]) if cell else np.nan for cell in row] for row in first]
+    ahead.imshow(which, vmin=0, vmax=len(names) - 1, cmap=colours, aspect="auto", alpha=0.45)
+    for (i, j), _ in np.ndenumerate(np.array(which)):
+        text = "\n".join(map(plain_text, first[i][j])) or "–"
+        ahead.text(j, i, text, ha="center", va="center", fontsize=6.5)
+    ahead.set_title("ahead, or not found worse", fontsize=10)
     image = None
     for panel, (method, values) in zip(panels, grids.items(), strict=True):
         image = panel.imshow(100 * values, vmin=0, vmax=100, cmap="viridis", aspect="auto")
@@ -159,12 +207,13 @@ def _draw_phase(grids: Mapping[str, np.ndarray], rows: Sequence[str]) -> Figure:
             text, dark = ("–", True) if np.isnan(value) else (f"{100 * value:.0f}", value < 0.6)
             panel.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
         panel.set_title(plain_text(method), fontsize=10)
+        panel.set_facecolor("0.6")
+    for panel in (ahead, *panels):
         panel.set_xticks(list(LEVELS))
         panel.set_xlabel("feedback level")
-        panel.set_facecolor("0.6")
-    panels[0].set_yticks(range(len(rows)), [plain_text(row) for row in rows])
+    ahead.set_yticks(range(len(rows)), [plain_text(row) for row in rows])
     if image is not None:
-        figure.colorbar(image, ax=list(panels), label="success (%)")
+        figure.colorbar(image, ax=panels, label="success (%)")
     return figure
 
 

@@ -11,10 +11,12 @@
     overrides:
       - when: {env: finer}
         set: {max_new_tokens: 64}
+    exclude:
+      - {env: finer, method.use_playbook: false}
 
 The runs are every variant at every point of the grid, the last key of the grid varying fastest; a
-variant may have a `grid` of its own beside. Later parts win: base < variant < grid < overrides. See
-docs/sweeps.md.
+variant may have a `grid` of its own beside. Later parts win: base < variant < grid < overrides.
+Points that have all settings of an entry of `exclude` are left out. See docs/sweeps.md.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from typing import Any
 from resd_bench.config import RunConfig, load_file, resolve
 from resd_bench.plugins import UsageError, near_miss
 
-KEYS = ("name", "out", "base", "variants", "grid", "overrides")
+KEYS = ("name", "out", "base", "variants", "grid", "overrides", "exclude")
 IN_FOLDERS = frozenset({"env", "method", "seed"})
 """Settings that have a folder of their own; others of a grid become part of the variant's name."""
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=,@-]*")
@@ -106,6 +108,7 @@ def _points(values: Mapping[str, Any], path: Path) -> Iterable[tuple[str, dict[s
     variants = _mapping(values.get("variants"), "variants", path)
     grid = _grid(values.get("grid"), path)
     overrides = _overrides(values.get("overrides"), path)
+    excluded = _excluded(values.get("exclude"), path)
     for name, own in (variants or {"": {}}).items():
         settings = {**base, **_mapping(own, f"variant {name}", path)}
         axes = _grid(settings.pop("grid", None), path) | grid
@@ -114,7 +117,8 @@ def _points(values: Mapping[str, Any], path: Path) -> Iterable[tuple[str, dict[s
             for when, change in overrides:
                 if _wanted(point, when):
                     point |= change
-            yield _label(str(name), point, axes, path), point
+            if not any(_wanted(point, unwanted) for unwanted in excluded):
+                yield _label(str(name), point, axes, path), point
 
 
 def _grid(value: Any, path: Path) -> dict[str, list[Any]]:
@@ -150,6 +154,13 @@ def _overrides(value: Any, path: Path) -> list[tuple[Settings, Settings]]:
     ):
         raise UsageError(f"{path}: overrides: give a list of {{when: {{...}}, set: {{...}}}}")
     return [(_mapping(e["when"], "when", path), _mapping(e["set"], "set", path)) for e in entries]
+
+
+def _excluded(value: Any, path: Path) -> list[Settings]:
+    entries = value or []
+    if not isinstance(entries, list) or not all(entries):
+        raise UsageError(f"{path}: exclude: give a list of {{setting: value or values, ...}}")
+    return [_mapping(entry, "exclude", path) for entry in entries]
 
 
 def _mapping(value: Any, what: str, path: Path) -> dict[str, Any]:
