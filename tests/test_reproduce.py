@@ -144,6 +144,16 @@ def test_a_duel_is_fought_at_what_the_smaller_side_had_spent() -> None:
     assert duel.verdict.word == "better"
 
 
+def test_a_page_of_curves_gives_the_area_and_the_end() -> None:
+    means = {"resd": [0.0, 0.2, 0.8], "sdpo": [0.0, 0.1, 0.1]}
+    runs = {k: [a_run(k, seed, own) for seed in range(3)] for k, own in means.items()}
+    rows = {row["method"]: row for row in curves.fig7(gathered(runs)).rows}
+    assert rows["resd"]["ours"] == pytest.approx(30.0)
+    assert rows["resd"]["last ours"] == pytest.approx(80.0)
+    assert (rows["sdpo"]["last ours"], rows["sdpo"]["verdict"]) == (10.0, cells.REPRODUCED)
+    assert (rows["sdpo+ss"]["last ours"], rows["sdpo+ss"]["verdict"]) == ("", cells.NOT_RUN)
+
+
 def test_a_method_that_reads_no_feedback_stands_for_all_levels() -> None:
     place = dials.Place("manufactoria-has", "nano")
 

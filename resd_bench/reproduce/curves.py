@@ -28,6 +28,7 @@ from resd_bench.reproduce.cells import (
     REPRODUCED,
     Cell,
     against,
+    interval,
     pairs,
 )
 from resd_bench.reproduce.gather import Gathered
@@ -58,9 +59,9 @@ def curves_page(
     claim: str = CLAIM,
     axis: Axis = "episodes",
 ) -> Page:
-    """Learning curves of `variants` in every environment, with areas and times to 50%."""
+    """Learning curves of `variants` by environment: areas, verdicts on them, times to 50%, ends."""
     columns = ["environment", "method", "seeds", "AUC", f"minus {reference}, points", "verdict"]
-    columns.append(f"{AXIS_NAMES[axis]} to 50% (runs there)")
+    columns += [f"{AXIS_NAMES[axis]} to 50% (runs there)", "last checkpoint"]
     made = table(f"area under the curve over {AXIS_NAMES[axis]}", columns, 2)
     page = Page(name, title, [made], [], [claim])
     for env in gathered.environments:
@@ -72,8 +73,10 @@ def curves_page(
             difference = _points(areas.get(variant))
             seeds, when = str(len(groups.get(variant, ()))), times.get(variant, "")
             shown = cell.shown() if cell.ours is None or cell.ours.mean else "0.0%"
-            made.add_row(env, variant, seeds, shown, difference, cell.verdict, when)
-            page.rows.append({"env": env, "method": variant, "seeds": seeds} | cell.row())
+            last = Cell(None, interval(groups.get(variant, ()), "mean", "last"), "")
+            made.add_row(env, variant, seeds, shown, difference, cell.verdict, when, last.shown())
+            end = {f"last {name}": last.row()[name] for name in ("ours", "low", "high")}
+            page.rows.append({"env": env, "method": variant, "seeds": seeds} | cell.row() | end)
         made.add_section()
     if gathered.runs:
         page.draw = partial(draw_curves, gathered, variants, axis)
@@ -160,6 +163,19 @@ def fig7(gathered: Gathered) -> Page:
     """RESD against self-distillation without reflections."""
     title = "Figure 7: RESD, SDPO and SDPO+ss"
     return curves_page(gathered, "fig7", title, variants=("resd", "sdpo", "sdpo+ss"))
+
+
+def parts(gathered: Gathered) -> Page:
+    """RESD without one of its parts, on the way."""
+    return curves_page(
+        gathered,
+        "parts",
+        "RESD without one of its parts: on the way there",
+        variants=gathered.variants,
+        expected={},
+        claim="The runs of Table 3, which is about the end; where all variants end at 100%, only "
+        "the way there can tell them apart.",
+    )
 
 
 def fig4(gathered: Gathered) -> Page:

@@ -287,15 +287,15 @@ def handover(gathered: Gathered) -> Page:
         claim="All on four tasks a batch and eight rollouts a task, but `resd` (32 tasks, one "
         "rollout). The paper has no such experiment; verdicts are against the handover.",
     )
-    switched = [
-        f"{env}, {variant}, seed {run.seed}: after {_switch(run)} updates"
+    switched = {
+        f"{env}, {variant}": [_switch(run) for run in gathered.of(env, variant)]
         for env in gathered.environments
         for variant in gathered.variants
-        for run in gathered.of(env, variant)
-        if run.method == "resd-then-grpo"
-    ]
+        if any(run.method == "resd-then-grpo" for run in gathered.of(env, variant))
+    }
     if switched:
-        page.notes.append("GRPO took over " + "; ".join(switched) + ".")
+        when = (f"{where}: {', '.join(after)}" for where, after in switched.items())
+        page.notes.append(f"Updates before GRPO took over, by seed: {'; '.join(when)}.")
     return page
 
 

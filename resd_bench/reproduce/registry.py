@@ -49,6 +49,7 @@ EXPERIMENTS = (
         "fig7", "RESD, SDPO, SDPO+ss", "table2", curves.fig7, True, ("resd", "sdpo", "sdpo+ss")
     ),
     Experiment("fig8", "seconds per update", "table2", curves.fig8, True, ("resd", "sdpo", "grpo")),
+    Experiment("parts", "Table 3's runs as curves", "table3", curves.parts, variants=PARTS),
     Experiment("phase", "rarity x feedback level", "phase", dials.phase),
     Experiment("tiers", "tiers x feedback level", "tiers", dials.tiers),
     Experiment("reflector", "how good must a reflector be", "reflector", dials.reflector),
