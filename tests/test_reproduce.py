@@ -193,7 +193,8 @@ def test_ahead_are_the_highest_mean_and_all_that_are_not_found_worse() -> None:
     assert dials.ahead(found, place, list(means), level) == ["sft", "resd"]
     assert dials.ahead(found, place, [*means, "base"], level) == []
     assert dials.ahead(found, place, list(means), level + 1) == []
-    one_seed = gathered({name: own[:1] for name, own in runs.items()}, found.trials[0].config)
+    few = {"sft": runs["sft"][:1], "resd": runs["resd"], "grpo": runs["grpo"]}
+    one_seed = gathered(few, found.trials[0].config)
     assert dials.ahead(one_seed, place, list(means), level) == ["sft", "resd", "grpo"]
 
 

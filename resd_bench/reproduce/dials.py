@@ -122,16 +122,21 @@ def _phase(gathered: Gathered, page: Page, about: str) -> Page:
 
 AHEAD = (
     "The method of the highest mean, and those that are not found worse than it (paired by seed, "
-    "Holm); a difference needs three seeds to be found. Only where all methods were run."
+    "Holm); a difference needs three seeds to be found. Over the seeds that all were run with."
 )
 
 
 def ahead(gathered: Gathered, place: Place, methods: Sequence[str], level: int) -> list[str]:
-    """Methods from the highest mean on that nothing speaks against; none unless all were run."""
+    """Methods from the highest mean on that nothing speaks against; none unless all were run.
+
+    All are judged over the seeds that all were run with.
+    """
     runs = {method: at_level(gathered, place, method, level) for method in methods}
-    if not all(runs.values()):
+    every = {method: by_run(own, "mean", "last") for method, own in runs.items()}
+    common = set.intersection(*(set(own) for own in every.values()))
+    if not common:
         return []
-    groups = {method: by_run(own, "mean", "last") for method, own in runs.items()}
+    groups = {method: {key: own[key] for key in common} for method, own in every.items()}
     order = sorted(groups, key=lambda method: -overall(groups[method]).mean)
     found = verdicts(groups, order[0])
     return [m for m in order if m not in found or found[m].word != "worse"]
