@@ -136,7 +136,7 @@ def ahead(gathered: Gathered, place: Place, methods: Sequence[str], level: int) 
     common = set.intersection(*(set(own) for own in every.values()))
     if not common:
         return []
-    groups = {method: {key: own[key] for key in common} for method, own in every.items()}
+    groups = {method: {key: own[key] for key in sorted(common)} for method, own in every.items()}
     order = sorted(groups, key=lambda method: -overall(groups[method]).mean)
     found = verdicts(groups, order[0])
     return [m for m in order if m not in found or found[m].word != "worse"]
@@ -189,7 +189,7 @@ def _with_verdict(cell: Cell) -> str:
 def _draw_phase(
     grids: Mapping[str, np.ndarray], first: Sequence[Sequence[list[str]]], rows: Sequence[str]
 ) -> Figure:
-    from matplotlib.colors import ListedColormap
+    from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
 
     width = 1 + len(grids)
@@ -198,12 +198,16 @@ def _draw_phase(
         1, width, sharey=True, squeeze=False, width_ratios=[1.4, *(1 for _ in grids)]
     )[0]
     names = list(grids)
-    colours = ListedColormap(list(COLOURS[: len(names)]))
-    which = [[names.index(cell[0]) if cell else np.nan for cell in row] for row in first]
-    ahead.imshow(which, vmin=0, vmax=len(names) - 1, cmap=colours, aspect="auto", alpha=0.45)
-    for (i, j), _ in np.ndenumerate(np.array(which)):
-        text = "\n".join(map(plain_text, first[i][j])) or "–"
-        ahead.text(j, i, text, ha="center", va="center", fontsize=6.5)
+    pale = {
+        name: 1 - 0.45 * (1 - np.array(to_rgb(c))) for name, c in zip(names, COLOURS, strict=False)
+    }
+    ahead.imshow(
+        [[pale[cell[0]] if cell else np.ones(3) for cell in row] for row in first], aspect="auto"
+    )
+    for i, row in enumerate(first):
+        for j, cell in enumerate(row):
+            text = "\n".join(map(plain_text, cell)) or "–"
+            ahead.text(j, i, text, ha="center", va="center", fontsize=6.5)
     ahead.set_title("ahead, or not found worse", fontsize=10)
     image = None
     for panel, (method, values) in zip(panels, grids.items(), strict=True):
