@@ -159,8 +159,8 @@ def test_a_method_that_reads_no_feedback_stands_for_all_levels() -> None:
 
     def at(method: str) -> list[int]:
         config = RunConfig(method=method, feedback_level=3)
-        found = gathered({method: [a_run(method, 0, [0.0, 0.5])]}, config)
-        return [len(dials.at_level(found, place, method, level)) for level in dials.LEVELS]
+        found = dials.by_cell(gathered({method: [a_run(method, 0, [0.0, 0.5])]}, config))
+        return [len(found.get((place, method, level), [])) for level in dials.LEVELS]
 
     assert at("sft") == [1, 1, 1, 1, 1]
     assert at("resd") == [0, 0, 0, 1, 0]
@@ -187,14 +187,15 @@ def test_ahead_are_the_highest_mean_and_all_that_are_not_found_worse() -> None:
         "grpo": [0.3, 0.2, 0.3, 0.2],
     }
     runs = {k: [a_run(k, i, [0.0, m]) for i, m in enumerate(own)] for k, own in means.items()}
-    found = gathered(runs, RunConfig(method="resd", model="nano"))
+    config = RunConfig(method="resd", model="nano")
+    found = dials.by_cell(gathered(runs, config))
     place = dials.Place("manufactoria-has", "nano")
-    level = found.trials[0].config.feedback_level
+    level = config.feedback_level
     assert dials.ahead(found, place, list(means), level) == ["sft", "resd"]
     assert dials.ahead(found, place, [*means, "base"], level) == []
     assert dials.ahead(found, place, list(means), level + 1) == []
     few = {"sft": runs["sft"][:1], "resd": runs["resd"], "grpo": runs["grpo"]}
-    one_seed = gathered(few, found.trials[0].config)
+    one_seed = dials.by_cell(gathered(few, config))
     assert dials.ahead(one_seed, place, list(means), level) == ["sft", "resd", "grpo"]
 
 

@@ -116,6 +116,11 @@ def test_what_has_all_settings_of_an_exclusion_is_left_out(file: Path) -> None:
         if str(trial).startswith(("plain", "forgetful,feedback_level=3 · toy-say"))
     ]
     assert [trial.index for trial in left] == list(range(6))
+    file.write_text(file.read_text() + "  - {variant: plain, seed: 1}\n")
+    left = load_sweep(file).trials
+    assert [str(trial) for trial in left if trial.config.seed == 1] == [
+        "forgetful,feedback_level=3 · toy-say · seed 1"
+    ]
 
 
 @pytest.mark.parametrize(

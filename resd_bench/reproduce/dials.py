@@ -46,6 +46,10 @@ class Place(NamedTuple):
         return cls(trial.config.env, trial.config.model)
 
 
+Cells = Mapping[tuple[Place, str, int], list[RunData]]
+"""Runs by place, method and feedback level."""
+
+
 def phase(gathered: Gathered) -> Page:
     """Success by rarity, feedback level and method; rarity is the model's."""
     return _phase(
@@ -78,36 +82,36 @@ def _phase(gathered: Gathered, page: Page, about: str) -> Page:
     apart = {env: i if several else 0 for i, env in enumerate(gathered.environments)}
     rows = sorted(base, key=lambda place: (apart[place.env], -np.nan_to_num(base[place])))
     shown = {place: NOT_RUN if np.isnan(p) else f"{100 * p:.2g}%" for place, p in base.items()}
+    cells = by_cell(gathered)
     methods = list(dict.fromkeys(map(family, gathered.variants)))
     grids = {method: np.full((len(rows), len(LEVELS)), np.nan) for method in methods}
     heads = ["environment", "model", "before", *(f"level {k}" for k in LEVELS)]
     for method, values in grids.items():
         made = table(method, [*heads, "seeds"], 2)
         for i, place in enumerate(rows):
-            asked = [level for level in LEVELS if _trials(gathered, place, method, level)]
+            asked = [level for level in LEVELS if (place, method, level) in cells]
             if not asked:
                 continue
-            texts, counts = [""] * len(LEVELS), []
+            texts = [""] * len(LEVELS)
             for level in asked:
-                own = at_level(gathered, place, method, level)
-                cell = _phase_cell(method, own, at_level(gathered, place, "resd", level))
+                resd = cells.get((place, "resd", level), [])
+                cell = _phase_cell(method, cells[place, method, level], resd)
                 texts[level] = _with_verdict(cell)
                 values[i, level] = np.nan if cell.ours is None else cell.ours.mean
-                counts.append(len(own))
                 which = place._asdict() | {"method": method, "feedback_level": level}
                 page.rows.append(which | cell.row())
-            few, many = min(counts), max(counts)
-            count = str(few) if few == many else f"{few} to {many}"
-            made.add_row(*place, shown[place], *texts, count)
+            counts = sorted({len(cells[place, method, level]) for level in asked})
+            seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+            made.add_row(*place, shown[place], *texts, seeds)
         page.tables.append(made)
     page.tables[-1].caption = "Success of the last checkpoint; verdict against resd at that level."
     maps = {method: values for method, values in grids.items() if _is_map(values)}
     if not maps:
         return page
-    first = [[ahead(gathered, place, list(maps), level) for level in LEVELS] for place in rows]
+    first = [[ahead(cells, place, list(maps), level) for level in LEVELS] for place in rows]
     made = table("ahead", heads, 2, AHEAD)
-    for place, cells in zip(rows, first, strict=True):
-        made.add_row(*place, shown[place], *map(", ".join, cells))
+    for place, leaders in zip(rows, first, strict=True):
+        made.add_row(*place, shown[place], *map(", ".join, leaders))
     page.tables.insert(0, made)
     run = [i for i, place in enumerate(rows) if shown[place] != NOT_RUN]
     named = [f"{p.env}, {p.model}" if several else p.env for p in rows]
@@ -126,12 +130,12 @@ AHEAD = (
 )
 
 
-def ahead(gathered: Gathered, place: Place, methods: Sequence[str], level: int) -> list[str]:
+def ahead(cells: Cells, place: Place, methods: Sequence[str], level: int) -> list[str]:
     """Methods from the highest mean on that nothing speaks against; none unless all were run.
 
     All are judged over the seeds that all were run with.
     """
-    runs = {method: at_level(gathered, place, method, level) for method in methods}
+    runs = {method: cells.get((place, method, level), []) for method in methods}
     every = {method: by_run(own, "mean", "last") for method, own in runs.items()}
     common = set.intersection(*(set(own) for own in every.values()))
     if not common:
@@ -155,20 +159,19 @@ def base_success(gathered: Gathered, place: Place) -> float:
     return float(np.mean(means)) if means else float("nan")
 
 
-def at_level(gathered: Gathered, place: Place, method: str, level: int) -> list[RunData]:
-    """Runs of `method` at a feedback level, or at whichever where it reads no feedback."""
-    trials = _trials(gathered, place, method, level)
-    return [gathered.runs[t.index] for t in trials if t.index in gathered.runs]
+def by_cell(gathered: Gathered) -> Cells:
+    """What was run of every cell that a trial asks for.
 
-
-def _trials(gathered: Gathered, place: Place, method: str, level: int) -> list[Trial]:
-    return [
-        t
-        for t in gathered.trials
-        if Place.of(t) == place
-        and family(t.variant) == method
-        and (t.config.method in BLIND or t.config.feedback_level == level)
-    ]
+    A method that reads no feedback was asked for, and is run, at all levels.
+    """
+    found: dict[tuple[Place, str, int], list[RunData]] = {}
+    for trial in gathered.trials:
+        blind = trial.config.method in BLIND
+        for level in LEVELS if blind else (trial.config.feedback_level,):
+            runs = found.setdefault((Place.of(trial), family(trial.variant), level), [])
+            if trial.index in gathered.runs:
+                runs.append(gathered.runs[trial.index])
+    return found
 
 
 def _phase_cell(method: str, own: Sequence[RunData], resd: Sequence[RunData]) -> Cell:
@@ -194,21 +197,21 @@ def _draw_phase(
 
     width = 1 + len(grids)
     figure = Figure(figsize=(3 + 3.1 * width, 1.6 + 0.7 * len(rows)), layout="constrained")
-    ahead, *panels = figure.subplots(
+    leaders, *panels = figure.subplots(
         1, width, sharey=True, squeeze=False, width_ratios=[1.4, *(1 for _ in grids)]
     )[0]
     names = list(grids)
     pale = {
         name: 1 - 0.45 * (1 - np.array(to_rgb(c))) for name, c in zip(names, COLOURS, strict=False)
     }
-    ahead.imshow(
+    leaders.imshow(
         [[pale[cell[0]] if cell else np.ones(3) for cell in row] for row in first], aspect="auto"
     )
     for i, row in enumerate(first):
         for j, cell in enumerate(row):
             text = "\n".join(map(plain_text, cell)) or "–"
-            ahead.text(j, i, text, ha="center", va="center", fontsize=6.5)
-    ahead.set_title("ahead, or not found worse", fontsize=10)
+            leaders.text(j, i, text, ha="center", va="center", fontsize=6.5)
+    leaders.set_title("ahead, or not found worse", fontsize=10)
     image = None
     for panel, (method, values) in zip(panels, grids.items(), strict=True):
         image = panel.imshow(100 * values, vmin=0, vmax=100, cmap="viridis", aspect="auto")
@@ -217,10 +220,10 @@ def _draw_phase(
             panel.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
         panel.set_title(plain_text(method), fontsize=10)
         panel.set_facecolor("0.6")
-    for panel in (ahead, *panels):
+    for panel in (leaders, *panels):
         panel.set_xticks(list(LEVELS))
         panel.set_xlabel("feedback level")
-    ahead.set_yticks(range(len(rows)), [plain_text(row) for row in rows])
+    leaders.set_yticks(range(len(rows)), [plain_text(row) for row in rows])
     if image is not None:
         figure.colorbar(image, ax=panels, label="success (%)")
     return figure

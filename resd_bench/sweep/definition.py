@@ -12,7 +12,7 @@
       - when: {env: finer}
         set: {max_new_tokens: 64}
     exclude:
-      - {env: finer, method.use_playbook: false}
+      - {env: finer, variant: no-playbook}
 
 The runs are every variant at every point of the grid, the last key of the grid varying fastest; a
 variant may have a `grid` of its own beside. Later parts win: base < variant < grid < overrides.
@@ -117,7 +117,8 @@ def _points(values: Mapping[str, Any], path: Path) -> Iterable[tuple[str, dict[s
             for when, change in overrides:
                 if _wanted(point, when):
                     point |= change
-            if not any(_wanted(point, unwanted) for unwanted in excluded):
+            known = point | {"variant": str(name)}
+            if not any(_wanted(known, unwanted) for unwanted in excluded):
                 yield _label(str(name), point, axes, path), point
 
 
