@@ -159,7 +159,10 @@ def _dress(axes: Axes, axis: Axis) -> None:
 
 
 def save_figure(figure: Figure, stem: Path, title: str = "") -> list[Path]:
-    """Write PNG and SVG under a title; equal records give equal bytes."""
+    """Write PNG and SVG under a title; equal records give equal pixels, and equal bytes of the SVG.
+
+    That holds for an SVG without rasters, whose compressed bytes depend on the processor.
+    """
     import matplotlib
 
     if title:

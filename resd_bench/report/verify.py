@@ -338,7 +338,11 @@ def _figure_differences(committed: Path, now: Path) -> Check:
         return Check(str(committed), notes=[note])
     if committed.suffix == ".png" and _pixels(committed) == _pixels(now):
         return Check(str(committed))
-    return Check(str(committed), [f"{committed}: the figure differs from what the records give"])
+    found = [f"{committed}: the figure differs from what the records give"]
+    if committed.suffix == ".svg":
+        old, new = (path.read_text(encoding="utf-8") for path in (committed, now))
+        found += text_differences(old, new, str(committed))[:1]
+    return Check(str(committed), found)
 
 
 def _drawn_by(path: Path) -> str:

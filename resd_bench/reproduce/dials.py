@@ -204,17 +204,18 @@ def _draw_phase(
     pale = {
         name: 1 - 0.45 * (1 - np.array(to_rgb(c))) for name, c in zip(names, COLOURS, strict=False)
     }
-    leaders.imshow(
-        [[pale[cell[0]] if cell else np.ones(3) for cell in row] for row in first], aspect="auto"
-    )
+    # As squares: a raster's compressed bytes depend on the processor.
+    edges = [np.arange(count + 1) - 0.5 for count in (len(LEVELS), len(rows))]
+    lines = {"edgecolors": "white", "linewidth": 0.5}
+    shades = [[pale[cell[0]] if cell else np.ones(3) for cell in row] for row in first]
+    leaders.pcolormesh(*edges, np.array(shades), **lines)
     for i, row in enumerate(first):
         for j, cell in enumerate(row):
             text = "\n".join(map(plain_text, cell)) or "–"
             leaders.text(j, i, text, ha="center", va="center", fontsize=6.5)
     leaders.set_title("ahead, or not found worse", fontsize=10)
-    image = None
     for panel, (method, values) in zip(panels, grids.items(), strict=True):
-        image = panel.imshow(100 * values, vmin=0, vmax=100, cmap="viridis", aspect="auto")
+        mesh = panel.pcolormesh(*edges, 100 * values, vmin=0, vmax=100, cmap="viridis", **lines)
         for (i, j), value in np.ndenumerate(values):
             text, dark = ("–", True) if np.isnan(value) else (f"{100 * value:.0f}", value < 0.6)
             panel.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
@@ -224,8 +225,10 @@ def _draw_phase(
         panel.set_xticks(list(LEVELS))
         panel.set_xlabel("feedback level")
     leaders.set_yticks(range(len(rows)), [plain_text(row) for row in rows])
-    if image is not None:
-        figure.colorbar(image, ax=panels, label="success (%)")
+    leaders.invert_yaxis()
+    bar = figure.colorbar(mesh, ax=panels, label="success (%)")
+    for colours in bar.ax.collections:
+        colours.set_rasterized(False)
     return figure
 
 
