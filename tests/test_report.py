@@ -13,7 +13,13 @@ from rich.console import Console
 
 from resd_bench.config import resolve
 from resd_bench.plugins import UsageError
-from resd_bench.report.figures import colours_of, comparison, learning_curve, mean_curve
+from resd_bench.report.figures import (
+    colours_of,
+    comparison,
+    learning_curve,
+    mean_curve,
+    save_figure,
+)
 from resd_bench.report.runs import RunData, find_runs, load_run, model_label
 from resd_bench.report.tables import (
     common_budget,
@@ -89,10 +95,24 @@ def test_the_legend_names_groups_that_the_first_environment_lacks(tmp_path: Path
 def test_equal_records_give_equal_figures(tmp_path: Path) -> None:
     runs = {"resd": [data("resd", 0, [0.0, 0.5]), data("resd", 1, [0.1, 0.7])]}
     for name in ("a", "b"):
-        comparison(runs, "title", tmp_path / name)
-        learning_curve(runs["resd"][0], tmp_path / f"{name}-curve")
-    for suffix in (".png", ".svg", "-curve.png", "-curve.svg"):
-        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+        comparison(runs, "title", tmp_path / name / "methods")
+        learning_curve(runs["resd"][0], tmp_path / name / "curve")
+    for file in ("methods.png", "methods.svg", "curve.png", "curve.svg"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_the_last_digit_of_a_layout_leaves_an_svg_as_it_is(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    def drawn(left: float, name: str) -> bytes:
+        figure = Figure()
+        axes = figure.add_axes((left, 0.1, 0.7, 0.8))
+        axes.pcolormesh([[0.0, 1.0]], edgecolors="white")
+        axes.plot([0, 1], [0, 1], marker="o")
+        return save_figure(figure, tmp_path / name / "figure")[1].read_bytes()
+
+    nudged = math.nextafter(0.1, 1.0)
+    assert drawn(0.1, "a") == drawn(nudged, "b") != drawn(0.101, "c")
 
 
 def test_the_mean_curve_is_over_evaluations_all_seeds_have() -> None:

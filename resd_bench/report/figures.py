@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's palette: told apart by colour-blind readers too."""
 METHODS = ("resd", "sft", "sdpo", "grpo", "sdpo+ss", "grpo-small-batch", "base")
 """Whose colours are these."""
+HASHED = re.compile(r'id="([A-Za-z][0-9a-f]{10})"')
+"""A name that matplotlib gives to a clip or a marker in an SVG."""
 
 AXES: Mapping[Axis, str] = {
     "episodes": "training rollouts",
@@ -161,7 +164,9 @@ def _dress(axes: Axes, axis: Axis) -> None:
 def save_figure(figure: Figure, stem: Path, title: str = "") -> list[Path]:
     """Write PNG and SVG under a title; equal records give equal pixels, and equal bytes of the SVG.
 
-    That holds for an SVG without rasters, whose compressed bytes depend on the processor.
+    That holds for an SVG without rasters, whose compressed bytes depend on the processor. Names
+    inside the SVG are counted: matplotlib hashes them from all digits of a position, of which the
+    layout's solver leaves the last to chance.
     """
     import matplotlib
 
@@ -172,4 +177,9 @@ def save_figure(figure: Figure, stem: Path, title: str = "") -> list[Path]:
     with matplotlib.rc_context({"svg.hashsalt": "resd-bench", "svg.fonttype": "none"}):
         figure.savefig(paths[0], dpi=150)
         figure.savefig(paths[1], metadata={"Date": None})
+    drawn = paths[1].read_text(encoding="utf-8")
+    names = dict.fromkeys(HASHED.findall(drawn))
+    for number, name in enumerate(names, start=1):
+        drawn = drawn.replace(name, f"{stem.name}-{number}")
+    paths[1].write_text(drawn, encoding="utf-8")
     return paths
