@@ -122,7 +122,7 @@ def use(page: Path, folder: Path, script: str, *, width: int = 1200) -> tuple[An
     """What `script` returns in a drawn `page`, and the page then; skips where no browser is."""
     program = next((path for name in NAMES if (path := shutil.which(name))), None)
     if program is None:
-        pytest.skip(f"NO BROWSER: none of {', '.join(NAMES)} is installed; pages are not opened")
+        pytest.skip(f"NO BROWSER: apt install chromium (any of {', '.join(NAMES)} will do)")
     try:
         browser = Browser(program, folder, width)
     except (BrokenPipeError, ConnectionError) as problem:

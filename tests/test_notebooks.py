@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-REASON = "JUPYTEXT, NBFORMAT, NBCLIENT OR IPYKERNEL ABSENT: install the extra dev"
+REASON = "JUPYTEXT, NBFORMAT, NBCLIENT OR IPYKERNEL ABSENT: pip install 'resd-bench[dev]'"
 jupytext = pytest.importorskip("jupytext", reason=REASON)
 nbformat = pytest.importorskip("nbformat", reason=REASON)
 pytest.importorskip("nbclient", reason=REASON)

@@ -92,7 +92,7 @@ def test_no_two_files_write_to_the_same_folder() -> None:
 
 
 def test_the_paper_files_hold_the_papers_numbers(fixtures: Path) -> None:
-    numbers = json.loads((fixtures.parent / "paper/numbers.json").read_text())
+    numbers = json.loads((fixtures / "paper/settings.json").read_text())
     shared = numbers["settings"]
     for task, own in shared["per_task"].items():
         for method in ("resd", "sdpo", "grpo"):

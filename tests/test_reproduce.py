@@ -11,7 +11,6 @@ from types import ModuleType
 
 import pytest
 
-from resd_bench import plugins
 from resd_bench.cli import main
 from resd_bench.commands import reproduce as command
 from resd_bench.config import RunConfig, resolve
@@ -85,13 +84,36 @@ def test_a_cell_is_reproduced_contradicted_or_open_by_the_sign_of_the_papers_dif
     assert found["sdpo"].ours.mean == pytest.approx(0.225)
 
 
-def test_the_papers_numbers_are_those_of_its_tables(fixtures: Path) -> None:
-    whole = json.loads((fixtures.parent / "paper" / "numbers.json").read_text())
-    for kind in ("per_task", "per_test_case"):
-        assert tables.paper()["table2"][kind] == whole["table2"][f"{kind}_accuracy"]
-    ours = list(tables.paper()["table3"]["per_test_case"].values())
-    assert ours == list(whole["table3_per_test_case_accuracy"].values())[1:]
-    assert tables.paper()["table5"]["finer"] == whole["table5_ifeval"]["after finer"]
+# 499 of FiNER's 500 problems are distinct. Problems of manufactoria-has differ in their number of
+# test cases, so those shares can be any.
+TASKS = {"manufactoria-has": 132, "bouncingsim-easy": 100, "bouncingsim-medium": 100, "finer": 499}
+CASES = {"bouncingsim-easy": 1500, "bouncingsim-medium": 1500, "finer": 1996}
+
+
+def is_a_share(percent: float, count: int) -> bool:
+    """Whether `percent`, rounded to two decimals, is a whole number out of `count`."""
+    return round(round(percent * count / 100) * 100 / count, 2) == percent
+
+
+def test_every_number_of_the_paper_is_a_share_of_its_tasks_or_cases() -> None:
+    """Which a number copied wrongly seldom is."""
+    two, three = tables.paper()["table2"], tables.paper()["table3"]
+    for rows, counts in (
+        (two["per_task"], TASKS),
+        (two["per_test_case"], CASES),
+        (three["per_test_case"], CASES),
+    ):
+        for env, (mean, best) in (cell for row in rows.values() for cell in row.items()):
+            assert 0 <= mean <= best <= 100
+            assert env not in counts or is_a_share(mean, 4 * counts[env]), (env, mean)
+            assert env not in counts or is_a_share(best, counts[env]), (env, best)
+    for name, (_, _, mean, best) in tables.paper()["table5"].items():
+        assert name == "metrics" or (is_a_share(mean, 400) and is_a_share(best, 100)), name
+
+
+def test_tables_2_and_3_of_the_paper_agree_on_resd() -> None:
+    full = tables.paper()["table2"]["per_test_case"]["resd"]
+    assert tables.paper()["table3"]["per_test_case"]["resd"].items() <= full.items()
 
 
 def test_the_three_rules_choose_three_checkpoints() -> None:
@@ -303,10 +325,6 @@ def test_sweeps_of_the_small_tier_exist_and_are_what_experiments_need() -> None:
     from resd_bench.sweep.definition import load_sweep
 
     folder = ROOT / "runs" / "nano"
-    if not folder.is_dir():
-        pytest.skip(f"SWEEPS ABSENT: no folder {folder}")
-    if "resd-then-grpo" not in plugins.installed("resd_bench.methods"):
-        pytest.skip("A METHOD IS NOT INSTALLED: pip install -e . again, for resd-then-grpo")
     for one in registry.EXPERIMENTS:
         variants = {trial.variant for trial in load_sweep(folder / f"{one.sweep}.yaml").trials}
         assert set(one.variants) <= variants, one.name

@@ -21,7 +21,9 @@ from resd_bench.report.verify import blocks
 from resd_bench.run import run
 from resd_bench.schema import settings
 
-jsonschema = pytest.importorskip("jsonschema", reason="JSONSCHEMA ABSENT: install the extra dev")
+jsonschema = pytest.importorskip(
+    "jsonschema", reason="JSONSCHEMA ABSENT: pip install 'resd-bench[dev]'"
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMITTED = sorted(path.parent for path in (ROOT / "results").rglob("config.yaml"))
@@ -57,10 +59,7 @@ def nano_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two updates of RESD with the embedded model."""
     flags = {"budget": "2upd", "batch_size": 2, "max_new_tokens": 12, "eval_tasks": 2}
     flags |= {"eval_samples": 2, "out": str(tmp_path_factory.mktemp("runs"))}
-    try:
-        return run(resolve({"method": "resd", "env": "manufactoria-has"}, flags)).folder
-    except UsageError as error:
-        pytest.skip(f"EMBEDDED MODEL ABSENT: {error}")
+    return run(resolve({"method": "resd", "env": "manufactoria-has"}, flags)).folder
 
 
 @pytest.mark.parametrize("name", schema.NAMES)

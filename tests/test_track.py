@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.machinery
 import importlib.util
 import inspect
@@ -159,10 +158,9 @@ def test_wandb_itself_writes_an_offline_run_into_the_run_folder(place: Path) -> 
 
 
 def test_trackio_itself_takes_the_arguments_it_is_given() -> None:
-    try:
-        trackio: Any = importlib.import_module("trackio")
-    except Exception as error:
-        pytest.skip(f"TRACKIO ABSENT OR BROKEN: pip install 'resd-bench[trackio]' ({error})")
+    trackio = pytest.importorskip(
+        "trackio", reason="TRACKIO ABSENT: pip install 'resd-bench[trackio]'"
+    )
     given = {"project": "p", "name": "n", "group": "g", "config": {}, "resume": "allow"}
     inspect.signature(trackio.init).bind(**given)
     inspect.signature(trackio.log).bind({"a": 1.0}, step=1)

@@ -15,6 +15,7 @@ import pytest
 from resd_bench.plugins import UsageError
 from resd_bench.types import Dialect, Split
 from resd_envs.finer import FinerEnv, load, score
+from resd_envs.finer.data import parse_item
 from resd_envs.finer.scoring import number
 from resd_envs.finer.sentences import tags
 
@@ -225,13 +226,30 @@ def test_errors_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         FinerEnv(dialect="compact", data=tmp_path)
 
 
-def test_the_real_data_loads_and_its_gold_solves_it(fixtures: Path) -> None:
-    path = fixtures / "envs/finer_data/finer_val_batched_500_samples.jsonl"
-    env = FinerEnv(data=path)
+ROWS = "envs/finer_data/rows.jsonl"
+
+
+def test_questions_are_read_out_of_every_kind_of_row(fixtures: Path) -> None:
+    """Quotes in sentences, words for numbers, repeated sentences and the rest that filings have."""
+    for line in (fixtures / ROWS).read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        item = parse_item(row, row["tests"])
+        assert list(item.sentences) == row["sentences"], row["tests"]
+        assert list(item.questions) == [f'"{entity}"' for entity in row["entities"]], row["tests"]
+        assert ",".join(item.gold) == row["target"], row["tests"]
+        assert len(item.options) == 18, row["tests"]
+        assert set(item.gold) <= set(item.options), row["tests"]
+
+
+def test_a_file_of_rows_loads_and_its_gold_solves_it(fixtures: Path) -> None:
+    rows = [json.loads(line) for line in (fixtures / ROWS).read_text(encoding="utf-8").splitlines()]
+    env = FinerEnv(data=fixtures / ROWS)
     tasks = [task for split in SPLITS for task in env.tasks(split)]
-    # One of the 500 occurs twice.
-    assert len(tasks) == 499
+    # One occurs twice.
+    assert len(tasks) == len(rows) - 1
     for task in tasks:
-        assert len(task.data["gold"]) == len(task.data["questions"]) == 4
-        assert len(task.data["options"]) == 139
         assert env.verify(task, env.oracle(task)).success
+    seen: dict[str, Split] = {}
+    for split, items in load(fixtures / ROWS).items():
+        for sentence in (sentence for item in items for sentence in item.sentences):
+            assert seen.setdefault(sentence, split) == split

@@ -13,6 +13,7 @@ from resd_envs import reasoning_gym as adapter
 from resd_envs.reasoning_gym import ReasoningGymEnv, is_harmless
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+ABSENT = "REASONING-GYM ABSENT: pip install 'resd-bench[reasoning-gym]'"
 
 
 def test_without_the_package_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +27,7 @@ def test_without_the_package_the_error_names_the_remedy(monkeypatch: pytest.Monk
 def _package(request: pytest.FixtureRequest) -> None:
     """The package may be absent only for the test above."""
     if "without_the_package" not in request.node.name:
-        pytest.importorskip("reasoning_gym", reason="the package reasoning-gym is not installed")
+        pytest.importorskip("reasoning_gym", reason=ABSENT)
 
 
 def _env(dataset: str = adapter.DEFAULT, **options: Any) -> ReasoningGymEnv:

@@ -296,9 +296,8 @@ def test_the_environments_are_installed_and_registered() -> None:
     assert gym_id("textworld-coin") == "resd/TextworldCoin-v0"
 
 
+@needs_textworld
 def test_tasks_are_listed_without_making_a_game(games: Path) -> None:
-    if not PRESENT:
-        pytest.skip("TEXTWORLD ABSENT")
     before = sorted(games.rglob("*"))
     for name in installed("resd_bench.envs"):
         if name.startswith("textworld-"):

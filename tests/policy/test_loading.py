@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from dataclasses import replace
@@ -223,7 +224,7 @@ def test_small_models_get_one_thread_unless_told_otherwise() -> None:
         torch.set_num_threads(before)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="NOT GLIBC: nothing is tuned here")
 def test_the_tuned_allocator_reuses_large_blocks() -> None:
     count = (
         "import resource, torch\n"
@@ -236,9 +237,9 @@ def test_the_tuned_allocator_reuses_large_blocks() -> None:
         "    for _ in range(20): torch.zeros(1 << 20) + torch.zeros(1 << 20)\n"
         "    return faults() - before\n"
         "plain = cost()\n"
-        "print('skip' if not tune_allocator() else cost() * 10 < plain, plain)\n"
+        "print(tune_allocator() and cost() * 10 < plain, plain)\n"
     )
     out = subprocess.run(
         [sys.executable, "-c", count], capture_output=True, text=True, check=True
     ).stdout
-    assert out.split()[0] in {"True", "skip"}
+    assert out.split()[0] == "True", out

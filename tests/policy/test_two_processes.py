@@ -31,7 +31,9 @@ CLOCK = {"seconds", "evaluation_seconds"}
 LAYOUTS = ["ddp", "fsdp", "lora"]
 
 needed = [name for name in ("accelerate", "peft") if importlib.util.find_spec(name) is None]
-several = pytest.mark.skipif(bool(needed), reason=f"NOT INSTALLED: {needed}; resd-bench[lora]")
+several = pytest.mark.skipif(
+    bool(needed), reason=f"{' AND '.join(needed).upper()} ABSENT: pip install 'resd-bench[lora]'"
+)
 
 
 @pytest.fixture(scope="module")

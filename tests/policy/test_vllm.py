@@ -31,7 +31,7 @@ from tests.policy.test_methods_on_models import METHODS, Reflective, attempt
 
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None,
-    reason="vLLM is not installed, so nothing is known of it here; see docs/engines.md",
+    reason="VLLM ABSENT: pip install 'resd-bench[vllm]' (docs/engines.md)",
 )
 STOPS = [1, *range(4, 20)]
 GREEDY = Sampling(temperature=0.0, max_new_tokens=24)

@@ -1,4 +1,4 @@
-"""Attacks and honest programs beyond the shared corpus: name, program, kinds that may come out.
+"""Attacks and honest programs beyond tests/fixtures/attacks: name, program, possible kinds.
 
 Every attack is called as `solve(3)` and `solve(4)`, where 7 and 9 are right. Placeholders are those
 of `world.py`.

@@ -65,7 +65,7 @@ def test_without_pidfd_the_sandbox_does_not_start() -> None:
 
 def test_bubblewrap_gives_the_highest_level() -> None:
     if shutil.which("bwrap") is None:
-        pytest.skip("NAMESPACES NOT TESTED: bwrap is not installed")
+        pytest.skip("NAMESPACES NOT TESTED: apt install bubblewrap")
     with Sandbox("namespace") as box:
         assert box.level.startswith("namespace")
         code = "import os\ndef f():\n    return os.path.exists('/etc/hostname')"
