@@ -163,8 +163,8 @@ EXAMPLES: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
 ]
 
 
-# Of the first 100 prompts of google-research's instruction_following_eval, as the code that the
-# paper released has them (commit 212b669f, arguments that are null left out).
+# SHA-256 of the first 100 prompts of google-research's instruction_following_eval, computed from
+# the copy in the paper's released code (commit 212b669f), without the arguments that are null.
 PUBLISHED = "c6401c78e395a022b5352106ee4adecd80e0ef5bec5e5608c3c4a677dba9a16a"
 
 

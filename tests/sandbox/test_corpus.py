@@ -22,7 +22,7 @@ def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     try:
         sandbox = Sandbox(request.param, want=request.param)
     except SandboxTooWeak as error:
-        pytest.skip(f"LEVEL {request.param} NOT TESTED: {error}")
+        pytest.skip(f"LEVEL {request.param} NOT TESTED (apt install bubblewrap): {error}")
     with sandbox:
         yield sandbox
     assert descendants() <= before
