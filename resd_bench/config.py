@@ -11,9 +11,10 @@ import ast
 import hashlib
 import inspect
 import json
+import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from itertools import pairwise
@@ -23,9 +24,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from resd_bench import nano, plugins
+from resd_bench import nano, plugins, ranges
 from resd_bench.budget import Budget
 from resd_bench.plugins import UsageError, near_miss
+from resd_bench.ranges import ABOVE_0, EXACT, NOT_NEGATIVE, NUCLEUS, POSITIVE, SHARE, Range
 
 
 @dataclass(frozen=True)
@@ -188,45 +190,23 @@ NESTED = {"method": "method_options", "env": "env_options"}
 """First part of a dotted key, and the field it fills."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A range a setting must lie in."""
-
-    holds: Callable[[Any], bool]
-    expected: str
-
-
-_POSITIVE = Rule(lambda v: v >= 1, "at least 1")
-_NOT_NEGATIVE = Rule(lambda v: v >= 0, "at least 0")
-_NUCLEUS = Rule(lambda v: 0 < v <= 1, "in (0, 1]")
-RULES: Mapping[str, Rule] = {
-    "batch_size": _POSITIVE,
-    "group_size": _POSITIVE,
-    "inner_steps": _POSITIVE,
-    "max_new_tokens": _POSITIVE,
-    "eval_samples": _POSITIVE,
-    "eval_tasks": _POSITIVE,
-    "checkpoint_every": _POSITIVE,
-    "seed": _NOT_NEGATIVE,
-    "temperature": _NOT_NEGATIVE,
-    "eval_every": _NOT_NEGATIVE,
-    "eval_validation": _NOT_NEGATIVE,
-    "trace": _NOT_NEGATIVE,
-    "eval_temperature": _NOT_NEGATIVE,
-    "context_limit": _POSITIVE,
-    "engine_memory": Rule(lambda v: v > 0, "above 0"),
-    "step_seconds": Rule(lambda v: v > 0, "above 0"),
-    "learning_rate": _NOT_NEGATIVE,
-    "warmup_updates": _NOT_NEGATIVE,
-    "weight_decay": _NOT_NEGATIVE,
-    "grad_clip": _NOT_NEGATIVE,
-    "threads": _NOT_NEGATIVE,
-    "lora_rank": _NOT_NEGATIVE,
-    "lora_alpha": _POSITIVE,
-    "top_p": _NUCLEUS,
-    "eval_top_p": _NUCLEUS,
-    "feedback_level": Rule(lambda v: 0 <= v <= 5, "from 0 to 5"),
+RANGES: Mapping[str, Range] = {
+    **dict.fromkeys(("batch_size", "group_size", "inner_steps", "max_new_tokens"), POSITIVE),
+    **dict.fromkeys(("eval_samples", "eval_tasks", "checkpoint_every"), POSITIVE),
+    **dict.fromkeys(("context_limit", "lora_alpha"), POSITIVE),
+    **dict.fromkeys(("seed", "eval_every", "eval_validation", "trace"), NOT_NEGATIVE),
+    **dict.fromkeys(("warmup_updates", "threads", "lora_rank"), NOT_NEGATIVE),
+    **dict.fromkeys(("temperature", "eval_temperature"), NOT_NEGATIVE),
+    **dict.fromkeys(("weight_decay", "grad_clip"), NOT_NEGATIVE),
+    **dict.fromkeys(("top_p", "eval_top_p"), NUCLEUS),
+    # AdamW moves every weight by about the learning rate.
+    "learning_rate": SHARE,
+    "engine_memory": ABOVE_0,
+    # What waits for an answer takes no longer times.
+    "step_seconds": Range(0, 1e6, without_low=True),
+    "feedback_level": Range(0, 5),
 }
+"""Of every number among the settings."""
 
 
 def resolve(
@@ -256,8 +236,10 @@ def resolve(
     options = {**spec.presets.get(base["preset"], {}), **shipped_options}
     options |= asked.get("method_options", {})
     values["method_options"] = asdict(method_config(spec.config, options, spec.name))
-    values["group_size"] = values["group_size"] or spec.group_size
-    values["dialect"] = values["dialect"] or model_dialect(values["model"])
+    if values["group_size"] is None:
+        values["group_size"] = spec.group_size
+    if values["dialect"] is None:
+        values["dialect"] = model_dialect(values["model"])
     config = RunConfig(**{k: coerce(k, v, hints[k]) for k, v in values.items()})
     _check(config)
     return config
@@ -292,10 +274,13 @@ def method_config(kind: type, options: Mapping[str, Any], name: str) -> Any:
         if key not in known:
             raise near_miss(f"option of method {name}", key, known)
     values = {k: coerce(f"method.{k}", v, hints[k]) for k, v in options.items()}
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"method.{key}: expected a finite number, got {value}; give one")
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"method {name}: {error}") from None
+        raise UsageError(f"method {name}: {error}. Check --set method.NAME=VALUE") from None
 
 
 def coerce(name: str, value: Any, hint: Any) -> Any:
@@ -332,7 +317,7 @@ def _convert(value: Any, hint: Any) -> Any:
     if hint is float:
         return float(value)
     if hint is str:
-        return value if isinstance(value, str) else str(value)
+        return _text(value)
     if origin in (tuple, list):
         items = value.split(",") if isinstance(value, str) else list(value)
         inner = get_args(hint)[0] if get_args(hint) else Any
@@ -358,12 +343,22 @@ def _word(value: Any) -> bool:
 
 
 def _whole(value: Any) -> int:
+    """A whole number, exactly: one that went through a float must be small enough to be itself."""
+    if isinstance(value, int):
+        return value
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d[\d_]*\s*", value):
         return int(value)
     number = float(value)
-    if number != int(number):
+    if number != int(number) or abs(number) >= EXACT:
         raise ValueError
     return int(number)
+
+
+def _text(value: Any) -> str:
+    # A name may look like a number.
+    if not isinstance(value, str | int | float):
+        raise TypeError
+    return str(value)
 
 
 def _describe(hint: Any) -> str:
@@ -389,10 +384,13 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """What differs between two configurations in settings that change results, in words."""
+def differences(old: RunConfig, new: RunConfig, free: Collection[str] = ()) -> list[str]:
+    """What differs between two configurations in settings that change results, in words.
+
+    Settings in `free` may.
+    """
     a, b = old.of_results(), new.of_results()
-    keys = [key for key in {**a, **b} if a.get(key) != b.get(key)]
+    keys = [key for key in {**a, **b} if a.get(key) != b.get(key) and key not in free]
     return [f"{key}: {a.get(key)!r} there, {b.get(key)!r} here" for key in keys]
 
 
@@ -482,10 +480,12 @@ def _yaml(text: str, source: str) -> Any:
 
 
 def _check(config: RunConfig) -> None:
-    for key, rule in RULES.items():
-        value = getattr(config, key)
-        if value is not None and not rule.holds(value):
-            raise UsageError(f"{key}: expected a value {rule.expected}, got {value!r}")
+    try:
+        ranges.check(config, RANGES)
+    except ValueError as error:
+        raise UsageError(
+            f"{error}: give --{str(error).partition(':')[0].replace('_', '-')} such a value"
+        ) from None
     if (config.engine == "openai") != (config.server is not None):
         raise UsageError(
             f"engine {config.engine} and server {config.server}: --engine openai and --server "

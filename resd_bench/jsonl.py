@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from resd_bench.plugins import UsageError
@@ -42,16 +44,17 @@ def parse_objects(
 ) -> Iterator[Line]:
     """The objects of UTF-8 lines, blank ones left out.
 
-    UsageError names a line that is no JSON object and says what is `expected`; `strict` refuses
-    NaN and infinities, which JSON does not have, too.
+    UsageError names a line that is no JSON object and says what is `expected`; `strict` also
+    refuses NaN and infinities, which JSON does not have, and an object with a key twice.
     """
     constant = _refuse if strict else None
+    hooks: dict[str, Any] = {"parse_float": _finite, "object_pairs_hook": _once} if strict else {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"{source} line {number}"
         try:
-            row = json.loads(line, parse_constant=constant)
+            row = json.loads(line, parse_constant=constant, **hooks)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{where} is no JSON ({error}): {expected}") from None
         if not isinstance(row, dict):
@@ -61,3 +64,77 @@ def parse_objects(
 
 def _refuse(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
+        raise ValueError(f"the key {twice!r} stands there twice")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a field of a row may hold."""
+
+    told: str
+    """In words, for messages."""
+    holds: Callable[[Any], bool]
+
+
+def of_types(told: str, *types: type) -> Kind:
+    """Values of some types; true and false are no numbers."""
+    return Kind(
+        told,
+        lambda value: isinstance(value, types) and (bool in types or not isinstance(value, bool)),
+    )
+
+
+TEXT = of_types("a text", str)
+TEXT_OR_NULL = of_types("a text or null", str, NoneType)
+
+
+def _all(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+TEXTS = Kind("a list of texts", lambda value: _all(value, str))
+TEXTS_OR_NULL = Kind("a list of texts, or null", lambda v: v is None or _all(v, str))
+OBJECTS = Kind("a list of objects", lambda value: _all(value, dict))
+NAME = Kind(
+    "a text that is not empty, or a whole number",
+    lambda value: value != "" and of_types("", str, int).holds(value),
+)
+LIST = of_types("a list", list)
+OBJECT = of_types("an object", dict)
+TRUE_OR_FALSE = of_types("true or false", bool)
+COUNT = Kind("a whole number, 0 or more", lambda v: of_types("", int).holds(v) and v >= 0)
+SHARE_OR_NULL = Kind(
+    "a number from 0 to 1, or null where there is no verdict",
+    lambda value: (
+        value is None or (of_types("", int, float, bool).holds(value) and 0 <= value <= 1)
+    ),
+)
+TOLERANCE = Kind(
+    "a finite number, 0 or more",
+    lambda value: of_types("", int, float).holds(value) and 0 <= value < math.inf,
+)
+
+
+def check_fields(row: Mapping[str, Any], kinds: Mapping[str, Kind], where: str) -> None:
+    """UsageError, naming `where`, for a field of `row` that is not of its kind."""
+    for name, kind in kinds.items():
+        if name in row and not kind.holds(row[name]):
+            raise wrong(where, name, row[name], kind.told)
+
+
+def wrong(where: str, name: str, value: Any, expected: str) -> UsageError:
+    """The error for a field that holds something else than what is `expected`."""
+    given = json.dumps(value)
+    return UsageError(f"{where}: {name!r} is {given[:60]}: give {expected}")

@@ -20,12 +20,20 @@ from resd_baselines.base import (
 )
 from resd_baselines.losses import group_advantages, policy_gradient_objective
 from resd_bench.agent import MethodSpec, Policy
+from resd_bench.ranges import ABOVE_0, NOT_NEGATIVE, SHARE, InRanges, Range
 from resd_bench.types import Group, Metrics, Step
 
 
 @dataclass(frozen=True)
-class GRPOConfig:
+class GRPOConfig(InRanges):
     """Options of GRPO, as in the paper's release."""
+
+    RANGES = {  # noqa: RUF012
+        "clip_low": SHARE,
+        "clip_high": NOT_NEGATIVE,
+        "dual_clip": Range(1, without_low=True),
+        "importance_cap": ABOVE_0,
+    }
 
     normalise_std: bool = True
     """Divide advantages by the standard deviation of their group."""

@@ -16,6 +16,7 @@ from resd_baselines.base import scored_attempts, share
 from resd_baselines.grpo import GRPOAgent, GRPOConfig
 from resd_baselines.resd import RESD, RESDAgent, RESDConfig
 from resd_bench.agent import MethodSpec, Policy, State
+from resd_bench.ranges import NOT_NEGATIVE, POSITIVE
 from resd_bench.types import Group, Metrics, Step
 
 
@@ -23,15 +24,12 @@ from resd_bench.types import Group, Metrics, Step
 class HandoverConfig(RESDConfig):
     """Options of RESD, and when GRPO takes over with its defaults."""
 
+    RANGES = {"switch_at": NOT_NEGATIVE, "window": POSITIVE}  # noqa: RUF012
+
     switch_at: float = 0.3
     """Training success, from 0 to 1, at which GRPO takes over; over 1 for never."""
     window: int = 4
     """Updates that training success is averaged over: one batch of the paper's K = 4."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.window < 1:
-            raise ValueError(f"window {self.window} must be at least 1")
 
 
 class HandoverAgent(RESDAgent):

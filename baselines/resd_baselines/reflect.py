@@ -31,6 +31,7 @@ from resd_baselines.parse import (
 )
 from resd_baselines.playbook import ConciseMethod, Playbook, Shuffler
 from resd_baselines.prompts import PACK, PromptPack
+from resd_bench.ranges import POSITIVE, InRanges
 from resd_bench.types import Dialect
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,10 @@ Addition = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class ContextOptions:
+class ContextOptions(InRanges):
     """What the context update does. Defaults follow the paper, else its release."""
+
+    RANGES = {"concise_frequency": POSITIVE, "max_entries": POSITIVE}  # noqa: RUF012
 
     use_playbook: bool = True
     """Keep a playbook across steps; without it nothing is tagged or curated (ablation)."""

@@ -45,6 +45,7 @@ from resd_baselines.teacher import (
 )
 from resd_bench.agent import Load, MethodSpec, Policy, State
 from resd_bench.budget import Purpose
+from resd_bench.ranges import NOT_NEGATIVE, SHARE
 from resd_bench.seeds import derive, stream
 from resd_bench.types import Example, Group, Metrics, Sampling, Step, user
 
@@ -52,6 +53,12 @@ from resd_bench.types import Example, Group, Metrics, Sampling, Step, user
 @dataclass(frozen=True)
 class RESDConfig(ContextOptions, TeacherOptions, DistillationOptions):
     """Options of RESD. Defaults are the preset `paper`."""
+
+    RANGES = {  # noqa: RUF012
+        "success_exponent": NOT_NEGATIVE,
+        "failure_exponent": NOT_NEGATIVE,
+        "misplaced_reflections": SHARE,
+    }
 
     use_reflection: bool = True
     """Show the teacher a reflection on the attempt (ablation). A playbook needs reflections even
@@ -67,11 +74,6 @@ class RESDConfig(ContextOptions, TeacherOptions, DistillationOptions):
     misplaced_reflections: float = 0.0
     """Share of reflections replaced by one about another task: a dial for experiments on how good
     a reflector must be, not part of the method."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.misplaced_reflections <= 1:
-            raise ValueError(f"misplaced_reflections {self.misplaced_reflections} is no share")
 
 
 class RESDAgent(PolicyAgent):

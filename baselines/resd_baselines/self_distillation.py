@@ -23,12 +23,22 @@ from resd_baselines.losses import Divergence, distillation_objective
 from resd_baselines.teacher import FEEDBACK_TOKENS, find_solutions, sdpo_teacher_prompts
 from resd_bench.agent import Load, MethodSpec, Policy, TeacherKind
 from resd_bench.policy.objective import Aggregation, Objective
+from resd_bench.ranges import ABOVE_0, NUCLEUS, POSITIVE, InRanges, Range
 from resd_bench.types import Example, Group, Messages, Metrics, Step
 
 
 @dataclass(frozen=True)
-class DistillationOptions:
+class DistillationOptions(InRanges):
     """Loss and teacher of self-distillation. Defaults follow the paper, else its release."""
+
+    RANGES = {  # noqa: RUF012
+        "mixture": Range(0, 1, without_low=True, without_high=True),
+        "top_k": POSITIVE,
+        "clip_low": ABOVE_0,
+        "clip_high": ABOVE_0,
+        "ema_rate": NUCLEUS,
+        "importance_cap": ABOVE_0,
+    }
 
     divergence: Divergence = "reverse_kl"
     """`reverse_kl` for Manufactoria and BouncingSim-Medium, `jsd` for the others (appendix G)."""
@@ -52,15 +62,6 @@ class DistillationOptions:
     token (release); None for no correction."""
     loss_aggregation: Aggregation = "mean"
     """Over the tokens of a sequence: `mean` (release) or `sum` (Eq. 3)."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.mixture < 1:
-            raise ValueError(f"mixture {self.mixture} must be between 0 and 1, both excluded")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k {self.top_k} must be at least 1, or none for all tokens")
-        for name, bound in (("clip_low", self.clip_low), ("clip_high", self.clip_high)):
-            if bound is not None and bound <= 0:
-                raise ValueError(f"{name} {bound} must be positive, or none for no bound")
 
     def objective(self, step: Step) -> Objective:
         """The loss at the temperature that the rollouts of `step` were sampled with."""

@@ -13,19 +13,18 @@ from typing import Any
 from resd_baselines.base import PolicyAgent, make_examples, scored_attempts, signal_metrics
 from resd_baselines.losses import nll_objective
 from resd_bench.agent import MethodSpec, Policy, State
+from resd_bench.ranges import POSITIVE, InRanges
 from resd_bench.types import Completion, Example, Group, Message, Metrics, Step, Stop
 
 
 @dataclass(frozen=True)
-class SFTConfig:
+class SFTConfig(InRanges):
     """Options of SFT on success."""
+
+    RANGES = {"buffer_size": POSITIVE}  # noqa: RUF012
 
     buffer_size: int = 64
     """Tasks whose latest success is kept, the most recent ones: two batches of the paper's 32."""
-
-    def __post_init__(self) -> None:
-        if self.buffer_size < 1:
-            raise ValueError(f"buffer_size {self.buffer_size} must be at least 1")
 
 
 class SFTAgent(PolicyAgent):

@@ -116,7 +116,7 @@ class ReasoningGymEnv(TextEnv):
         known = _generators()
         if dataset not in known:
             raise near_miss("reasoning-gym dataset", dataset, known)
-        if size < 1:
+        if type(size) is not int or size < 1:
             raise UsageError(f"size {size} is no number of training tasks: give 1 or more")
         self.dataset = dataset
         self.config = dict(config or {})

@@ -10,12 +10,17 @@ from pathlib import Path
 from rich.table import Table
 
 from resd_bench import schema
-from resd_bench.jsonl import read_objects
+from resd_bench.jsonl import COUNT, NAME, SHARE_OR_NULL, check_fields, read_objects
 from resd_bench.plugins import UsageError
 from resd_bench.report.runs import find_runs
-from resd_bench.report.tables import best_interval, percent, printable
+from resd_bench.report.tables import WITH_FAILURES, best_rates, printable, rates
 from resd_bench.stats import EvalPoint, eval_points, reported
 
+KINDS = {
+    **dict.fromkeys(("update", "episodes", "generated_tokens", "sample"), COUNT),
+    **{"task": NAME, "success": SHARE_OR_NULL, "score": SHARE_OR_NULL},
+}
+"""What the columns that are read may hold."""
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
@@ -43,9 +48,10 @@ def _points(path: Path) -> list[EvalPoint]:
     needed = schema.load("evals")["required"]
     expected = f"give rows that `eval --out` wrote, {{{', '.join(needed)}, ...}}"
     rows = []
-    for line in read_objects(path, expected):
+    for line in read_objects(path, expected, strict=True):
         if missing := [name for name in needed if name not in line.row]:
             raise UsageError(f"{line.where} has no {missing[0]!r}: {expected}")
+        check_fields(line.row, KINDS, line.where)
         rows.append(line.row)
     if not rows:
         raise UsageError(f"{path} has no rows: {expected}")
@@ -63,10 +69,14 @@ def evaluations_table(found: Iterable[Evaluated]) -> Table:
     for own in found:
         for point in own.points if len(own.points) < 2 else (own.points[0], own.points[-1]):
             table.add_row(printable(own.name), *_cells(point))
+            if point.errors:
+                table.caption, table.caption_justify = WITH_FAILURES, "left"
     return table
 
 
 def _cells(point: EvalPoint) -> Sequence[str]:
     spent = (point.update, point.episodes, point.generated_tokens)
     samples = f"{sum(map(bool, point.success))} × {point.per_task}"
-    return [*map(str, spent), samples, percent(point.interval()), percent(best_interval(point))]
+    if point.errors:
+        samples += f", {point.errors} without verdict"
+    return [*map(str, spent), samples, rates(point.rate()), best_rates(point)]

@@ -6,7 +6,6 @@ what was expected; unknown columns are passed over. Left out: CSV and Parquet.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench.jsonl import read_objects
+from resd_bench.jsonl import wrong as _wrong
 from resd_bench.plugins import UsageError
+from resd_bench.ranges import EXACT
 from resd_bench.report.runs import RunData
 from resd_bench.stats import EvalPoint, eval_points
 
@@ -74,11 +75,6 @@ def _check_columns(row: Row, where: str) -> None:
         )
 
 
-def _wrong(where: str, name: str, value: Any, expected: str) -> UsageError:
-    given = json.dumps(value)
-    return UsageError(f"{where}: {name!r} is {given[:60]}: give {expected}")
-
-
 def _text(row: Row, name: str, where: str) -> str:
     value = row.get(name, "")
     if not isinstance(value, str) or (name in REQUIRED and not value):
@@ -87,9 +83,13 @@ def _text(row: Row, name: str, where: str) -> str:
 
 
 def _whole(row: Row, name: str, where: str) -> int:
+    """A whole number as it stands there; one with a point must be small enough to be exact."""
     number = _number(row, name, where)
-    if number != int(number):
-        raise _wrong(where, name, row[name], "a whole number, 0 or more")
+    value = row[name]
+    if isinstance(value, int):
+        return value
+    if number != int(number) or number >= EXACT:
+        raise _wrong(where, name, value, "a whole number, 0 or more, without a point or exponent")
     return int(number)
 
 

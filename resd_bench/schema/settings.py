@@ -9,13 +9,15 @@ plugins define.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from resd_bench.config import RunConfig, field_help
+from resd_bench.config import RANGES, RunConfig, field_help
+from resd_bench.ranges import Range
 from resd_bench.schema import VERSION
 
 PLACE = Path(__file__).parent / "config.json"
@@ -33,6 +35,8 @@ def config_schema() -> dict[str, Any]:
         own = {"description": _one_line(helps[setting.name]), **_kind(hints[setting.name])}
         if setting.default is not MISSING:
             own["default"] = setting.default
+        if setting.name in RANGES:
+            own |= _limits(RANGES[setting.name])
         properties[setting.name] = own
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -44,6 +48,13 @@ def config_schema() -> dict[str, Any]:
         "required": list(ALWAYS),
         "properties": properties,
     }
+
+
+def _limits(allowed: Range) -> dict[str, float]:
+    low = "exclusiveMinimum" if allowed.without_low else "minimum"
+    high = "exclusiveMaximum" if allowed.without_high else "maximum"
+    limits = {low: allowed.low, high: allowed.high}
+    return {name: limit for name, limit in limits.items() if math.isfinite(limit)}
 
 
 def _one_line(text: str) -> str:

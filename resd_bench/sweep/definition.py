@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resd_bench.config import RunConfig, load_file, resolve
+from resd_bench.config import RunConfig, coerce, load_file, resolve
 from resd_bench.plugins import UsageError, near_miss
 
 KEYS = ("name", "out", "base", "variants", "grid", "overrides", "exclude")
@@ -78,6 +78,9 @@ def load_sweep(path: Path, *, out: str | None = None, only: Settings | None = No
     for key in values:
         if key not in KEYS:
             raise near_miss(f"key of the sweep {path}", str(key), KEYS)
+    for key in ("name", "out"):
+        if key in values:
+            values[key] = coerce(f"{path}: {key}", values[key], str)
     name = str(values.get("name", path.stem))
     root = out or _out(values, name)
     points = list(_points(values, path))

@@ -122,7 +122,7 @@ def test_a_misplaced_reflection_reaches_the_teacher() -> None:
         shown[share] = first.teacher_messages[0].content
     assert "keep going with left" in shown[0.0]
     assert "keep going with right" in shown[1.0]
-    with pytest.raises(ValueError, match="is no share"):
+    with pytest.raises(ValueError, match="misplaced_reflections: expected a value from 0 to 1"):
         RESDConfig(misplaced_reflections=1.5)
 
 

@@ -52,6 +52,8 @@ def parse_item(row: Any, where: str) -> Item:
         raise UsageError(f"{where} is no FiNER item: expected an object like {SCHEMA}")
     found = _QUESTION.findall(f"{context}\n")
     gold = tuple(tag.strip() for tag in target.split(","))
+    if not all(gold):
+        raise UsageError(f"{where}: 'target' {target[:60]!r} has an empty tag: give {SCHEMA}")
     options = _OPTIONS.search(context)
     return Item(
         context,
@@ -65,7 +67,7 @@ def parse_item(row: Any, where: str) -> Item:
 def read_jsonl(path: Path) -> list[Item]:
     """The items of a JSONL file, which may be compressed by gzip."""
     expected = f"expected lines like {SCHEMA}"
-    items = [parse_item(line.row, line.where) for line in read_objects(path, expected)]
+    items = [parse_item(line.row, line.where) for line in read_objects(path, expected, strict=True)]
     if not items:
         raise UsageError(f"the FiNER file {str(path)!r} is empty: {expected}")
     return items

@@ -85,7 +85,7 @@ class ManufactoriaHasEnv(TextEnv):
         self, *, dialect: Dialect = "full", feedback_level: int = 3, length: int | None = None
     ) -> None:
         super().__init__(dialect=dialect, feedback_level=feedback_level)
-        if length is not None and length not in LENGTHS:
+        if length is not None and (type(length) is not int or length not in LENGTHS):
             raise UsageError(f"length {length!r} is no tier: give None, 2, 3, 4 or 5")
         self.length = length
         if length is not None:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from resd_bench.jsonl import OBJECT, OBJECTS, TEXT, TEXT_OR_NULL, TRUE_OR_FALSE, check_fields
 from resd_bench.plugins import UsageError
 from resd_bench.seeds import stream
 from resd_envs.manufactoria.machine import COLOURS, encode
@@ -56,6 +57,19 @@ class Case:
     """Final tape; read as a regular expression where it holds one of `.+*?|()`."""
 
 
+RECORD = {
+    **dict.fromkeys(("id", "family", "name", "criteria"), TEXT),
+    "color_mode": TEXT_OR_NULL,
+    "params": OBJECT,
+    "tests": OBJECTS,
+}
+TEST = {
+    **dict.fromkeys(("expected_accepted", "check_output"), TRUE_OR_FALSE),
+    **{"input": TEXT, "expected_output": TEXT},
+}
+"""What the fields of a record, and of a test in it, may hold."""
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """One problem with its tests."""
@@ -72,7 +86,10 @@ class Problem:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Problem:
-        """Read a problem from its JSON form; UsageError names a missing key."""
+        """Read a problem from its JSON form; UsageError names a key that is missing or mistyped."""
+        check_fields(record, RECORD, "a problem record")
+        for number, test in enumerate(record.get("tests", ())):
+            check_fields(test, TEST, f"a problem record: test {number}")
         try:
             tests = tuple(
                 Case(t["input"], t["expected_accepted"], t["check_output"], t["expected_output"])

@@ -108,6 +108,8 @@ class PythonFunctionsEnv(TextEnv):
         super().__init__(dialect=dialect, feedback_level=feedback_level)
         if tier not in TIERS:
             raise UsageError(f"tier {tier!r} is unknown: give {', '.join(TIERS)}")
+        if type(seed) is not int or seed < 0:
+            raise UsageError(f"seed {seed!r} is no whole number of at least 0: give one")
         if test_path is not None and path is None:
             raise UsageError("test_path was given without path: give both, or path alone")
         # A machine that is too weak to mark answers should say so before any is sampled.

@@ -31,9 +31,24 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, NoReturn, get_args
 
-from resd_bench.jsonl import Line, read_objects
+from resd_bench.jsonl import (
+    LIST,
+    NAME,
+    OBJECTS,
+    TEXT,
+    TEXT_OR_NULL,
+    TEXTS,
+    TEXTS_OR_NULL,
+    TOLERANCE,
+    Kind,
+    Line,
+    check_fields,
+    of_types,
+    read_objects,
+)
 from resd_bench.plugins import UsageError
 from resd_bench.types import Split
 from resd_envs.python_functions.assertions import Unconvertible, called, cases_of, parse
@@ -68,7 +83,7 @@ def load(path: str | Path) -> Loaded:
     problems: dict[str, Problem] = {}
     splits: dict[str, Split] = {}
     skipped: dict[str, str] = {}
-    for line in read_objects(Path(path), "give a problem per line"):
+    for line in read_objects(Path(path), "give a problem per line", strict=True):
         record, name = line.row, _name(line)
         try:
             problem = _problem(record, name, line.where)
@@ -117,7 +132,9 @@ class _Draft:
 
 
 def _problem(record: Record, name: str, where: str) -> Problem:
-    draft = _reader(record, where)(record)
+    reader = _reader(record, where)
+    _check(record, reader, where)
+    draft = reader(record)
     if not draft.cases:
         raise Unconvertible("it has no tests")
     if draft.entry is not None and not ENTRY.fullmatch(draft.entry):
@@ -306,6 +323,16 @@ class _PlainUnpickler(pickle.Unpickler):
 # Our own schema.
 
 
+_CASE = {
+    "args": LIST,
+    "kwargs": Kind(
+        "an object whose keys are names of parameters",
+        lambda value: isinstance(value, dict) and all(map(str.isidentifier, value)),
+    ),
+    **{"stdin": TEXT, "rel": TOLERANCE, "abs": TOLERANCE},
+}
+
+
 def _ours(record: Record) -> _Draft:
     entry = record.get("entry")
     needed = "stdin" if entry is None else "args"
@@ -324,6 +351,45 @@ def _ours(record: Record) -> _Draft:
         statement=str(record["prompt"]).strip(),
         entry=None if entry is None else str(entry),
         cases=tuple(cases),
-        solution=str(record.get("solution", "")),
-        preamble=str(record.get("preamble", "")),
+        solution=record.get("solution") or "",
+        preamble=record.get("preamble") or "",
     )
+
+
+# What the fields of a record may hold.
+
+_TESTS = of_types("a list of tests, its JSON, or packed JSON", list, str, NoneType)
+_KINDS: Mapping[Callable[[Record], _Draft], Mapping[str, Kind]] = {
+    _human_eval: {
+        **dict.fromkeys(("prompt", "test", "entry_point"), TEXT),
+        "canonical_solution": TEXT_OR_NULL,
+    },
+    _mbpp: {
+        **dict.fromkeys(("text", "prompt", "code", "test_setup_code"), TEXT_OR_NULL),
+        "test_list": TEXTS,
+        **dict.fromkeys(("challenge_test_list", "test_imports"), TEXTS_OR_NULL),
+    },
+    _live_code_bench: {
+        "question_content": TEXT,
+        "starter_code": TEXT_OR_NULL,
+        **dict.fromkeys(("public_test_cases", "private_test_cases"), _TESTS),
+        "metadata": of_types("an object, its JSON, or null", dict, str, NoneType),
+    },
+    _ours: {
+        "prompt": TEXT,
+        **dict.fromkeys(("entry", "solution", "preamble"), TEXT_OR_NULL),
+        "cases": OBJECTS,
+    },
+}
+
+
+def _check(record: Record, reader: Callable[[Record], _Draft], where: str) -> None:
+    """UsageError for a field that holds something else than its schema says."""
+    names = dict.fromkeys(("task_id", "question_id", "id"), NAME)
+    check_fields(record, {**names, "split": TEXT_OR_NULL, **_KINDS[reader]}, where)
+    if reader is _mbpp and not (record.get("text") or record.get("prompt")):
+        raise UsageError(f"{where}: neither 'text' nor 'prompt' says what to write: give one")
+    for number, case in enumerate(record["cases"] if reader is _ours else ()):
+        check_fields(case, _CASE, f"{where}: case {number}")
+        if record.get("entry") is None:
+            check_fields(case, {"expected": TEXT}, f"{where}: case {number}")
