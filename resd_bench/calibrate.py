@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resd_bench import plugins
 from resd_bench.plugins import UsageError
 from resd_bench.run import BuildPolicy
 from resd_bench.score import score_model
-from resd_bench.stats import Interval, success_interval
+from resd_bench.stats import EvalPoint, Interval, success_interval
 
 GROUP = 8
 """N of the paper's GRPO."""
@@ -37,7 +37,9 @@ class Rarity:
     dead_if_alike: float
     """The same if all tasks were equally hard; tasks that differ make more dead groups."""
     errors: int
-    """Samples without a verdict, which count nowhere."""
+    """Samples without a verdict, which the numbers above leave out."""
+    with_failures: Rarity | None = None
+    """The same with samples without a verdict as failures; None where there are none."""
 
     @property
     def episodes(self) -> tuple[float, float, float]:
@@ -121,14 +123,15 @@ def calibrate(
 ) -> Iterable[Rarity]:
     """Measure each environment; `flags` are those of an evaluation without a run."""
     for name in names:
-        rows = score_model({**flags, "env": name}, policy=policy).rows
-        by_task: dict[str, list[float]] = {}
-        for row in rows:
-            by_task.setdefault(row["task"], [])
-            if row["success"] is not None:
-                by_task[row["task"]].append(float(row["success"]))
-        scored = [task for task in by_task.values() if task]
-        yield rarity(name, scored, len(rows) - sum(map(len, scored)))
+        yield rarity_of(name, score_model({**flags, "env": name}, policy=policy).point)
+
+
+def rarity_of(env: str, point: EvalPoint) -> Rarity:
+    """What an evaluation on `env` says; see `rarity`."""
+    found = rarity(env, [task for task in point.success if task], point.errors)
+    if not point.errors:
+        return found
+    return replace(found, with_failures=rarity(env, point.with_failures().success))
 
 
 def nearest(found: Sequence[Rarity], target: float) -> Rarity:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from resd_bench.commands import envs, export, init, methods, results
 from resd_bench.commands.plan import show_plan
-from resd_bench.commands.shared import out
+from resd_bench.commands.shared import note, out
 from resd_bench.config import (
     NESTED,
     RunConfig,
@@ -64,6 +64,16 @@ FLAGS = [f for f in fields(RunConfig) if f.name not in NESTED.values()]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, e.g. method.NAME=4; repeatable."),
+]
+
+
+Varies = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Settings of the measurement that differ on purpose, e.g. model,feedback_level; "
+        "without it, runs that were measured differently get no verdict.",
+    ),
 ]
 
 
@@ -127,7 +137,8 @@ def run_command(
         bool, typer.Option("--dry-run", help="Show what would run; write nothing.")
     ] = False,
     gpus: Annotated[
-        int | None, typer.Option(metavar="N", help="With --dry-run: GPUs to plan for; this one's.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="With --dry-run: GPUs to plan for; this one's."),
     ] = None,
     gpu_memory: Annotated[
         str | None, typer.Option(metavar="80GB", help="With --dry-run: memory of one of them.")
@@ -137,7 +148,9 @@ def run_command(
     ] = False,
     mean_tokens: Annotated[
         int | None,
-        typer.Option(metavar="N", help="With --dry-run: a completion's mean; half the longest."),
+        typer.Option(
+            min=1, metavar="N", help="With --dry-run: a completion's mean; half the longest."
+        ),
     ] = None,
     **flags: str | None,
 ) -> None:
@@ -184,8 +197,8 @@ def run_one(config: RunConfig, resume: bool) -> int:
     with Progress(config) as progress, make_tracker(config) as tracker:
         outcome = run(config, resume=resume, watchers=[progress, tracker])
     errors = Console(stderr=True, highlight=False)
-    for note in outcome.notes:
-        errors.print(f"note: {note}", soft_wrap=True, markup=False)
+    for text in outcome.notes:
+        errors.print(f"note: {text}", soft_wrap=True, markup=False)
     if outcome.state == "interrupted":
         errors.print(
             f"interrupted; everything is saved in {outcome.folder}. "
@@ -253,13 +266,18 @@ def eval_command(
         scored = score_run(run_folder, checkpoint, flags, sets or ())
     else:
         scored = score_model({**flags, "model": model}, sets or ())
-    from resd_bench.report.tables import best_interval, percent
+    from resd_bench.report.tables import WITH_FAILURES, best_rates, rates
 
+    for text in scored.notes:
+        note(text)
     point, console = scored.point, out()
     console.print(f"{scored.what} on {scored.config.env}, {scored.config.eval_split} tasks")
-    console.print(f"mean@{point.per_task}  {percent(point.interval())}", markup=False)
-    console.print(f"best@{point.per_task}  {percent(best_interval(point))}", markup=False)
+    for name, text in (("mean", rates(point.rate())), ("best", best_rates(point))):
+        head = f"{name}@{point.per_task}  "
+        console.print(head + text.replace("\n", f"\n{'':{len(head)}}"), markup=False)
     console.print(f"samples {point.samples}, without verdict {point.errors}")
+    if point.errors:
+        console.print(WITH_FAILURES, style="bold red")
     if save is not None:
         from resd_bench.record import to_line
 
@@ -288,6 +306,7 @@ def compare_command(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print Markdown, for a document.")
     ] = False,
+    varies: Varies = None,
     save: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", help="Where compare.{png,svg,csv} go.")
     ] = Path("."),
@@ -295,7 +314,7 @@ def compare_command(
     """Compare runs with the first, at equal budget: differences with verdicts, and curves."""
     from resd_bench.commands.compare import compare_runs
 
-    compare_runs(runs, axis, budget, save, detail, markdown)
+    compare_runs(runs, axis, budget, save, detail, markdown, varies)
 
 
 @app.command("sweep")
@@ -308,12 +327,14 @@ def sweep_command(
     address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster, or auto; one of this machine alone.")
     ] = None,
-    cpus: Annotated[float, typer.Option(help="Cores of a run on Ray.")] = 1,
-    gpus: Annotated[float, typer.Option(help="GPUs of a run on Ray.")] = 0,
+    cpus: Annotated[float, typer.Option(min=0, help="Cores of a run on Ray.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of a run on Ray.")] = 0,
     only: Annotated[
         str | None, typer.Option(metavar="INDEX", help="Only runs 3, 0-7 or 1,5 of the list.")
     ] = None,
-    retries: Annotated[int, typer.Option(help="Times that a crashed run is taken up again.")] = 2,
+    retries: Annotated[
+        int, typer.Option(min=0, help="Times that a crashed run is taken up again.")
+    ] = 2,
     show: Annotated[bool, typer.Option("--list", help="List the runs; start none.")] = False,
     save: Annotated[
         str | None, typer.Option("--out", metavar="FOLDER", help="Instead of the file's own.")
@@ -388,6 +409,7 @@ def report_command(
     axis: Annotated[
         str | None, typer.Option(metavar="AXIS", help="As for `compare`; episodes.")
     ] = None,
+    varies: Varies = None,
     title: Annotated[str | None, typer.Option(help="Its title; environment and model.")] = None,
     episodes: Annotated[
         int, typer.Option(min=0, metavar="N", help="Episodes to show of each update.")
@@ -407,6 +429,7 @@ def report_command(
         title=title,
         episodes=episodes,
         runs_in_detail=runs_in_detail,
+        varies=varies,
     )
 
 

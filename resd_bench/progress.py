@@ -23,6 +23,8 @@ class Progress:
         self._budget = config.parsed_budget()
         self._console = console or Console(stderr=True, highlight=False)
         self._recent: list[float] = []
+        self._errors = 0
+        """Training rollouts without a verdict so far."""
         self._held_out = ""
         self._bar = bars.Progress(
             bars.TextColumn("{task.description}"),
@@ -55,13 +57,18 @@ class Progress:
         success = float(row["train/success"])
         if success == success:
             self._recent = [*self._recent[1 - SMOOTH :], success]
+        self._errors += int(row.get("train/errors", 0))
         spent = self._budget.spent(Ledger.from_row(row))
         self._bar.update(self._task, completed=spent, success=self._live())
 
     def evaluated(self, point: EvalPoint) -> None:
         """Show held-out success; as a line of its own where there is no bar."""
-        interval = point.interval()
+        rate = point.rate()
+        interval = rate.scored
         self._held_out = f"held-out {100 * interval.mean:.1f}%"
+        if rate.left_out:
+            least = f"{100 * rate.with_failures.mean:.1f}%"
+            self._held_out += f" ({least} with {rate.left_out} without verdict as failures)"
         self._bar.update(self._task, success=self._live())
         if not self._console.is_terminal:
             limits = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
@@ -74,4 +81,6 @@ class Progress:
     def _live(self) -> str:
         if not self._recent:
             return self._held_out
-        return f"train {100 * sum(self._recent) / len(self._recent):.1f}%, {self._held_out}"
+        missing = f" ({self._errors} without verdict so far)" if self._errors else ""
+        mean = sum(self._recent) / len(self._recent)
+        return f"train {100 * mean:.1f}%{missing}, {self._held_out}"

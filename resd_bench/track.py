@@ -62,6 +62,10 @@ class Tracker:
 
     def evaluated(self, point: EvalPoint) -> None:
         numbers = {f"eval/{k}": v for k, v in point.metrics().items()}
+        if point.errors:
+            counted = point.with_failures().metrics()
+            numbers |= {f"eval/{k}_with_failures": v for k, v in counted.items()}
+            numbers["eval/errors"] = float(point.errors)
         self._send({**numbers, "eval/episodes": float(point.episodes)}, point.update)
 
     def _send(self, numbers: Mapping[str, float], update: int) -> None:

@@ -15,7 +15,6 @@ from resd_bench.cli import main
 from resd_bench.commands import reproduce as command
 from resd_bench.config import RunConfig, resolve
 from resd_bench.plugins import UsageError
-from resd_bench.report.comparisons import ByRun
 from resd_bench.report.runs import RunData, load_run
 from resd_bench.reproduce import cells, curves, dials, registry, tables
 from resd_bench.reproduce.gather import Gathered, Records, gather, serves
@@ -333,8 +332,7 @@ def test_sweeps_of_the_small_tier_exist_and_are_what_experiments_need() -> None:
 def test_percentages_of_a_cell_without_runs_are_blank() -> None:
     row = cells.Cell(1.0, None, cells.NOT_RUN).row()
     assert (row["ours"], row["low"], row["paper"]) == ("", "", 1.0)
-    nothing: ByRun = {}
-    assert cells.verdicts({"resd": nothing}, "resd") == {}
+    assert cells.verdicts({"resd": []}, "resd") == {}
 
 
 def test_validation_and_other_panels_are_on_record_and_change_nothing(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resd_bench.budget import Budget
-from resd_bench.commands.shared import out
+from resd_bench.commands.shared import note, out
 from resd_bench.plugins import UsageError, near_miss
 from resd_bench.report.comparisons import (
     common_budget,
@@ -18,6 +18,7 @@ from resd_bench.report.comparisons import (
 from resd_bench.report.details import detail_table
 from resd_bench.report.figures import comparison
 from resd_bench.report.markdown import as_markdown
+from resd_bench.report.measured import not_compared, parse_varies
 from resd_bench.report.runs import RunData, find_runs
 from resd_bench.report.tables import (
     AXIS_NAMES,
@@ -79,18 +80,23 @@ def compare_runs(
     folder: Path,
     detail: bool,
     markdown: bool = False,
+    varies: str | None = None,
 ) -> None:
     """Print verdicts on the runs in `places`, and write `compare.{png,svg,csv}` to `folder`."""
     axis, wanted = choose_axis(axis_name, budget)
+    on_purpose = parse_varies(varies)
     groups = in_common_environments(group_runs(find_runs(places)))
     runs = [run for group in groups.values() for run in group]
+    for text in not_compared(runs):
+        note(text)
     at = budget_all_reached(runs, axis, wanted)
     title = " | ".join(dict.fromkeys(run.setting for run in runs))
-    rows = compare(groups, at, axis)
+    rows = compare(groups, at, axis, varies=on_purpose)
     tables = [compare_table(rows, title, at, axis)]
     if at > 0:
-        areas = compare(groups, at, axis, "area")
-        tables.append(learning_table(areas, compare_times(groups, at, axis), at, axis))
+        areas = compare(groups, at, axis, "area", on_purpose)
+        times = compare_times(groups, at, axis, varies=on_purpose)
+        tables.append(learning_table(areas, times, at, axis))
     if detail:
         tables.append(detail_table(groups, rows, at, axis))
     paths = comparison(groups, title, folder / "compare", axis)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -177,17 +178,23 @@ def _read(file: str) -> bytes:
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
     from resd_bench.report.tables import percent
-    from resd_bench.stats import success_interval
+    from resd_bench.stats import rate
 
     by_task: dict[str, list[float]] = {}
+    missing: Counter[str] = Counter()
     for row in rows:
-        if row["success"] is not None:
-            by_task.setdefault(str(row.get("task", row.get("task_id"))), []).append(row["success"])
-    missing = len(rows) - sum(map(len, by_task.values()))
-    if not by_task:
-        return f"no answer got a verdict; {missing} without"
-    rate = percent(success_interval(list(by_task.values())))
-    return f"success {rate} of {len(rows) - missing} answers; without verdict {missing}"
+        task = str(row.get("task", row.get("task_id")))
+        scored = by_task.setdefault(task, [])
+        if row["success"] is None:
+            missing[task] += 1
+        else:
+            scored.append(float(row["success"]))
+    found = rate(list(by_task.values()), [missing[task] for task in by_task])
+    answers = f"success {percent(found.scored)} of {len(rows) - found.left_out} answers"
+    if not found.left_out:
+        return f"{answers}; without verdict 0"
+    least = percent(found.with_failures)
+    return f"{answers}; without verdict {found.left_out}, with them as failures {least}"
 
 
 @app.command("calibrate")
@@ -240,7 +247,7 @@ def calibrate_command(
 def rarity_table(found: Sequence[Rarity], model: str) -> Table:
     """A row per tier."""
     from resd_bench.calibrate import GROUP
-    from resd_bench.report.tables import percent
+    from resd_bench.report.tables import WITH_FAILURES, both
 
     table = Table(title=f"{model} before learning")
     table.add_column("environment", no_wrap=True)
@@ -249,16 +256,20 @@ def rarity_table(found: Sequence[Rarity], model: str) -> Table:
     table.add_column("episodes to first success")
     table.add_column("no verdict")
     for one in found:
-        mean, low, high = (_number(value) for value in one.episodes)
-        table.add_row(
-            one.env,
-            percent(one.p0),
-            f"{one.dead:.1%}",
-            f"{one.dead_if_alike:.1%}",
-            f"{mean} \\[{low}, {high}]",
-            str(one.errors),
-        )
+        cells = _rarity_cells(one)
+        least = _rarity_cells(one.with_failures) if one.with_failures else cells
+        table.add_row(one.env, *map(both, cells, least), str(one.errors))
+        if one.errors:
+            table.caption, table.caption_justify = WITH_FAILURES, "left"
     return table
+
+
+def _rarity_cells(one: Rarity) -> Sequence[str]:
+    from resd_bench.report.tables import percent
+
+    mean, low, high = (_number(value) for value in one.episodes)
+    shares = (f"{one.dead:.1%}", f"{one.dead_if_alike:.1%}")
+    return (percent(one.p0), *shares, f"{mean} \\[{low}, {high}]")
 
 
 def _number(value: float) -> str:

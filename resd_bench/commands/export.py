@@ -30,6 +30,8 @@ def export_command(
     if push is not None:
         export.check_repository(push)
     made = export.export(run_folder, to, checkpoint)
+    for text in made.notes:
+        note(text)
     kind = "adapter" if made.adapter else "model"
     beside = ", its card and its playbook" if made.playbook else " and its card"
     out().print(

@@ -13,6 +13,7 @@ from resd_bench.plugins import UsageError, near_miss
 from resd_bench.record import read_log
 from resd_bench.report.comparisons import group_runs, in_common_environments
 from resd_bench.report.html.episodes import episode_id
+from resd_bench.report.measured import not_compared, parse_varies
 from resd_bench.report.runs import find_runs
 
 
@@ -25,13 +26,18 @@ def report_runs(
     title: str | None = None,
     episodes: int = 4,
     runs_in_detail: int = 1,
+    varies: str | None = None,
 ) -> None:
     """Write the report of the runs in `places` to the file `save`."""
     from resd_bench.report.html.build import write_report
 
     axis, wanted = choose_axis(axis_name, budget)
+    on_purpose = parse_varies(varies)
     groups = in_common_environments(group_runs(find_runs(places)))
-    at = budget_all_reached([run for group in groups.values() for run in group], axis, wanted)
+    runs = [run for group in groups.values() for run in group]
+    for text in not_compared(runs):
+        note(text)
+    at = budget_all_reached(runs, axis, wanted)
     path = write_report(
         groups,
         at,
@@ -40,6 +46,7 @@ def report_runs(
         title=title,
         per_update=episodes,
         runs_in_detail=runs_in_detail,
+        varies=on_purpose,
     )
     out().print(f"report {path}", soft_wrap=True)
 

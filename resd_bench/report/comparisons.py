@@ -6,14 +6,23 @@ alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from resd_bench.config import NOT_RESULTS, flatten
 from resd_bench.plugins import UsageError
+from resd_bench.report.measured import (
+    NOT_ON_RECORD,
+    Facts,
+    complete,
+    differing,
+    evaluated_elsewhere,
+    facts_of,
+    label_of,
+    measured_differently,
+)
 from resd_bench.report.runs import RunData
 from resd_bench.seeds import stream
 from resd_bench.stats import (
@@ -41,9 +50,6 @@ Groups = Mapping[str, Sequence[RunData]]
 Measure = Literal["success", "area"]
 """Success of the last checkpoint within the budget, or the area under the curve up to it."""
 
-NOT_LABELS = NOT_RESULTS | {"seed", "eval_every", "eval_validation", "eval_contexts", "eval_also"}
-"""Settings that do not make runs of one method different things to compare."""
-
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -55,7 +61,13 @@ class Comparison:
     success: Interval
     """Mean over seeds and environments; of a single run, with its Wilson limits."""
     judged: Verdict | None
-    """Against the first group; None for the first, and where they share no seed."""
+    """Against the first group; None for the first, and where they cannot be compared."""
+    with_failures: Interval | None = None
+    """`success` with attempts without a verdict as failures; None where there are none."""
+    left_out: int = 0
+    """Attempts without a verdict, which `success` leaves out."""
+    unlike: Sequence[str] = ()
+    """How it was measured differently from the first group, which is why it is not judged."""
 
     @property
     def difference(self) -> Interval | None:
@@ -76,6 +88,8 @@ class TimeComparison:
     waits: tuple[Wait, ...]
     median: Interval
     judged: TimeVerdict | None
+    with_failures: Interval | None = None
+    """As of a `Comparison`."""
 
     @property
     def reached(self) -> int:
@@ -87,17 +101,18 @@ def group_runs(runs: Sequence[RunData]) -> dict[str, list[RunData]]:
     """Runs by what they are runs of, in order of appearance; environments are pooled.
 
     A label is the method, and whatever else differs: model and preset among all runs, any other
-    setting but the seed among those of one method on one environment. UsageError where two runs
-    of one environment and seed cannot be told apart.
+    setting but the seed among those of one method on one environment. A model is what its weights
+    are, whatever it is called. UsageError where two runs of one environment and seed cannot be
+    told apart.
     """
-    settings = [flatten(run.settings) for run in runs]
-    among_all = _differing(settings) & {"model", "preset"}
+    facts = _with_names_of_models(complete([facts_of(run) for run in runs]))
+    among_all = differing(facts) & {"model", "preset"}
     groups: dict[str, list[RunData]] = {}
-    for run, own in zip(runs, settings, strict=True):
-        alike = [other for other in settings if other["method"] == run.method]
-        keys = sorted(among_all | _differing_in_an_environment(alike) - NOT_LABELS)
-        facts = [f"{key}={own[key]}" for key in keys if own.get(key) not in (None, "")]
-        group = groups.setdefault(" · ".join([run.method, *facts]), [])
+    for run, own in zip(runs, facts, strict=True):
+        alike = [other for other in facts if other["method"] == run.method]
+        keys = sorted(among_all | _labels(alike))
+        told = [f"{key}={label_of(own[key])}" for key in keys if own.get(key) not in (None, "")]
+        group = groups.setdefault(" · ".join([run.method, *told]), [])
         for other in group:
             if (other.env, other.seed) == (run.env, run.seed):
                 raise UsageError(
@@ -108,18 +123,44 @@ def group_runs(runs: Sequence[RunData]) -> dict[str, list[RunData]]:
     return groups
 
 
-def _differing_in_an_environment(settings: Sequence[Mapping[str, object]]) -> set[str]:
-    environments = {str(own["env"]) for own in settings}
+def _with_names_of_models(facts: Sequence[Facts]) -> list[Facts]:
+    """The facts with the same name for the same weights."""
+    names: dict[str, str] = {}
+    named = []
+    for own in facts:
+        weights = own.get("weights", NOT_ON_RECORD)
+        if weights != NOT_ON_RECORD and "model" in own:
+            own = {**own, "model": names.setdefault(weights, own["model"])}
+        named.append(own)
+    return named
+
+
+def _labels(facts: Sequence[Facts]) -> set[str]:
+    """What tells runs of one method apart."""
+    keys = _differing_in_an_environment(facts)
+    if "model" in keys and _one_model_a_name(facts):
+        keys = {key for key in keys if key != "weights" and not key.startswith("model.")}
+    # Runs are compared at equal budget: a longer one is another thing only beside its equal.
+    without = [tuple(_shown(own, {*keys, "env", "seed"} - {"budget"})) for own in facts]
+    return keys if len(set(without)) < len(facts) else keys - {"budget"}
+
+
+def _one_model_a_name(facts: Sequence[Facts]) -> bool:
+    pairs = {(own.get("model"), own.get("weights")) for own in facts}
+    return len(pairs) == len({name for name, _ in pairs})
+
+
+def _shown(own: Facts, keys: Iterable[str]) -> list[str]:
+    return [f"{key}={own.get(key)!r}" for key in sorted(keys)]
+
+
+def _differing_in_an_environment(facts: Sequence[Facts]) -> set[str]:
+    environments = {str(own["env"]) for own in facts}
     return {
         key
         for env in environments
-        for key in _differing([own for own in settings if str(own["env"]) == env])
+        for key in differing([own for own in facts if str(own["env"]) == env])
     }
-
-
-def _differing(settings: Sequence[Mapping[str, object]]) -> set[str]:
-    keys = {key for own in settings for key in own}
-    return {key for key in keys if len({repr(own.get(key)) for own in settings}) > 1}
 
 
 def in_common_environments(groups: Groups) -> dict[str, list[RunData]]:
@@ -141,30 +182,79 @@ def common_budget(runs: Sequence[RunData], axis: Axis = "episodes") -> float:
 
 
 def compare(
-    groups: Groups, budget: float, axis: Axis = "episodes", measure: Measure = "success"
+    groups: Groups,
+    budget: float,
+    axis: Axis = "episodes",
+    measure: Measure = "success",
+    varies: Collection[str] = (),
 ) -> list[Comparison]:
-    """Each group at `budget`, and its paired difference to the first group, Holm over all."""
-    outcomes = {
+    """Each group at `budget`, and its paired difference to the first group, Holm over all.
+
+    A group that was measured differently from the first is not judged, unless all that differs is
+    named in `varies`.
+    """
+    scored = _outcomes_of(groups, budget, axis, measure)
+    counted = scored
+    if any(run.left_out for runs in groups.values() for run in runs):
+        counted = _outcomes_of(with_failures(groups), budget, axis, measure)
+    first, *others = groups
+    unlike = {
+        label: unlikeness((groups[first], groups[label]), budget, axis, measure, varies)
+        for label in others
+    }
+    judged = [k for k in others if scored[k].keys() & scored[first].keys() and not unlike[k]]
+    verdicts = judge(
+        [_pairs(scored[label], scored[first]) for label in judged],
+        stream(0, "sign flips"),
+        with_failures=[_pairs(counted[label], counted[first]) for label in judged],
+    )
+    by_label = dict(zip(judged, verdicts, strict=True))
+    rows = []
+    for label, runs in groups.items():
+        missing = left_out(runs, budget, axis, measure)
+        again = [run.with_failures() for run in runs]
+        rows.append(
+            Comparison(
+                label,
+                tuple(sorted({seed for _, seed in scored[label]})),
+                len(runs),
+                _overall(runs, scored[label], budget, axis, measure),
+                by_label.get(label),
+                _overall(again, counted[label], budget, axis, measure) if missing else None,
+                missing,
+                unlike.get(label, ()),
+            )
+        )
+    return rows
+
+
+def _outcomes_of(
+    groups: Groups, budget: float, axis: Axis, measure: Measure
+) -> dict[str, dict[tuple[str, int], ByTask]]:
+    return {
         label: {(run.env, run.seed): _outcomes(run, budget, axis, measure) for run in runs}
         for label, runs in groups.items()
     }
-    first = next(iter(outcomes.values()))
-    pairs = {
-        label: _pairs(own, first)
-        for label, own in outcomes.items()
-        if own is not first and own.keys() & first.keys()
-    }
-    verdicts = dict(zip(pairs, judge(list(pairs.values()), stream(0, "sign flips")), strict=True))
-    return [
-        Comparison(
-            label,
-            tuple(sorted({seed for _, seed in outcomes[label]})),
-            len(runs),
-            _overall(runs, outcomes[label], budget, axis, measure),
-            verdicts.get(label),
-        )
-        for label, runs in groups.items()
-    ]
+
+
+def with_failures(groups: Groups) -> dict[str, list[RunData]]:
+    """The groups with attempts without a verdict as failures."""
+    return {label: [run.with_failures() for run in runs] for label, runs in groups.items()}
+
+
+def unlikeness(
+    groups: Iterable[Sequence[RunData]],
+    budget: float,
+    axis: Axis,
+    measure: Measure,
+    varies: Collection[str],
+) -> list[str]:
+    """Why groups of runs cannot be held against each other on `measure`; [] where they can."""
+    sides = list(groups)
+    found = measured_differently(sides, varies, axis)
+    if measure == "area" and "evaluations" not in varies:
+        found += evaluated_elsewhere(sides, budget, axis)
+    return found
 
 
 ByTask = Mapping[str, Sequence[float]]
@@ -207,12 +297,18 @@ def varying_settings(runs: Sequence[RunData]) -> list[str]:
 
     What differs only because methods differ (a group size, their own options) is none.
     """
-    settings = [flatten(run.settings) for run in runs]
-    found = _differing(settings) & {"env", "method", "model", "preset"}
+    facts = complete([facts_of(run) for run in runs])
+    found = differing(facts) & {"env", "method", "model", "preset"}
     for method in {run.method for run in runs}:
-        alike = [own for own in settings if own["method"] == method]
-        found |= _differing_in_an_environment(alike) - NOT_RESULTS
+        found |= _differing_in_an_environment([own for own in facts if own["method"] == method])
     return sorted(found)
+
+
+def left_out(runs: Sequence[RunData], budget: float, axis: Axis, measure: Measure) -> int:
+    """Attempts without a verdict in what `measure` is made of."""
+    if measure == "success":
+        return sum(success_at(run.points, budget, axis).errors for run in runs)
+    return sum(p.errors for run in runs for p in run.points if p.at(axis) <= budget)
 
 
 def _overall(
@@ -259,19 +355,38 @@ def waits(runs: Sequence[RunData], budget: float, axis: Axis, tau: float) -> dic
 
 
 def compare_times(
-    groups: Groups, budget: float, axis: Axis = "episodes", tau: float = 0.5
+    groups: Groups,
+    budget: float,
+    axis: Axis = "episodes",
+    tau: float = 0.5,
+    varies: Collection[str] = (),
 ) -> list[TimeComparison]:
-    """Each group's time to success `tau`, right-censored at `budget`, and against the first."""
-    times = {label: waits(runs, budget, axis, tau) for label, runs in groups.items()}
-    first = next(iter(times.values()))
+    """Each group's time to success `tau`, right-censored at `budget`, and against the first.
+
+    What was measured differently is not judged; see `compare`.
+    """
+    times, counted = (
+        {label: waits(runs, budget, axis, tau) for label, runs in own.items()}
+        for own in (groups, with_failures(groups))
+    )
+    first, *others = groups
+    judged = [
+        label
+        for label in others
+        if not unlikeness((groups[first], groups[label]), budget, axis, "area", varies)
+    ]
     rng = stream(0, "relabellings")
-    others = [label for label, own in times.items() if own is not first]
-    tests = [stratified_logrank(times[label], first, rng) for label in others]
+    tests = [stratified_logrank(times[label], times[first], rng) for label in judged]
+    again = tests
+    if counted != times:
+        again = [stratified_logrank(counted[label], counted[first], rng) for label in judged]
     # Seeds per environment: what one would have to run more of.
-    sizes = [min(map(len, times[label].values())) for label in others]
-    verdicts = dict(zip(others, judge_times(tests, sizes), strict=True))
+    sizes = [min(map(len, times[label].values())) for label in judged]
+    verdicts = dict(zip(judged, judge_times(tests, sizes, with_failures=again), strict=True))
     rows = []
-    for label, own in times.items():
-        flat = tuple(wait for few in own.values() for wait in few)
-        rows.append(TimeComparison(label, flat, kaplan_meier(flat).median(), verdicts.get(label)))
+    for label in times:
+        flat, also = (tuple(w for few in t[label].values() for w in few) for t in (times, counted))
+        median = kaplan_meier(flat).median()
+        less = None if flat == also else kaplan_meier(also).median()
+        rows.append(TimeComparison(label, flat, median, verdicts.get(label), less))
     return rows

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from rich.table import Table
 
-from resd_bench.report.comparisons import Comparison, Groups, waits
+from resd_bench.report.comparisons import Comparison, Groups, waits, with_failures
 from resd_bench.report.runs import RunData
-from resd_bench.report.tables import AXIS_NAMES, amount, best_interval, percent, printable
+from resd_bench.report.tables import (
+    AXIS_NAMES,
+    WITH_FAILURES,
+    amount,
+    best_interval,
+    both,
+    percent,
+    printable,
+)
 from resd_bench.stats import (
     Axis,
     Interval,
@@ -41,11 +50,24 @@ def detail_table(
     table.add_column("metric")
     for label in groups:
         table.add_column(printable(label), justify="right")
-    for name, cell in _metrics(groups, rows, budget, axis).items():
-        cells = [cell(label) for label in groups]
+    found = _cells(groups, rows, budget, axis)
+    again = found
+    if any(run.left_out for runs in groups.values() for run in runs):
+        counted = [replace(row, success=row.with_failures or row.success) for row in rows]
+        again = _cells(with_failures(groups), counted, budget, axis)
+        table.caption, table.caption_justify = WITH_FAILURES, "left"
+    for name, cells in found.items():
         if any(cells):
-            table.add_row(name, *cells)
+            table.add_row(name, *map(both, cells, again[name]))
     return table
+
+
+def _cells(
+    groups: Groups, rows: Sequence[Comparison], budget: float, axis: Axis
+) -> dict[str, list[str]]:
+    """What the columns say, by metric."""
+    metrics = _metrics(groups, rows, budget, axis)
+    return {name: [cell(label) for label in groups] for name, cell in metrics.items()}
 
 
 Cell = Callable[[str], str]
@@ -67,7 +89,7 @@ def _metrics(
         return "" if judged is None or math.isnan(judged.p) else f"{judged.p_holm:.3f}"
 
     def improves(label: str) -> str:
-        if label == first:
+        if label == first or by_label[label].unlike:
             return ""
         return percent(probability_of_improvement(_values(groups[label], budget, axis), reference))
 

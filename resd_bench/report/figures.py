@@ -50,6 +50,9 @@ def learning_curve(run: RunData, stem: Path) -> list[Path]:
     mean, best = [100 * i.mean for i in intervals], [100 * p.best for p in run.points]
     axes.plot(x, mean, "o-", color=COLOURS[0], markersize=4, label=f"held-out mean@{k}, 95% band")
     axes.plot(x, best, "--", color=COLOURS[1], label=f"held-out best@{k}")
+    if any(point.errors for point in run.points):
+        least = [100 * p.with_failures().mean for p in run.points]
+        axes.plot(x, least, ":", color=COLOURS[0], label=f"mean@{k}, no verdict as failure")
     rows = [row for row in run.metrics if row.get("train/success") is not None]
     axes.plot(
         [row["episodes"] for row in rows],
@@ -114,6 +117,10 @@ def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: 
         for run in runs:
             xs = [point.at(axis) for point in run.points]
             panel.plot(xs, [100 * p.mean for p in run.points], color=colour, lw=0.7, alpha=0.4)
+        if any(point.errors for run in runs for point in run.points):
+            # Attempts without a verdict as failures.
+            x, y = mean_curve([run.with_failures() for run in runs], axis)
+            panel.plot(x, 100 * y, ":", color=colour, lw=2.2)
         x, y = mean_curve(runs, axis)
         name = plain_text(label)
         panel.plot(x, 100 * y, "o-", color=colour, lw=2.2, markersize=3.5, label=name)

@@ -7,13 +7,13 @@ import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from glob import glob
 from pathlib import Path
 from typing import Any
 
 from resd_bench import schema
-from resd_bench.config import RunConfig, load_file
+from resd_bench.config import RunConfig, coerce, load_file
 from resd_bench.plugins import UsageError
 from resd_bench.record import read_json, read_log
 from resd_bench.stats import AXES, Axis, EvalPoint, eval_points, panels, reported
@@ -38,6 +38,25 @@ class RunData:
     """Axes its records do not hold."""
     beside: Mapping[str, Sequence[EvalPoint]] = field(default_factory=dict)
     """Evaluations of other panels by name, where there are any: see `resd_bench.panels`."""
+    manifest: Mapping[str, Any] | None = None
+    """Its manifest.json; None of what is no run folder."""
+
+    @property
+    def left_out(self) -> int:
+        """Attempts of its evaluations that have no verdict."""
+        every = (self.points, self.validation, *self.beside.values())
+        return sum(point.errors for points in every for point in points)
+
+    def with_failures(self) -> RunData:
+        """The run with attempts without a verdict as failures."""
+        if not self.left_out:
+            return self
+        return replace(
+            self,
+            points=[point.with_failures() for point in self.points],
+            validation=[point.with_failures() for point in self.validation],
+            beside={k: [point.with_failures() for point in own] for k, own in self.beside.items()},
+        )
 
     def check_axis(self, axis: Axis) -> None:
         """UsageError where its evaluations do not say what they had spent on `axis`."""
@@ -99,7 +118,7 @@ def load_run(folder: Path) -> RunData:
     """Read a run folder; UsageError where it is none, or has no evaluation yet."""
     if not (folder / "config.yaml").is_file():
         raise UsageError(f"{folder} is no run folder (no config.yaml): give one that `run` wrote")
-    _check_version(folder)
+    manifest = _manifest(folder)
     rows, ledger = (read_log(folder / name).rows for name in ("evals.jsonl", "metrics.jsonl"))
     points = eval_points(reported(rows), ledger)
     beside = {name: eval_points(own, ledger) for name, own in panels(rows).items()}
@@ -107,23 +126,45 @@ def load_run(folder: Path) -> RunData:
         raise UsageError(f"{folder} has no evaluation yet: go on with `run --resume`")
     return RunData(
         folder,
-        # A record may be older than a setting, which then had its default's meaning.
-        {**asdict(RunConfig()), **load_file(folder / "config.yaml")},
+        _settings(folder / "config.yaml"),
         ledger,
         points,
         read_json(folder / "status.json"),
         beside.pop("validation", ()),
         beside=beside,
+        manifest=manifest,
     )
 
 
-def _check_version(folder: Path) -> None:
-    version = read_json(folder / "manifest.json").get("schema_version", 1)
+NAMED: Mapping[str, Any] = {
+    **{"env": str, "method": str, "model": str, "seed": int},
+    **{"method_options": dict, "env_options": dict},
+}
+"""Settings that records are found and grouped by, and their types."""
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """What a config.yaml says, with settings younger than it at their defaults.
+
+    UsageError for a value of the wrong type.
+    """
+    saved = load_file(path)
+    for name, kind in NAMED.items():
+        if name in saved:
+            saved[name] = coerce(f"{path}: {name}", saved[name], kind)
+    # A record may be older than a setting, which then had its default's meaning.
+    return {**asdict(RunConfig()), **saved}
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest = read_json(folder / "manifest.json")
+    version = manifest.get("schema_version", 1)
     if version > schema.VERSION:
         raise UsageError(
             f"{folder} holds records of version {version}, and this resd-bench reads up to "
             f"{schema.VERSION}: use the one that wrote them, which its manifest.json names"
         )
+    return manifest
 
 
 def find_runs(places: Iterable[str]) -> list[RunData]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rich.markup import escape
@@ -18,7 +18,7 @@ from resd_bench.report.comparisons import (
     group_runs,
 )
 from resd_bench.report.runs import RunData
-from resd_bench.stats import Axis, EvalPoint, Interval, wilson
+from resd_bench.stats import Axis, EvalPoint, Interval, Rate, wilson
 
 __all__ = [
     "CSV_COLUMNS",
@@ -49,6 +49,32 @@ def percent(interval: Interval) -> str:
     return f"{100 * interval.mean:.1f}% [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
+WITH_FAILURES = "with failures: attempts without a verdict count as failures"
+UNLIKE = "not judged: measured differently"
+
+
+def both(scored: str, with_failures: str | None) -> str:
+    """A number that leaves attempts out, with what it is with them as failures below it."""
+    if with_failures is None or with_failures == scored:
+        return scored
+    return f"{scored}\n{with_failures} with failures"
+
+
+def rates(rate: Rate) -> str:
+    """A success rate, both ways where that makes a difference."""
+    return both(percent(rate.scored), percent(rate.with_failures) if rate.left_out else None)
+
+
+def best_rates(point: EvalPoint) -> str:
+    """best@k, both ways."""
+    return both(percent(best_interval(point)), percent(best_interval(point.with_failures())))
+
+
+def if_any(interval: Interval | None, show: Callable[[Interval], str]) -> str | None:
+    """What `show` says of an interval; None without one."""
+    return None if interval is None else show(interval)
+
+
 def best_interval(point: EvalPoint) -> Interval:
     """best@k with Wilson limits; tasks are independent, so they are what counts."""
     tasks = sum(bool(task) for task in point.success)
@@ -66,13 +92,17 @@ def run_table(run: RunData) -> Table:
     table.add_column("held-out")
     table.add_column("before", justify="right")
     table.add_column(f"after {last.episodes} training rollouts", justify="right")
-    table.add_row(f"mean@{k}", percent(first.interval()), percent(last.interval()))
-    table.add_row(f"best@{k}", percent(best_interval(first)), percent(best_interval(last)))
-    scores = [100 * point.metrics().get(cases, math.nan) for point in (first, last)]
-    table.add_row("test cases passed", *(f"{score:.1f}%" for score in scores))
+    table.add_row(f"mean@{k}", rates(first.rate()), rates(last.rate()))
+    table.add_row(f"best@{k}", best_rates(first), best_rates(last))
+    scores = [
+        [f"{100 * p.metrics().get(cases, math.nan):.1f}%" for p in (point, point.with_failures())]
+        for point in (first, last)
+    ]
+    table.add_row("test cases passed", *(both(*score) for score in scores))
     table.add_row("samples", str(first.samples), str(last.samples))
     if first.errors or last.errors:
-        table.add_row("without verdict", str(first.errors), str(last.errors))
+        table.add_row("without verdict", str(first.errors), str(last.errors), style="bold red")
+        table.caption = WITH_FAILURES
     return table
 
 
@@ -105,9 +135,8 @@ def compare_table(
     rows: Sequence[Comparison], title: str, budget: float, axis: Axis = "episodes"
 ) -> Table:
     """Success at the budget, paired differences to the first row, verdicts."""
-    verdicts = sum(row.judged is not None for row in rows)
     table = Table(title=printable(title, 400), title_justify="left", caption_justify="left")
-    table.caption = _caption(verdicts)
+    table.caption = _caption(rows)
     table.add_column("runs")
     table.add_column("seeds", justify="right")
     table.add_column(
@@ -121,26 +150,57 @@ def compare_table(
         table.add_row(
             printable(row.label),
             str(len(row.seeds)),
-            percent(row.success) + each,
+            both(percent(row.success) + each, if_any(row.with_failures, percent)),
             _points(row, rows[0]),
             _detectable(row),
-            "" if row.judged is None else str(row.judged),
+            _verdict(row),
         )
     return table
 
 
-def _caption(verdicts: int) -> str:
-    if not verdicts:
-        return ""
-    several = f", Holm over {verdicts} comparisons" if verdicts > 1 else ""
-    return (
-        f"95% intervals; verdicts: paired t{several}; detectable: a true difference found with "
-        "80% power"
-    )
+def _verdict(row: Comparison) -> str:
+    if row.unlike:
+        return UNLIKE
+    return "" if row.judged is None else str(row.judged)
+
+
+def _caption(rows: Sequence[Comparison]) -> str:
+    verdicts = sum(row.judged is not None for row in rows)
+    parts = []
+    if verdicts:
+        several = f", Holm over {verdicts} comparisons" if verdicts > 1 else ""
+        parts.append(
+            f"95% intervals; verdicts: paired t{several}; detectable: a true difference found with "
+            "80% power"
+        )
+    return ".\n".join([*parts, *_warnings(rows)])
+
+
+def _warnings(rows: Sequence[Comparison]) -> list[str]:
+    """What a table of comparisons must not be read without."""
+    missing = [f"{printable(row.label)}: {row.left_out}" for row in rows if row.left_out]
+    warnings = [f"attempts without a verdict ({', '.join(missing)}); {WITH_FAILURES}"]
+    unlike: dict[str, list[str]] = {}
+    for row in rows:
+        if row.unlike:
+            unlike.setdefault("; ".join(map(escape, row.unlike)), []).append(printable(row.label))
+    return [
+        *(warnings if missing else ()),
+        *(f"measured differently, {', '.join(who)}: {what}" for what, who in unlike.items()),
+        *([REMEDY] if unlike else ()),
+    ]
+
+
+REMEDY = (
+    "Runs that were measured differently get no verdict: give runs that were measured alike, or "
+    "say what is compared on purpose with --varies NAME"
+)
 
 
 def _points(row: Comparison, first: Comparison) -> str:
     difference = row.difference
+    if row.unlike:
+        return ""
     if difference is None:
         return "" if row is first else "no seed in common"
     if math.isnan(difference.low):
@@ -167,7 +227,8 @@ def learning_table(
     """How fast: area under the curve, and time to a threshold, each with a verdict."""
     way = f"on the way to {amount(budget)} {AXIS_NAMES[axis]}"
     reach = f"{AXIS_NAMES[axis]} to {100 * tau:g}%"
-    table = Table(title=f"{way}: area under the curve (AUC); median {reach}", title_justify="left")
+    title = f"{way}: area under the curve (AUC); median {reach}"
+    table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("runs")
     table.add_column("AUC", justify="right")
     table.add_column(f"minus {printable(areas[0].label)}, points", justify="right")
@@ -177,13 +238,21 @@ def learning_table(
     for area, time in zip(areas, times, strict=True):
         table.add_row(
             printable(area.label),
-            percent(area.success) if area.success.mean else "0.0%",
+            both(_area(area.success), if_any(area.with_failures, _area)),
             _points(area, areas[0]).replace(" points", ""),
-            "" if area.judged is None else str(area.judged),
-            duration(time.median, budget) + f" ({time.reached}/{len(time.waits)})",
-            "" if time.judged is None else str(time.judged),
+            _verdict(area),
+            both(
+                duration(time.median, budget) + f" ({time.reached}/{len(time.waits)})",
+                if_any(time.with_failures, lambda least: duration(least, budget)),
+            ),
+            UNLIKE if area.unlike else "" if time.judged is None else str(time.judged),
         )
+    table.caption = ".\n".join(_warnings(areas)) or None
     return table
+
+
+def _area(interval: Interval) -> str:
+    return percent(interval) if interval.mean else "0.0%"
 
 
 def duration(median: Interval, budget: float) -> str:
@@ -199,11 +268,15 @@ CSV_COLUMNS = (
     *("label", "env", "method", "model", "seed", "update", "episodes", "generated_tokens"),
     *("seconds", "flops"),
     *("samples", "mean", "low", "high", "best"),
+    *("without_verdict", "mean_with_failures"),
 )
 
 
 def write_csv(groups: Mapping[str, Sequence[RunData]], path: Path) -> None:
-    """Every evaluation of every run as a row; rates are fractions, limits Wilson's at 95%."""
+    """Every evaluation of every run as a row; rates are fractions, limits Wilson's at 95%.
+
+    Rates leave out attempts without a verdict, but for the last column.
+    """
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)
@@ -215,7 +288,8 @@ def write_csv(groups: Mapping[str, Sequence[RunData]], path: Path) -> None:
                     where: list[object] = [point.update, point.episodes, point.generated_tokens]
                     where += [_blank(point.seconds), _blank(point.flops)]
                     rates = [interval.mean, interval.low, interval.high, point.best]
-                    writer.writerow([label, *names, *where, point.samples, *rates])
+                    missing = [point.errors, point.with_failures().mean]
+                    writer.writerow([label, *names, *where, point.samples, *rates, *missing])
 
 
 def _blank(value: float) -> float | str:

@@ -8,13 +8,14 @@ upwards and here to be compared with the paper only.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from resd_bench.report.comparisons import ByRun, overall
+from resd_bench.report.measured import measured_differently
 from resd_bench.report.runs import RunData
-from resd_bench.report.tables import best_interval, percent
+from resd_bench.report.tables import UNLIKE, best_interval, both, if_any, percent
 from resd_bench.seeds import stream
 from resd_bench.stats import (
     EvalPoint,
@@ -67,20 +68,53 @@ def outcomes(point: EvalPoint, metric: Metric) -> dict[str, tuple[float, ...]]:
     return known
 
 
-def by_run(runs: Sequence[RunData], metric: Metric, rule: Rule) -> ByRun:
+def by_run(runs: Sequence[RunData], metric: Metric, rule: Rule) -> Outcomes:
     """Outcomes of each run that the rule can choose a checkpoint of."""
     chosen = {(run.env, run.seed): choose(run, rule) for run in runs}
-    return {key: outcomes(point, metric) for key, point in chosen.items() if point is not None}
+    return outcomes_of({key: point for key, point in chosen.items() if point is not None}, metric)
 
 
-def interval(runs: Sequence[RunData], metric: Metric, rule: Rule) -> Interval | None:
-    """The number of `runs`, None where there is none."""
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Outcomes of runs: of attempts with a verdict, and of all with the others as failures."""
+
+    scored: ByRun
+    with_failures: ByRun
+
+    def mean(self) -> Interval:
+        """Over attempts with a verdict."""
+        return overall(self.scored)
+
+    def least(self) -> Interval | None:
+        """Over all attempts; None where each has a verdict."""
+        return None if self.scored == self.with_failures else overall(self.with_failures)
+
+
+def outcomes_of(points: Mapping[tuple[str, int], EvalPoint], metric: Metric) -> Outcomes:
+    """The outcomes of an evaluation of each run."""
+    return Outcomes(
+        {key: outcomes(point, metric) for key, point in points.items()},
+        {key: outcomes(point.with_failures(), metric) for key, point in points.items()},
+    )
+
+
+def cell_of(own: Outcomes, verdict: str = "") -> Cell:
+    """The mean of `own`, as a cell; without a number where there is no outcome."""
+    if not own.scored:
+        return Cell(None, None, verdict)
+    return Cell(None, own.mean(), verdict, own.least())
+
+
+def cell_of_runs(runs: Sequence[RunData], metric: Metric, rule: Rule) -> Cell:
+    """The number of `runs`; of a single one with its own limits."""
     points = [point for run in runs if (point := choose(run, rule)) is not None]
-    if not points:
-        return None
     if len(points) == 1 and metric in ("mean", "best"):
-        return points[0].interval() if metric == "mean" else best_interval(points[0])
-    return overall(by_run(runs, metric, rule))
+        own, least = (
+            p.interval() if metric == "mean" else best_interval(p)
+            for p in (points[0], points[0].with_failures())
+        )
+        return Cell(None, own, "", least if points[0].errors else None)
+    return cell_of(by_run(runs, metric, rule))
 
 
 def pairs(a: ByRun, b: ByRun) -> dict[str, list[Pair]]:
@@ -91,32 +125,72 @@ def pairs(a: ByRun, b: ByRun) -> dict[str, list[Pair]]:
     return found
 
 
-def verdicts(groups: Mapping[str, ByRun], reference: str) -> dict[str, Verdict]:
-    """Each group against the reference at equal seeds, Holm over all that share one with it."""
-    first = groups.get(reference, {})
-    paired = {
-        name: pairs(own, first)
-        for name, own in groups.items()
-        if name != reference and own.keys() & first.keys()
-    }
-    judged = judge(list(paired.values()), stream(0, "sign flips"))
-    return dict(zip(paired, judged, strict=True))
+def judge_pairs(sides: Sequence[tuple[Outcomes, Outcomes]]) -> list[Verdict]:
+    """A verdict on each pair of groups, Holm over all."""
+    return judge(
+        [pairs(a.scored, b.scored) for a, b in sides],
+        stream(0, "sign flips"),
+        with_failures=[pairs(a.with_failures, b.with_failures) for a, b in sides],
+    )
 
 
-def against(found: Verdict | None, expected: float | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict, or why there is none."""
+
+    verdict: Verdict | None
+    unlike: Sequence[str] = ()
+    """How the runs were measured differently."""
+
+    @property
+    def word(self) -> str:
+        """`better`, `worse`, `inconclusive`, or empty."""
+        return "" if self.verdict is None else self.verdict.word
+
+    def __str__(self) -> str:
+        return not_judged(self.unlike) if self.verdict is None else str(self.verdict)
+
+
+def not_judged(unlike: Sequence[str]) -> str:
+    """Why there is no verdict."""
+    return f"{UNLIKE}: {'; '.join(unlike)}"
+
+
+def verdicts(
+    groups: Mapping[str, Sequence[RunData]],
+    reference: str,
+    metric: Metric = "mean",
+    rule: Rule = "last",
+    varies: Collection[str] = (),
+) -> dict[str, Judged]:
+    """Each group against the reference at equal seeds, Holm over all that share one with it.
+
+    A group that was measured differently is not judged, but for what `varies` names.
+    """
+    first = groups.get(reference, ())
+    found = {name: by_run(runs, metric, rule) for name, runs in groups.items()}
+    base = by_run(first, metric, rule)
+    paired = [n for n in groups if n != reference and found[n].scored.keys() & base.scored.keys()]
+    unlike = {name: measured_differently((first, groups[name]), varies) for name in paired}
+    alike = [name for name in paired if not unlike[name]]
+    judged = dict(zip(alike, judge_pairs([(found[n], base) for n in alike]), strict=True))
+    return {name: Judged(judged.get(name), unlike[name]) for name in paired}
+
+
+def against(found: Judged | None, expected: float | None) -> str:
     """A verdict in the light of the sign (`expected`) that the paper's difference has.
 
     Without an expectation it is the verdict itself.
     """
     if found is None:
         return NOT_RUN
-    if found.word == "inconclusive":
+    if found.verdict is None or found.word == "inconclusive":
         return str(found)
     if expected is None or math.isnan(expected):
         return found.word
     if expected == 0:
         return f"{found.word}; equal in the paper"
-    return REPRODUCED if (found.difference.mean > 0) == (expected > 0) else CONTRADICTED
+    return REPRODUCED if (found.verdict.difference.mean > 0) == (expected > 0) else CONTRADICTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +201,14 @@ class Cell:
     """Percent; None where the paper has none."""
     ours: Interval | None
     verdict: str
+    with_failures: Interval | None = None
+    """Ours with attempts without a verdict as failures; None where there are none."""
 
     def shown(self) -> str:
         """Ours, for a table."""
-        return NOT_RUN if self.ours is None else percent(self.ours)
+        if self.ours is None:
+            return NOT_RUN
+        return both(percent(self.ours), if_any(self.with_failures, percent))
 
     def row(self) -> dict[str, object]:
         """As columns of a CSV file, in percent."""
@@ -138,4 +216,13 @@ class Cell:
         limits = (math.nan,) * 3 if ours is None else (ours.mean, ours.low, ours.high)
         mean, low, high = ("" if math.isnan(x) else round(100 * x, 4) for x in limits)
         paper = "" if self.paper is None else self.paper
-        return {"paper": paper, "ours": mean, "low": low, "high": high, "verdict": self.verdict}
+        row: dict[str, object] = {
+            "paper": paper,
+            "ours": mean,
+            "low": low,
+            "high": high,
+            "verdict": self.verdict,
+        }
+        if self.with_failures is not None:
+            row["with failures"] = round(100 * self.with_failures.mean, 4)
+        return row

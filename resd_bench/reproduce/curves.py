@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -11,30 +11,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resd_bench.report.comparisons import (
-    ByRun,
     Comparison,
     common_budget,
     compare,
     compare_times,
-    overall,
 )
 from resd_bench.report.figures import COLOURS, draw_comparison, plain_text
+from resd_bench.report.measured import measured_differently
 from resd_bench.report.runs import RunData
-from resd_bench.report.tables import AXIS_NAMES, amount, duration
+from resd_bench.report.tables import AXIS_NAMES, amount, both, duration, if_any
 from resd_bench.reproduce.cells import (
     CONTRADICTED,
     INCONCLUSIVE,
     NOT_RUN,
     REPRODUCED,
     Cell,
+    Judged,
+    Outcomes,
     against,
-    interval,
-    pairs,
+    cell_of_runs,
+    judge_pairs,
+    not_judged,
+    outcomes_of,
 )
 from resd_bench.reproduce.gather import Gathered
 from resd_bench.reproduce.page import Page, table
 from resd_bench.seeds import stream
-from resd_bench.stats import Axis, Interval, Verdict, aggregate, judge, success_at
+from resd_bench.stats import Axis, Interval, aggregate, success_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +76,7 @@ def curves_page(
             difference = _points(areas.get(variant))
             seeds, when = str(len(groups.get(variant, ()))), times.get(variant, "")
             shown = cell.shown() if cell.ours is None or cell.ours.mean else "0.0%"
-            last = Cell(None, interval(groups.get(variant, ()), "mean", "last"), "")
+            last = cell_of_runs(groups.get(variant, ()), "mean", "last")
             made.add_row(env, variant, seeds, shown, difference, cell.verdict, when, last.shown())
             end = {f"last {name}": last.row()[name] for name in ("ours", "low", "high")}
             page.rows.append({"env": env, "method": variant, "seeds": seeds} | cell.row() | end)
@@ -95,7 +98,10 @@ def _areas(
         return {}, {}
     areas = {row.label: row for row in compare(groups, budget, axis, "area")}
     times = {
-        row.label: f"{duration(row.median, budget)} ({row.reached}/{len(row.waits)})"
+        row.label: both(
+            f"{duration(row.median, budget)} ({row.reached}/{len(row.waits)})",
+            if_any(row.with_failures, lambda least: duration(least, budget)),
+        )
         for row in compare_times(groups, budget, axis)
     }
     return areas, times
@@ -106,9 +112,13 @@ def _area_cell(
 ) -> Cell:
     if row is None:
         return Cell(None, None, NOT_RUN)
+    own = Cell(None, row.success, "", row.with_failures)
     if variant == reference:
-        return Cell(None, row.success, "")
-    return Cell(None, row.success, against(row.judged, expected.get(variant)))
+        return own
+    found = None
+    if row.judged is not None or row.unlike:
+        found = Judged(row.judged, row.unlike)
+    return replace(own, verdict=against(found, expected.get(variant)))
 
 
 def _points(row: Comparison | None) -> str:
@@ -306,9 +316,13 @@ def fig8(gathered: Gathered) -> Page:
     )
     drawn: dict[str, Interval] = {}
     for env in gathered.environments:
-        found = {v: seconds_per_update(gathered.of(env, v)) for v in ("resd", *SLOWER)}
+        runs = {v: gathered.of(env, v) for v in ("resd", *SLOWER)}
+        found = {v: seconds_per_update(own) for v, own in runs.items()}
         for variant, own in found.items():
             order = "" if variant == "resd" else _order(own, found["resd"], SLOWER[variant])
+            unlike = measured_differently((runs["resd"], runs[variant]), axis="seconds")
+            if unlike and order not in ("", NOT_RUN):
+                order = not_judged(unlike)
             shown = NOT_RUN if own is None else f"{own.mean:.2f} [{own.low:.2f}, {own.high:.2f}]"
             made.add_row(env, variant, str(0 if own is None else own.n), shown, order)
             if own is not None:
@@ -372,7 +386,7 @@ def budgets(gathered: Gathered) -> Page:
             made.add_row(variant, *(NOT_RUN if duel is None else str(duel) for duel in duels))
             page.rows += [
                 {"env": env, "method": variant, "axis": axis, "budget": duel.budget}
-                | Cell(None, duel.own, duel.verdict.word).row()
+                | Cell(None, duel.own, duel.verdict.word or str(duel.verdict), duel.least).row()
                 | {"resd": 100 * duel.resd.mean}
                 for axis, duel in zip(BUDGET_AXES, duels, strict=True)
                 if duel is not None
@@ -397,28 +411,48 @@ class Duel:
     budget: float
     own: Interval
     resd: Interval
-    verdict: Verdict
+    verdict: Judged
+    least: Interval | None = None
+    """`own` with attempts without a verdict as failures; None where there are none."""
+    resd_least: Interval | None = None
 
     def __str__(self) -> str:
-        word = "?" if self.verdict.word == "inconclusive" else self.verdict.word
-        rates = f"{100 * self.own.mean:.1f}% / {100 * self.resd.mean:.1f}%"
-        return f"{rates} {word} ({amount(self.budget)})"
+        word = "?" if self.verdict.word == "inconclusive" else str(self.verdict)
+        scored = f"{_rates(self.own, self.resd)} {word} ({amount(self.budget)})"
+        if self.least is None and self.resd_least is None:
+            return scored
+        return both(scored, _rates(self.least or self.own, self.resd_least or self.resd))
+
+
+def _rates(own: Interval, resd: Interval) -> str:
+    return f"{100 * own.mean:.1f}% / {100 * resd.mean:.1f}%"
 
 
 def at_equal(groups: Mapping[str, Sequence[RunData]], axis: Axis) -> dict[str, Duel]:
     """Every other group against `resd`, each pair at its own common budget on `axis`."""
     resd = groups.get("resd", ())
-    sides: dict[str, tuple[float, ByRun, ByRun]] = {}
+    sides: dict[str, tuple[float, Outcomes, Outcomes]] = {}
+    unlike: dict[str, list[str]] = {}
     for name, runs in groups.items():
         if name != "resd" and {run.seed for run in runs} & {run.seed for run in resd}:
             budget = common_budget([*resd, *runs], axis)
             sides[name] = (budget, _success(runs, budget, axis), _success(resd, budget, axis))
-    found = judge([pairs(a, b) for _, a, b in sides.values()], stream(0, "sign flips"))
+            unlike[name] = measured_differently((resd, runs), axis=axis)
+    alike = [name for name in sides if not unlike[name]]
+    judged = dict(zip(alike, judge_pairs([sides[name][1:] for name in alike]), strict=True))
     return {
-        name: Duel(budget, overall(a), overall(b), verdict)
-        for (name, (budget, a, b)), verdict in zip(sides.items(), found, strict=True)
+        name: Duel(
+            budget,
+            own.mean(),
+            base.mean(),
+            Judged(judged.get(name), unlike[name]),
+            own.least(),
+            base.least(),
+        )
+        for name, (budget, own, base) in sides.items()
     }
 
 
-def _success(runs: Sequence[RunData], budget: float, axis: Axis) -> ByRun:
-    return {(run.env, run.seed): success_at(run.points, budget, axis).outcomes() for run in runs}
+def _success(runs: Sequence[RunData], budget: float, axis: Axis) -> Outcomes:
+    points = {(run.env, run.seed): success_at(run.points, budget, axis) for run in runs}
+    return outcomes_of(points, "mean")

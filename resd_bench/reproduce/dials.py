@@ -8,21 +8,32 @@ be; `handover` RESD, then GRPO; `teacher` frozen or moving, feedback beside a so
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from resd_bench.report.comparisons import ByRun, overall
+from resd_bench.report.comparisons import overall
 from resd_bench.report.figures import COLOURS, plain_text
 from resd_bench.report.runs import RunData
-from resd_bench.report.tables import percent
-from resd_bench.reproduce.cells import NOT_RUN, Cell, against, by_run, interval, pairs, verdicts
+from resd_bench.report.tables import both, if_any
+from resd_bench.reproduce.cells import (
+    NOT_RUN,
+    Cell,
+    Outcomes,
+    against,
+    by_run,
+    cell_of,
+    cell_of_runs,
+    judge_pairs,
+    outcomes_of,
+    verdicts,
+)
 from resd_bench.reproduce.curves import curves_page
 from resd_bench.reproduce.gather import Gathered, family
 from resd_bench.reproduce.page import Page, table
-from resd_bench.seeds import stream
-from resd_bench.stats import EvalPoint, Interval, judge
+from resd_bench.stats import EvalPoint, Interval
 from resd_bench.sweep.definition import Trial
 
 if TYPE_CHECKING:
@@ -32,6 +43,9 @@ LEVELS = range(5)
 """Of feedback: 0 nothing to 4 expected outputs too; 5 would be the solution."""
 BLIND = ("sft", "grpo")
 """Methods that read no feedback."""
+VARIES = ("feedback_level",)
+"""What differs on purpose between runs that are judged: one level of a blind method stands for
+all."""
 
 
 class Place(NamedTuple):
@@ -81,7 +95,12 @@ def _phase(gathered: Gathered, page: Page, about: str) -> Page:
     several = len({place.model for place in there}) > 1
     apart = {env: i if several else 0 for i, env in enumerate(gathered.environments)}
     rows = sorted(base, key=lambda place: (apart[place.env], -np.nan_to_num(base[place])))
-    shown = {place: NOT_RUN if np.isnan(p) else f"{100 * p:.2g}%" for place, p in base.items()}
+    shown = {
+        place: NOT_RUN
+        if np.isnan(p)
+        else both(_short(p), _short(base_success(gathered, place, True)))
+        for place, p in base.items()
+    }
     cells = by_cell(gathered)
     methods = list(dict.fromkeys(map(family, gathered.variants)))
     grids = {method: np.full((len(rows), len(LEVELS)), np.nan) for method in methods}
@@ -131,18 +150,22 @@ AHEAD = (
 
 
 def ahead(cells: Cells, place: Place, methods: Sequence[str], level: int) -> list[str]:
-    """Methods from the highest mean on that nothing speaks against; none unless all were run.
+    """Methods from the highest mean on that nothing speaks against.
 
-    All are judged over the seeds that all were run with.
+    None unless all were run, and measured alike. All are judged over the seeds that all were run
+    with.
     """
     runs = {method: cells.get((place, method, level), []) for method in methods}
-    every = {method: by_run(own, "mean", "last") for method, own in runs.items()}
+    every = {method: by_run(own, "mean", "last").scored for method, own in runs.items()}
     common = set.intersection(*(set(own) for own in every.values()))
     if not common:
         return []
-    groups = {method: {key: own[key] for key in sorted(common)} for method, own in every.items()}
-    order = sorted(groups, key=lambda method: -overall(groups[method]).mean)
-    found = verdicts(groups, order[0])
+    groups = {m: [r for r in own if (r.env, r.seed) in common] for m, own in runs.items()}
+    means = {m: overall({key: own[key] for key in sorted(common)}).mean for m, own in every.items()}
+    order = sorted(groups, key=lambda method: -means[method])
+    found = verdicts(groups, order[0], varies=VARIES)
+    if any(own.unlike for own in found.values()):
+        return []
     return [m for m in order if m not in found or found[m].word != "worse"]
 
 
@@ -151,11 +174,19 @@ def _is_map(values: np.ndarray) -> bool:
     return int((~np.isnan(values)).any(axis=0).sum()) > 1
 
 
-def base_success(gathered: Gathered, place: Place) -> float:
-    """Success before training over all runs at `place`; NaN without any."""
+def _short(share: float) -> str:
+    return f"{100 * share:.2g}%"
+
+
+def base_success(gathered: Gathered, place: Place, with_failures: bool = False) -> float:
+    """Success before training over all runs at `place`; NaN without any.
+
+    With `with_failures` attempts without a verdict count as failures.
+    """
     trials = (t for t in gathered.trials if Place.of(t) == place)
     runs = [gathered.runs[t.index] for t in trials if t.index in gathered.runs]
-    means = [run.points[0].mean for run in runs if run.points[0].samples]
+    first = [run.points[0].with_failures() if with_failures else run.points[0] for run in runs]
+    means = [point.mean for point in first if point.samples]
     return float(np.mean(means)) if means else float("nan")
 
 
@@ -175,10 +206,9 @@ def by_cell(gathered: Gathered) -> Cells:
 
 
 def _phase_cell(method: str, own: Sequence[RunData], resd: Sequence[RunData]) -> Cell:
-    groups = {m: by_run(runs, "mean", "last") for m, runs in (("resd", resd), (method, own))}
-    found = verdicts(groups, "resd").get(method)
+    found = verdicts({"resd": resd, method: own}, "resd", varies=VARIES).get(method)
     verdict = "" if method == "resd" else against(found, None)
-    return Cell(None, interval(own, "mean", "last"), verdict)
+    return replace(cell_of_runs(own, "mean", "last"), verdict=verdict)
 
 
 def _with_verdict(cell: Cell) -> str:
@@ -186,7 +216,12 @@ def _with_verdict(cell: Cell) -> str:
         return NOT_RUN
     word = "?" if cell.verdict.startswith("inconclusive") else cell.verdict
     word = "" if word == NOT_RUN else word
-    return f"{100 * cell.ours.mean:.1f}% {word}".rstrip()
+    least = if_any(cell.with_failures, _mean)
+    return both(f"{_mean(cell.ours)} {word}".rstrip(), least)
+
+
+def _mean(interval: Interval) -> str:
+    return f"{100 * interval.mean:.1f}%"
 
 
 def _draw_phase(
@@ -249,18 +284,17 @@ def reflector(gathered: Gathered) -> Page:
     for env in gathered.environments:
         for name in dict.fromkeys(map(family, gathered.variants)):
             labels = [v for v in gathered.variants if family(v) == name]
-            groups = {v: by_run(gathered.of(env, v), "mean", "last") for v in labels}
+            groups = {v: gathered.of(env, v) for v in labels}
             found = verdicts(groups, labels[0])
             for label in labels:
                 kept = 1 - _share(gathered, label)
-                ours = interval(gathered.of(env, label), "mean", "last")
                 verdict = "" if label == labels[0] else against(found.get(label), None)
-                cell = Cell(None, ours, verdict)
-                seeds = str(len(gathered.of(env, label)))
-                made.add_row(env, name, f"{kept:.0%}", seeds, cell.shown(), verdict)
-                page.rows.append({"env": env, "variant": name, "kept": kept} | cell.row())
-                if ours is not None:
-                    curves.setdefault(f"{env} · {name}", []).append((kept, ours))
+                own = replace(cell_of_runs(groups[label], "mean", "last"), verdict=verdict)
+                seeds = str(len(groups[label]))
+                made.add_row(env, name, f"{kept:.0%}", seeds, own.shown(), verdict)
+                page.rows.append({"env": env, "variant": name, "kept": kept} | own.row())
+                if own.ours is not None:
+                    curves.setdefault(f"{env} · {name}", []).append((kept, own.ours))
     if curves:
         page.draw = partial(_draw_doses, curves)
     return page
@@ -357,13 +391,13 @@ def in_context(gathered: Gathered) -> Page:
             student = _context_outcomes(runs, "", -1)
             for context in CONTEXTS:
                 before, after = (_context_outcomes(runs, context, end) for end in (0, -1))
-                shown = [percent(overall(own)) if own else "" for own in (before, after)]
+                shown = [cell_of(own).shown() if own.scored else "" for own in (before, after)]
                 verdict = ""
-                if context and pairs(after, student):
-                    verdict = str(judge([pairs(after, student)], stream(0, "flips"))[0])
+                if context and after.scored.keys() & student.scored.keys():
+                    verdict = str(judge_pairs([(after, student)])[0])
                 name = CONTEXT_NAMES[context]
                 made.add_row(env, variant, name, str(len(runs)), *shown, verdict)
-                ours = Cell(None, overall(after) if after else None, verdict)
+                ours = cell_of(after, verdict=verdict)
                 page.rows.append({"env": env, "method": variant, "prompt": name} | ours.row())
     if curves:
         page.draw = partial(_draw_contexts, curves)
@@ -381,14 +415,14 @@ def _context_points(run: RunData, context: str) -> Sequence[EvalPoint]:
     return run.beside.get(context, ()) if context else run.points
 
 
-def _context_outcomes(runs: Sequence[RunData], context: str, end: int) -> ByRun:
+def _context_outcomes(runs: Sequence[RunData], context: str, end: int) -> Outcomes:
     """Outcomes at the run's own first (0) or last (-1) update; none where it was not measured."""
-    found: dict[tuple[str, int], Mapping[str, Sequence[float]]] = {}
+    found: dict[tuple[str, int], EvalPoint] = {}
     for run in runs:
         points = [p for p in _context_points(run, context) if p.update == run.points[end].update]
         if points:
-            found[run.env, run.seed] = points[0].outcomes()
-    return found
+            found[run.env, run.seed] = points[0]
+    return outcomes_of(found, "mean")
 
 
 def _context_curve(runs: Sequence[RunData], context: str) -> list[tuple[float, float]]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from rich.table import Table
 
-from resd_bench.report.comparisons import overall
 from resd_bench.reproduce.cells import (
     CONTRADICTED,
     INCONCLUSIVE,
@@ -21,16 +21,14 @@ from resd_bench.reproduce.cells import (
     Metric,
     Rule,
     against,
-    by_run,
-    interval,
-    outcomes,
-    pairs,
+    cell_of,
+    cell_of_runs,
+    judge_pairs,
+    outcomes_of,
     verdicts,
 )
 from resd_bench.reproduce.gather import Gathered
 from resd_bench.reproduce.page import Page, table
-from resd_bench.seeds import stream
-from resd_bench.stats import judge
 
 PAPER_ENVIRONMENTS = {"bouncingsim-basic": "bouncingsim-easy"}
 """Environments of the small tier that stand in for another one of the paper."""
@@ -110,19 +108,15 @@ def environment_cells(
 ) -> dict[str, Cell]:
     """A column of the table: a cell for each variant."""
     runs = {variant: gathered.of(env, variant) for variant in gathered.variants}
-    groups = {variant: by_run(own, metric, rule) for variant, own in runs.items()}
-    found = verdicts(groups, reference)
+    found = verdicts(runs, reference, metric, rule)
     numbers = {variant: paper_cell(name, variant, env, metric) for variant in runs}
     base = numbers.get(reference)
     cells = {}
     for variant, own in runs.items():
         number = numbers[variant]
         expected = None if number is None or base is None else number - base
-        cells[variant] = Cell(
-            number,
-            interval(own, metric, rule),
-            "" if variant == reference else against(found.get(variant), expected),
-        )
+        verdict = "" if variant == reference else against(found.get(variant), expected)
+        cells[variant] = replace(cell_of_runs(own, metric, rule), paper=number, verdict=verdict)
     return cells
 
 
@@ -199,26 +193,28 @@ def _add_elsewhere(page: Page, made: Table, gathered: Gathered, env: str, varian
     names = dict.fromkeys(n for run in runs for n in run.beside if n.startswith("env:"))
     ends = {
         name: [
-            {
-                (run.env, run.seed): outcomes(run.beside[name][end], "mean")
-                for run in runs
-                if len(run.beside.get(name, ())) > 1
-            }
+            outcomes_of(
+                {
+                    (run.env, run.seed): run.beside[name][end]
+                    for run in runs
+                    if len(run.beside.get(name, ())) > 1
+                },
+                "mean",
+            )
             for end in (0, -1)
         ]
         for name in names
     }
-    ends = {name: own for name, own in ends.items() if own[0]}
-    judged = judge([pairs(after, before) for before, after in ends.values()], stream(0, "flips"))
+    ends = {name: own for name, own in ends.items() if own[0].scored}
+    judged = judge_pairs([(after, before) for before, after in ends.values()])
     for (name, (before, after)), verdict in zip(ends.items(), judged, strict=True):
         there, number = name.removeprefix("env:"), _ifeval(env, name)
-        first, last = Cell(None, overall(before), ""), Cell(None, overall(after), str(verdict))
+        first, last = cell_of(before), cell_of(after, verdict=str(verdict))
         word = {"worse": "forgotten", "better": "improved"}.get(verdict.word, str(verdict))
-        made.add_row(
-            *(env, variant, there, str(len(before)), first.shown(), last.shown(), number, word)
-        )
+        seeds = str(len(before.scored))
+        made.add_row(env, variant, there, seeds, first.shown(), last.shown(), number, word)
         page.rows.append(
-            {"env": env, "method": variant, "elsewhere": there, "seeds": len(before)}
+            {"env": env, "method": variant, "elsewhere": there, "seeds": len(before.scored)}
             | {f"before_{key}": value for key, value in first.row().items() if key == "ours"}
             | last.row()
             | {"verdict": word}

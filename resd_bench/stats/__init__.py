@@ -58,7 +58,9 @@ from resd_bench.stats.survival import (
     stratified_logrank,
     time_to_threshold,
 )
+from resd_bench.stats.unscored import Rate, as_failures, mean_both, rate
 from resd_bench.stats.verdicts import (
+    CONTESTED,
     Pair,
     Pairs,
     TimeVerdict,
@@ -70,6 +72,7 @@ from resd_bench.stats.verdicts import (
 
 __all__ = [
     "AXES",
+    "CONTESTED",
     "RANK_METRICS",
     "Axis",
     "EvalPoint",
@@ -77,6 +80,7 @@ __all__ = [
     "LogRank",
     "Pair",
     "Pairs",
+    "Rate",
     "SignalDensity",
     "Strata",
     "Survival",
@@ -86,6 +90,7 @@ __all__ = [
     "aggregate",
     "area_by_task",
     "area_under_curve",
+    "as_failures",
     "best_at_k",
     "chosen_on_validation",
     "dead_group_share",
@@ -103,6 +108,7 @@ __all__ = [
     "least_sign_flip_p",
     "make_pair",
     "mean_at_k",
+    "mean_both",
     "paired_difference",
     "panels",
     "pass_at_k",
@@ -110,6 +116,7 @@ __all__ = [
     "performance_profile",
     "probability_of_improvement",
     "problems_per_arm",
+    "rate",
     "reported",
     "restricted_mean",
     "seeds_needed",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from resd_bench.stats.intervals import Interval, success_interval
+from resd_bench.stats.unscored import Outcomes, Rate, as_failures
 
 Axis = Literal["episodes", "tokens", "updates", "seconds", "flops"]
 """What a budget is counted in: training rollouts, all generated tokens, updates, wall seconds of
@@ -21,7 +23,11 @@ AXES: tuple[Axis, ...] = get_args(Axis)
 
 @dataclass(frozen=True, slots=True)
 class EvalPoint:
-    """One evaluation: held-out outcomes after `update` updates. Unscored samples are left out."""
+    """One evaluation: held-out outcomes after `update` updates.
+
+    `success` and `score` leave out samples without a verdict, and so does every mean of them:
+    `rate` and `with_failures` say what they come to with those samples as failures.
+    """
 
     update: int
     episodes: int
@@ -40,6 +46,8 @@ class EvalPoint:
     """Estimated FLOPs of training by then; NaN where they were not recorded."""
     tasks: tuple[str, ...] = ()
     """Ids of the tasks, in the order of `success`; without them tasks go by their position."""
+    unscored: tuple[int, ...] = ()
+    """Samples without a verdict, per task; () where there are none, or nobody knows of which."""
 
     def at(self, axis: Axis) -> float:
         """How much of `axis` had been spent by then; NaN where it was not recorded."""
@@ -64,8 +72,28 @@ class EvalPoint:
 
     @property
     def per_task(self) -> int:
-        """Samples per task (k of mean@k)."""
-        return max((len(task) for task in self.success), default=0)
+        """Samples per task, those without a verdict among them (k of mean@k)."""
+        unscored = self.unscored or (0,) * len(self.success)
+        return max((len(s) + u for s, u in zip(self.success, unscored, strict=True)), default=0)
+
+    def with_failures(self) -> EvalPoint:
+        """This evaluation with samples without a verdict as failures: success and score 0."""
+        if not self.errors:
+            return self
+        success, score = map(self._as_failures, (self.success, self.score))
+        names = self.tasks if len(self.tasks) == len(success) else ()
+        return replace(self, success=success, score=score, tasks=names, errors=0, unscored=())
+
+    def _as_failures(self, outcomes: Outcomes) -> tuple[tuple[float, ...], ...]:
+        if self.unscored and outcomes:
+            return as_failures(outcomes, self.unscored)
+        # Nobody knows of which tasks: they are one of their own.
+        return (*map(tuple, outcomes), (0.0,) * self.errors)
+
+    def rate(self) -> Rate:
+        """mean@k over samples with a verdict, and over all with the others as failures."""
+        scored = self.interval()
+        return Rate(scored, self.with_failures().interval() if self.errors else scored, self.errors)
 
     def interval(self) -> Interval:
         """mean@k with Wilson limits; NaN throughout where nothing was scored."""
@@ -158,7 +186,13 @@ def _point(update: int, rows: Sequence[Mapping[str, Any]], spent: Mapping[str, A
         seconds=seconds,
         flops=flops,
         tasks=tuple(tasks),
+        unscored=_unscored(rows, tasks),
     )
+
+
+def _unscored(rows: Sequence[Mapping[str, Any]], tasks: Iterable[str]) -> tuple[int, ...]:
+    missing = Counter(str(row["task"]) for row in rows if row["success"] is None)
+    return tuple(missing[task] for task in tasks) if missing else ()
 
 
 def success_at(

@@ -2,14 +2,15 @@
 
 A difference is *better* or *worse* where the paired t interval excludes zero after Holm's
 correction, and nothing speaks against it: neither what the sampling of tasks alone would do, nor a
-sign-flip test as far as so few pairs allow one. Left out: proofs that two methods are equal.
+sign-flip test as far as so few pairs allow one. Where attempts without a verdict were left out, it
+must also be what comes out with them as failures. Left out: proofs that two methods are equal.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,8 @@ from resd_bench.stats.survival import LogRank
 Word = Literal["better", "worse", "inconclusive"]
 MOST_TASKS = 100_000
 """A verdict does not ask for more."""
+CONTESTED = "inconclusive (attempts without a verdict decide it)"
+"""Of a verdict that is another one with such attempts as failures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,13 @@ class Verdict:
     """Paired seeds that would find a difference of this size; inf where over 1000."""
     tasks: float
     """Evaluation tasks that would find it with the seeds there are; inf where none would."""
+    contested: bool = False
+    """Whether it would be another one with attempts without a verdict as failures: `word` is
+    `inconclusive` then."""
 
     def __str__(self) -> str:
+        if self.contested:
+            return CONTESTED
         if self.word != "inconclusive":
             return self.word
         if math.isnan(self.p):
@@ -118,12 +126,29 @@ class _Evidence:
         return self.sign_flip <= max(ALPHA, least_sign_flip_p(self.pairs)) + 1e-12
 
 
-def judge(comparisons: Sequence[Pairs], rng: np.random.Generator | None = None) -> list[Verdict]:
+def judge(
+    comparisons: Sequence[Pairs],
+    rng: np.random.Generator | None = None,
+    *,
+    with_failures: Sequence[Pairs] | None = None,
+) -> list[Verdict]:
     """A verdict for each comparison, with Holm's correction over all of them.
 
-    `rng` draws sign flips where there are too many pairs to count all. Raises ValueError for a
-    comparison without pairs.
+    `rng` draws sign flips where there are too many pairs to count all. `with_failures` are the same
+    comparisons with attempts without a verdict as failures: where they would get another word, the
+    verdict is `inconclusive` and contested. Raises ValueError for a comparison without pairs.
     """
+    verdicts = _judge(comparisons, rng)
+    if with_failures is None or list(with_failures) == list(comparisons):
+        return verdicts
+    others = _judge(with_failures, rng)
+    return [
+        own if own.word == other.word else replace(own, word="inconclusive", contested=True)
+        for own, other in zip(verdicts, others, strict=True)
+    ]
+
+
+def _judge(comparisons: Sequence[Pairs], rng: np.random.Generator | None) -> list[Verdict]:
     evidence = [_weigh(pairs, rng) for pairs in comparisons]
     corrected = holm([found.p for found in evidence])
     alpha = ALPHA / max(1, len(evidence))
@@ -190,8 +215,12 @@ class TimeVerdict:
     """Corrected from the exact p."""
     seeds: float
     """Seeds that would find a difference of this size, by the present z; inf where over 1000."""
+    contested: bool = False
+    """As of a `Verdict`."""
 
     def __str__(self) -> str:
+        if self.contested:
+            return CONTESTED
         if self.word != "inconclusive":
             return self.word
         if self.test.z == 0:
@@ -203,8 +232,26 @@ FEWEST_SEEDS = 4
 """With 3 against 3 no relabelling is rarer than 1 in 10."""
 
 
-def judge_times(tests: Sequence[LogRank], seeds: Sequence[int]) -> list[TimeVerdict]:
-    """A verdict for each log-rank test (`better`: sooner), Holm over all; `seeds` are its runs."""
+def judge_times(
+    tests: Sequence[LogRank],
+    seeds: Sequence[int],
+    *,
+    with_failures: Sequence[LogRank] | None = None,
+) -> list[TimeVerdict]:
+    """A verdict for each log-rank test (`better`: sooner), Holm over all; `seeds` are its runs.
+
+    `with_failures` as for `judge`.
+    """
+    verdicts = _judge_times(tests, seeds)
+    if with_failures is None:
+        return verdicts
+    return [
+        own if own.word == other.word else replace(own, word="inconclusive", contested=True)
+        for own, other in zip(verdicts, _judge_times(with_failures, seeds), strict=True)
+    ]
+
+
+def _judge_times(tests: Sequence[LogRank], seeds: Sequence[int]) -> list[TimeVerdict]:
     corrected = holm([test.p_exact for test in tests])
     verdicts = []
     for test, p_holm, n in zip(tests, corrected, seeds, strict=True):

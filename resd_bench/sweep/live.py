@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from resd_bench.budget import Ledger
 from resd_bench.record import read_json
-from resd_bench.report.tables import printable
+from resd_bench.report.tables import both, printable
 from resd_bench.sweep.scheduler import Job, State
 
 ORDER: tuple[State, ...] = ("running", "waiting", "finished", "there already", "failed")
@@ -90,8 +90,9 @@ def progress(job: Job) -> tuple[str, str]:
         return "", ""
     budget = job.trial.config.parsed_budget()
     spent = budget.spent(Ledger.from_row(row)) / budget.amount
-    success = row.get("train/success")
-    return f"{min(spent, 1):.0%}", "" if success is None else f"{success:.0%}"
+    shares = (row.get(f"train/success{name}") for name in ("", "_with_failures"))
+    success, counted = ("" if share is None else f"{share:.0%}" for share in shares)
+    return f"{min(spent, 1):.0%}", both(success, counted or None)
 
 
 def last_row(path: Path) -> dict[str, Any]:
@@ -128,5 +129,10 @@ def summary_table(jobs: Sequence[Job]) -> Table:
 def held_out(folder: Path) -> str:
     """Held-out success of a finished run."""
     last = read_json(folder / "summary.json").get("last", {})
-    means = [v for k, v in last.items() if k.startswith("per_task_mean@") and v is not None]
+    scored, counted = _mean(last), _mean(last.get("with_failures", {}))
+    return both(scored, counted) if counted else scored
+
+
+def _mean(rates: Mapping[str, Any]) -> str:
+    means = [v for k, v in rates.items() if k.startswith("per_task_mean@") and v is not None]
     return f"{100 * means[0]:.1f}%" if means else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,14 @@ def write_report(
     title: str | None = None,
     per_update: int = 4,
     runs_in_detail: int = 1,
+    varies: Collection[str] = (),
 ) -> Path:
-    """Write the report of groups compared at `at` on `axis`.
+    """Write the report of groups compared at `at` on `axis`, see `suite`.
 
     Playbooks and episodes (`per_update` of each update) are those of the first `runs_in_detail`
     runs of each group.
     """
-    data = suite(groups, at, axis)
+    data = suite(groups, at, axis, varies)
     machines, viewers = [], []
     for label, group in groups.items():
         for run in sorted(group, key=lambda run: (run.env, run.seed))[:runs_in_detail]:

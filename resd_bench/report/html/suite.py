@@ -6,15 +6,14 @@ Left out: how it is drawn, which is the page's business.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from resd_bench.config import flatten
 from resd_bench.record import read_json
 from resd_bench.report.comparisons import (
     Comparison,
@@ -26,6 +25,7 @@ from resd_bench.report.comparisons import (
 )
 from resd_bench.report.details import detail_table
 from resd_bench.report.figures import AXES
+from resd_bench.report.measured import facts_of, label_of, measured_differently
 from resd_bench.report.runs import RunData
 from resd_bench.report.tables import AXIS_NAMES, amount, compare_table, learning_table
 from resd_bench.stats import Axis, Interval, success_at
@@ -46,14 +46,15 @@ LEDGER: Mapping[str, str] = {
 """Columns of metrics.jsonl that are running totals, and what they count."""
 
 
-def suite(groups: Groups, at: float, axis: Axis) -> dict[str, Any]:
-    """Everything a page shows of groups of runs compared at `at` on `axis`."""
+def suite(groups: Groups, at: float, axis: Axis, varies: Collection[str] = ()) -> dict[str, Any]:
+    """Everything a page shows of groups of runs compared at `at` on `axis`; see `compare`."""
     runs = [run for group in groups.values() for run in group]
     title = " | ".join(dict.fromkeys(run.setting for run in runs))
-    rows = compare(groups, at, axis)
+    rows = compare(groups, at, axis, varies=varies)
     tables = {"success": table_data(compare_table(rows, title, at, axis))}
     if at > 0:
-        areas, times = compare(groups, at, axis, "area"), compare_times(groups, at, axis)
+        areas = compare(groups, at, axis, "area", varies)
+        times = compare_times(groups, at, axis, varies=varies)
         tables["speed"] = table_data(learning_table(areas, times, at, axis))
     tables["detail"] = table_data(detail_table(groups, rows, at, axis))
     return {
@@ -101,7 +102,10 @@ def _result(row: Comparison) -> dict[str, Any]:
         "label": row.label,
         "seeds": len(row.seeds),
         "verdict": row.verdict,
+        "unlike": list(row.unlike),
         "success": _limits(row.success),
+        "with_failures": None if row.with_failures is None else _limits(row.with_failures),
+        "left_out": row.left_out,
         "difference": difference,
     }
 
@@ -139,13 +143,18 @@ def _curve(runs: Sequence[RunData], axes: Sequence[Axis]) -> dict[str, Any]:
         "high": [band.high for band in bands],
         "seeds": [
             {
-                "seed": run.seed,
+                "seed": seed_text(run.seed),
                 "x": {a: [point.at(a) for point in own.values()] for a in axes},
                 "mean": [point.mean for point in own.values()],
             }
             for run, own in zip(runs, by_update, strict=True)
         ],
     }
+
+
+def seed_text(seed: int) -> int | str:
+    """A seed as JavaScript tells it from its neighbours: its numbers are exact up to 2^53."""
+    return seed if seed <= 2**53 else str(seed)
 
 
 def _ledger(runs: Sequence[RunData]) -> dict[str, Any]:
@@ -194,11 +203,30 @@ def cells(groups: Groups, at: float, axis: Axis) -> dict[str, Any]:
         names.append("seed")
     rows = []
     for run in runs:
-        own = flatten(run.settings)
+        own = facts_of(run)
         point = success_at(run.points, at, axis)
-        values = ["none" if own.get(name) is None else str(own[name]) for name in names]
-        rows.append({"values": values, "success": point.mean, "samples": point.samples})
-    return {"names": names, "runs": rows}
+        values = ["none" if own.get(name) is None else label_of(own[name]) for name in names]
+        rows.append(
+            {
+                "values": values,
+                "success": point.mean,
+                "with_failures": point.with_failures().mean,
+                "samples": point.samples,
+            }
+        )
+    return {"names": names, "runs": rows, "unlike": _unlike(runs, names)}
+
+
+def _unlike(runs: Sequence[RunData], names: Collection[str]) -> list[tuple[str, str]]:
+    """Methods that were measured differently in more than what the map shows."""
+    by_method: dict[str, list[RunData]] = {}
+    for run in runs:
+        by_method.setdefault(run.method, []).append(run)
+    return [
+        (a, b)
+        for a, b in combinations(by_method, 2)
+        if measured_differently((by_method[a], by_method[b]), varies=names)
+    ]
 
 
 def _facts(run: RunData, label: str) -> dict[str, Any]:
@@ -208,7 +236,7 @@ def _facts(run: RunData, label: str) -> dict[str, Any]:
     return {
         "label": label,
         "env": run.env,
-        "seed": run.seed,
+        "seed": seed_text(run.seed),
         "model": str(run.settings["model"]),
         "updates": run.points[-1].update,
         "episodes": run.points[-1].episodes,

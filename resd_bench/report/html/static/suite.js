@@ -5,8 +5,20 @@ function headline() {
   const parts = [["better", named("better")], ["worse", named("worse")], ["inconclusive", named("inconclusive")]]
     .filter(([, labels]) => labels.length)
     .map(([word, labels], i) => [i ? "; " : "", el("span", { class: "verdict " + word }, word), ": " + labels.join(", ")]);
-  return el("p", { class: "lead" }, `At ${DATA.budget}, ${first.label} stands at ${limits(first.success)} of held-out tasks. `,
-    parts.length ? [`Compared with it, `, parts, "."] : null);
+  const unlike = others.filter((r) => r.unlike.length).map((r) => r.label);
+  const counted = first.with_failures ? ` (${limits(first.with_failures)} with attempts without a verdict as failures)` : "";
+  return [
+    el("p", { class: "lead" }, `At ${DATA.budget}, ${first.label} stands at ${limits(first.success)}${counted} of held-out tasks. `,
+      parts.length ? [`Compared with it, `, parts, ". "] : null,
+      unlike.length ? `Measured differently and not judged: ${unlike.join(", ")}. ` : null),
+    missingVerdicts(),
+  ];
+}
+
+function missingVerdicts() {
+  const without = DATA.results.filter((r) => r.left_out).map((r) => `${r.label}: ${r.left_out}`);
+  return without.length ? el("p", { class: "lead", role: "alert" }, el("strong", {}, `Attempts without a verdict: ${without.join(", ")}. `),
+    "Means leave them out; beside each stands the mean with them as failures.") : null;
 }
 
 function showResults() {
@@ -117,7 +129,8 @@ function showCells() {
   let across = preferred[0], down = preferred[1], value = "success";
   const host = el("div", {});
   const methods = names.includes("method") ? [...new Set(runs.map((r) => r.values[names.indexOf("method")]))] : [];
-  const pairs = methods.flatMap((a) => methods.filter((b) => b !== a).map((b) => [`${methods.indexOf(a)},${methods.indexOf(b)}`, `${a} minus ${b}`]));
+  const alike = (a, b) => !DATA.cells.unlike.some((pair) => pair.includes(a) && pair.includes(b));
+  const pairs = methods.flatMap((a) => methods.filter((b) => b !== a && alike(a, b)).map((b) => [`${methods.indexOf(a)},${methods.indexOf(b)}`, `${a} minus ${b}`]));
   const sorted = (values) => [...new Set(values)].sort((a, b) => a - b || a.localeCompare(b));
   const levels = (name) => (name === "method" ? methods : sorted(runs.map((r) => r.values[names.indexOf(name)])));
   const of = (row, name) => row.values[names.indexOf(name)];
@@ -125,14 +138,15 @@ function showCells() {
     const grid = levels(down).map((d) => levels(across).map((a) => {
       const here = runs.filter((r) => of(r, down) === d && of(r, across) === a && !missing(r.success));
       const rate = (rows) => mean(rows.map((r) => r.success));
-      if (value === "success") return here.length ? { v: rate(here), n: here.length } : null;
+      const least = mean(here.map((r) => r.with_failures));
+      if (value === "success") return here.length ? { v: rate(here), n: here.length, least } : null;
       const [one, two] = value.split(",").map((m) => here.filter((r) => of(r, "method") === methods[+m]));
       return one.length && two.length ? { v: rate(one) - rate(two), n: one.length + two.length } : null;
     }));
     const signed = value !== "success";
     const cell = (x) => (x === null ? el("td", {}, "–") : el("td", {
       "--v": signed ? Math.min(1, Math.abs(x.v)) : x.v, "--tone": x.v < 0 ? "var(--heat)" : "var(--cool)",
-    }, signed ? (x.v > 0 ? "+" : "") + (100 * x.v).toFixed(1) : percent(x.v), el("small", {}, plural(x.n, "run"))));
+    }, signed ? (x.v > 0 ? "+" : "") + (100 * x.v).toFixed(1) : percent(x.v), el("small", {}, plural(x.n, "run") + (x.least < x.v ? `, ${percent(x.least)} with failures` : ""))));
     host.replaceChildren(el("div", { class: "scroll", tabindex: "0" }, el("table", { class: "heat" },
       el("thead", {}, el("tr", {}, el("th", {}, `${down} ↓  ${across} →`), levels(across).map((a) => el("th", { scope: "col" }, a)))),
       el("tbody", {}, grid.map((row, i) => el("tr", {}, el("th", { scope: "row" }, levels(down)[i]), row.map(cell)))))));

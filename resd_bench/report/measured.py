@@ -1,0 +1,271 @@
+"""What runs differ in: how they were measured, and how they were trained.
+
+A difference between two methods means something only where both were measured alike: the same
+tasks, posed alike, answered under the same limits by the same model, sampled as often and as hot.
+Whatever compares runs asks here; runs that were measured differently get no verdict, unless what
+differs is what somebody set out to compare (`varies`). Left out: rounding, which differs with
+engines, devices and versions of packages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from resd_bench import plugins
+from resd_bench.config import NOT_RESULTS, flatten
+from resd_bench.plugins import near_miss
+from resd_bench.report.runs import RunData
+from resd_bench.stats import Axis, EvalPoint
+
+MEASUREMENT = frozenset(
+    {
+        *("eval_samples", "eval_temperature", "eval_top_p", "eval_tasks", "eval_split"),
+        *("max_new_tokens", "context_limit", "thinking", "dialect", "feedback_level"),
+        *("model", "model_revision", "server_model", "weights", "tasks", "evaluation_seeds"),
+        *("evaluated tasks", "samples a task", "machine", "evaluations"),
+    }
+)
+"""Settings and facts of a measurement; so are options of the environment and what begins with
+`tasks.`, `model.` or `code.env`. All others are of training."""
+PREFIXES = ("env.", "tasks.", "model.", "code.env")
+UNSEEN = NOT_RESULTS | {"seed", "eval_every", "eval_validation", "eval_contexts", "eval_also"}
+"""Settings that make no run another thing: pairs are of one seed, and the rest says what is
+measured besides."""
+NOT_ON_RECORD = "not on record"
+
+Facts = Mapping[str, Any]
+
+
+def facts_of(run: RunData) -> dict[str, Any]:
+    """Settings of a run under dotted keys, and what its manifest says of tasks, model and code.
+
+    What is not known is absent: other people's results say little, and old records not everything.
+    """
+    found = flatten(run.settings)
+    if not found.get("model"):
+        found.pop("model", None)
+    if run.manifest is None:
+        return found
+    identity = run.manifest.get("identity") or {}
+    # Every model of 1 GiB or less has this hash, but in records that are older than it.
+    weights = run.manifest.get("weights_sha256", NOT_ON_RECORD)
+    known = {
+        "weights": weights or identity.get("model.weights") or identity.get("model.commit"),
+        "tasks": run.manifest.get("task_panel_sha256"),
+        "evaluation_seeds": run.manifest.get("seed_streams", {}).get("evaluation"),
+        **identity,
+    }
+    return found | {key: value for key, value in known.items() if value is not None}
+
+
+def is_measurement(key: str) -> bool:
+    """Whether a setting or fact is about how a run was measured, and not about its training."""
+    return key in MEASUREMENT or key.startswith(PREFIXES)
+
+
+def complete(facts: Sequence[Facts]) -> list[Facts]:
+    """The facts with options that a method has gained since at their defaults.
+
+    A record that lacks an option which another of the method has is older than the option, which
+    then had its default's meaning.
+    """
+    every: dict[str, set[str]] = {}
+    for own in facts:
+        every.setdefault(str(own["method"]), set()).update(_options(own))
+    filled: list[Facts] = []
+    for own in facts:
+        method = str(own["method"])
+        missing = every[method] - _options(own) if on_record(own) else set()
+        defaults = method_defaults(method) if missing else {}
+        filled.append({**own, **{k: defaults[k] for k in missing if k in defaults}})
+    return filled
+
+
+def on_record(facts: Facts) -> bool:
+    """Whether these are of a run folder, which has all settings on record."""
+    return "budget" in facts
+
+
+def _options(facts: Facts) -> set[str]:
+    return {key for key in facts if key.startswith("method.")}
+
+
+def method_defaults(name: str) -> dict[str, Any]:
+    """The options of a method at their defaults, as `method.NAME`; {} where it has none to tell."""
+    try:
+        return flatten({"method_options": asdict(plugins.method(name).config())})
+    except Exception:
+        # One that is not installed any more, or is broken: its records can be read all the same.
+        return {}
+
+
+def differing(facts: Sequence[Facts]) -> set[str]:
+    """Keys whose known values are not all equal; an option that some were not given is one too."""
+    keys = {key for own in facts for key in own} - UNSEEN
+    found = {key for key in keys if len({_value(v) for v in _known(key, facts)}) > 1}
+    # A model is its weights, whatever it is called.
+    weights = {own.get("weights", NOT_ON_RECORD) for own in facts}
+    if len(weights) == 1 and weights != {NOT_ON_RECORD}:
+        found -= {"model", "model_revision"}
+    return found
+
+
+def _value(value: Any) -> str:
+    """Equal for equal values: a hand may have written 1 for 1.0."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return repr(float(value)) if number and abs(value) <= 2**53 else repr(value)
+
+
+def _known(key: str, facts: Sequence[Facts]) -> list[Any]:
+    if key.startswith(("env.", "method.")):
+        return [own.get(key) for own in facts if key in own or on_record(own)]
+    return [own[key] for own in facts if key in own]
+
+
+CONSEQUENCES: Mapping[str, Sequence[str]] = {
+    "model": ("weights", "model_revision", "server_model", "model."),
+    "weights": ("model.weights", "model.commit"),
+    "dialect": ("tasks",),
+    "env.": ("tasks", "evaluated tasks"),
+    "eval_split": ("tasks", "evaluated tasks"),
+    "eval_tasks": ("tasks", "evaluated tasks"),
+    "eval_samples": ("samples a task",),
+}
+"""What differs because something else does, by the beginnings of their names."""
+
+
+def differences(
+    runs: Sequence[RunData], varies: Collection[str] = (), axis: Axis = "episodes"
+) -> dict[str, list[str]]:
+    """How runs of one environment were measured differently: what differs, and its values.
+
+    `varies` names what may differ, with what follows from it. On the axis `seconds` the machines
+    must be alike too.
+    """
+    facts = complete(
+        [facts_of(run) | _machine(run, axis) | _evaluation(run.points[-1]) for run in runs]
+    )
+    keys = {key for key in differing(facts) if is_measurement(key)}
+    follow = tuple(
+        beginning
+        for cause, own in CONSEQUENCES.items()
+        if any(_is(key, cause) for key in keys | set(varies))
+        for beginning in own
+    )
+    shown = (key for key in keys - set(varies) if not key.startswith(follow))
+    return {
+        key: list(dict.fromkeys(brief(own[key]) for own in facts if key in own))
+        for key in sorted(shown)
+    }
+
+
+def _is(key: str, cause: str) -> bool:
+    return key.startswith(cause) if cause.endswith(".") else key == cause
+
+
+def _evaluation(point: EvalPoint) -> dict[str, Any]:
+    """What an evaluation itself says of how it was made."""
+    found: dict[str, Any] = {"samples a task": point.per_task}
+    if point.tasks:
+        found["evaluated tasks"] = sorted(point.tasks)
+    return found
+
+
+def _machine(run: RunData, axis: Axis) -> dict[str, Any]:
+    hardware = (run.manifest or {}).get("hardware")
+    if axis != "seconds" or not hardware:
+        return {}
+    parts = [hardware.get(name) for name in ("processor", "cores", "accelerators")]
+    more = [(run.manifest or {}).get(name) for name in ("threads", "processes")]
+    return {"machine": [*parts, *more]}
+
+
+def label_of(value: Any) -> str:
+    """A value as it tells groups apart: all of it, but of a SHA-256 the first digits."""
+    text = str(value)
+    return text[:8] if re.fullmatch("[0-9a-f]{64}", text) else text
+
+
+def brief(value: Any) -> str:
+    """A value as a message shows it: of a long one the beginning."""
+    text = label_of(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def measured_differently(
+    groups: Iterable[Sequence[RunData]],
+    varies: Collection[str] = (),
+    axis: Axis = "episodes",
+) -> list[str]:
+    """Why there is no verdict between groups of runs: a text for each difference; [] for none.
+
+    Runs are held against each other within environments.
+    """
+    by_env: dict[str, list[RunData]] = {}
+    for run in (run for group in groups for run in group):
+        by_env.setdefault(run.env, []).append(run)
+    found: dict[str, None] = {}
+    for runs in by_env.values():
+        for key, values in differences(runs, varies, axis).items():
+            found[f"{key} {' | '.join(values)}"] = None
+    return list(found)
+
+
+def evaluated_elsewhere(
+    groups: Iterable[Sequence[RunData]], budget: float, axis: Axis
+) -> list[str]:
+    """Why curves cannot be held against each other: runs were evaluated at other points.
+
+    A curve of two evaluations has another area than the same one with ten.
+    """
+    by_env: dict[str, list[RunData]] = {}
+    for run in (run for group in groups for run in group):
+        by_env.setdefault(run.env, []).append(run)
+    for runs in by_env.values():
+        if not any(len(set(grids)) == 1 for grids in _grids(runs, budget, axis)):
+            counts = sorted({len(grid) for grid in _grids(runs, budget, axis)[0]})
+            return [f"evaluations at other points of the curve ({_span(counts)} of them)"]
+    return []
+
+
+def _grids(runs: Sequence[RunData], budget: float, axis: Axis) -> list[list[tuple[float, ...]]]:
+    """Where the runs were evaluated, on the axis, and where that is measured, in updates too."""
+    inside = [[p for p in run.points if p.samples and p.at(axis) <= budget] for run in runs]
+    axes: list[Axis] = [axis] if axis in ("episodes", "updates") else ["episodes", "updates"]
+    return [[tuple(p.at(over) for p in points) for points in inside] for over in axes]
+
+
+def _span(counts: Sequence[int]) -> str:
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def parse_varies(text: str | None) -> frozenset[str]:
+    """The settings that `--varies a,b` names; UsageError for one that is no measurement's."""
+    names = [part.strip().replace("-", "_") for part in (text or "").split(",") if part.strip()]
+    for name in names:
+        if not is_measurement(name):
+            raise near_miss("setting of a measurement", name, [*MEASUREMENT, "env.NAME"])
+    return frozenset(names)
+
+
+def not_compared(runs: Sequence[RunData]) -> list[str]:
+    """What cannot be told of some runs, a sentence each, for the user to know."""
+    others = [run for run in runs if run.manifest is None]
+    old = [run for run in runs if run.manifest is not None and "identity" not in run.manifest]
+    notes = []
+    if others and len(others) < len(runs):
+        notes.append(f"settings of {_named(others)} are not on record and were not compared")
+    if old:
+        notes.append(
+            f"{_named(old)} began before records held the content of environments, prompts and "
+            "tokenizers: that was not compared"
+        )
+    return notes
+
+
+def _named(runs: Sequence[RunData]) -> str:
+    more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+    return f"{runs[0].folder}{more}"
