@@ -41,7 +41,7 @@ def _ladder(name: str, task: Task, options: dict[str, object]) -> Iterator[str]:
 
 
 def _fail(env: TextEnv, task: Task) -> Feedback:
-    env.reset(seed=0, options={"task": task.id})
+    env.reset(seed=0, options={"task": task.id, "split": task.split})
     while True:
         *_, over, cut, info = env.step(WRONG)
         if over or cut:

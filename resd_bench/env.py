@@ -11,12 +11,15 @@ import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 
 from resd_bench.types import Dialect, Feedback, FeedbackLevel, Split, Stop, Task
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class Utf8Text(gym.Space[str]):
@@ -83,11 +86,18 @@ class TextEnv(gym.Env[str, str], ABC):
         self.action_space = Utf8Text()
         self.task: Task | None = None
         self._turn = 0
-        self._by_id: dict[str, Task] | None = None
+        self._by_id: dict[Split, dict[str, Task]] = {}
 
     @abstractmethod
     def tasks(self, split: Split) -> Sequence[Task]:
         """The tasks of `split`, in the same order on every machine."""
+
+    def files_of(self, tasks: Sequence[Task]) -> Sequence[Path]:
+        """Files beside the package that episodes of `tasks` are played from, made where missing.
+
+        They are part of what a run is about: one that goes on with others is refused.
+        """
+        return ()
 
     def verify(self, task: Task, action: str) -> Feedback:
         """Mark a single-turn answer, with everything the verifier knows; pure and deterministic."""
@@ -109,28 +119,47 @@ class TextEnv(gym.Env[str, str], ABC):
         """An action that solves `task`; for checkers and tests only."""
         raise NotImplementedError(f"{type(self).__name__} has no oracle")
 
-    def find(self, task_id: str) -> Task:
-        """The task called `task_id`; KeyError with the nearest id otherwise."""
-        if self._by_id is None:
-            splits: tuple[Split, ...] = ("train", "validation", "test")
-            self._by_id = {task.id: task for split in splits for task in self.tasks(split)}
-        if task_id not in self._by_id:
-            near = difflib.get_close_matches(task_id, self._by_id, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise KeyError(f"{self.name} has no task {task_id!r}{hint}")
-        return self._by_id[task_id]
+    def find(self, task_id: str, split: Split | None = None) -> Task:
+        """The task called `task_id`, in `split` or in whichever has it.
+
+        KeyError with the nearest id where there is none, or where several splits have one.
+        """
+        if split not in (None, *SPLITS):
+            raise KeyError(f"{self.name} has no split {split!r}: give {', '.join(SPLITS)}")
+        found = [t for s in SPLITS if split in (None, s) and (t := self._of(s, task_id))]
+        if len(found) > 1:
+            splits = " and ".join(task.split for task in found)
+            raise KeyError(f"{self.name} has a task {task_id!r} in {splits}: say which split")
+        if not found:
+            raise KeyError(self._no_task(task_id, split))
+        return found[0]
+
+    def _of(self, split: Split, task_id: str) -> Task | None:
+        if split not in self._by_id:
+            self._by_id[split] = {task.id: task for task in self.tasks(split)}
+        return self._by_id[split].get(task_id)
+
+    def _no_task(self, task_id: str, split: Split | None) -> str:
+        known = [name for own in self._by_id.values() for name in own]
+        near = difflib.get_close_matches(task_id, known, n=1)
+        where = "" if split is None else f" in {split}"
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"{self.name} has no task {task_id!r}{where}{hint}"
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Pose the task of `options={"task": id}`, or a random training task."""
+        """Pose the task of `options={"task": id, "split": split}`, or a random training task.
+
+        Without a split the id must be that of one split only.
+        """
         super().reset(seed=seed)
-        wanted = (options or {}).get("task")
+        wanted, split = ((options or {}).get(name) for name in ("task", "split"))
         if wanted is None:
             pool = self.tasks("train")
             self.task = pool[int(self.np_random.integers(len(pool)))]
         else:
-            self.task = self.find(str(wanted))
+            self.task = self.find(str(wanted), *([] if split is None else [split]))
         self._turn = 0
         return self.opening(self.task), self._info(self.task)
 

@@ -19,10 +19,11 @@ import yaml
 
 from resd_bench import __version__
 from resd_bench.config import RunConfig
+from resd_bench.identity import model_identity, refuse_changed, write_base
 from resd_bench.plugins import UsageError
 from resd_bench.record import read_json
 from resd_bench.report.runs import RunData, load_run, model_label
-from resd_bench.report.tables import best_interval, percent
+from resd_bench.report.tables import best_rates, both, rates
 from resd_bench.run import BuildPolicy, make_agent
 from resd_bench.score import find_checkpoint
 from resd_bench.stats import EvalPoint
@@ -56,6 +57,8 @@ class Exported:
     """The checkpoint it is from."""
     adapter: bool
     playbook: bool
+    notes: Sequence[str] = ()
+    """What the user should know."""
 
 
 def export(
@@ -65,6 +68,9 @@ def export(
     data, checkpoint = load_run(run), find_checkpoint(run, update)
     _check_free(to)
     config = RunConfig.from_yaml((run / "config.yaml").read_text("utf-8"), str(run))
+    remedy = "restore it: what was trained belongs to the model that the run had"
+    base = model_identity(config.model, config.model_revision)
+    notes = refuse_changed(run, base, remedy)
     # Weights are only read and written: no GPU is needed, wherever the run was.
     here = replace(config, device="cpu", device_map=None, engine="auto", server=None)
     model, agent = make_agent(here, policy)
@@ -76,7 +82,9 @@ def export(
     model.save(to)
     shutil.copyfile(run / "config.yaml", to / CONFIG)
     playbook = _write_playbook(getattr(agent, "playbook", None), to)
-    made = Exported(to, checkpoint.update, (to / ADAPTER).is_file(), playbook)
+    made = Exported(to, checkpoint.update, (to / ADAPTER).is_file(), playbook, notes)
+    if made.adapter:
+        write_base(to, base)
     (to / CARD).write_text(card(data, config, made), encoding="utf-8")
     return made
 
@@ -137,9 +145,12 @@ def _table(points: Sequence[EvalPoint], update: int) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for point in shown:
         name = "before" if point.update == 0 else f"after {point.episodes} training rollouts"
-        cases = 100 * point.metrics()[f"per_test_case_mean@{point.per_task}"]
-        mean, best = percent(point.interval()), percent(best_interval(point))
-        yield f"| {name} | {mean} | {best} | {cases:.1f}% | {point.samples} |"
+        key = f"per_test_case_mean@{point.per_task}"
+        cases = [f"{100 * p.metrics()[key]:.1f}%" for p in (point, point.with_failures())]
+        samples = f"{point.samples}" + f", {point.errors} without verdict" * bool(point.errors)
+        cells = (rates(point.rate()), best_rates(point), both(*cases))
+        mean, best, passed = (cell.replace("\n", "; ") for cell in cells)
+        yield f"| {name} | {mean} | {best} | {passed} | {samples} |"
     if not at and update != points[0].update:
         yield f"\nIt was not evaluated after exactly {update} updates."
 

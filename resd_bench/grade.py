@@ -1,7 +1,8 @@
 """Mark saved answers: JSON lines in, the same lines with verdicts out.
 
 A line names a task and gives an answer: `{"task": ID, "answer": TEXT}`, for several turns
-`{"task": ID, "answers": [TEXT, ...]}`; the lines of a run's `episodes.jsonl` are understood too.
+`{"task": ID, "answers": [TEXT, ...]}`, and where several splits have a task of that id, `"split"`
+too; the lines of a run's `episodes.jsonl` are understood too.
 Left out: whatever samples answers, see `eval`.
 """
 
@@ -11,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resd_bench.env import TextEnv
+from resd_bench.env import SPLITS, TextEnv
 from resd_bench.jsonl import parse_objects
 from resd_bench.plugins import UsageError
-from resd_bench.types import Feedback
+from resd_bench.types import Feedback, Split
 
 EXPECTED = 'expected {"task": ID, "answer": TEXT} or {"task": ID, "answers": [TEXT, ...]}'
 
@@ -27,11 +28,13 @@ class Answer:
     """The line itself, which the verdict is added to."""
     task_id: str
     actions: Sequence[str]
+    split: Split | None = None
+    """Where the task is; None for wherever its id is known."""
 
 
 def read_answers(lines: Iterable[bytes], source: str) -> Iterator[Answer]:
     """The answers of a JSONL text; blank lines are left out, UsageError names a bad one."""
-    for line in parse_objects(lines, source, EXPECTED):
+    for line in parse_objects(lines, source, EXPECTED, strict=True):
         yield _answer(line.row, line.where)
 
 
@@ -50,7 +53,10 @@ def _answer(row: Mapping[str, Any], where: str) -> Answer:
     task_id = row.get("task", row.get("task_id"))
     if not isinstance(task_id, str):
         raise UsageError(f"{where} names no task: {EXPECTED}")
-    return Answer(row, task_id, actions)
+    split = row.get("split")
+    if split not in (None, *SPLITS):
+        raise UsageError(f"{where}: split {split!r} is unknown: give {', '.join(SPLITS)}")
+    return Answer(row, task_id, actions, split)
 
 
 def grade(env: TextEnv, answers: Iterable[Answer]) -> Iterator[dict[str, Any]]:
@@ -60,7 +66,7 @@ def grade(env: TextEnv, answers: Iterable[Answer]) -> Iterator[dict[str, Any]]:
     """
     for answer in answers:
         try:
-            env.find(answer.task_id)
+            env.find(answer.task_id, answer.split)
         except KeyError as error:
             raise UsageError(f"{error.args[0]}; see `envs info {env.name}`") from None
         yield {**answer.row, **_mark(env, answer)}
@@ -78,7 +84,7 @@ def _mark(env: TextEnv, answer: Answer) -> dict[str, Any]:
 
 def _play(env: TextEnv, answer: Answer) -> tuple[Feedback | None, int, str]:
     """The verdict, the turns it took and why the episode stopped."""
-    env.reset(seed=0, options={"task": answer.task_id})
+    env.reset(seed=0, options={"task": answer.task_id, "split": answer.split})
     for turn, action in enumerate(answer.actions, start=1):
         *_, over, cut, info = env.step(action)
         if over or cut:

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,8 +44,13 @@ MOST_HASHED = 2**30
 on slow disks."""
 
 
-def manifest(tasks: Iterable[Task], threads: int, model: str) -> dict[str, Any]:
-    """The facts of this process, of the tasks it will use and of the model, as JSON."""
+def manifest(
+    tasks: Iterable[Task], threads: int, model: str, identity: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The facts of this process, of the tasks it will use and of the model, as JSON.
+
+    `identity` is what `resd_bench.identity` says the run is about.
+    """
     return {
         "code": code_version(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -55,6 +60,7 @@ def manifest(tasks: Iterable[Task], threads: int, model: str) -> dict[str, Any]:
         "threads": threads,
         "task_panel_sha256": panel_hash(tasks),
         "weights_sha256": weights_hash(model),
+        "identity": dict(identity or {}),
         "seed_streams": SEED_STREAMS,
     }
 
@@ -71,16 +77,22 @@ def panel_hash(tasks: Iterable[Task]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-@cache
 def weights_hash(model: str) -> str | None:
     """SHA-256 of the weights that `model` starts from; None where they are on a hub, or large."""
     folder = nano.local_folder(model)
     files = sorted(folder.glob("*.safetensors")) if folder else []
-    if not files or sum(file.stat().st_size for file in files) > MOST_HASHED:
+    stats = [(str(file), own.st_size, own.st_mtime_ns) for file in files for own in [file.stat()]]
+    if not files or sum(size for _, size, _ in stats) > MOST_HASHED:
         return None
+    return _hash_of(tuple(stats))
+
+
+@cache
+def _hash_of(stats: tuple[tuple[str, int, int], ...]) -> str:
+    """SHA-256 of files; again only where one has changed."""
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
+    for path, _, _ in stats:
+        digest.update(Path(path).read_bytes())
     return digest.hexdigest()
 
 

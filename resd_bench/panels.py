@@ -35,6 +35,8 @@ class Elsewhere:
 
     envs: EnvPool
     panel: Panel
+    env: TextEnv
+    """One of them, to ask for tasks."""
 
 
 @dataclass

@@ -42,7 +42,7 @@ def play(env: TextEnv, tasks: Iterable[Task], given: TextIO, out: TextIO) -> Pla
 
 def play_one(env: TextEnv, task: Task, given: TextIO, out: TextIO) -> Feedback | None:
     """One episode; None where the input ended before a verdict."""
-    observation, info = env.reset(options={"task": task.id})
+    observation, info = env.reset(options={"task": task.id, "split": task.split})
     _say(out, f"{RULER}\ntask {task.id}, at most {env.max_turns} turns\n{RULER}")
     turn, over = 0, False
     while not over:

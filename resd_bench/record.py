@@ -21,11 +21,12 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from resd_bench.agent import State
+from resd_bench.budget import Ledger
 from resd_bench.checkpoints import (
     Checkpoint,
     CorruptCheckpoint,
@@ -211,8 +212,8 @@ class Recorder:
 def look(config: RunConfig, *, resume: bool = False) -> RunState:
     """How the run folder of `config` stands, without touching it.
 
-    UsageError where it holds another configuration, an unfinished run without `resume`, or
-    something that is no run.
+    A finished run of a smaller budget counts as interrupted. UsageError where the folder holds
+    another configuration, an unfinished run without `resume`, or something that is no run.
     """
     folder = config.folder()
     saved = folder / "config.yaml"
@@ -223,10 +224,12 @@ def look(config: RunConfig, *, resume: bool = False) -> RunState:
                 "give another --out, or move it away"
             )
         return "new"
-    if not any(_size(folder / name) for name in LOGS):
+    if not has_measured(folder):
         return "new"
-    _refuse_other(config, saved)
+    old = _refuse_other(config, saved)
     state: RunState = read_json(folder / "status.json").get("state", "new")
+    if old.budget != config.budget:
+        state = _with_another_budget(config, old, state, resume)
     if state != "finished" and not resume:
         raise UsageError(
             f"{folder} holds an unfinished run ({state}) of this configuration: "
@@ -235,8 +238,10 @@ def look(config: RunConfig, *, resume: bool = False) -> RunState:
     return state
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def has_measured(folder: Path) -> bool:
+    """Whether a run has logged anything there."""
+    logs = (folder / name for name in LOGS)
+    return any(path.stat().st_size for path in logs if path.exists())
 
 
 def open_run(config: RunConfig, *, resume: bool = False) -> Recorder:
@@ -249,7 +254,19 @@ def open_run(config: RunConfig, *, resume: bool = False) -> Recorder:
     # A folder in which nothing was measured yet may be taken over with other settings.
     if state == "new":
         write_atomically(folder / "config.yaml", config.to_yaml().encode())
+    elif state != "finished":
+        _take_on(recorder, _refuse_other(config, folder / "config.yaml"))
     return recorder
+
+
+def _take_on(recorder: Recorder, old: RunConfig) -> None:
+    """Write down another budget than that of `old`."""
+    budget = recorder.config.budget
+    if old.budget != budget:
+        # First of all the run is not finished any more.
+        recorder.status("interrupted")
+        text = replace(old, budget=budget).to_yaml()
+        write_atomically(recorder.folder / "config.yaml", text.encode())
 
 
 def _make_folder(folder: Path) -> None:
@@ -259,7 +276,47 @@ def _make_folder(folder: Path) -> None:
         raise UsageError(f"cannot write to {folder}: {error}. Give another --out") from None
 
 
-def _refuse_other(config: RunConfig, saved: Path) -> None:
+def _with_another_budget(
+    config: RunConfig, old: RunConfig, state: RunState, resume: bool
+) -> RunState:
+    """How a run to the budget of `old` stands as one to that of `config`; UsageError if it cannot.
+
+    Nothing that is learned or measured on the way depends on where a run will end.
+    """
+    folder, budget = config.folder(), config.parsed_budget()
+    rows = read_log(folder / "metrics.jsonl").rows
+    ends = [row["update"] for row in rows if budget.exhausted(Ledger.from_row(row))]
+    if ends and ends[0] < rows[-1]["update"]:
+        spent = budget.spent(Ledger.from_row(rows[-1]))
+        raise UsageError(
+            f"{folder} holds a run to --budget {old.budget}, which has spent {spent:g} of "
+            f"{config.budget}: a run cannot be taken back. `compare --budget {config.budget}` "
+            "looks at it there; for a shorter run give another --out"
+        )
+    if state != "finished":
+        return state
+    if ends:
+        return "finished"
+    if not checkpoint_files(folder / "checkpoints"):
+        raise UsageError(
+            f"{folder} holds a run that finished at --budget {old.budget}, and its checkpoints are "
+            f"gone: it cannot be taken on to {config.budget}. Give another --out"
+        )
+    if not resume:
+        raise UsageError(
+            f"{folder} holds a run that finished at --budget {old.budget}: add --resume to take it "
+            f"on to {config.budget}, or give another --out"
+        )
+    return "interrupted"
+
+
+GOES_ON = frozenset({"budget", "model_revision"})
+"""Settings of results in which a run may differ from its resumption: whether the budget can is
+looked at, and of models their content is compared."""
+
+
+def _refuse_other(config: RunConfig, saved: Path) -> RunConfig:
+    """The saved configuration; UsageError where it is another than `config`."""
     remedy = f"give another --out, use the same settings (--config {saved}), or move it away"
     try:
         old = RunConfig.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
@@ -269,11 +326,19 @@ def _refuse_other(config: RunConfig, saved: Path) -> None:
         raise UsageError(
             f"{saved} is not a configuration of this version ({error}): {remedy}"
         ) from None
-    if changed := differences(old, config):
+    free = GOES_ON if has_content(saved.parent, "model.") else GOES_ON - {"model_revision"}
+    if changed := differences(old, config, free):
         shown = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" * (len(changed) > 8))
         raise UsageError(
             f"{saved.parent} already holds another configuration. {shown}. To keep both, {remedy}"
         )
+    return old
+
+
+def has_content(folder: Path, beginning: str) -> bool:
+    """Whether the manifest of a run has hashes of something; see `resd_bench.identity`."""
+    known = read_json(folder / "manifest.json").get("identity") or {}
+    return any(key.startswith(beginning) for key in known)
 
 
 def recover(recorder: Recorder) -> Checkpoint | None:

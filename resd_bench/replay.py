@@ -15,6 +15,8 @@ from typing import Any
 from resd_bench import run
 from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, checkpoint_files, load_checkpoint
 from resd_bench.config import RunConfig, load_file, resolve
+from resd_bench.identity import identity, refuse_changed
+from resd_bench.manifest import panel_hash
 from resd_bench.plugins import UsageError
 from resd_bench.record import Recorder, Row, plain, read_log
 from resd_bench.run import BuildPolicy, Run, choose_tasks, make_agent, make_envs, make_panel
@@ -62,7 +64,7 @@ def replay(
     start = 0 if checkpoint is None else checkpoint.update
     tell(f"repeating updates {start + 1} to {update} from {_origin(checkpoint)}")
     tracer = Tracer(0)
-    this, memory = _prepare(config, tracer, policy, folder)
+    this, memory = _prepare(config, tracer, policy, folder, tell)
     try:
         if checkpoint is not None:
             this.restore(checkpoint)
@@ -100,10 +102,14 @@ def _origin(checkpoint: Checkpoint | None) -> str:
 
 
 def _prepare(
-    config: RunConfig, tracer: Tracer, policy: BuildPolicy | None, folder: Path
+    config: RunConfig, tracer: Tracer, policy: BuildPolicy | None, folder: Path, tell: Tell
 ) -> tuple[Run, _Memory]:
     env, envs = make_envs(config)
     train, held_out = choose_tasks(env, config)
+    remedy = "restore it: an update can be repeated only with what the run had"
+    here = {**identity(config, env), "tasks": panel_hash([*train, *held_out])}
+    for text in refuse_changed(folder, here, remedy):
+        tell(text)
     model, agent = make_agent(config, tracer.around(policy or run.build_policy))
     memory = _Memory(folder, config)
     panel = make_panel(config, held_out)

@@ -148,7 +148,7 @@ def roll_out(
     `first_attempt`: the same for every method. Only `purpose="rollout"` is charged.
     """
     episodes = [
-        Episode(task, Slot(derive(seed, stream, task.id, first_attempt + j), {"task": task.id}))
+        Episode(task, Slot(derive(seed, stream, task.id, first_attempt + j), _asking_for(task)))
         for task in tasks
         for j in range(n)
     ]
@@ -169,6 +169,11 @@ def roll_out(
         ledger.episodes += len(episodes)
     done = [episode.trajectory() for episode in episodes]
     return [Group(task, tuple(done[i * n : i * n + n])) for i, task in enumerate(tasks)]
+
+
+def _asking_for(task: Task) -> dict[str, str]:
+    """The options of `reset`: another split may have a task of that id."""
+    return {"task": task.id, "split": task.split}
 
 
 def _answers(

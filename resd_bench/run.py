@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,15 +22,17 @@ from resd_bench.budget import Ledger
 from resd_bench.bystander import open_together, recover_together
 from resd_bench.checkpoints import Checkpoint
 from resd_bench.config import RunConfig, method_config
-from resd_bench.env import TextEnv
+from resd_bench.env import SPLITS, TextEnv
 from resd_bench.evaluate import Panel, eval_rows, evaluate, panel_sampling
-from resd_bench.manifest import content_hash, manifest
+from resd_bench.identity import Identity, identity, refuse_changed
+from resd_bench.manifest import content_hash, manifest, panel_hash
 from resd_bench.panels import Beside, Elsewhere, as_on, other_environments, validation_tasks
 from resd_bench.plugins import UsageError
 from resd_bench.record import (
     Recorder,
     Row,
     episode_rows,
+    has_measured,
     look,
     read_json,
     read_log,
@@ -39,10 +41,10 @@ from resd_bench.record import (
 from resd_bench.rollout import EnvPool, roll_out
 from resd_bench.seeds import derive, stream
 from resd_bench.signals import Signals
-from resd_bench.stats import EvalPoint, area_under_curve, eval_points, reported
+from resd_bench.stats import EvalPoint, area_under_curve, eval_points, mean_both, reported
 from resd_bench.team import ALONE, Team, by_first, join
 from resd_bench.trace import Tracer, traced
-from resd_bench.types import Group, Metrics, Sampling, Step, Stop, Task
+from resd_bench.types import Group, Metrics, Sampling, Split, Step, Stop, Task
 
 BuildPolicy = Callable[[RunConfig], Policy]
 
@@ -101,7 +103,8 @@ def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
 
 
 def held_out_tasks(env: TextEnv, config: RunConfig) -> Sequence[Task]:
-    """The tasks to evaluate on; UsageError where there are none."""
+    """The tasks to evaluate on; UsageError where there are none, or two tasks have one id."""
+    refuse_equal_ids(env, config)
     held_out = env.tasks(config.eval_split)
     if not held_out:
         raise UsageError(f"{config.env} has no {config.eval_split} tasks: give --eval-split")
@@ -124,6 +127,36 @@ def choose_tasks(env: TextEnv, config: RunConfig) -> tuple[Sequence[Task], Seque
                 "held-out success would be meaningless; the environment must be mended"
             )
     return train, held_out
+
+
+def refuse_equal_ids(env: TextEnv, config: RunConfig) -> None:
+    """UsageError where two tasks have one id, in a split or across splits."""
+    used = {"train", config.eval_split, *["validation"] * bool(config.eval_validation)}
+    seen: dict[str, Split] = {}
+    for split in SPLITS:
+        for task in _tasks_of(env, split, split in used):
+            if task.split != split:
+                raise UsageError(
+                    f"{config.env}: the task {task.id!r} of {split} says it is of {task.split!r}: "
+                    "mend the environment (`envs check`)"
+                )
+            if task.id in seen:
+                raise UsageError(
+                    f"{config.env}: the id {task.id!r} names two tasks, one of {seen[task.id]} and "
+                    f"one of {split}, which rows of records could not tell apart: mend the "
+                    "environment (`envs check`)"
+                )
+            seen[task.id] = split
+
+
+def _tasks_of(env: TextEnv, split: Split, used: bool) -> Sequence[Task]:
+    try:
+        return env.tasks(split)
+    except Exception:
+        # A split that is not used may not exist.
+        if used:
+            raise
+        return ()
 
 
 def batch_of(tasks: Sequence[Task], config: RunConfig, batch: int) -> tuple[int, list[Task]]:
@@ -304,13 +337,18 @@ def run(
     # One process first: some environments make their tasks and keep them.
     chosen = partial(choose_tasks, env, config)
     train, held_out = by_first(team, chosen, chosen)
-    beside = make_beside(env, config, [*train, *held_out])
+    used = [*train, *held_out]
+    beside = make_beside(env, config, used)
+    about = cache(partial(identity_of, config, env, beside))
     if team.same(lambda: look(config, resume=resume)) == "finished":
-        return Outcome(config.folder(), "already finished")
+        notes = team.same(lambda: refuse_other_content(config, about, used))
+        return Outcome(config.folder(), "already finished", notes=notes)
     # Before the folder is made: a model that cannot be loaded must leave nothing behind.
     tracer = Tracer(config.trace) if config.trace else None
     build = policy or build_policy
     model, agent = make_agent(config, tracer.around(build) if tracer else build)
+    # Not before: what the Hub has of a model is known when it is here.
+    notes = team.same(lambda: refuse_other_content(config, about, used))
     recorder = open_together(config, team, resume=resume)
     with closing(recorder, envs, beside), Signals() as signals:
         checkpoint = recover_together(recorder, team)
@@ -331,7 +369,8 @@ def run(
         if checkpoint is not None:
             this.restore(checkpoint)
             recorder.notes.append(f"resumed after update {checkpoint.update}")
-        note_session(this, [*train, *held_out])
+        recorder.notes += notes
+        note_session(this, used, about)
         recorder.status("running", **this.progress())
         if not loop(this, lambda: this.signal(signals) != 0):
             recorder.status("interrupted", **this.progress())
@@ -373,20 +412,29 @@ def make_beside(env: TextEnv, config: RunConfig, used: Sequence[Task]) -> Beside
     for name in other_environments(config):
         there = as_on(name, config)
         other, pool = make_envs(there)
-        elsewhere[name] = Elsewhere(pool, make_panel(there, held_out_tasks(other, there)))
+        elsewhere[name] = Elsewhere(pool, make_panel(there, held_out_tasks(other, there)), other)
     return Beside(validation, config.eval_contexts, elsewhere)
 
 
 def train_metrics(groups: Sequence[Group]) -> Metrics:
-    """What the rollouts of an update say: shares over scored attempts, tokens per attempt."""
+    """What the rollouts of an update say: shares over scored attempts, tokens per attempt.
+
+    Where attempts have no verdict, `train/success_with_failures` and `train/score_with_failures`
+    count them as failures.
+    """
     attempts = [attempt for group in groups for attempt in group.trajectories]
     scored = [a for a in attempts if a.stop is not Stop.ERROR]
+    errors = len(attempts) - len(scored)
     tokens = [len(turn.completion.token_ids) for a in attempts for turn in a.turns]
+    success, least = mean_both([float(a.feedback.success) for a in scored], errors)
+    score, least_score = mean_both([a.feedback.score for a in scored], errors)
     return {
-        "train/success": _mean([float(a.feedback.success) for a in scored]),
-        "train/score": _mean([a.feedback.score for a in scored]),
+        "train/success": success,
+        "train/success_with_failures": least,
+        "train/score": score,
+        "train/score_with_failures": least_score,
         "train/truncated": _mean([float(a.stop is Stop.LENGTH) for a in scored]),
-        "train/errors": float(len(attempts) - len(scored)),
+        "train/errors": float(errors),
         "train/response_tokens": sum(tokens) / len(attempts),
     }
 
@@ -395,7 +443,39 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def note_session(this: Run, tasks: Sequence[Task]) -> None:
+def identity_of(config: RunConfig, env: TextEnv, beside: Beside) -> Identity:
+    """What the run is about now, by content."""
+    there = {name: (own.env, own.panel.tasks) for name, own in beside.elsewhere.items()}
+    return identity(config, env, there)
+
+
+def content_of(config: RunConfig) -> tuple[Identity, Sequence[Task]]:
+    """What a run of `config` would be about now, and the tasks of training and evaluation."""
+    env, envs = make_envs(config)
+    train, held_out = choose_tasks(env, config)
+    beside = make_beside(env, config, used := [*train, *held_out])
+    try:
+        return identity_of(config, env, beside), used
+    finally:
+        envs.close()
+        beside.close()
+
+
+def refuse_other_content(
+    config: RunConfig, about: Callable[[], Identity], used: Sequence[Task]
+) -> list[str]:
+    """UsageError where the run in the folder of `config` began with other content.
+
+    `about` says what it would be about now, `used` are the tasks of training and evaluation. What
+    the user should know beside.
+    """
+    if not has_measured(config.folder()):
+        return []
+    remedy = "restore it, or give another --out for a new run"
+    return refuse_changed(config.folder(), {**about(), "tasks": panel_hash(used)}, remedy)
+
+
+def note_session(this: Run, tasks: Sequence[Task], about: Callable[[], Identity]) -> None:
     """Add this session to the manifest: a resumed run may have gone on elsewhere."""
     import torch
 
@@ -403,7 +483,7 @@ def note_session(this: Run, tasks: Sequence[Task]) -> None:
         return
     path = this.recorder.folder / "manifest.json"
     sessions = read_json(path).get("sessions", [])
-    facts = manifest(tasks, torch.get_num_threads(), this.config.model)
+    facts = manifest(tasks, torch.get_num_threads(), this.config.model, about())
     if this.team.size > 1:
         facts["processes"] = this.team.size
     known = {"schema_version": schema.VERSION, **facts}
@@ -413,26 +493,34 @@ def note_session(this: Run, tasks: Sequence[Task]) -> None:
 def summarise(folder: Path, this: Run) -> Mapping[str, Any]:
     """What came out: first and last evaluation with limits, area under the curve, the ledger."""
     points = eval_points(reported(read_log(folder / "evals.jsonl").rows))
-    kept = {point.episodes: point for point in points}
-    budget = float(points[-1].episodes)
-    area = math.nan
-    if budget > 0:
-        area = area_under_curve(list(kept), [p.mean for p in kept.values()], budget)
+    counted = [point.with_failures() for point in points]
+    areas = {"auc_success_over_episodes": _area(points)}
+    if counted != points:
+        areas["auc_success_over_episodes_with_failures"] = _area(counted)
     return {
         "first": _facts(points[0]),
         "last": _facts(points[-1]),
-        "auc_success_over_episodes": area,
+        **areas,
         "ledger": this.ledger.as_row(),
     }
 
 
+def _area(points: Sequence[EvalPoint]) -> float:
+    """Area under the curve of success over episodes; NaN for a run without training."""
+    kept = {point.episodes: point for point in points}
+    budget = float(points[-1].episodes)
+    if budget <= 0:
+        return math.nan
+    return area_under_curve(list(kept), [p.mean for p in kept.values()], budget)
+
+
 def _facts(point: EvalPoint) -> dict[str, Any]:
+    """An evaluation; with attempts without a verdict, all rates with them as failures too."""
+    facts = {"update": point.update, "episodes": point.episodes}
+    facts |= {"samples": point.samples, "errors": point.errors} | _rates(point)
+    return facts if not point.errors else facts | {"with_failures": _rates(point.with_failures())}
+
+
+def _rates(point: EvalPoint) -> dict[str, Any]:
     interval = point.interval()
-    return {
-        "update": point.update,
-        "episodes": point.episodes,
-        "samples": point.samples,
-        "errors": point.errors,
-        "interval_95": [interval.low, interval.high],
-        **point.metrics(),
-    }
+    return {"interval_95": [interval.low, interval.high], **point.metrics()}

@@ -11,10 +11,18 @@ from resd_bench import run
 from resd_bench.budget import Ledger
 from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, checkpoint_files, load_checkpoint
 from resd_bench.config import RunConfig, load_file, resolve
+from resd_bench.env import TextEnv
 from resd_bench.evaluate import eval_rows, evaluate
+from resd_bench.identity import (
+    model_identity,
+    plugin_version,
+    refuse_changed,
+    split_hashes,
+)
+from resd_bench.manifest import panel_hash
 from resd_bench.plugins import UsageError
 from resd_bench.record import Row
-from resd_bench.rollout import Act
+from resd_bench.rollout import Act, EnvPool
 from resd_bench.run import (
     BuildPolicy,
     held_out_tasks,
@@ -33,6 +41,8 @@ class Scored:
     config: RunConfig
     point: EvalPoint
     rows: Sequence[Row]
+    notes: Sequence[str] = ()
+    """What the user should know."""
 
 
 def score_run(
@@ -46,12 +56,38 @@ def score_run(
     saved = folder / "config.yaml"
     if not saved.is_file():
         raise UsageError(f"{folder} is no run folder (no config.yaml): give one that `run` wrote")
+    began = resolve(load_file(saved))
     config = resolve(load_file(saved), flags, sets)
     checkpoint = find_checkpoint(folder, update)
+    env, envs = make_envs(config)
     _, agent = make_agent(config, policy)
+    notes = _refuse_changed(folder, began, config, env)
     agent.load_state_dict(checkpoint.state["agent"])
     what = f"{config.method} after {checkpoint.update} updates"
-    return _score(config, agent.act, checkpoint.update, what)
+    return _score(config, env, envs, agent.act, checkpoint.update, what, notes)
+
+
+def _refuse_changed(
+    folder: Path, began: RunConfig, config: RunConfig, env: TextEnv
+) -> Sequence[str]:
+    """UsageError where the run's model or tasks are not what they were when it began.
+
+    What `config` asks to be different is not compared. What the user should know.
+    """
+    here: dict[str, str] = {}
+    if began.model == config.model:
+        here |= model_identity(config.model, config.model_revision)
+    if all(getattr(began, name) == getattr(config, name) for name in POSING):
+        here |= split_hashes(env, [config.eval_split])
+        here[f"code.env.{config.env}"] = plugin_version("resd_bench.envs", config.env)
+        if (began.eval_split, began.eval_tasks) == (config.eval_split, config.eval_tasks):
+            here["tasks"] = panel_hash([*env.tasks("train"), *held_out_tasks(env, config)])
+    remedy = "restore it; to measure something else, give it by another name (--model, --set)"
+    return refuse_changed(folder, here, remedy)
+
+
+POSING = ("env", "env_options", "dialect")
+"""Settings that say which tasks there are."""
 
 
 def score_model(
@@ -59,7 +95,8 @@ def score_model(
 ) -> Scored:
     """Evaluate a model without any learning."""
     config = resolve({"method": "base"}, flags, sets)
-    return _score(config, (policy or run.build_policy)(config).sample, 0, config.model)
+    act = (policy or run.build_policy)(config).sample
+    return _score(config, *make_envs(config), act, 0, config.model)
 
 
 def find_checkpoint(folder: Path, update: int | None) -> Checkpoint:
@@ -78,10 +115,17 @@ def find_checkpoint(folder: Path, update: int | None) -> Checkpoint:
         raise UsageError(f"{error}. Give another one with --checkpoint, or restore it") from None
 
 
-def _score(config: RunConfig, act: Act, update: int, what: str) -> Scored:
-    env, envs = make_envs(config)
+def _score(
+    config: RunConfig,
+    env: TextEnv,
+    envs: EnvPool,
+    act: Act,
+    update: int,
+    what: str,
+    notes: Sequence[str] = (),
+) -> Scored:
     held_out = held_out_tasks(env, config)
     ledger = Ledger()
     groups = evaluate(act, envs, make_panel(config, held_out), ledger)
     rows = eval_rows(groups, update, ledger)
-    return Scored(what, config, eval_points(rows)[0], rows)
+    return Scored(what, config, eval_points(rows)[0], rows, notes)

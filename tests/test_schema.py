@@ -28,7 +28,9 @@ jsonschema = pytest.importorskip(
 ROOT = Path(__file__).resolve().parents[1]
 COMMITTED = sorted(path.parent for path in (ROOT / "results").rglob("config.yaml"))
 LOGS = {"metrics": "metrics.jsonl", "evals": "evals.jsonl", "episodes": "episodes.jsonl"}
-FIELDS_OF_PLUGINS = ("method_options", "env_options", "packages", "seed_streams", "sessions")
+FIELDS_OF_PLUGINS = (
+    *("method_options", "env_options", "packages", "identity", "seed_streams", "sessions"),
+)
 """Objects whose fields are names of others' choosing, or stand elsewhere in the schema."""
 
 

@@ -253,7 +253,7 @@ def pure(subject: Subject) -> str:
                 )
                 seen += 1
             require(
-                _unchanged(before, task) and _unchanged(before, env.find(task.id)),
+                _unchanged(before, task) and _unchanged(before, env.find(task.id, task.split)),
                 f"marking answers changed the data of task {task.id}",
             )
     return f"{seen} answers marked twice by two instances in different order, tasks unchanged"

@@ -154,7 +154,7 @@ class Subject(Called):
         """Play the actions in turn, then the last one again until the episode ends."""
         observation, info = self.call(
             f"reset(seed={seed}) to task {task.id}",
-            lambda: env.reset(seed=seed, options={"task": task.id}),
+            lambda: env.reset(seed=seed, options={"task": task.id, "split": task.split}),
         )
         require(
             info.get("task_id") == task.id,

@@ -30,7 +30,7 @@ def weights_folder(name: str) -> Path:
 
 def local_folder(model: str) -> Path | None:
     """The folder that `model` names, embedded or not; None where there is none here."""
-    folder = weights_folder(model) if model in NAMES else Path(model)
+    folder = weights_folder(model) if model in NAMES else Path(model).expanduser()
     return folder if folder.is_dir() else None
 
 

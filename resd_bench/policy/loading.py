@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from resd_bench import nano
+from resd_bench.identity import refuse_other_base
 from resd_bench.plugins import UsageError
 
 _ADAPTER = "adapter_config.json"
@@ -128,6 +129,7 @@ def _read(where: str, revision: str | None, **options: Any) -> tuple[Any, Any]:
     import peft
 
     base = json.loads((Path(where) / _ADAPTER).read_text("utf-8"))["base_model_name_or_path"]
+    refuse_other_base(Path(where), base)
     model: Any = AutoModelForCausalLM.from_pretrained(resolve(base), **options)
     return peft.PeftModel.from_pretrained(model, where).merge_and_unload(), tokenizer
 

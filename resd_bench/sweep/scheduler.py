@@ -12,6 +12,7 @@ from typing import Literal
 from resd_bench.plugins import UsageError
 from resd_bench.record import look, read_json
 from resd_bench.signals import Signals
+from resd_bench.sweep.content import changed
 from resd_bench.sweep.definition import Trial
 from resd_bench.sweep.launch import Handle, Launcher
 
@@ -76,6 +77,7 @@ class Scheduler:
         """
         with Signals() as signals:
             self._waiting = deque(job for job in self.jobs if not self._done_before(job))
+            self._refuse_changed()
             try:
                 while not signals.received and (self._waiting or self._running()):
                     self._look()
@@ -99,6 +101,12 @@ class Scheduler:
         except UsageError as error:
             job.end("failed", str(error))
         return True
+
+    def _refuse_changed(self) -> None:
+        """A finished run of other content, whose files have changed since, is a failure."""
+        there = {job.config: job for job in self.jobs if job.state == "there already"}
+        for config, text in changed(list(there)).items():
+            there[config].end("failed", text)
 
     def _look(self) -> None:
         places = self.launcher.places

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 from resd_bench.env import Reply, TextEnv
 from resd_bench.plugins import UsageError
@@ -132,6 +133,12 @@ class TextWorldEnv(TextEnv):
     def tasks(self, split: Split) -> Sequence[Task]:
         """The games of `split`; none of them needs to be made for this."""
         return _tasks(self.name, self.tier.family, self.tier.level, split, self.dialect)
+
+    def files_of(self, tasks: Sequence[Task]) -> Sequence[Path]:
+        """The games; all that are missing are made at once."""
+        made, story = [_recipe(task) for task in tasks], self.dialect == "full"
+        make_games(made, story=story)
+        return [path for r in made for path in (r.state_file, *[r.story_file] * story)]
 
     @property
     def engine(self) -> Engine:

@@ -1,0 +1,62 @@
+"""Whether finished runs of a sweep are about what their settings name now.
+
+A process of its own, because environments start threads and processes, and a sweep must not:
+
+    python -m resd_bench.sweep.content CONFIG...      # a JSON object: what is wrong, by CONFIG
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from resd_bench.config import RunConfig
+from resd_bench.identity import Identity
+from resd_bench.plugins import UsageError
+from resd_bench.types import Task
+
+ABOUT = (
+    *("env", "env_options", "dialect", "feedback_level", "method", "model", "model_revision"),
+    *("batch_size", "eval_split", "eval_tasks", "eval_validation", "eval_also"),
+)
+"""Settings that say what a run is about: looked up once for all runs that agree in them."""
+
+
+def changed(configs: Sequence[Path]) -> dict[Path, str]:
+    """What has changed since the finished runs of these configurations, by configuration."""
+    if not configs:
+        return {}
+    command = [sys.executable, "-m", "resd_bench.sweep.content", *map(str, configs)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise UsageError(f"finished runs could not be looked at: {last}")
+    # What environments print comes before.
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return {Path(config): text for config, text in found.items()}
+
+
+def _look(paths: Iterable[str]) -> dict[str, str]:
+    from resd_bench.run import content_of, refuse_other_content
+
+    known: dict[str, tuple[Identity, Sequence[Task]]] = {}
+    found: dict[str, str] = {}
+    for path in paths:
+        config = RunConfig.from_yaml(Path(path).read_text(encoding="utf-8"), path)
+        key = json.dumps([getattr(config, name) for name in ABOUT], sort_keys=True, default=str)
+        try:
+            if key not in known:
+                known[key] = content_of(config)
+            here, used = known[key]
+            refuse_other_content(config, partial(dict, here), used)
+        except UsageError as error:
+            found[path] = str(error)
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(_look(sys.argv[1:])))
