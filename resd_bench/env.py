@@ -127,7 +127,7 @@ class TextEnv(gym.Env[str, str], ABC):
         super().reset(seed=seed)
         wanted = (options or {}).get("task")
         if wanted is None:
-            pool = self.tasks("train")
+            pool = tuple(self.tasks("train"))
             self.task = pool[int(self.np_random.integers(len(pool)))]
         else:
             self.task = self.find(str(wanted))

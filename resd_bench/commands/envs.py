@@ -14,6 +14,7 @@ from rich.table import Table
 from resd_bench import plugins
 from resd_bench.commands.shared import Name, note, options, out, show_verdicts
 from resd_bench.config import coerce
+from resd_bench.contract import checked_tasks
 from resd_bench.env import TextEnv
 from resd_bench.plugins import UsageError
 from resd_bench.types import Split, Task
@@ -46,7 +47,9 @@ def list_envs() -> None:
     for name in plugins.installed("resd_bench.envs"):
         try:
             env = plugins.make_env(name)
-            sizes = [str(len(env.tasks(s))) for s in ("train", "validation", "test")]
+            sizes = [
+                str(len(checked_tasks(env, _split(s)))) for s in ("train", "validation", "test")
+            ]
             table.add_row(name, *sizes, str(env.max_turns), plugins.gym_id(name))
         except Exception as error:
             table.add_row(name, f"cannot be made: {error}")
@@ -129,7 +132,7 @@ def _to_play(env: TextEnv, task: str | None, split: str, seed: int) -> Iterator[
         except KeyError as error:
             raise UsageError(str(error.args[0])) from None
         return
-    tasks = env.tasks(_split(split))
+    tasks = checked_tasks(env, _split(split))
     for place in stream(seed, "play").permutation(len(tasks)):
         yield tasks[int(place)]
 
