@@ -11,6 +11,7 @@ import ast
 import hashlib
 import inspect
 import json
+import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -216,7 +217,8 @@ RULES: Mapping[str, Rule] = {
     "context_limit": _POSITIVE,
     "engine_memory": Rule(lambda v: v > 0, "above 0"),
     "step_seconds": Rule(lambda v: v > 0, "above 0"),
-    "learning_rate": _NOT_NEGATIVE,
+    # A step of AdamW moves each weight by about the learning rate.
+    "learning_rate": Rule(lambda v: 0 <= v <= 1, "from 0 to 1"),
     "warmup_updates": _NOT_NEGATIVE,
     "weight_decay": _NOT_NEGATIVE,
     "grad_clip": _NOT_NEGATIVE,
@@ -292,6 +294,9 @@ def method_config(kind: type, options: Mapping[str, Any], name: str) -> Any:
         if key not in known:
             raise near_miss(f"option of method {name}", key, known)
     values = {k: coerce(f"method.{k}", v, hints[k]) for k, v in options.items()}
+    for key, value in values.items():
+        if not _is_finite(value):
+            raise UsageError(f"method.{key}: expected a finite number, got {value!r}")
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
@@ -484,7 +489,7 @@ def _yaml(text: str, source: str) -> Any:
 def _check(config: RunConfig) -> None:
     for key, rule in RULES.items():
         value = getattr(config, key)
-        if value is not None and not rule.holds(value):
+        if value is not None and not (_is_finite(value) and rule.holds(value)):
             raise UsageError(f"{key}: expected a value {rule.expected}, got {value!r}")
     if (config.engine == "openai") != (config.server is not None):
         raise UsageError(
@@ -493,6 +498,10 @@ def _check(config: RunConfig) -> None:
         )
     config.parsed_budget()
     _check_env_options(config.env_options)
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _check_env_options(options: Iterable[str]) -> None:
