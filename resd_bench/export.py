@@ -20,10 +20,10 @@ import yaml
 from resd_bench import __version__
 from resd_bench.config import RunConfig
 from resd_bench.plugins import UsageError
-from resd_bench.record import read_json
 from resd_bench.report.runs import RunData, load_run, model_label
 from resd_bench.report.tables import best_interval, percent
 from resd_bench.run import BuildPolicy, make_agent
+from resd_bench.run_files import RunFiles
 from resd_bench.score import find_checkpoint
 from resd_bench.stats import EvalPoint
 
@@ -64,7 +64,7 @@ def export(
     """Write the checkpoint of `run` after `update` updates (the last) to the new folder `to`."""
     data, checkpoint = load_run(run), find_checkpoint(run, update)
     _check_free(to)
-    config = RunConfig.from_yaml((run / "config.yaml").read_text("utf-8"), str(run))
+    config = RunFiles.at(run).config()
     # Weights are only read and written: no GPU is needed, wherever the run was.
     here = replace(config, device="cpu", device_map=None, engine="auto", server=None)
     model, agent = make_agent(here, policy)
@@ -96,7 +96,7 @@ def _write_playbook(playbook: object, to: Path) -> bool:
 
 def card(data: RunData, config: RunConfig, made: Exported) -> str:
     """The model card."""
-    manifest = read_json(data.folder / "manifest.json")
+    manifest = RunFiles.at(data.folder).json("manifest.json")
     kind = "A low-rank adapter of" if made.adapter else "A model trained from"
     organism = "model organism" in model_label(config.model)
     warning = (

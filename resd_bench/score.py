@@ -9,8 +9,8 @@ from typing import Any
 
 from resd_bench import run
 from resd_bench.budget import Ledger
-from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, checkpoint_files, load_checkpoint
-from resd_bench.config import RunConfig, load_file, resolve
+from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, load_checkpoint, numbered
+from resd_bench.config import RunConfig, resolve
 from resd_bench.evaluate import eval_rows, evaluate
 from resd_bench.plugins import UsageError
 from resd_bench.record import Row
@@ -22,6 +22,7 @@ from resd_bench.run import (
     make_envs,
     make_panel,
 )
+from resd_bench.run_files import RunFiles
 from resd_bench.stats import EvalPoint, eval_points
 
 
@@ -43,10 +44,7 @@ def score_run(
     policy: BuildPolicy | None = None,
 ) -> Scored:
     """Evaluate a run's checkpoint (the last unless `update` is given), with other settings."""
-    saved = folder / "config.yaml"
-    if not saved.is_file():
-        raise UsageError(f"{folder} is no run folder (no config.yaml): give one that `run` wrote")
-    config = resolve(load_file(saved), flags, sets)
+    config = resolve(RunFiles.at(folder).settings(), flags, sets)
     checkpoint = find_checkpoint(folder, update)
     _, agent = make_agent(config, policy)
     agent.load_state_dict(checkpoint.state["agent"])
@@ -64,8 +62,7 @@ def score_model(
 
 def find_checkpoint(folder: Path, update: int | None) -> Checkpoint:
     """The checkpoint after `update` updates; UsageError names those there are."""
-    files = checkpoint_files(folder / "checkpoints")
-    by_update = {int(path.stem.removeprefix("update-")): path for path in files}
+    by_update = numbered(folder / "checkpoints", ".ckpt")
     if not by_update:
         raise UsageError(f"{folder} has no checkpoint: go on with `run --resume`")
     wanted = max(by_update) if update is None else update

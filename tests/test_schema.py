@@ -26,7 +26,9 @@ jsonschema = pytest.importorskip("jsonschema", reason="JSONSCHEMA ABSENT: instal
 ROOT = Path(__file__).resolve().parents[1]
 COMMITTED = sorted(path.parent for path in (ROOT / "results").rglob("config.yaml"))
 LOGS = {"metrics": "metrics.jsonl", "evals": "evals.jsonl", "episodes": "episodes.jsonl"}
-FIELDS_OF_PLUGINS = ("method_options", "env_options", "packages", "seed_streams", "sessions")
+FIELDS_OF_PLUGINS = (
+    *("method_options", "env_options", "packages", "seed_streams", "sessions", "files"),
+)
 """Objects whose fields are names of others' choosing, or stand elsewhere in the schema."""
 
 

@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from resd_bench.config import flatten
-from resd_bench.record import read_json
 from resd_bench.report.comparisons import (
     Comparison,
     Groups,
@@ -202,7 +201,7 @@ def cells(groups: Groups, at: float, axis: Axis) -> dict[str, Any]:
 
 
 def _facts(run: RunData, label: str) -> dict[str, Any]:
-    manifest = read_json(run.folder / "manifest.json") if run.folder.is_dir() else {}
+    manifest = {} if run.files is None else run.files.json("manifest.json")
     code, hardware = manifest.get("code") or {}, manifest.get("hardware") or {}
     devices = hardware.get("accelerators") or [hardware.get("processor") or ""]
     return {
