@@ -111,6 +111,7 @@ class LMPolicy:
     ) -> None:
         """Take over `model`: its weights are trained in place, by all processes of `team`."""
         self.config = config = config or PolicyConfig()
+        _refuse_non_finite(model)
         self.adapted: Any = _adapted(model, config)
         """The peft model around `model` if an adapter is trained, else None."""
         self.model = model.eval()
@@ -222,11 +223,9 @@ class LMPolicy:
                 "the model's logits are not finite though its weights are: it overflows. Give "
                 "--precision float32, or temperatures nearer to 1"
             )
-        what = f"the model cannot be sampled from: {tensor} holds NaN or infinity"
-        if not self.updates:
-            return UsageError(f"{what}, from its file. Give a --model whose weights are intact")
         return UsageError(
-            f"{what} after {self.updates} updates. Start anew with a smaller --learning-rate than "
+            f"the model cannot be sampled from after {self.updates} updates: {tensor} holds NaN or "
+            f"infinity. Start anew with a smaller --learning-rate than "
             f"{self.config.learning_rate:g}, or with --precision float32"
         )
 
@@ -470,6 +469,15 @@ class LMPolicy:
         self.skipped_in_a_row = int(state.get("skipped_in_a_row", 0))
         self._counts = Counts(**state["counts"])
         self._answered = True
+
+
+def _refuse_non_finite(model: Any) -> None:
+    """UsageError for weights that are not numbers; some attention passes over NaN in silence."""
+    if tensor := trainer.non_finite(model):
+        raise UsageError(
+            f"{getattr(model, 'name_or_path', '') or 'the model'}: {tensor} holds NaN or infinity: "
+            "give a --model whose weights are intact"
+        )
 
 
 def _adapted(model: Any, config: PolicyConfig) -> Any:

@@ -410,7 +410,9 @@ def non_finite(model: Any) -> str:
 def _is_finite(tensor: Tensor) -> bool:
     if tensor.device.type == "meta":
         return True
-    return bool(getattr(tensor, "_local_tensor", tensor).isfinite().all())
+    own = getattr(tensor, "_local_tensor", tensor)
+    # A sum keeps every NaN and infinity and needs no second tensor; it may overflow by itself.
+    return bool(own.sum(dtype=torch.float32).isfinite()) or bool(own.isfinite().all())
 
 
 def backward(
