@@ -22,7 +22,7 @@ from resd_bench.config import RunConfig
 from resd_bench.plugins import UsageError
 from resd_bench.report.runs import RunData, load_run, model_label
 from resd_bench.report.tables import best_interval, percent
-from resd_bench.run import BuildPolicy, make_agent
+from resd_bench.run import BuildPolicy, make_agent, take_over
 from resd_bench.run_files import RunFiles
 from resd_bench.score import find_checkpoint
 from resd_bench.stats import EvalPoint
@@ -71,7 +71,7 @@ def export(
     if not isinstance(model, Savable):
         kind = type(model).__name__
         raise UsageError(f"the model {config.model!r} ({kind}) has no weights that can be written")
-    agent.load_state_dict(checkpoint.state["agent"])
+    take_over(agent, checkpoint, run)
     to.mkdir(parents=True, exist_ok=True)
     model.save(to)
     shutil.copyfile(run / "config.yaml", to / CONFIG)

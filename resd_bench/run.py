@@ -96,6 +96,19 @@ def make_agent(config: RunConfig, policy: BuildPolicy | None = None) -> tuple[Po
     return model, spec.build(model, options)
 
 
+def take_over(agent: Agent, checkpoint: Checkpoint, folder: Path) -> None:
+    """Load what a checkpoint of the run in `folder` holds; UsageError where it does not fit."""
+    try:
+        agent.load_state_dict(checkpoint.state["agent"])
+    except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise UsageError(
+            f"{folder}: the checkpoint after {checkpoint.update} updates is of another model or "
+            f"another version of the method ({type(error).__name__}: {first}): use those that its "
+            "manifest.json names, or give another --out"
+        ) from error
+
+
 def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
     """One environment to ask for tasks, and a pool to roll out in."""
     make = partial(
@@ -279,7 +292,7 @@ class Run:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
-        self.agent.load_state_dict(checkpoint.state["agent"])
+        take_over(self.agent, checkpoint, self.recorder.folder)
         # In place: policy and methods hold this very ledger.
         for name, value in checkpoint.state["ledger"].items():
             setattr(self.ledger, name, value)

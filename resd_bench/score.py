@@ -21,6 +21,7 @@ from resd_bench.run import (
     make_agent,
     make_envs,
     make_panel,
+    take_over,
 )
 from resd_bench.run_files import RunFiles
 from resd_bench.stats import EvalPoint, eval_points
@@ -47,7 +48,7 @@ def score_run(
     config = resolve(RunFiles.at(folder).settings(), flags, sets)
     checkpoint = find_checkpoint(folder, update)
     _, agent = make_agent(config, policy)
-    agent.load_state_dict(checkpoint.state["agent"])
+    take_over(agent, checkpoint, folder)
     what = f"{config.method} after {checkpoint.update} updates"
     return _score(config, agent.act, checkpoint.update, what)
 
