@@ -77,7 +77,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def numbered(folder: Path, suffix: str) -> dict[int, Path]:
+def by_update(folder: Path, suffix: str) -> dict[int, Path]:
     """The files `update-N` + `suffix` of a folder by N, in order; other files are passed over."""
     pattern = re.compile(rf"update-(\d+){re.escape(suffix)}")
     matches = ((pattern.fullmatch(path.name), path) for path in folder.glob("update-*"))
@@ -86,7 +86,7 @@ def numbered(folder: Path, suffix: str) -> dict[int, Path]:
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """The checkpoints of a folder, newest first."""
-    return list(numbered(folder, ".ckpt").values())[::-1]
+    return list(by_update(folder, ".ckpt").values())[::-1]
 
 
 def checkpoint_path(folder: Path, update: int) -> Path:

@@ -33,7 +33,7 @@ from resd_bench.checkpoints import (
     CorruptCheckpoint,
     checkpoint_files,
     load_checkpoint,
-    numbered,
+    by_update,
     save_checkpoint,
     write_atomically,
 )
@@ -394,7 +394,7 @@ def files_of(folder: Path, logs: Mapping[str, Extent]) -> dict[str, Any]:
         name: {"sha256": file_sha256(folder / name)} for name in WHOLE if (folder / name).is_file()
     }
     rows = {name: {"rows": log.rows, "sha256": log.sha256} for name, log in logs.items()}
-    inside = {name: list(numbered(folder / name, ".json").values()) for name in FOLDERS}
+    inside = {name: list(by_update(folder / name, ".json").values()) for name in FOLDERS}
     folders = {
         name: {"files": len(paths), "sha256": files_sha256(paths)}
         for name, paths in inside.items()
@@ -535,7 +535,7 @@ def _supported(checkpoint: Checkpoint, logs: Mapping[str, LogText], path: Path) 
 
 
 def _orphan_later(folder: Path, update: int) -> None:
-    for number, path in numbered(folder, ".json").items():
+    for number, path in by_update(folder, ".json").items():
         if number > update:
             path.replace(path.with_name(path.name + ".orphaned"))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench import run
-from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, load_checkpoint, numbered
+from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, by_update, load_checkpoint
 from resd_bench.config import RunConfig, resolve
 from resd_bench.plugins import UsageError
 from resd_bench.record import Recorder, Row, plain
@@ -87,7 +87,7 @@ def replay(
 
 def newest_before(folder: Path, update: int) -> Checkpoint | None:
     """The newest whole checkpoint that `update` can be repeated from; None for the start."""
-    files = numbered(folder / "checkpoints", ".ckpt")
+    files = by_update(folder / "checkpoints", ".ckpt")
     for path in [files[number] for number in sorted(files, reverse=True) if number < update]:
         try:
             return load_checkpoint(path)

@@ -27,7 +27,7 @@ from resd_bench.checkpoints import (
     CorruptCheckpoint,
     checkpoint_files,
     describe_checkpoint,
-    numbered,
+    by_update,
 )
 from resd_bench.config import RunConfig, load_file
 from resd_bench.integrity import Extent, file_sha256, files_sha256
@@ -110,7 +110,7 @@ class RunFiles:
 
     def numbered(self, kind: str) -> dict[int, dict[str, Any]]:
         """What is in `context` or `traces`, by update; {} where there is nothing."""
-        paths = numbered(self.folder / kind, ".json")
+        paths = by_update(self.folder / kind, ".json")
         known = self.vouched.get(kind)
         # A kept record has none of them, and says so.
         if paths and self.vouched and (known or {}).get("sha256") != files_sha256(paths.values()):

@@ -9,7 +9,7 @@ from typing import Any
 
 from resd_bench import run
 from resd_bench.budget import Ledger
-from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, load_checkpoint, numbered
+from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, by_update, load_checkpoint
 from resd_bench.config import RunConfig, resolve
 from resd_bench.evaluate import eval_rows, evaluate
 from resd_bench.plugins import UsageError
@@ -63,15 +63,15 @@ def score_model(
 
 def find_checkpoint(folder: Path, update: int | None) -> Checkpoint:
     """The checkpoint after `update` updates; UsageError names those there are."""
-    by_update = numbered(folder / "checkpoints", ".ckpt")
-    if not by_update:
+    files = by_update(folder / "checkpoints", ".ckpt")
+    if not files:
         raise UsageError(f"{folder} has no checkpoint: go on with `run --resume`")
-    wanted = max(by_update) if update is None else update
-    if wanted not in by_update:
-        known = ", ".join(map(str, sorted(by_update)))
+    wanted = max(files) if update is None else update
+    if wanted not in files:
+        known = ", ".join(map(str, sorted(files)))
         raise UsageError(f"{folder} has no checkpoint {wanted}: give --checkpoint {known}")
     try:
-        return load_checkpoint(by_update[wanted])
+        return load_checkpoint(files[wanted])
     except CorruptCheckpoint as error:
         raise UsageError(f"{error}. Give another one with --checkpoint, or restore it") from None
 
