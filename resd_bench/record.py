@@ -368,8 +368,8 @@ def _having_open(path: Path) -> list[str]:
 
 def _command(pid: str) -> str:
     with suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-        return " ".join(words).strip()[:120]
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        return " ".join(words.replace("\0", " ").split())[:120]
     return ""
 
 
