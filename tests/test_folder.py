@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
+from resd_bench import record
 from resd_bench.checkpoints import checkpoint_files
 from resd_bench.cli import main
 from resd_bench.config import RunConfig, resolve
 from resd_bench.plugins import UsageError
-from resd_bench.record import holder, is_held, open_run
+from resd_bench.record import open_run
 from resd_bench.report.archive import keep
 from resd_bench.report.evaluations import find_evaluations
 from resd_bench.report.runs import find_runs, load_run
@@ -136,7 +137,7 @@ def test_a_child_that_inherited_the_lock_is_named_with_what_ends_it(
     with pytest.raises(UsageError, match=told):
         open_run(config)
     os.kill(child, signal.SIGSTOP)
-    assert is_held(config.folder())
+    assert record.is_held(config.folder())
 
 
 @on_linux
@@ -163,12 +164,12 @@ def test_a_restarted_sweep_waits_for_what_is_left_of_the_one_before(
 
 
 def test_a_folder_that_nobody_holds_is_free(config: RunConfig) -> None:
-    assert not is_held(config.folder())
+    assert not record.is_held(config.folder())
     recorder = open_run(config)
-    assert is_held(config.folder())
-    assert str(os.getpid()) in holder(config.folder())
+    assert record.is_held(config.folder())
+    assert str(os.getpid()) in record.holder(config.folder())
     recorder.close()
-    assert not is_held(config.folder())
+    assert not record.is_held(config.folder())
 
 
 def test_a_folder_deleted_under_a_run_ends_it_and_is_not_made_again(config: RunConfig) -> None:
@@ -303,7 +304,7 @@ def old(config: RunConfig) -> Path:
     path = folder / "status.json"
     status = json.loads(path.read_text())
     for name in ("files", "checksum"):
-        del status[name]
+        status.pop(name, None)
     path.write_text(json.dumps(status))
     return folder
 
