@@ -86,6 +86,12 @@ class RunFiles:
         files: Mapping[str, Mapping[str, Any]] = self.status.get("files", {})
         return files if self.finished else {}
 
+    @property
+    def unvouched(self) -> bool:
+        """Whether nothing says how long its logs are: it is older than hashes, or made by hand."""
+        alone = not self.status and not checkpoint_files(self.folder / "checkpoints")
+        return alone or (self.finished and not self.vouched)
+
     def settings(self) -> dict[str, Any]:
         """Its config.yaml as a mapping; settings that are younger than the record are missing."""
         self._check_whole("config.yaml")
@@ -165,9 +171,11 @@ class RunFiles:
 
     def _extent(self, log: str) -> Extent | None:
         """How far a log is on record; None for all of it, with nobody to vouch for it."""
+        if self.unvouched:
+            return None
         if self.finished:
-            known = self.vouched.get(log)
-            return None if known is None else Extent(known.get("rows", -1), known["sha256"])
+            known = self.vouched.get(log, {})
+            return Extent(known.get("rows", 0), known.get("sha256"))
         covered = self._newest_checkpoint()
         return Extent(0) if covered is None else covered.extent(log)
 
@@ -268,11 +276,11 @@ def check_complete(
     evals: Sequence[Row],
     metrics: Sequence[Row],
 ) -> None:
-    """UsageError where a finished run without hashes does not hold what its settings say.
+    """UsageError where a run that nobody vouches for does not hold what its `settings` say.
 
     Every evaluation has `eval_samples` rows a task and the tasks of the others; there is one where
     `eval_every` asks for it; there is a row an update; the first and the last evaluation came to
-    what `summary.json` says.
+    what `summary.json` says. A setting that is not stated is not held against it.
     """
     updates = status.get("update", max((row["update"] for row in metrics), default=0))
     if [row["update"] for row in metrics] != list(range(1, updates + 1)):
@@ -280,16 +288,17 @@ def check_complete(
     by_evaluation: dict[tuple[Any, int], Counter[str]] = {}
     for row in evals:
         by_evaluation.setdefault((row.get("panel"), row["update"]), Counter())[row["task"]] += 1
-    every = settings["eval_every"]
+    every = settings.get("eval_every")
     due = {0, updates, *(range(every, updates + 1, every) if every else ())}
     if missing := due - {update for panel, update in by_evaluation if panel is None}:
         raise damaged(folder / EVALS, f"it has no evaluation after {min(missing)} updates")
     tasks: dict[Any, set[str]] = {}
     for (panel, update), samples in by_evaluation.items():
         same = tasks.setdefault(panel, set(samples))
-        if set(samples.values()) != {settings["eval_samples"]} or set(samples) != same:
+        wanted = {settings.get("eval_samples", max(samples.values()))}
+        if set(samples.values()) != wanted or set(samples) != same:
             raise damaged(folder / EVALS, f"the evaluation after {update} updates is not complete")
-    limit = settings["eval_tasks"]
+    limit = settings.get("eval_tasks")
     if limit is not None and len(tasks.get(None, ())) > limit:
         raise damaged(folder / EVALS, f"it has more than the {limit} tasks of its settings")
     for name, update in (("first", 0), ("last", updates)):

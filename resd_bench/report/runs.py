@@ -69,7 +69,7 @@ class RunData:
             count += 1
             yield row
         played = self.status.get("episodes", count)
-        if self.files.finished and not self.files.vouched and count not in (0, played):
+        if self.files.unvouched and count not in (0, played):
             raise damaged(self.folder / EPISODES, f"it has {count} rows of {played}")
 
     @property
@@ -104,10 +104,9 @@ def load_run(folder: Path) -> RunData:
     """Read a run folder; UsageError where it is none, is damaged, or has no evaluation yet."""
     files = RunFiles.at(folder)
     _check_version(folder)
-    # A record may be older than a setting, which then had its default's meaning.
-    settings = {**asdict(RunConfig()), **files.settings()}
+    settings = files.settings()
     rows, ledger = check_evals(files.rows(EVALS), folder / EVALS), files.rows(METRICS)
-    if files.finished and not files.vouched:
+    if files.unvouched:
         check_complete(folder, settings, files.status, files.json("summary.json"), rows, ledger)
     points = eval_points(reported(rows), ledger)
     beside = {name: eval_points(own, ledger) for name, own in panels(rows).items()}
@@ -117,7 +116,8 @@ def load_run(folder: Path) -> RunData:
         )
     return RunData(
         folder,
-        settings,
+        # A record may be older than a setting, which then had its default's meaning.
+        {**asdict(RunConfig()), **settings},
         ledger,
         points,
         files.status,
