@@ -31,9 +31,9 @@ from resd_bench.agent import State
 from resd_bench.checkpoints import (
     Checkpoint,
     CorruptCheckpoint,
+    by_update,
     checkpoint_files,
     load_checkpoint,
-    by_update,
     save_checkpoint,
     write_atomically,
 )

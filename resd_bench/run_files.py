@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ from resd_bench import schema
 from resd_bench.checkpoints import (
     Checkpoint,
     CorruptCheckpoint,
+    by_update,
     checkpoint_files,
     describe_checkpoint,
-    by_update,
 )
 from resd_bench.config import RunConfig, load_file
 from resd_bench.integrity import Extent, file_sha256, files_sha256
@@ -219,7 +219,7 @@ def _row(line: bytes, number: int, path: Path) -> Row:
     try:
         if not line.endswith(b"\n"):
             raise ValueError("cut off")
-        row = json.loads(line)
+        row = json.loads(line.decode())
         if not isinstance(row, dict) or type(row.get("update")) is not int:
             raise ValueError("not an object with an update number")
     except (ValueError, RecursionError) as error:
@@ -247,25 +247,29 @@ def check_evals(rows: Sequence[Row], path: Path) -> list[Row]:
     return list(seen.values())
 
 
+_EVAL_TYPES: Mapping[str, tuple[type, ...]] = {
+    "update": (int,),
+    "episodes": (int,),
+    "generated_tokens": (int,),
+    "sample": (int,),
+    "task": (str,),
+    "success": (float, int, type(None)),
+    "score": (float, int, type(None)),
+}
+"""Fields of evaluations that are read, and what `json` makes of them."""
+
+
 def _mistyped_evals(rows: Sequence[Row]) -> str | None:
-    """What is wrong with the types and ranges in `rows`, by distinct values: there may be many."""
-    whole = ("update", "episodes", "generated_tokens", "sample")
-    for name in whole:
-        if bad := {v for v in _distinct(rows, name) if type(v) is not int or v < 0}:
-            return f"{name} is {bad.pop()!r}: expected a whole number"
+    """What is wrong with the types and ranges in `rows`, by distinct ones: there may be many."""
+    for kinds in {tuple(map(type, map(row.get, _EVAL_TYPES))) for row in rows}:
+        for kind, (name, allowed) in zip(kinds, _EVAL_TYPES.items(), strict=True):
+            if kind not in allowed:
+                return f"{name} is of type {kind.__name__}"
     for name in ("success", "score"):
-        values = {v for v in _distinct(rows, name) if v is not None}
-        if bad := {v for v in values if type(v) not in (int, float) or not 0 <= v <= 1}:
-            return f"{name} is {bad.pop()!r}: expected a number from 0 to 1, or null"
-    if bad := {v for v in _distinct(rows, "task") if not isinstance(v, str)}:
-        return f"task is {bad.pop()!r}: expected text"
+        for value in {row[name] for row in rows}:
+            if value is not None and not 0 <= value <= 1:
+                return f"{name} is {value!r}: expected a number from 0 to 1, or null"
     return None
-
-
-def _distinct(rows: Sequence[Row], name: str) -> set[Any]:
-    values = [row.get(name) for row in rows]
-    # Lists and objects cannot be collected, and are never right.
-    return {str(v) if isinstance(v, list | dict) else v for v in values}
 
 
 def check_complete(
@@ -285,9 +289,9 @@ def check_complete(
     updates = status.get("update", max((row["update"] for row in metrics), default=0))
     if [row["update"] for row in metrics] != list(range(1, updates + 1)):
         raise damaged(folder / METRICS, f"its rows are not those of updates 1 to {updates}")
-    by_evaluation: dict[tuple[Any, int], Counter[str]] = {}
+    by_evaluation: dict[tuple[Any, int], Counter[str]] = defaultdict(Counter)
     for row in evals:
-        by_evaluation.setdefault((row.get("panel"), row["update"]), Counter())[row["task"]] += 1
+        by_evaluation[row.get("panel"), row["update"]][row["task"]] += 1
     every = settings.get("eval_every")
     due = {0, updates, *(range(every, updates + 1, every) if every else ())}
     if missing := due - {update for panel, update in by_evaluation if panel is None}:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch  # noqa: F401  Once here, and not in every child.
-import toy_plugin
+import toy_plugin  # type: ignore[import-not-found]
 
 from resd_bench.config import RunConfig, resolve
 from resd_bench.plugins import UsageError
@@ -67,7 +67,7 @@ class Disk:
             self.change()
             return Written(real_open(file, mode, *args, **keywords), self)
 
-        builtins.open = io.open = opened  # type: ignore[assignment]
+        builtins.open = io.open = opened
         for name in ("fsync", "replace", "rename", "unlink", "mkdir"):
             setattr(os, name, self._counted(getattr(os, name)))
 

@@ -32,6 +32,11 @@ CASE = CaseResult("case", False, "wrong_answer", "what it did")
 NAN = math.nan
 
 
+def odd_case(**changes: Any) -> CaseResult:
+    """A case with fields that it must not have."""
+    return CaseResult(**{"name": "case", "passed": False, **changes})
+
+
 class Odd(TextEnv):
     """An environment of which a test says what it returns."""
 
@@ -104,8 +109,11 @@ FEEDBACK: dict[str, tuple[dict[str, Any], str]] = {
     "text in bytes": ({"kind": b"late"}, r"feedback\.kind is b'late'"),
     "shown beyond": ({"success": False, "cases": (CASE,), "shown": (7,)}, "index out of|7"),
     "shown before": ({"success": False, "cases": (CASE,), "shown": (-1,)}, "shown is -1"),
-    "a case's name": ({"cases": (replace(CASE, name=None),)}, "a case's name is None"),
-    "a case's passed": ({"cases": (replace(CASE, passed="no"),)}, "a case's passed is 'no'"),
+    "a case's name": ({"cases": (odd_case(name=None),)}, "a case's name is None"),
+    "a case's passed": (
+        {"cases": (odd_case(passed="no"),)},
+        "a case's passed is 'no'",
+    ),
 }
 
 
@@ -174,8 +182,11 @@ def test_a_reset_that_returns_what_it_must_not_names_the_environment(
 
 
 def test_numbers_and_texts_of_numpy_are_taken_as_pythons() -> None:
-    case = CaseResult(np.str_("a"), np.bool_(True), np.str_("pass"))
-    feedback = Feedback(np.float32(1), np.bool_(True), np.float64(1), (case,), shown=(np.int64(0),))
+    yes: Any = np.bool_(True)
+    one: Any = np.float32(1)
+    zero: Any = np.int64(0)
+    case = CaseResult(np.str_("a"), yes, np.str_("pass"))
+    feedback = Feedback(one, yes, np.float64(1), (case,), shown=(zero,))
     done = attempt(feedback=feedback, step=raw(reward=np.float32(1), over=np.bool_(True)))
     assert done.error == ""
     assert type(done.feedback.success) is bool
@@ -190,7 +201,7 @@ def test_numbers_and_texts_of_numpy_are_taken_as_pythons() -> None:
         Feedback(0.0, True, 1.0),
         Feedback(-1.5, False, 0.0),
         Feedback(7.0, True, 0.5),
-        Feedback(True, True, 1),  # type: ignore[arg-type]
+        Feedback(True, True, 1),
     ],
 )
 def test_what_a_reward_means_is_the_environments_own_affair(feedback: Feedback) -> None:
@@ -259,8 +270,13 @@ def odd(toy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def config(tmp_path: Path, **changes: Any) -> RunConfig:
-    settings = {"env": "toy-say", "method": "toy-learner", "model": "scripted", "budget": "20ep"}
-    settings |= {"batch_size": 5, "eval_samples": 2, "max_new_tokens": 20, "out": str(tmp_path)}
+    settings: dict[str, Any] = {"env": "toy-say", "method": "toy-learner", "budget": "20ep"}
+    settings |= {"model": "scripted"} | {
+        "batch_size": 5,
+        "eval_samples": 2,
+        "max_new_tokens": 20,
+        "out": str(tmp_path),
+    }
     return resolve(settings, changes)
 
 

@@ -142,7 +142,8 @@ def test_only_the_tensor_that_is_not_finite_is_blamed() -> None:
 
     def partly(batch: TokenBatch) -> torch.Tensor:
         # A square root at 0 has an infinite derivative, for this one tensor.
-        return sound(batch) + (model.lm_head.weight[5, 5] * 0).abs().sqrt()
+        weight: torch.Tensor = model.lm_head.weight
+        return sound(batch) + (weight[5, 5] * 0).abs().sqrt()
 
     subject = policy(model)
     update(subject, partly)
