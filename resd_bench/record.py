@@ -212,10 +212,10 @@ class Recorder:
 
     def log(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a log, in one write that a kill cannot lose."""
+        self._check_place()
         if name not in self._files:
             # Without a buffer: what a full disk refuses must not be tried again at the end.
             self._files[name] = (self.folder / name).open("ab", buffering=0)
-        self._check_place()
         lines = [to_line(row) for row in rows]
         write_all(self._files[name], b"".join(lines))
         self.logged[name].add(lines)
@@ -306,7 +306,7 @@ LOCK_TRIES, LOCK_WAIT = 4, 0.1
 def lock_folder(folder: Path) -> IO[bytes] | None:
     """Hold a folder until the file given back is closed; BlockingIOError where another does.
 
-    None where the system has no such locks.
+    None where the system has no such locks; UsageError where this file system has none.
     """
     try:
         import fcntl
@@ -315,11 +315,16 @@ def lock_folder(folder: Path) -> IO[bytes] | None:
     file = (folder / ".lock").open("ab", buffering=0)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
-        write_all(file, str(os.getpid()).encode())
-    except BaseException:
+    except BlockingIOError:
         file.close()
         raise
+    except OSError as error:
+        file.close()
+        raise UsageError(
+            f"{folder} cannot be locked ({error.strerror}): give an --out on another file system"
+        ) from None
+    file.truncate(0)
+    write_all(file, str(os.getpid()).encode())
     return file
 
 
@@ -331,7 +336,7 @@ def is_held(folder: Path) -> bool:
         file = lock_folder(folder)
     except BlockingIOError:
         return True
-    except OSError:
+    except (OSError, UsageError):
         return False
     if file is not None:
         file.close()

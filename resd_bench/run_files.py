@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import json
 import math
+import os
 import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,9 +54,12 @@ def run_folders(root: Path) -> list[Path]:
 
     One that has lost its `config.yaml` is among them, so that it is noticed.
     """
-    named = [p.parent for name in ("config.yaml", "status.json") for p in root.rglob(name)]
-    whole = {f for f in named if not any(p.endswith(SUFFIX) for p in f.relative_to(root).parts)}
-    return sorted(whole)
+    found = []
+    for folder, inside, names in os.walk(root):
+        inside[:] = [name for name in inside if not name.endswith(SUFFIX)]
+        if not {"config.yaml", "status.json"}.isdisjoint(names):
+            found.append(Path(folder))
+    return sorted(found)
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,7 @@ def score_command(
     sets: Sets = None,
 ) -> None:
     """Mark saved answers: {"task": ID, "answer": TEXT} a line in, with verdicts out."""
+    from resd_bench.checkpoints import write_atomically
     from resd_bench.grade import grade, read_answers
     from resd_bench.record import to_line
 
@@ -163,17 +164,22 @@ def score_command(
     lines = b"".join(to_line(row) for row in rows)
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
-        save.write_bytes(lines)
+        write_atomically(save, lines)
     else:
         sys.stdout.write(lines.decode())
     note(_summary(rows))
 
 
 def _read(file: str) -> bytes:
+    from resd_bench.run_files import EPISODES, RunFiles
+
     if file == "-":
         return sys.stdin.buffer.read()
+    path = Path(file)
+    if path.name == EPISODES and (path.parent / "config.yaml").is_file():
+        return b"".join(RunFiles.at(path.parent).lines(EPISODES))
     try:
-        return Path(file).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error}. Give a JSONL file") from None
 
