@@ -58,7 +58,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except OSError as error:
+        error.filename = error.filename or str(path)
         # On a full disk every byte counts.
         with suppress(OSError):
             temporary.unlink()

@@ -33,7 +33,7 @@ NO_ACCESS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 @contextmanager
 def explaining_disk() -> Iterator[None]:
-    """Within the context, a disk that is full or cannot be written is a UsageError."""
+    """Within the context, a disk that is full, or files that may not be used, are a UsageError."""
     try:
         yield
     except OSError as error:
@@ -44,7 +44,9 @@ def explaining_disk() -> Iterator[None]:
                 "with --resume; what was on record before is kept"
             ) from None
         if error.errno in NO_ACCESS:
-            raise UsageError(f"{where}{error.strerror}: give a place that can be written") from None
+            raise UsageError(
+                f"{where}{error.strerror}: give a place that you may read and write"
+            ) from None
         raise
 
 

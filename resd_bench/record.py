@@ -381,8 +381,12 @@ def _command(pid: str) -> str:
 def write_all(file: IO[bytes], data: bytes) -> None:
     """Write all of `data` to a file without a buffer, which may take a part at a time."""
     left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        error.filename = error.filename or file.name
+        raise
 
 
 def _is_at(path: Path, file: IO[bytes]) -> bool:
