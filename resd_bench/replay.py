@@ -60,6 +60,8 @@ def replay(
     if not 1 <= update <= last:
         raise UsageError(f"{folder} has no update {update}: give --update 1 to {last}")
     checkpoint = newest_before(folder, update)
+    if checkpoint is not None:
+        files.check_own(checkpoint)
     start = 0 if checkpoint is None else checkpoint.update
     tell(f"repeating updates {start + 1} to {update} from {_origin(checkpoint)}")
     tracer = Tracer(0)

@@ -159,6 +159,19 @@ class RunFiles:
             elif name in FOLDERS:
                 self.numbered(name)
 
+    def check_own(self, checkpoint: Checkpoint) -> None:
+        """UsageError where a checkpoint does not rely on what this run has logged."""
+        for name in (METRICS, EVALS):
+            path, extent = self._log(name), checkpoint.extent(name)
+            if path is not None and extent.sha256 is not None:
+                found = self._measure(path, extent.rows)
+                if found != extent:
+                    raise UsageError(
+                        f"{self.folder}: the checkpoint after {checkpoint.update} updates relies "
+                        f"on {extent.rows} rows of {name} that are not there: it is of another "
+                        "run, or the log is damaged. Restore them from a copy"
+                    )
+
     def _check_whole(self, name: str) -> None:
         known, path = self.vouched.get(name), self.folder / name
         if known is None:
@@ -194,18 +207,21 @@ class RunFiles:
 
     def _check_log(self, path: Path, extent: Extent) -> None:
         """UsageError where the log does not begin, or of a finished run is not, what it should."""
-        digest, rows, whole = hashlib.sha256(), 0, self.finished
+        found = self._measure(path, None if self.finished else extent.rows)
+        remedy = REMEDY if self.finished else "use --resume, which goes back to what is whole"
+        if found.rows != extent.rows:
+            raise damaged(path, f"it has {found.rows} whole rows of {extent.rows}", remedy)
+        if extent.sha256 not in (None, found.sha256):
+            raise damaged(path, f"its {found.rows} rows are not what the run wrote", remedy)
+
+    def _measure(self, path: Path, most: int | None) -> Extent:
+        """What the first `most` rows of a log are, or all of it."""
+        digest, rows = hashlib.sha256(), 0
         with _opened(path) as lines:
-            for line in lines:
-                if rows >= extent.rows and not whole:
-                    break
+            for line in islice(lines, most):
                 rows += line.endswith(b"\n")
                 digest.update(line)
-        remedy = REMEDY if whole else "use --resume, which goes back to what is whole"
-        if rows != extent.rows:
-            raise damaged(path, f"it has {rows} whole rows of {extent.rows}", remedy)
-        if extent.sha256 not in (None, digest.hexdigest()):
-            raise damaged(path, f"its {rows} rows are not what the run wrote", remedy)
+        return Extent(rows, digest.hexdigest())
 
 
 @contextmanager

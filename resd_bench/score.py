@@ -71,9 +71,11 @@ def find_checkpoint(folder: Path, update: int | None) -> Checkpoint:
         known = ", ".join(map(str, sorted(files)))
         raise UsageError(f"{folder} has no checkpoint {wanted}: give --checkpoint {known}")
     try:
-        return load_checkpoint(files[wanted])
+        found = load_checkpoint(files[wanted])
     except CorruptCheckpoint as error:
         raise UsageError(f"{error}. Give another one with --checkpoint, or restore it") from None
+    RunFiles.at(folder).check_own(found)
+    return found
 
 
 def _score(config: RunConfig, act: Act, update: int, what: str) -> Scored:

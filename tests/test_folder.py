@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
 import json
 import os
 import re
@@ -18,7 +20,7 @@ from typing import Any
 import pytest
 
 from resd_bench import record
-from resd_bench.checkpoints import checkpoint_files
+from resd_bench.checkpoints import checkpoint_files, load_checkpoint
 from resd_bench.cli import main
 from resd_bench.config import RunConfig, resolve
 from resd_bench.plugins import UsageError
@@ -449,6 +451,38 @@ def test_what_is_no_left_over_still_does(config: RunConfig) -> None:
     (config.folder() / "thesis.tex").touch()
     with pytest.raises(UsageError, match="is not empty and holds no config"):
         run(config, resume=True)
+
+
+def test_a_checkpoint_of_another_run_is_not_evaluated(config: RunConfig) -> None:
+    other = resolve({**SETTINGS, "seed": 1}, {"out": config.out})
+    for one in (config, other):
+        run(one)
+    for path in checkpoint_files(other.folder() / "checkpoints"):
+        shutil.copyfile(path, config.folder() / "checkpoints" / path.name)
+    assert main(["eval", str(config.folder()), "--tasks", "2"]) == 2
+    assert main(["eval", str(other.folder()), "--tasks", "2"]) == 0
+
+
+def test_a_run_of_before_checkpoints_had_hashes_goes_on(config: RunConfig, tmp_path: Path) -> None:
+    import torch
+
+    whole = resolve(SETTINGS, {"out": str(tmp_path / "whole")})
+    run(whole)
+    interrupt(config, 5)
+    for path in checkpoint_files(config.folder() / "checkpoints"):
+        state = load_checkpoint(path).state
+        for name in ("evaluated_elsewhere", "unscored"):
+            state.pop(name, None)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        header = json.loads(path.read_bytes().partition(b"\n")[0])
+        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+        kept = {"format": 1, "update": header["update"], "rows": header["rows"], "sha256": digest}
+        path.write_bytes(json.dumps(kept).encode() + b"\n" + buffer.getvalue())
+    assert [point.update for point in load_run(config.folder()).points] == [0, 2, 4]
+    assert run(config, resume=True).state == "finished"
+    mine, theirs = (load_run(one.folder()).points for one in (config, whole))
+    assert [(p.update, p.success) for p in mine] == [(p.update, p.success) for p in theirs]
 
 
 def test_a_checkpoint_of_another_model_is_named(
