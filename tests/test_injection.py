@@ -48,13 +48,13 @@ def inject(
 
 
 def test_killed_at_sampled_changes_of_its_files_a_run_measures_the_same(tmp_path: Path) -> None:
-    assert inject(tmp_path, points=16)["problems"] == []
+    assert inject(tmp_path, points=12)["problems"] == []
 
 
 def test_with_a_disk_full_at_sampled_changes_a_run_says_so_and_then_measures_the_same(
     tmp_path: Path,
 ) -> None:
-    assert inject(tmp_path, points=12, full=True)["problems"] == []
+    assert inject(tmp_path, points=8, full=True)["problems"] == []
 
 
 @pytest.mark.slow
