@@ -1,24 +1,31 @@
 """Checkpoint files: atomic, self-describing, and checked before they are trusted.
 
-A file is one line of JSON (update, rows of each log, SHA-256 of the rest) and what `torch.save`
-wrote. It appears under its name only when it is complete on disk. Left out: sharded models.
+A file is one line of JSON and what `torch.save` wrote. The line says the update, how far each log
+went and the SHA-256 of that part of it, the SHA-256 of the rest of the file, and its own. The file
+appears under its name only when it is complete on disk. Left out: sharded models.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from resd_bench.agent import State
+from resd_bench.integrity import Extent, is_intact, sealed, sha256
 
 KEEP = 2
 """Checkpoints kept: the last, and the one to fall back on."""
+FORMAT = 2
+"""Version of the files that are written; those of version 1 are read too."""
+MOST_HEADER = 1 << 20
+"""Bytes of a first line; one that is longer is none."""
 
 
 class CorruptCheckpoint(Exception):
@@ -34,16 +41,29 @@ class Checkpoint:
     rows: Mapping[str, int]
     """Rows of each log that were on disk before this was written."""
     state: State
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of these rows; files of version 1 have none."""
+
+    def extent(self, log: str) -> Extent:
+        """How much of a log it relies on."""
+        return Extent(self.rows.get(log, 0), self.digests.get(log))
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` so that `path` holds either the old content or all of the new."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        # On a full disk every byte counts.
+        with suppress(OSError):
+            temporary.unlink()
+        raise
     _sync_folder(path.parent)
 
 
@@ -58,9 +78,16 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def by_update(folder: Path, suffix: str) -> dict[int, Path]:
+    """The files `update-N` + `suffix` of a folder by N, in order; other files are passed over."""
+    pattern = re.compile(rf"update-(\d+){re.escape(suffix)}")
+    matches = ((pattern.fullmatch(path.name), path) for path in folder.glob("update-*"))
+    return dict(sorted((int(match[1]), path) for match, path in matches if match))
+
+
 def checkpoint_files(folder: Path) -> list[Path]:
     """The checkpoints of a folder, newest first."""
-    return sorted(folder.glob("update-*.ckpt"), reverse=True)
+    return list(by_update(folder, ".ckpt").values())[::-1]
 
 
 def checkpoint_path(folder: Path, update: int) -> Path:
@@ -76,14 +103,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     torch.save(checkpoint.state, buffer)
     payload = buffer.getvalue()
     header = {
-        "format": 1,
+        "format": FORMAT,
         "update": checkpoint.update,
         "rows": dict(checkpoint.rows),
-        "sha256": hashlib.sha256(payload).hexdigest(),
+        "digests": dict(checkpoint.digests),
+        "sha256": sha256(payload),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     path = checkpoint_path(folder, checkpoint.update)
-    write_atomically(path, json.dumps(header).encode() + b"\n" + payload)
+    write_atomically(path, json.dumps(sealed(header)).encode() + b"\n" + payload)
     for old in checkpoint_files(folder)[KEEP:]:
         old.unlink()
     return path
@@ -96,23 +124,56 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     import torch
 
-    header, payload = _split(path)
-    if hashlib.sha256(payload).hexdigest() != header.get("sha256"):
+    try:
+        line, _, payload = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise CorruptCheckpoint(f"{path}: {error}") from None
+    header = _header(line, path)
+    if sha256(payload) != header.get("sha256"):
         raise CorruptCheckpoint(f"{path}: its checksum does not match (damaged or cut off)")
     try:
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise CorruptCheckpoint(f"{path}: torch cannot read it: {first}") from error
-    return Checkpoint(int(header["update"]), dict(header["rows"]), state)
+    return replace(_described(header), state=state)
 
 
-def _split(path: Path) -> tuple[dict[str, Any], bytes]:
+def describe_checkpoint(path: Path) -> Checkpoint:
+    """What the first line of a checkpoint says, its state left out, for a fraction of the reading.
+
+    CorruptCheckpoint where the line is not what was written; the rest is not looked at.
+    """
     try:
-        line, _, payload = path.read_bytes().partition(b"\n")
-        header = json.loads(line)
-        if not isinstance(header, dict) or "update" not in header or "rows" not in header:
-            raise ValueError("its first line is not a checkpoint header")
-    except (OSError, ValueError) as error:
+        with path.open("rb") as file:
+            return _described(_header(file.readline(MOST_HEADER).rstrip(b"\n"), path))
+    except OSError as error:
         raise CorruptCheckpoint(f"{path}: {error}") from None
-    return header, payload
+
+
+def _described(header: Mapping[str, Any]) -> Checkpoint:
+    return Checkpoint(header["update"], header["rows"], {}, header.get("digests", {}))
+
+
+def _header(line: bytes, path: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CorruptCheckpoint(f"{path}: its first line is not JSON ({error})") from None
+    if not isinstance(header, dict) or not _fits(header):
+        raise CorruptCheckpoint(f"{path}: its first line is not a checkpoint header")
+    # Version 1 did not vouch for its first line, but named the file by it.
+    intact = is_intact(header) if header["format"] == FORMAT else header["format"] == 1
+    if not intact or path.name != checkpoint_path(path.parent, header["update"]).name:
+        raise CorruptCheckpoint(f"{path}: its first line does not match its checksum or its name")
+    return header
+
+
+def _fits(header: Mapping[str, Any]) -> bool:
+    whole = [header.get("format"), header.get("update")]
+    rows, digests = header.get("rows"), header.get("digests", {})
+    if not isinstance(rows, dict) or not isinstance(digests, dict):
+        return False
+    whole += rows.values()
+    texts = [header.get("sha256"), *digests.values()]
+    return all(type(n) is int for n in whole) and all(isinstance(t, str) for t in texts)

@@ -27,7 +27,7 @@ from resd_bench.config import (
     load_file,
     resolve,
 )
-from resd_bench.plugins import UsageError
+from resd_bench.plugins import UsageError, explaining_disk
 from resd_bench.team import defer_to_first, join, leads
 
 app = typer.Typer(
@@ -279,10 +279,11 @@ def eval_command(
     if point.errors:
         console.print(WITH_FAILURES, style="bold red")
     if save is not None:
+        from resd_bench.checkpoints import write_atomically
         from resd_bench.record import to_line
 
         save.parent.mkdir(parents=True, exist_ok=True)
-        save.write_bytes(b"".join(to_line(row) for row in scored.rows))
+        write_atomically(save, b"".join(to_line(row) for row in scored.rows))
         console.print(f"rows    {save}", soft_wrap=True)
 
 
@@ -487,7 +488,8 @@ def nano_command(context: typer.Context) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     try:
-        app(args=list(argv) if argv is not None else None, prog_name="resd-bench")
+        with explaining_disk():
+            app(args=list(argv) if argv is not None else None, prog_name="resd-bench")
     except UsageError as error:
         defer_to_first()
         print(f"error: {error}", file=sys.stderr)

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 
 from resd_bench import plugins
+from resd_bench.contract import checked_reset, checked_step, checked_tasks
 from resd_bench.env import TextEnv
 from resd_bench.manifest import panel_hash
 from resd_bench.play import printable
@@ -21,15 +22,15 @@ def describe(name: str, **options: object) -> Iterator[str]:
     """The page of an installed environment, part by part, in Markdown."""
     full = plugins.make_env(name, dialect="full", **options)
     yield f"# {name} ({plugins.gym_id(name)})\n\n{inspect.getdoc(type(full)) or 'No docstring.'}"
-    tasks = {split: full.tasks(split) for split in SPLITS}
+    tasks = {split: checked_tasks(full, split) for split in SPLITS}
     sizes = ", ".join(f"{split} {len(tasks[split])}" for split in SPLITS)
     digest = panel_hash(task for split in SPLITS for task in tasks[split])
     yield f"## Tasks\n{sizes}; at most {full.max_turns} turns\n\npanel {digest}"
     for dialect in DIALECTS:
         env = plugins.make_env(name, dialect=dialect, **options)
-        observation, info = env.reset(seed=0)
+        observation, info = checked_reset(env, env.reset(seed=0))
         yield f"## Prompt, {dialect} ({info['task_id']})\n{printable(observation)}"
-    task = full.tasks("train")[0]
+    task = tasks["train"][0]
     yield f"## Feedback on {WRONG!r} ({task.id})\n" + "\n".join(_ladder(name, task, options))
 
 
@@ -43,7 +44,7 @@ def _ladder(name: str, task: Task, options: dict[str, object]) -> Iterator[str]:
 def _fail(env: TextEnv, task: Task) -> Feedback:
     env.reset(seed=0, options={"task": task.id, "split": task.split})
     while True:
-        *_, over, cut, info = env.step(WRONG)
-        if over or cut:
-            feedback: Feedback = info["feedback"]
+        answer = checked_step(env, env.step(WRONG))
+        if answer.over or answer.cut:
+            feedback: Feedback = answer.info["feedback"]
             return feedback

@@ -156,7 +156,7 @@ class TextEnv(gym.Env[str, str], ABC):
         super().reset(seed=seed)
         wanted, split = ((options or {}).get(name) for name in ("task", "split"))
         if wanted is None:
-            pool = self.tasks("train")
+            pool = tuple(self.tasks("train"))
             self.task = pool[int(self.np_random.integers(len(pool)))]
         else:
             self.task = self.find(str(wanted), *([] if split is None else [split]))

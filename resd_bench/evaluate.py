@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from resd_bench.budget import Ledger
+from resd_bench.contract import commonest
+from resd_bench.plugins import UsageError
 from resd_bench.rollout import Act, EnvPool, roll_out
 from resd_bench.seeds import derive
 from resd_bench.types import Group, Sampling, Stop, Task
@@ -25,8 +27,11 @@ class Panel:
 
 
 def evaluate(act: Act, envs: EnvPool, panel: Panel, ledger: Ledger) -> list[Group]:
-    """Attempt every task of the panel; the same seeds at each call, so checkpoints are paired."""
-    return roll_out(
+    """Attempt every task of the panel; the same seeds at each call, so checkpoints are paired.
+
+    UsageError where no attempt at all has a verdict: there is nothing to report.
+    """
+    groups = roll_out(
         act,
         envs,
         panel.tasks,
@@ -36,6 +41,26 @@ def evaluate(act: Act, envs: EnvPool, panel: Panel, ledger: Ledger) -> list[Grou
         ledger=ledger,
         seed=panel.seed,
         stream="eval",
+    )
+    errors = environment_errors(groups)
+    if errors and len(errors) == sum(len(group.trajectories) for group in groups):
+        raise UsageError(
+            f"no sample of the evaluation got a verdict, from {panel.tasks[0].id!r} on. "
+            f"{why_not(errors)}"
+        )
+    return groups
+
+
+def environment_errors(groups: Sequence[Group]) -> list[str]:
+    """Why attempts have no verdict, one for each."""
+    return [a.error for group in groups for a in group.trajectories if a.stop is Stop.ERROR]
+
+
+def why_not(errors: Sequence[str]) -> str:
+    """What to tell where there are errors only: the commonest, and what to do."""
+    return (
+        f"The environment failed each time; its commonest error: {commonest(errors)}. Mend the "
+        "environment (see `envs check`)"
     )
 
 

@@ -21,10 +21,10 @@ from resd_bench import __version__
 from resd_bench.config import RunConfig
 from resd_bench.identity import model_identity, refuse_changed, write_base
 from resd_bench.plugins import UsageError
-from resd_bench.record import read_json
 from resd_bench.report.runs import RunData, load_run, model_label
 from resd_bench.report.tables import best_rates, both, rates
-from resd_bench.run import BuildPolicy, make_agent
+from resd_bench.run import BuildPolicy, make_agent, take_over
+from resd_bench.run_files import RunFiles
 from resd_bench.score import find_checkpoint
 from resd_bench.stats import EvalPoint
 
@@ -67,7 +67,7 @@ def export(
     """Write the checkpoint of `run` after `update` updates (the last) to the new folder `to`."""
     data, checkpoint = load_run(run), find_checkpoint(run, update)
     _check_free(to)
-    config = RunConfig.from_yaml((run / "config.yaml").read_text("utf-8"), str(run))
+    config = RunFiles.at(run).config()
     remedy = "restore it: what was trained belongs to the model that the run had"
     base = model_identity(config.model, config.model_revision)
     notes = refuse_changed(run, base, remedy)
@@ -77,7 +77,7 @@ def export(
     if not isinstance(model, Savable):
         kind = type(model).__name__
         raise UsageError(f"the model {config.model!r} ({kind}) has no weights that can be written")
-    agent.load_state_dict(checkpoint.state["agent"])
+    take_over(agent, checkpoint, run)
     to.mkdir(parents=True, exist_ok=True)
     model.save(to)
     shutil.copyfile(run / "config.yaml", to / CONFIG)
@@ -104,7 +104,7 @@ def _write_playbook(playbook: object, to: Path) -> bool:
 
 def card(data: RunData, config: RunConfig, made: Exported) -> str:
     """The model card."""
-    manifest = read_json(data.folder / "manifest.json")
+    manifest = RunFiles.at(data.folder).json("manifest.json")
     kind = "A low-rank adapter of" if made.adapter else "A model trained from"
     organism = "model organism" in model_label(config.model)
     warning = (

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resd_bench.contract import checked_step
 from resd_bench.env import SPLITS, TextEnv
 from resd_bench.jsonl import parse_objects
 from resd_bench.plugins import UsageError
@@ -86,9 +87,9 @@ def _play(env: TextEnv, answer: Answer) -> tuple[Feedback | None, int, str]:
     """The verdict, the turns it took and why the episode stopped."""
     env.reset(seed=0, options={"task": answer.task_id, "split": answer.split})
     for turn, action in enumerate(answer.actions, start=1):
-        *_, over, cut, info = env.step(action)
-        if over or cut:
-            return info["feedback"], turn, info["stop_reason"]
+        told = checked_step(env, env.step(action))
+        if told.over or told.cut:
+            return told.info["feedback"], turn, str(told.info.get("stop_reason", ""))
     return None, len(answer.actions), ""
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from resd_bench.agent import Agent, Contextual
 from resd_bench.budget import Ledger, Purpose
 from resd_bench.config import RunConfig
+from resd_bench.contract import checked_tasks
 from resd_bench.env import TextEnv
 from resd_bench.evaluate import Panel, eval_rows, evaluate
 from resd_bench.manifest import content_hash
@@ -93,7 +94,7 @@ def validation_tasks(
     """
     if not config.eval_validation:
         return None
-    tasks = env.tasks("validation")[: config.eval_validation]
+    tasks = checked_tasks(env, "validation")[: config.eval_validation]
     if not tasks or config.eval_split == "validation":
         raise UsageError(
             f"{config.env}: --eval-validation {config.eval_validation} has no validation tasks of "

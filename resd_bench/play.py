@@ -6,10 +6,11 @@ An answer is any number of lines, ended by a line that is a single dot, or by th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from resd_bench.contract import checked_reset, checked_step
 from resd_bench.env import TextEnv
 from resd_bench.types import Feedback, Task
 
@@ -42,7 +43,8 @@ def play(env: TextEnv, tasks: Iterable[Task], given: TextIO, out: TextIO) -> Pla
 
 def play_one(env: TextEnv, task: Task, given: TextIO, out: TextIO) -> Feedback | None:
     """One episode; None where the input ended before a verdict."""
-    observation, info = env.reset(options={"task": task.id, "split": task.split})
+    asked = {"task": task.id, "split": task.split}
+    observation, info = checked_reset(env, env.reset(options=asked))
     _say(out, f"{RULER}\ntask {task.id}, at most {env.max_turns} turns\n{RULER}")
     turn, over = 0, False
     while not over:
@@ -51,12 +53,12 @@ def play_one(env: TextEnv, task: Task, given: TextIO, out: TextIO) -> Feedback |
         answer = read_answer(given)
         if answer is None:
             return None
-        observation, _, ended, cut, info = env.step(answer)
-        over = ended or cut
+        told = checked_step(env, env.step(answer))
+        observation, info, over = told.observation, told.info, told.over or told.cut
     return _verdict(info, out)
 
 
-def _verdict(info: dict[str, Any], out: TextIO) -> Feedback:
+def _verdict(info: Mapping[str, Any], out: TextIO) -> Feedback:
     feedback: Feedback = info["feedback"]
     word = "solved" if feedback.success else "not solved"
     _say(out, f"{RULER}\n{word}, score {feedback.score:.2f}\n{feedback.text}")

@@ -14,6 +14,7 @@ Left out: Parquet.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import math
 import os
@@ -25,21 +26,35 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from resd_bench import schema
 from resd_bench.agent import State
 from resd_bench.budget import Ledger
 from resd_bench.checkpoints import (
     Checkpoint,
     CorruptCheckpoint,
+    by_update,
     checkpoint_files,
     load_checkpoint,
     save_checkpoint,
     write_atomically,
 )
 from resd_bench.config import RunConfig, differences
+from resd_bench.integrity import (
+    CHECKSUM,
+    Extent,
+    file_sha256,
+    files_sha256,
+    is_intact,
+    sealed,
+    sha256,
+)
 from resd_bench.plugins import UsageError
 from resd_bench.types import Group, Trajectory
 
 LOGS = ("metrics.jsonl", "episodes.jsonl", "evals.jsonl")
+WHOLE = ("config.yaml", "manifest.json", "summary.json")
+"""Files that are hashed as they are when a run finishes, beside the logs and `FOLDERS`."""
+FOLDERS = ("context", "traces")
 RunState = Literal["new", "running", "interrupted", "failed", "finished"]
 Row = dict[str, Any]
 
@@ -73,9 +88,38 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         loaded = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is damaged ({error}): restore it from a copy") from None
-    return dict(loaded)
+        if not isinstance(loaded, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, str(error)) from None
+    return loaded
+
+
+def damaged(path: Path, why: str, remedy: str | None = None) -> UsageError:
+    """The error for a file of a run folder that is not what was written, with the remedy."""
+    return UsageError(f"{path} is damaged ({why}): {remedy or REMEDIES.get(path.name, REMEDY)}")
+
+
+REMEDY = "restore it from a copy, or move the run's folder away and run it anew"
+REMEDIES = {
+    "status.json": "restore it from a copy; or, where the run still has its checkpoints, delete it "
+    "and use --resume",
+    "manifest.json": "restore it from a copy; or, to go on with an unfinished run, delete it and "
+    "use --resume",
+}
+"""Of files that a run can do without."""
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What `status.json` says, {} where there is none; UsageError where it is damaged."""
+    path = folder / "status.json"
+    row = read_json(path)
+    # Records of before there were checksums have neither.
+    if (CHECKSUM in row or "files" in row) and not is_intact(row):
+        raise damaged(path, "its checksum does not match")
+    if problem := schema.mistyped("status", row):
+        raise damaged(path, problem)
+    return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +165,9 @@ def log_bytes(path: Path) -> bytes:
         raise UsageError(f"{packed} is damaged ({error}): restore it from a copy") from None
 
 
-def cut_log(path: Path, log: LogText, update: int) -> int:
-    """Move rows later than `update`, and the tail, to `<name>.orphaned`; how many lines moved."""
-    keep = [line for row, line in zip(log.rows, log.lines, strict=True) if row["update"] <= update]
-    gone = [line for row, line in zip(log.rows, log.lines, strict=True) if row["update"] > update]
+def cut_log(path: Path, log: LogText, rows: int) -> int:
+    """Move what is after the first `rows` rows to `<name>.orphaned`; how many lines moved."""
+    keep, gone = log.lines[:rows], log.lines[rows:]
     if log.tail:
         gone.append(log.tail.rstrip(b"\n") + b"\n")
     if gone:
@@ -136,6 +179,25 @@ def cut_log(path: Path, log: LogText, update: int) -> int:
     return len(gone)
 
 
+class Logged:
+    """What a log holds by now, without it."""
+
+    def __init__(self, lines: Sequence[bytes] = ()) -> None:
+        self.rows, self._digest = 0, hashlib.sha256()
+        self.add(lines)
+
+    def add(self, lines: Sequence[bytes]) -> None:
+        """Take note of whole lines that were written."""
+        self.rows += len(lines)
+        for line in lines:
+            self._digest.update(line)
+
+    @property
+    def sha256(self) -> str:
+        """Of all lines."""
+        return self._digest.hexdigest()
+
+
 @dataclass
 class Recorder:
     """Writes one run directory."""
@@ -145,43 +207,74 @@ class Recorder:
     state: RunState = "new"
     notes: list[str] = field(default_factory=list)
     """What happened while the folder was opened, for the user."""
-    counts: dict[str, int] = field(default_factory=dict)
+    logged: dict[str, Logged] = field(default_factory=lambda: {name: Logged() for name in LOGS})
     _files: dict[str, IO[bytes]] = field(default_factory=dict)
     _lock: IO[bytes] | None = None
 
     def log(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a log, in one write that a kill cannot lose."""
+        self._check_place()
         if name not in self._files:
-            self._files[name] = (self.folder / name).open("ab")
+            # Without a buffer: what a full disk refuses must not be tried again at the end.
+            self._files[name] = (self.folder / name).open("ab", buffering=0)
         lines = [to_line(row) for row in rows]
-        self._files[name].write(b"".join(lines))
-        self._files[name].flush()
-        self.counts[name] = self.counts.get(name, 0) + len(lines)
+        write_all(self._files[name], b"".join(lines))
+        self.logged[name].add(lines)
 
     def context(self, update: int, context: Mapping[str, Any]) -> None:
         """Write what the method wrote and remembers after `update` updates."""
-        (self.folder / "context").mkdir(exist_ok=True)
-        path = self.folder / "context" / f"update-{update:04d}.json"
-        path.write_bytes(json.dumps(plain(context), indent=2).encode() + b"\n")
+        content = json.dumps(plain(context), indent=2).encode() + b"\n"
+        self._numbered("context", update, content)
 
     def trace(self, update: int, trace: Mapping[str, Any]) -> None:
         """Write how update number `update` scored its examples, token by token."""
-        (self.folder / "traces").mkdir(exist_ok=True)
-        (self.folder / "traces" / f"update-{update:04d}.json").write_bytes(to_line(trace))
+        self._numbered("traces", update, to_line(trace))
+
+    def _numbered(self, name: str, update: int, content: bytes) -> None:
+        self._check_place()
+        (self.folder / name).mkdir(exist_ok=True)
+        write_atomically(self.folder / name / f"update-{update:04d}.json", content)
 
     def checkpoint(self, update: int, state: State) -> None:
         """Make everything logged so far durable, then write a checkpoint that relies on it."""
+        self._check_place()
         for file in self._files.values():
             os.fsync(file.fileno())
-        rows = {name: self.counts.get(name, 0) for name in LOGS}
-        save_checkpoint(self.folder / "checkpoints", Checkpoint(update, rows, state))
+        rows = {name: log.rows for name, log in self.logged.items()}
+        digests = {name: log.sha256 for name, log in self.logged.items()}
+        folder = self.folder / "checkpoints"
+        save_checkpoint(folder, Checkpoint(update, rows, state, digests))
 
     def status(self, state: RunState, **facts: Any) -> None:
-        """Say how the run stands."""
+        """Say how the run stands; of a finished one also what its files are."""
+        self._check_place()
+        files = {"files": self._written()} if state == "finished" else {}
         self.state = state
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         row = {"state": state, "digest": self.config.digest(), "pid": os.getpid(), "at": stamp}
-        write_json(self.folder / "status.json", row | facts)
+        write_json(self.folder / "status.json", sealed(plain(row | facts | files)))
+
+    def _written(self) -> dict[str, Any]:
+        """What readers shall find; UsageError where a log is no longer what was written."""
+        for name, log in self.logged.items():
+            path = self.folder / name
+            if log.sha256 != (file_sha256(path) if path.exists() else sha256(b"")):
+                raise damaged(path, "it changed while the run was writing it")
+        logs = {name: Extent(log.rows, log.sha256) for name, log in self.logged.items()}
+        return files_of(self.folder, logs)
+
+    def _check_place(self) -> None:
+        """UsageError where the folder or a log was deleted, moved or replaced under the run."""
+        open_files = {self.folder / name: file for name, file in self._files.items()}
+        if self._lock is not None:
+            open_files[self.folder / ".lock"] = self._lock
+        for path, file in open_files.items():
+            if not _is_at(path, file):
+                raise UsageError(
+                    f"{path} was deleted, moved or replaced while the run was writing there, so it "
+                    f"ended: bring it back and use --resume, or move {self.folder} away and run "
+                    "anew"
+                )
 
     def close(self) -> None:
         """Close the logs and let go of the folder."""
@@ -193,20 +286,131 @@ class Recorder:
             self._lock = None
 
     def lock(self) -> None:
-        """Hold the folder; UsageError where another process does."""
-        with suppress(ImportError):
-            import fcntl
-
-            self._lock = (self.folder / ".lock").open("wb")
+        """Hold the folder; UsageError names the process that does."""
+        for left in range(LOCK_TRIES, 0, -1):
             try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                self._lock.close()
-                self._lock = None
-                raise UsageError(
-                    f"{self.folder} is being written by another process: wait for it, stop it, "
-                    "or give another --out or --seed"
-                ) from None
+                self._lock = lock_folder(self.folder)
+                return
+            except BlockingIOError:
+                if left > 1:
+                    time.sleep(LOCK_WAIT)
+        raise UsageError(
+            f"{self.folder} is being written by another process: {holder(self.folder)}. Wait for "
+            "it, stop it, or give another --out or --seed"
+        )
+
+
+LOCK_TRIES, LOCK_WAIT = 4, 0.1
+"""Times that a held folder is tried, and seconds between: whoever looks holds it for a moment."""
+
+
+def lock_folder(folder: Path) -> IO[bytes] | None:
+    """Hold a folder until the file given back is closed; BlockingIOError where another does.
+
+    None where the system has no such locks; UsageError where this file system has none.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    file = (folder / ".lock").open("ab", buffering=0)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    except OSError as error:
+        file.close()
+        raise UsageError(
+            f"{folder} cannot be locked ({error.strerror}): give an --out on another file system"
+        ) from None
+    file.truncate(0)
+    write_all(file, str(os.getpid()).encode())
+    return file
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the run folder."""
+    if not (folder / ".lock").exists():
+        return False
+    try:
+        file = lock_folder(folder)
+    except BlockingIOError:
+        return True
+    except (OSError, UsageError):
+        return False
+    if file is not None:
+        file.close()
+    return False
+
+
+def holder(folder: Path) -> str:
+    """Who holds a run folder, in words, as far as the system says."""
+    lock = folder / ".lock"
+    try:
+        taken_by = lock.read_text(encoding="ascii", errors="replace").strip() or "unknown"
+    except OSError:
+        taken_by = "unknown"
+    # A lock passes to every child that was forked, and lives as long as one of them.
+    found = {pid: _command(pid) for pid in _having_open(lock)}
+    if not found or taken_by in found:
+        return f"process {taken_by}" + (f" ({found[taken_by]})" if taken_by in found else "")
+    named = ", ".join(f"{pid} ({command})" for pid, command in found.items())
+    return (
+        f"process {taken_by}, which took it, has ended, but left {named} behind, which holds it "
+        f"still: kill {' '.join(found)}"
+    )
+
+
+def _having_open(path: Path) -> list[str]:
+    """Numbers of the other processes that have a file open, where /proc says so."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if os.path.samefile(entry, path):
+                found.add(entry.parts[2])
+    return sorted(found - {str(os.getpid())}, key=int)
+
+
+def _command(pid: str) -> str:
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        return " ".join(words.replace("\0", " ").split())[:120]
+    return ""
+
+
+def write_all(file: IO[bytes], data: bytes) -> None:
+    """Write all of `data` to a file without a buffer, which may take a part at a time."""
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        error.filename = error.filename or file.name
+        raise
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    """Whether `path` still is the file that was opened there."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except OSError:
+        return False
+
+
+def files_of(folder: Path, logs: Mapping[str, Extent]) -> dict[str, Any]:
+    """What the files of a finished run are, for its `status.json`."""
+    whole = {
+        name: {"sha256": file_sha256(folder / name)} for name in WHOLE if (folder / name).is_file()
+    }
+    rows = {name: {"rows": log.rows, "sha256": log.sha256} for name, log in logs.items()}
+    inside = {name: list(by_update(folder / name, ".json").values()) for name in FOLDERS}
+    folders = {
+        name: {"files": len(paths), "sha256": files_sha256(paths)}
+        for name, paths in inside.items()
+        if paths
+    }
+    return whole | rows | folders
 
 
 def look(config: RunConfig, *, resume: bool = False) -> RunState:
@@ -218,7 +422,7 @@ def look(config: RunConfig, *, resume: bool = False) -> RunState:
     folder = config.folder()
     saved = folder / "config.yaml"
     if not saved.exists():
-        if folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
+        if folder.exists() and not all(_is_scrap(path) for path in folder.iterdir()):
             raise UsageError(
                 f"{folder} is not empty and holds no config.yaml, so it is no run: "
                 "give another --out, or move it away"
@@ -227,7 +431,7 @@ def look(config: RunConfig, *, resume: bool = False) -> RunState:
     if not has_measured(folder):
         return "new"
     old = _refuse_other(config, saved)
-    state: RunState = read_json(folder / "status.json").get("state", "new")
+    state: RunState = read_status(folder).get("state", "new")
     if old.budget != config.budget:
         state = _with_another_budget(config, old, state, resume)
     if state != "finished" and not resume:
@@ -242,6 +446,11 @@ def has_measured(folder: Path) -> bool:
     """Whether a run has logged anything there."""
     logs = (folder / name for name in LOGS)
     return any(path.stat().st_size for path in logs if path.exists())
+
+
+def _is_scrap(path: Path) -> bool:
+    """Whether a file is only what a run that was killed at once leaves."""
+    return path.name == ".lock" or path.name.endswith(".tmp")
 
 
 def open_run(config: RunConfig, *, resume: bool = False) -> Recorder:
@@ -369,12 +578,11 @@ def recover(recorder: Recorder) -> Checkpoint | None:
     for path in refused:
         path.replace(path.with_name(path.name + ".damaged"))
     update = -1 if chosen is None else chosen.update
-    moved = {name: cut_log(folder / name, log, update) for name, log in logs.items()}
-    _orphan_later(folder / "context", update)
-    _orphan_later(folder / "traces", update)
-    recorder.counts = {
-        name: sum(row["update"] <= update for row in log.rows) for name, log in logs.items()
-    }
+    rows = {name: 0 if chosen is None else chosen.rows.get(name, 0) for name in LOGS}
+    moved = {name: cut_log(folder / name, log, rows[name]) for name, log in logs.items()}
+    for kind in FOLDERS:
+        _orphan_later(folder / kind, update)
+    recorder.logged = {name: Logged(log.lines[: rows[name]]) for name, log in logs.items()}
     if any(moved.values()):
         parts = [f"{count} of {name}" for name, count in moved.items() if count]
         recorder.notes.append(f"rows after update {update} moved to *.orphaned: {', '.join(parts)}")
@@ -383,18 +591,26 @@ def recover(recorder: Recorder) -> Checkpoint | None:
 
 def _supported(checkpoint: Checkpoint, logs: Mapping[str, LogText], path: Path) -> Checkpoint:
     for name, log in logs.items():
-        there = sum(row["update"] <= checkpoint.update for row in log.rows)
-        if there != checkpoint.rows.get(name, 0):
+        extent = checkpoint.extent(name)
+        # Without a hash, all that is known is how many rows there were by then.
+        there = len(log.rows)
+        if extent.sha256 is None:
+            there = sum(row["update"] <= checkpoint.update for row in log.rows)
+        if there < extent.rows or (extent.sha256 is None and there > extent.rows):
             raise CorruptCheckpoint(
-                f"{path.name} relies on {checkpoint.rows.get(name, 0)} rows of {name}, "
-                f"which has {there} whole ones"
+                f"{path.name} relies on {extent.rows} rows of {name}, which has {there} whole ones"
+            )
+        if extent.sha256 not in (None, Logged(log.lines[: extent.rows]).sha256):
+            raise CorruptCheckpoint(
+                f"{path.name} relies on {extent.rows} rows of {name}, which are no longer what was "
+                "written"
             )
     return checkpoint
 
 
 def _orphan_later(folder: Path, update: int) -> None:
-    for path in folder.glob("update-*.json"):
-        if int(path.stem.removeprefix("update-")) > update:
+    for number, path in by_update(folder, ".json").items():
+        if number > update:
             path.replace(path.with_name(path.name + ".orphaned"))
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench import run
-from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, checkpoint_files, load_checkpoint
-from resd_bench.config import RunConfig, load_file, resolve
+from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, by_update, load_checkpoint
+from resd_bench.config import RunConfig, resolve
 from resd_bench.identity import identity, refuse_changed
 from resd_bench.manifest import panel_hash
 from resd_bench.plugins import UsageError
-from resd_bench.record import Recorder, Row, plain, read_log
+from resd_bench.record import Recorder, Row, plain
 from resd_bench.run import BuildPolicy, Run, choose_tasks, make_agent, make_envs, make_panel
+from resd_bench.run_files import EPISODES, METRICS, RunFiles
 from resd_bench.trace import Tracer
 
 Tell = Callable[[str], None]
@@ -55,12 +56,14 @@ def replay(
     At most `limit` examples are scored. `tell` hears what takes long. UsageError where the run has
     no such update.
     """
-    config = resolve(load_file(folder / "config.yaml"), flags)
-    recorded = read_log(folder / "metrics.jsonl").rows
-    last = max((row["update"] for row in recorded), default=0)
+    files = RunFiles.at(folder)
+    config = resolve(files.settings(), flags)
+    last = max((row["update"] for row in files.stream(METRICS)), default=0)
     if not 1 <= update <= last:
         raise UsageError(f"{folder} has no update {update}: give --update 1 to {last}")
     checkpoint = newest_before(folder, update)
+    if checkpoint is not None:
+        files.check_own(checkpoint)
     start = 0 if checkpoint is None else checkpoint.update
     tell(f"repeating updates {start + 1} to {update} from {_origin(checkpoint)}")
     tracer = Tracer(0)
@@ -79,7 +82,7 @@ def replay(
     trace["weights"] |= {
         "how": "repeated",
         "checkpoint": None if checkpoint is None else f"update-{checkpoint.update:08d}.ckpt",
-        "same": _same(folder, update, episodes),
+        "same": _same(files, update, episodes),
     }
     keys = ("env", "method", "model", "seed")
     names = {key: getattr(config, key) for key in keys}
@@ -88,12 +91,12 @@ def replay(
 
 def newest_before(folder: Path, update: int) -> Checkpoint | None:
     """The newest whole checkpoint that `update` can be repeated from; None for the start."""
-    for path in checkpoint_files(folder / "checkpoints"):
-        if int(path.stem.removeprefix("update-")) < update:
-            try:
-                return load_checkpoint(path)
-            except CorruptCheckpoint:
-                continue
+    files = by_update(folder / "checkpoints", ".ckpt")
+    for path in [files[number] for number in sorted(files, reverse=True) if number < update]:
+        try:
+            return load_checkpoint(path)
+        except CorruptCheckpoint:
+            continue
     return None
 
 
@@ -116,11 +119,11 @@ def _prepare(
     return Run(config, agent, model.ledger, envs, train, panel, memory), memory
 
 
-def _same(folder: Path, update: int, episodes: Sequence[Row]) -> Sequence[int] | None:
+def _same(files: RunFiles, update: int, episodes: Sequence[Row]) -> Sequence[int] | None:
     """How many of the responses on record came out again, and of how many; None without record."""
     known = {
         (row["task"], row["attempt"]): [turn["response"] for turn in row["turns"]]
-        for row in read_log(folder / "episodes.jsonl").rows
+        for row in files.stream(EPISODES)
         if row["update"] == update
     }
     if not known:

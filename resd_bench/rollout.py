@@ -13,6 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from resd_bench.budget import Ledger, Purpose
+from resd_bench.contract import checked_completions
 from resd_bench.seeds import derive
 from resd_bench.team import ALONE, Team
 from resd_bench.types import (
@@ -112,9 +113,6 @@ class Episode:
             self.messages = (*self.messages, said, Message("user", answer.observation))
 
     def _end(self, answer: Stepped, completion: Completion) -> None:
-        if not isinstance(answer.info.get("feedback"), Feedback):
-            self._fail("RuntimeError: the episode ended without info['feedback']")
-            return
         self.feedback = answer.info["feedback"]
         truncated = completion.stop is Stop.LENGTH
         self.stop = Stop.TURNS if answer.cut else Stop.LENGTH if truncated else Stop.EOS
@@ -187,4 +185,5 @@ def _answers(
     else:
         n = 1
     answers = act(prompts, n=n, sampling=sampling, purpose=purpose)
-    return [completion for group in answers for completion in group]
+    groups = checked_completions(answers, len(prompts), n)
+    return [completion for group in groups for completion in group]

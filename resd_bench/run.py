@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from pathlib import Path
@@ -22,29 +22,39 @@ from resd_bench.budget import Ledger
 from resd_bench.bystander import open_together, recover_together
 from resd_bench.checkpoints import Checkpoint
 from resd_bench.config import RunConfig, method_config
+from resd_bench.contract import checked_context, checked_metrics, checked_tasks
 from resd_bench.env import SPLITS, TextEnv
-from resd_bench.evaluate import Panel, eval_rows, evaluate, panel_sampling
+from resd_bench.evaluate import (
+    Panel,
+    environment_errors,
+    eval_rows,
+    evaluate,
+    panel_sampling,
+    why_not,
+)
 from resd_bench.identity import Identity, identity, refuse_changed
 from resd_bench.manifest import content_hash, manifest, panel_hash
 from resd_bench.panels import Beside, Elsewhere, as_on, other_environments, validation_tasks
-from resd_bench.plugins import UsageError
+from resd_bench.plugins import UsageError, explaining_disk
 from resd_bench.record import (
     Recorder,
     Row,
     episode_rows,
     has_measured,
     look,
-    read_json,
-    read_log,
     write_json,
 )
 from resd_bench.rollout import EnvPool, roll_out
+from resd_bench.run_files import EVALS, RunFiles, check_evals
 from resd_bench.seeds import derive, stream
 from resd_bench.signals import Signals
 from resd_bench.stats import EvalPoint, area_under_curve, eval_points, mean_both, reported
 from resd_bench.team import ALONE, Team, by_first, join
 from resd_bench.trace import Tracer, traced
 from resd_bench.types import Group, Metrics, Sampling, Split, Step, Stop, Task
+
+UNSCORED = 8
+"""Training episodes in a row that may have no verdict before an update of such ends the run."""
 
 BuildPolicy = Callable[[RunConfig], Policy]
 
@@ -88,6 +98,19 @@ def make_agent(config: RunConfig, policy: BuildPolicy | None = None) -> tuple[Po
     return model, spec.build(model, options)
 
 
+def take_over(agent: Agent, checkpoint: Checkpoint, folder: Path) -> None:
+    """Load what a checkpoint of the run in `folder` holds; UsageError where it does not fit."""
+    try:
+        agent.load_state_dict(checkpoint.state["agent"])
+    except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise UsageError(
+            f"{folder}: the checkpoint after {checkpoint.update} updates is of another model or "
+            f"another version of the method ({type(error).__name__}: {first}): use those that its "
+            "manifest.json names, or give another --out"
+        ) from error
+
+
 def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
     """One environment to ask for tasks, and a pool to roll out in."""
     make = partial(
@@ -105,7 +128,7 @@ def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
 def held_out_tasks(env: TextEnv, config: RunConfig) -> Sequence[Task]:
     """The tasks to evaluate on; UsageError where there are none, or two tasks have one id."""
     refuse_equal_ids(env, config)
-    held_out = env.tasks(config.eval_split)
+    held_out = checked_tasks(env, config.eval_split)
     if not held_out:
         raise UsageError(f"{config.env} has no {config.eval_split} tasks: give --eval-split")
     return held_out[: config.eval_tasks]
@@ -113,7 +136,7 @@ def held_out_tasks(env: TextEnv, config: RunConfig) -> Sequence[Task]:
 
 def choose_tasks(env: TextEnv, config: RunConfig) -> tuple[Sequence[Task], Sequence[Task]]:
     """Training and evaluation tasks; UsageError where they overlap or do not suffice."""
-    train, held_out = env.tasks("train"), held_out_tasks(env, config)
+    train, held_out = checked_tasks(env, "train"), held_out_tasks(env, config)
     if len(train) < config.batch_size:
         raise UsageError(
             f"{config.env} has {len(train)} training tasks, fewer than --batch-size "
@@ -135,11 +158,6 @@ def refuse_equal_ids(env: TextEnv, config: RunConfig) -> None:
     seen: dict[str, Split] = {}
     for split in SPLITS:
         for task in _tasks_of(env, split, split in used):
-            if task.split != split:
-                raise UsageError(
-                    f"{config.env}: the task {task.id!r} of {split} says it is of {task.split!r}: "
-                    "mend the environment (`envs check`)"
-                )
             if task.id in seen:
                 raise UsageError(
                     f"{config.env}: the id {task.id!r} names two tasks, one of {seen[task.id]} and "
@@ -151,7 +169,7 @@ def refuse_equal_ids(env: TextEnv, config: RunConfig) -> None:
 
 def _tasks_of(env: TextEnv, split: Split, used: bool) -> Sequence[Task]:
     try:
-        return env.tasks(split)
+        return checked_tasks(env, split)
     except Exception:
         # A split that is not used may not exist.
         if used:
@@ -192,6 +210,10 @@ class Run:
     """Updates done."""
     evaluated: int = -1
     """Update after which the last evaluation was made."""
+    evaluated_elsewhere: int = -1
+    """Update after which the last one on other environments was made."""
+    unscored: int = 0
+    """Training episodes without a verdict since the last update that has one."""
 
     def step(self) -> Step:
         """Where the next update stands in the run."""
@@ -218,7 +240,7 @@ class Run:
             seed=self.config.seed,
             first_attempt=first,
         )
-        learned = self.agent.learn(groups, step)
+        learned = checked_metrics(self.agent.learn(groups, step), self.config.method)
         self.update += 1
         self.ledger.updates = self.update
         self.ledger.seconds += time.perf_counter() - start
@@ -230,17 +252,37 @@ class Run:
         # A budget in minutes must end for all processes at once.
         self.ledger.seconds = self.team.same(lambda: self.ledger.seconds)
         self._record(groups, learned, step, first)
+        self._check_verdicts(groups)
 
     def _record(
         self, groups: Sequence[Group], learned: Metrics, step: Step, first_attempt: int
     ) -> None:
         row: Row = {"update": self.update, "batch": step.batch, "inner": step.inner}
-        row |= self.ledger.as_row() | train_metrics(groups) | learned
+        row |= self.ledger.as_row() | train_metrics(groups)
+        if taken := sorted(row.keys() & learned.keys()):
+            raise UsageError(
+                f"{self.config.method}: learn() gave the metric {taken[0]!r}, which is the run's "
+                "own: give it another name, such as method/name"
+            )
+        row |= learned
         self.recorder.log("episodes.jsonl", episode_rows(groups, self.update, first_attempt))
-        self.recorder.context(self.update, self.agent.context())
+        self.recorder.context(
+            self.update, checked_context(self.agent.context(), self.config.method)
+        )
         self.recorder.log("metrics.jsonl", [row])
         for watcher in self.watchers:
             watcher.updated(row)
+
+    def _check_verdicts(self, groups: Sequence[Group]) -> None:
+        """UsageError where the environment has failed in every episode for a while, or for good."""
+        errors, played = environment_errors(groups), sum(len(g.trajectories) for g in groups)
+        self.unscored = self.unscored + played if len(errors) == played else 0
+        ended = self.config.parsed_budget().exhausted(self.ledger)
+        if self.unscored >= (min(UNSCORED, self.ledger.episodes) if ended else UNSCORED):
+            raise UsageError(
+                f"none of the last {self.unscored} training episodes got a verdict, up to update "
+                f"{self.update}. {why_not(errors)}, then go on with --resume"
+            )
 
     def evaluate(self) -> None:
         """Measure held-out success now."""
@@ -262,6 +304,7 @@ class Run:
         rows = self.beside.rows_elsewhere(self.agent, self.update, self.ledger)
         self.ledger.evaluation_seconds += time.perf_counter() - start
         self.recorder.log("evals.jsonl", rows)
+        self.evaluated_elsewhere = self.update
 
     def checkpoint(self) -> None:
         """Save everything that going on from here needs."""
@@ -269,18 +312,23 @@ class Run:
             "agent": self.agent.state_dict(),
             "ledger": {f.name: getattr(self.ledger, f.name) for f in fields(Ledger)},
             "evaluated": self.evaluated,
+            "evaluated_elsewhere": self.evaluated_elsewhere,
+            "unscored": self.unscored,
         }
         self.recorder.checkpoint(self.update, state)
         self.recorder.status("running", **self.progress())
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
-        self.agent.load_state_dict(checkpoint.state["agent"])
+        take_over(self.agent, checkpoint, self.recorder.folder)
         # In place: policy and methods hold this very ledger.
         for name, value in checkpoint.state["ledger"].items():
             setattr(self.ledger, name, value)
         self.update = checkpoint.update
         self.evaluated = int(checkpoint.state["evaluated"])
+        # Checkpoints that are older than this number say nothing of the last evaluation.
+        self.evaluated_elsewhere = int(checkpoint.state.get("evaluated_elsewhere", 0))
+        self.unscored = int(checkpoint.state.get("unscored", 0))
 
     def progress(self) -> dict[str, Any]:
         """Where the run stands."""
@@ -318,12 +366,13 @@ def loop(run: Run, interrupted: Callable[[], bool]) -> bool:
             run.checkpoint()
     if run.evaluated != run.update:
         run.evaluate()
-    if run.update:
+    if run.evaluated_elsewhere != run.update:
         run.evaluate_elsewhere()
     run.checkpoint()
     return True
 
 
+@explaining_disk()
 def run(
     config: RunConfig,
     *,
@@ -388,7 +437,9 @@ def closing(recorder: Recorder, envs: EnvPool, beside: Beside) -> Iterator[None]
         yield
     except Exception as error:
         if recorder.state == "running":
-            recorder.status("failed", error=f"{type(error).__name__}: {error}")
+            # Where the disk is full or the folder gone, the first error is the one to tell.
+            with suppress(OSError, UsageError):
+                recorder.status("failed", error=f"{type(error).__name__}: {error}")
         raise
     finally:
         recorder.close()
@@ -482,7 +533,7 @@ def note_session(this: Run, tasks: Sequence[Task], about: Callable[[], Identity]
     if this.team.rank != 0:
         return
     path = this.recorder.folder / "manifest.json"
-    sessions = read_json(path).get("sessions", [])
+    sessions = RunFiles.at(this.recorder.folder).json("manifest.json").get("sessions", [])
     facts = manifest(tasks, torch.get_num_threads(), this.config.model, about())
     if this.team.size > 1:
         facts["processes"] = this.team.size
@@ -492,7 +543,8 @@ def note_session(this: Run, tasks: Sequence[Task], about: Callable[[], Identity]
 
 def summarise(folder: Path, this: Run) -> Mapping[str, Any]:
     """What came out: first and last evaluation with limits, area under the curve, the ledger."""
-    points = eval_points(reported(read_log(folder / "evals.jsonl").rows))
+    rows = check_evals(RunFiles.at(folder).rows(EVALS), folder / EVALS)
+    points = eval_points(reported(rows))
     counted = [point.with_failures() for point in points]
     areas = {"auc_success_over_episodes": _area(points)}
     if counted != points:

@@ -9,8 +9,8 @@ from typing import Any
 
 from resd_bench import run
 from resd_bench.budget import Ledger
-from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, checkpoint_files, load_checkpoint
-from resd_bench.config import RunConfig, load_file, resolve
+from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, by_update, load_checkpoint
+from resd_bench.config import RunConfig, resolve
 from resd_bench.env import TextEnv
 from resd_bench.evaluate import eval_rows, evaluate
 from resd_bench.identity import (
@@ -29,7 +29,9 @@ from resd_bench.run import (
     make_agent,
     make_envs,
     make_panel,
+    take_over,
 )
+from resd_bench.run_files import RunFiles
 from resd_bench.stats import EvalPoint, eval_points
 
 
@@ -53,16 +55,13 @@ def score_run(
     policy: BuildPolicy | None = None,
 ) -> Scored:
     """Evaluate a run's checkpoint (the last unless `update` is given), with other settings."""
-    saved = folder / "config.yaml"
-    if not saved.is_file():
-        raise UsageError(f"{folder} is no run folder (no config.yaml): give one that `run` wrote")
-    began = resolve(load_file(saved))
-    config = resolve(load_file(saved), flags, sets)
+    settings = RunFiles.at(folder).settings()
+    began, config = resolve(settings), resolve(settings, flags, sets)
     checkpoint = find_checkpoint(folder, update)
     env, envs = make_envs(config)
     _, agent = make_agent(config, policy)
     notes = _refuse_changed(folder, began, config, env)
-    agent.load_state_dict(checkpoint.state["agent"])
+    take_over(agent, checkpoint, folder)
     what = f"{config.method} after {checkpoint.update} updates"
     return _score(config, env, envs, agent.act, checkpoint.update, what, notes)
 
@@ -101,18 +100,19 @@ def score_model(
 
 def find_checkpoint(folder: Path, update: int | None) -> Checkpoint:
     """The checkpoint after `update` updates; UsageError names those there are."""
-    files = checkpoint_files(folder / "checkpoints")
-    by_update = {int(path.stem.removeprefix("update-")): path for path in files}
-    if not by_update:
+    files = by_update(folder / "checkpoints", ".ckpt")
+    if not files:
         raise UsageError(f"{folder} has no checkpoint: go on with `run --resume`")
-    wanted = max(by_update) if update is None else update
-    if wanted not in by_update:
-        known = ", ".join(map(str, sorted(by_update)))
+    wanted = max(files) if update is None else update
+    if wanted not in files:
+        known = ", ".join(map(str, sorted(files)))
         raise UsageError(f"{folder} has no checkpoint {wanted}: give --checkpoint {known}")
     try:
-        return load_checkpoint(by_update[wanted])
+        found = load_checkpoint(files[wanted])
     except CorruptCheckpoint as error:
         raise UsageError(f"{error}. Give another one with --checkpoint, or restore it") from None
+    RunFiles.at(folder).check_own(found)
+    return found
 
 
 def _score(

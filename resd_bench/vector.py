@@ -43,6 +43,7 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 
+from resd_bench.contract import checked_reset, checked_step
 from resd_bench.plugins import UsageError
 from resd_bench.team import Team
 
@@ -52,7 +53,7 @@ MakeEnv = Callable[[], TextGym]
 DEADLINE = 120.0
 """Seconds that one call to an environment may take; of a run its setting `step_seconds`."""
 START = 300.0
-"""Seconds that a worker process may take to start and to import the environment."""
+"""Seconds that a worker process may take to start and to make its first environment."""
 CLOSE = 5.0
 """Seconds that a worker process may take to end by itself."""
 MAX_TURNS = 1000
@@ -169,14 +170,14 @@ def failed(error: BaseException) -> Stepped:
 
 def begin(env: TextGym, seed: int, options: Mapping[str, Any]) -> Stepped:
     """Reset an environment."""
-    observation, info = env.reset(seed=seed, options=dict(options))
+    observation, info = checked_reset(env, env.reset(seed=seed, options=dict(options)))
     return Stepped(observation, info=info, max_turns=_limit(env))
 
 
 def advance(env: TextGym, action: str) -> Stepped:
     """Step an environment."""
-    observation, _, over, cut, info = env.step(action)
-    return Stepped(observation, bool(over), bool(cut), info, _limit(env))
+    answer = checked_step(env, env.step(action))
+    return Stepped(answer.observation, answer.over, answer.cut, answer.info, _limit(env))
 
 
 def _limit(env: TextGym) -> int:
@@ -303,15 +304,18 @@ class _Request:
     """The observation before the last action, to tell whether playing again gave the same."""
 
 
+CALLING = b""
+"""What a worker process says before each call to an environment; its deadline then begins anew."""
+
+
 class _Worker:
     """A process that holds the environments of some episodes."""
 
     def __init__(self, make: MakeEnv) -> None:
         given = _pickled(make)
         self.connection, its = Pipe()
-        self.keys: set[int] = set()
-        """Episodes whose environments it holds."""
         self.started = self.dead = False
+        """`started`: whether it has called an environment."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "resd_bench.vector", str(its.fileno()), str(os.getpid())],
             pass_fds=[its.fileno()],
@@ -329,21 +333,17 @@ class _Worker:
             # A broken pipe shows when the answer is read.
             self.connection.send_bytes(pickle.dumps(request))
 
-    def seconds(self, request: _Request, deadline: float | None) -> float | None:
-        """How long the answer may take."""
-        if deadline is None:
-            return None
-        again = 0 if request.key in self.keys else len(request.actions)
-        return deadline * (1 + again) + (0.0 if self.started else START)
-
-    def read(self) -> Stepped:
-        """The answer that has arrived; of a process that died, how it did."""
+    def read(self) -> Stepped | None:
+        """The answer that has arrived, None for `CALLING`; of a process that died, how it did."""
         try:
-            answer: Stepped = pickle.loads(self.connection.recv_bytes())
+            said = self.connection.recv_bytes()
         except (EOFError, OSError):
             self.dead = True
             return Stepped(error=f"the environment ended its process: {self._how_it_ended()}")
-        self.started = True
+        if said == CALLING:
+            self.started = True
+            return None
+        answer: Stepped = pickle.loads(said)
         return answer
 
     def _how_it_ended(self) -> str:
@@ -429,16 +429,18 @@ class Isolated:
             self._pool.popitem()[1].kill()
 
     def _ask(self, place: int, slot: Slot) -> float | None:
-        """Send a slot's request; the time by which its answer is due."""
+        """Send a slot's request; the time by which something must be heard of it."""
         request = _Request(
             slot.key, slot.seed, slot.options, tuple(slot.actions), slot.answer.observation
         )
         if place not in self._pool:
             self._pool[place] = _Worker(self.make)
         worker = self._pool[place]
-        seconds = worker.seconds(request, self.deadline)
         worker.ask(request)
-        return None if seconds is None else time.monotonic() + seconds
+        return self._due(0.0 if worker.started else START)
+
+    def _due(self, more: float = 0.0) -> float | None:
+        return None if self.deadline is None else time.monotonic() + self.deadline + more
 
     def _collect(self, under_way: dict[int, tuple[Slot, float | None]]) -> None:
         """Take the answers that are there, and give up those that are late."""
@@ -448,7 +450,11 @@ class Isolated:
         for place, (slot, end) in list(under_way.items()):
             worker = self._pool[place]
             if worker.connection in ready:
-                slot.answer = worker.read()
+                answer = worker.read()
+                if answer is None:
+                    under_way[place] = (slot, self._due())
+                    continue
+                slot.answer = answer
             elif end is not None and time.monotonic() >= end:
                 slot.answer, worker.dead = _late(self.deadline or 0.0), True
             else:
@@ -456,10 +462,6 @@ class Isolated:
             del under_way[place]
             if worker.dead:
                 self._pool.pop(place).kill()
-            elif slot.answer.last:
-                worker.keys.discard(slot.key)
-            else:
-                worker.keys.add(slot.key)
 
     def close(self) -> None:
         """End the workers."""
@@ -477,8 +479,10 @@ def serve(connection: Connection) -> None:
         while True:
             request: _Request = pickle.loads(connection.recv_bytes())
             try:
-                make = make or pickle.loads(given)
-                answer = pickle.dumps(_answer(make, envs, idle, request))
+                if make is None:
+                    make = pickle.loads(given)
+                    idle.append(make())
+                answer = pickle.dumps(_answer(make, envs, idle, request, connection))
             except Exception as error:
                 answer = pickle.dumps(failed(error))
             connection.send_bytes(answer)
@@ -489,18 +493,26 @@ def _answer(
     envs: dict[int, tuple[TextGym, int]],
     idle: list[TextGym],
     request: _Request,
+    connection: Connection,
 ) -> Stepped:
     """Answer a request, playing the episode again where its environment is not here."""
+
+    def calling() -> None:
+        connection.send_bytes(CALLING)
+
     *before, _ = request.actions or ("",)
     env, taken = envs.pop(request.key, (None, 0))
     if env is None or taken != len(before):
+        calling()
         env = idle.pop() if idle else make()
         answer = begin(env, request.seed, request.options)
         for action in before:
+            calling()
             answer = advance(env, action)
         if request.actions and (answer.last or answer.observation != request.said):
             raise RuntimeError("played again with the same seed and actions, it said another thing")
     if request.actions:
+        calling()
         answer = advance(env, request.actions[-1])
     if answer.last:
         idle.append(env)

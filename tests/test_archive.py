@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from resd_bench.report.runs import find_runs
 def a_run(folder: Path, state: str = "finished") -> Path:
     """The files of a run with two evaluations, written by hand."""
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(resolve({"method": "sft", "seed": 3}).to_yaml())
-    (folder / "status.json").write_text(f'{{"state": "{state}", "update": 4, "episodes": 128}}')
-    (folder / "metrics.jsonl").write_bytes(to_line({"update": 4, "episodes": 128}))
+    settings = {"method": "sft", "seed": 3, "eval_samples": 2}
+    (folder / "config.yaml").write_text(resolve(settings).to_yaml())
+    (folder / "status.json").write_text(f'{{"state": "{state}", "update": 4}}')
+    metrics = [{"update": u, "episodes": 32 * u} for u in (1, 2, 3, 4)]
+    (folder / "metrics.jsonl").write_bytes(b"".join(map(to_line, metrics)))
     rows = [
         {"update": u, "episodes": 32 * u, "generated_tokens": 9 * u, "task": task, "sample": j}
         | {"success": float(u > 0 and j), "score": 0.5, "kind": "", "stop": "eos", "error": ""}
@@ -72,6 +75,8 @@ def test_a_kept_run_can_be_kept_again_and_one_without_episodes_reads_too(tmp_pat
     for name in ("evals.jsonl.gz", "episodes.jsonl.gz"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
     (two / "episodes.jsonl.gz").unlink()
+    # As records were before they had hashes.
+    (two / "status.json").write_text(json.dumps({"state": "finished", "update": 4}))
     [old] = find_runs([str(two)])
     assert list(old.training()) == []
     assert old.points == runs[0].points
@@ -84,9 +89,10 @@ def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
-    runs = find_runs([str(a_run(tmp_path / "run", state="interrupted"))])
+    [run] = find_runs([str(a_run(tmp_path / "run"))])
+    unfinished = replace(run, status={"state": "interrupted"})
     with pytest.raises(UsageError, match="--resume"):
-        keep(runs, tmp_path / "kept")
+        keep([unfinished], tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 

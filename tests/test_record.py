@@ -43,7 +43,7 @@ def test_what_json_cannot_hold_becomes_what_it_can() -> None:
     assert plain(value) == {"a": None, "b": 2.0, "c": [1, [3]], "4": [0, 1], "p": "x"}
 
 
-def test_rows_are_cut_by_update_and_kept_aside(tmp_path: Path) -> None:
+def test_rows_after_those_that_are_kept_move_aside(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"update": 1}\n{"update": 2}\n{"update": 3}\n{"upd')
     assert cut_log(path, read_log(path), 1) == 3
@@ -89,6 +89,44 @@ def test_any_flipped_byte_of_a_checkpoint_is_noticed(
     path.write_bytes(content)
     with pytest.raises(CorruptCheckpoint, match="checksum"):
         load_checkpoint(path)
+
+
+def test_any_flipped_bit_of_a_checkpoints_first_line_is_noticed(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, Checkpoint(3, {"evals.jsonl": 24}, {"n": 1}))
+    content = path.read_bytes()
+    line = content.index(b"\n")
+    for place in range(0, 8 * line, 5):
+        turned = bytearray(content)
+        turned[place // 8] ^= 1 << place % 8
+        path.write_bytes(turned)
+        with pytest.raises(CorruptCheckpoint):
+            load_checkpoint(path)
+
+
+def test_a_checkpoint_under_another_name_is_noticed(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, Checkpoint(3, {}, {}))
+    with pytest.raises(CorruptCheckpoint, match="its name"):
+        load_checkpoint(path.rename(tmp_path / "update-00000007.ckpt"))
+
+
+def test_checkpoints_of_before_their_first_line_had_a_checksum_are_read(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, Checkpoint(3, {"metrics.jsonl": 3}, {"n": 1}))
+    line, _, payload = path.read_bytes().partition(b"\n")
+    header = json.loads(line)
+    kept = {key: header[key] for key in ("update", "rows", "sha256")} | {"format": 1}
+    path.write_bytes(json.dumps(kept).encode() + b"\n" + payload)
+    assert load_checkpoint(path).rows == {"metrics.jsonl": 3}
+    other = json.dumps(kept | {"update": 7}).encode() + b"\n" + payload
+    path.write_bytes(other)
+    with pytest.raises(CorruptCheckpoint):
+        load_checkpoint(path)
+
+
+def test_files_with_other_names_are_no_checkpoints(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, Checkpoint(3, {}, {}))
+    for name in ("update-3 (copy).ckpt", "update-.ckpt", "update-00000009.ckpt.tmp"):
+        (tmp_path / name).touch()
+    assert [path.name for path in checkpoint_files(tmp_path)] == ["update-00000003.ckpt"]
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -162,6 +164,40 @@ def test_in_a_worker_process_a_failure_costs_its_own_episode(
 ) -> None:
     scripts = [[deed if said == "?" else said for said in script] for script in SCRIPT]
     check_one_failed(attempts(unruly.isolated, scripts), cause)
+
+
+def test_an_isolated_environment_that_hangs_at_once_costs_its_deadline_and_no_more(
+    unruly: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a process may take to start is no part of what an environment may take.
+    monkeypatch.setattr("resd_bench.vector.START", 60.0)
+    made = Isolated(unruly.hanging, deadline=2.0)
+    began = time.monotonic()
+    (answer,) = made.reset(slots(1))
+    took = time.monotonic() - began
+    made.close()
+    assert "did not answer within 2 s" in answer.error
+    assert took < 40
+
+
+def test_an_isolated_environment_that_hangs_when_it_is_played_again_costs_one_deadline(
+    unruly: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_FIRST", str(tmp_path / "first"))
+    made = Isolated(unruly.slow_again, deadline=3.0)
+    (slot,) = slots(1)
+    made.reset([slot])
+    for word in "abcde":
+        made.step([slot], [word])
+    began = time.monotonic()
+    # Its process is gone, and in the next one it hangs at the first action.
+    made._pool[slot.key % 1].kill()
+    made._pool.clear()
+    (answer,) = made.step([slot], ["f"])
+    took = time.monotonic() - began
+    made.close()
+    assert "did not answer within 3 s" in answer.error
+    assert took < 15
 
 
 def test_an_environment_declares_that_it_is_kept_apart(unruly: ModuleType) -> None:

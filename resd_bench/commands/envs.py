@@ -15,6 +15,7 @@ from rich.table import Table
 from resd_bench import plugins
 from resd_bench.commands.shared import Name, note, options, out, show_verdicts
 from resd_bench.config import coerce
+from resd_bench.contract import checked_tasks
 from resd_bench.env import TextEnv
 from resd_bench.plugins import UsageError
 from resd_bench.types import Split, Task
@@ -47,7 +48,9 @@ def list_envs() -> None:
     for name in plugins.installed("resd_bench.envs"):
         try:
             env = plugins.make_env(name)
-            sizes = [str(len(env.tasks(s))) for s in ("train", "validation", "test")]
+            sizes = [
+                str(len(checked_tasks(env, _split(s)))) for s in ("train", "validation", "test")
+            ]
             table.add_row(name, *sizes, str(env.max_turns), plugins.gym_id(name))
         except Exception as error:
             table.add_row(name, f"cannot be made: {error}")
@@ -130,7 +133,7 @@ def _to_play(env: TextEnv, task: str | None, split: str, seed: int) -> Iterator[
         except KeyError as error:
             raise UsageError(str(error.args[0])) from None
         return
-    tasks = env.tasks(_split(split))
+    tasks = checked_tasks(env, _split(split))
     for place in stream(seed, "play").permutation(len(tasks)):
         yield tasks[int(place)]
 
@@ -152,6 +155,7 @@ def score_command(
     sets: Sets = None,
 ) -> None:
     """Mark saved answers: {"task": ID, "answer": TEXT} a line in, with verdicts out."""
+    from resd_bench.checkpoints import write_atomically
     from resd_bench.grade import grade, read_answers
     from resd_bench.record import to_line
 
@@ -161,17 +165,22 @@ def score_command(
     lines = b"".join(to_line(row) for row in rows)
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
-        save.write_bytes(lines)
+        write_atomically(save, lines)
     else:
         sys.stdout.write(lines.decode())
     note(_summary(rows))
 
 
 def _read(file: str) -> bytes:
+    from resd_bench.run_files import EPISODES, RunFiles
+
     if file == "-":
         return sys.stdin.buffer.read()
+    path = Path(file)
+    if path.name == EPISODES and (path.parent / "config.yaml").is_file():
+        return b"".join(RunFiles.at(path.parent).lines(EPISODES))
     try:
-        return Path(file).read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error}. Give a JSONL file") from None
 

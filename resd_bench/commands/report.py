@@ -10,11 +10,11 @@ from typing import Any
 from resd_bench.commands.compare import budget_all_reached, choose_axis
 from resd_bench.commands.shared import note, out
 from resd_bench.plugins import UsageError, near_miss
-from resd_bench.record import read_log
 from resd_bench.report.comparisons import group_runs, in_common_environments
 from resd_bench.report.html.episodes import episode_id
 from resd_bench.report.measured import not_compared, parse_varies
 from resd_bench.report.runs import find_runs
+from resd_bench.run_files import EPISODES, METRICS, RunFiles
 
 
 def report_runs(
@@ -59,12 +59,11 @@ def trace_run(
     from resd_bench.report.html.build import write_trace
 
     page = _page(save)
-    if not (folder / "config.yaml").is_file():
-        raise UsageError(f"{folder} is no run folder (no config.yaml): give one that `run` wrote")
+    files = RunFiles.at(folder)
     if update is not None and episode is not None:
         raise UsageError("--update and --episode were both given: give one of them")
     if update is None:
-        update = last_update(folder) if episode is None else update_of(folder, episode)
+        update = last_update(files) if episode is None else update_of(files, episode)
     # Which example an episode becomes is the method's business: all are scored to show one.
     trace = replay(folder, update, most if episode is None else sys.maxsize, flags, tell=note)
     if episode is not None:
@@ -78,21 +77,20 @@ def trace_run(
     console.print(f"trace {paths[0]}\ndata  {paths[1]}", soft_wrap=True)
 
 
-def last_update(folder: Path) -> int:
-    """The number of the last update in a run folder."""
-    rows = read_log(folder / "metrics.jsonl").rows
-    if not rows:
-        raise UsageError(f"{folder} has no update yet: go on with `run --resume`")
-    return int(rows[-1]["update"])
+def last_update(files: RunFiles) -> int:
+    """The number of the last update of a run."""
+    updates = [row["update"] for row in files.stream(METRICS)]
+    if not updates:
+        raise UsageError(f"{files.folder} has no update yet: go on with `run --resume`")
+    return int(updates[-1])
 
 
-def update_of(folder: Path, episode: str) -> int:
+def update_of(files: RunFiles, episode: str) -> int:
     """The update that the episode `TASK#ATTEMPT` was played in; UsageError names a near one."""
-    rows = read_log(folder / "episodes.jsonl").rows
-    known = {episode_id(row): int(row["update"]) for row in rows}
+    known = {episode_id(row): int(row["update"]) for row in files.stream(EPISODES)}
     if episode not in known:
         if not known:
-            raise UsageError(f"{folder} has no episodes on record: give --update")
+            raise UsageError(f"{files.folder} has no episodes on record: give --update")
         raise near_miss("episode", episode, known)
     return known[episode]
 

@@ -7,6 +7,7 @@ others are decoded beside it, on the chunking, or on the engine. Left out: beams
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -20,6 +21,10 @@ from resd_bench.seeds import derive
 from resd_bench.types import Sampling, Stop
 
 
+class NonFiniteLogits(Exception):
+    """A model's logits hold NaN or infinity: what is sampled from them means nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generated:
     """One sampled continuation of a prompt."""
@@ -31,6 +36,11 @@ class Generated:
     and top-p; for greedy decoding, under the softmax at temperature 1."""
     stop: Stop
     """`EOS` where a stop token ended it, `LENGTH` where `max_new_tokens` did."""
+
+    def __post_init__(self) -> None:
+        # One NaN logit makes every log-probability of its row NaN, and a sum keeps it.
+        if math.isnan(sum(self.logprobs)):
+            raise NonFiniteLogits
 
 
 Row = tuple[int, int]
@@ -146,6 +156,12 @@ def choose(logits: Tensor, u: Tensor, sampling: Sampling) -> tuple[Tensor, Tenso
     ids = torch.searchsorted(cumulative, u[:, None] * total, right=True)
     ids.clamp_(max=logits.shape[-1] - 1)
     return ids[:, 0], (probs.gather(-1, ids) / total).log()[:, 0].float()
+
+
+def check_first(logprobs: Tensor) -> None:
+    """NonFiniteLogits already after the first token, before the others are waited for."""
+    if bool(logprobs.isnan().any()):
+        raise NonFiniteLogits
 
 
 def logprobs_of(logits: Tensor, ids: Tensor, sampling: Sampling) -> Tensor:

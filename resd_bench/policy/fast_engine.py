@@ -24,6 +24,7 @@ from torch import Tensor
 from resd_bench.policy.engine import (
     Generated,
     Row,
+    check_first,
     check_request,
     choose,
     chunks,
@@ -507,6 +508,8 @@ class FastEngine:
         patience = 1 if device.type == "cpu" else 8
         for t in range(new):
             ids, logprobs = choose(logits, u[t, batch.order], sampling)
+            if t == 0:
+                check_first(logprobs)
             ids_out[batch.order, t], logprobs_out[batch.order, t] = ids, logprobs
             alive &= ~is_stop[ids]
             column = batch.width + t

@@ -15,6 +15,7 @@ from torch import Tensor
 from resd_bench.policy.engine import (
     Generated,
     Row,
+    check_first,
     check_request,
     choose,
     chunks,
@@ -84,6 +85,8 @@ class HfEngine:
             if is_stop is None:
                 is_stop = stop_table(self.stop_ids, logits.shape[-1], device)
             ids, logprobs = choose(logits, u[:, t], sampling)
+            if t == 0:
+                check_first(logprobs)
             ids_out.append(ids)
             logprobs_out.append(logprobs)
             ended |= is_stop[ids]

@@ -22,7 +22,7 @@ from resd_bench.plugins import UsageError
 from resd_bench.policy import fast_engine, loading, lora, trainer
 from resd_bench.policy.agreement import GapMeter
 from resd_bench.policy.batches import Limits, Row, tokens_read
-from resd_bench.policy.engine import Engine, Generated, Mirror, context_limit
+from resd_bench.policy.engine import Engine, Generated, Mirror, NonFiniteLogits, context_limit
 from resd_bench.policy.hf_engine import HfEngine
 from resd_bench.policy.layout import Layout, lay_out
 from resd_bench.policy.objective import Objective
@@ -32,6 +32,9 @@ from resd_bench.policy.tokens import Codec, Thinking
 from resd_bench.policy.vllm_engine import VllmEngine
 from resd_bench.team import ALONE, Team
 from resd_bench.types import Completion, Dialect, Example, Messages, Metrics, Sampling, Stop
+
+SKIPPED = 3
+"""Steps in a row that may be skipped for a gradient that is not finite; then the run ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class LMPolicy:
     ) -> None:
         """Take over `model`: its weights are trained in place, by all processes of `team`."""
         self.config = config = config or PolicyConfig()
+        _refuse_non_finite(model)
         self.adapted: Any = _adapted(model, config)
         """The peft model around `model` if an adapter is trained, else None."""
         self.model = model.eval()
@@ -137,6 +141,8 @@ class LMPolicy:
         """Calls of `update` so far; counts the warm-up."""
         self.skipped_steps = 0
         """Updates whose gradient norm was not finite."""
+        self.skipped_in_a_row = 0
+        """Of these, the ones since the last step."""
         self.dialect: Dialect = _dialect(model, config)
         self._counts = Counts()
         self._answered = False
@@ -194,9 +200,12 @@ class LMPolicy:
         if purpose == "rollout":
             self._drawn = sampling
         self._counts.overlong_prompts += len(ids) - len(fitting)
-        made = self.engine.generate(
-            [ids[i] for i in fitting], n=n, sampling=sampling, numbers=fitting
-        )
+        try:
+            made = self.engine.generate(
+                [ids[i] for i in fitting], n=n, sampling=sampling, numbers=fitting
+            )
+        except NonFiniteLogits:
+            raise self._broken() from None
         answers = [[Completion("", stop=Stop.LENGTH)] * n for _ in ids]
         for i, group in zip(fitting, made, strict=True):
             new = sum(len(one.token_ids) for one in group)
@@ -205,6 +214,20 @@ class LMPolicy:
             if purpose != "evaluation":
                 self._count(answers[i])
         return answers
+
+    def _broken(self) -> UsageError:
+        """Why nothing can be sampled, with the remedy."""
+        tensor = trainer.non_finite(self.model)
+        if not tensor:
+            return UsageError(
+                "the model's logits are not finite though its weights are: it overflows. Give "
+                "--precision float32, or temperatures nearer to 1"
+            )
+        return UsageError(
+            f"the model cannot be sampled from after {self.updates} updates: {tensor} holds NaN or "
+            f"infinity. Start anew with a smaller --learning-rate than "
+            f"{self.config.learning_rate:g}, or with --precision float32"
+        )
 
     def room_for_prompts(self, max_new_tokens: int) -> int:
         """Longest prompt that leaves room for `max_new_tokens`; UsageError where none does."""
@@ -361,13 +384,27 @@ class LMPolicy:
                 autocast=c.autocast,
                 passes=self.layout,
             )
+        self.skipped_in_a_row = 0 if result.stepped else self.skipped_in_a_row + 1
         if not result.stepped:
             self.skipped_steps += 1
+            self._check_skipped(result)
         elif self.teacher is not None:
             self.teacher.follow(self.model)
         if result.stepped and self._mirror:
             self._mirror.weights_changed()
         return result
+
+    def _check_skipped(self, result: trainer.StepResult) -> None:
+        """UsageError where nothing has been learned for several updates."""
+        if self.skipped_in_a_row < SKIPPED:
+            return
+        c = self.config
+        raise UsageError(
+            f"update {self.updates}: {result.culprit or 'the gradient norm'} is not finite, for "
+            f"{SKIPPED} updates in a row, so nothing is learned (loss {result.loss:g}, learning "
+            f"rate {c.learning_rate:g}, gradients clipped at {c.grad_clip:g}). Start anew with a "
+            "smaller --learning-rate or --precision float32, or with a --model that is intact"
+        )
 
     def _charge(self, trained: int, scored: int) -> None:
         """Put down tokens that the student was trained on and that the teacher scored."""
@@ -410,6 +447,7 @@ class LMPolicy:
             "teacher": to_state(self.teacher),
             "updates": self.updates,
             "skipped_steps": self.skipped_steps,
+            "skipped_in_a_row": self.skipped_in_a_row,
             "counts": asdict(self._counts),
         }
         return self.layout.whole_state(state)
@@ -428,8 +466,18 @@ class LMPolicy:
             self.teacher.restore(kept["weights"])
         self.updates = int(state["updates"])
         self.skipped_steps = int(state["skipped_steps"])
+        self.skipped_in_a_row = int(state.get("skipped_in_a_row", 0))
         self._counts = Counts(**state["counts"])
         self._answered = True
+
+
+def _refuse_non_finite(model: Any) -> None:
+    """UsageError for weights that are not numbers; some attention passes over NaN in silence."""
+    if tensor := trainer.non_finite(model):
+        raise UsageError(
+            f"{getattr(model, 'name_or_path', '') or 'the model'}: {tensor} holds NaN or infinity: "
+            "give a --model whose weights are intact"
+        )
 
 
 def _adapted(model: Any, config: PolicyConfig) -> Any:

@@ -23,6 +23,8 @@ from resd_bench.plugins import UsageError
 
 _ADAPTER = "adapter_config.json"
 """What marks the folder of an adapter that `peft` wrote."""
+_LAYER = re.compile(r"\.(layers|h|blocks)\.\d+\.")
+"""What names the weights of a decoder's layers have."""
 _SMALL = 50_000_000
 """Parameters below which one CPU thread is faster than several on busy cores."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -106,7 +108,10 @@ def load(
     try:
         read = _read if weights else _read_hollow
         model, tokenizer = read(where, revision, dtype=precision, **options)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
+    except UsageError:
+        raise
+    except Exception as error:
+        # Whatever a damaged file, or one of another kind, makes of the readers of others.
         raise UsageError(_why(str(path_or_name), where, error)) from error
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError(
@@ -125,13 +130,44 @@ def _read(where: str, revision: str | None, **options: Any) -> tuple[Any, Any]:
     source = _source(where, revision)
     tokenizer = AutoTokenizer.from_pretrained(where, **source)
     if not (Path(where) / _ADAPTER).is_file():
-        return AutoModelForCausalLM.from_pretrained(where, **source, **options), tokenizer
+        return _whole(AutoModelForCausalLM, where, **source, **options), tokenizer
     import peft
 
     base = json.loads((Path(where) / _ADAPTER).read_text("utf-8"))["base_model_name_or_path"]
     refuse_other_base(Path(where), base)
-    model: Any = AutoModelForCausalLM.from_pretrained(resolve(base), **options)
+    model: Any = _whole(AutoModelForCausalLM, resolve(base), **options)
     return peft.PeftModel.from_pretrained(model, where).merge_and_unload(), tokenizer
+
+
+def _whole(kind: Any, where: str, **options: Any) -> Any:
+    """The model with every weight from its files; UsageError where some are not there.
+
+    `transformers` would draw what is missing at random, and pass over layers that it has no place
+    for.
+    """
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    # What it would report at length is said below in a line.
+    logging.set_verbosity_error()
+    try:
+        model, info = kind.from_pretrained(
+            where, **options, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    finally:
+        logging.set_verbosity(level)
+    wrong = {
+        "missing": sorted(info["missing_keys"]),
+        "of another shape": sorted(str(key[0]) for key in info["mismatched_keys"]),
+        "of layers that it does not have": sorted(filter(_LAYER.search, info["unexpected_keys"])),
+    }
+    found = [f"{len(keys)} {how} (such as {keys[0]})" for how, keys in wrong.items() if keys]
+    if found:
+        raise UsageError(
+            f"the weights in {where!r} are not those of its config.json: {', '.join(found)}. They "
+            "are perhaps an older model's: give a folder as save_pretrained wrote it"
+        )
+    return model
 
 
 def _read_hollow(where: str, revision: str | None, **options: Any) -> tuple[Any, Any]:
@@ -167,6 +203,8 @@ def without_network() -> bool:
 
 def _why(given: str, where: str, error: Exception) -> str:
     first = (str(error).splitlines() or [type(error).__name__])[0]
+    if not isinstance(error, OSError | ValueError | ImportError | RuntimeError):
+        first = f"{type(error).__name__}: {first}"
     if Path(where).is_dir():
         return f"{given!r} cannot be loaded as a causal language model with a tokenizer: {first}"
     if "gated repo" in str(error):

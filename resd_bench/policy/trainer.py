@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from resd_bench.policy.batches import Limits, Row, hold, micro_batches
 from resd_bench.policy.head import Head, head_of, hidden_states, piecewise
@@ -44,6 +44,8 @@ class StepResult:
     stepped: bool
     """False where the norm was not finite and the weights were left alone."""
     micro_batches: int
+    culprit: str = ""
+    """Where there was no step, the tensor that is not finite."""
 
 
 Split = Callable[[Sequence[Row]], Iterable[Sequence[Row]]]
@@ -376,14 +378,41 @@ def train_step(
             autocast=autocast,
             passes=passes,
         )
-    norm = float(whole(clip_grad_norm_(trained(model), grad_clip)))
+    parameters = trained(model)
+    total = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = float(whole(total))
     stepped = math.isfinite(norm)
+    culprit = "" if stepped else non_finite(model)
     if stepped:
+        clip_grads_with_norm_(parameters, grad_clip, total)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate
         optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return StepResult(loss, norm, stepped, count)
+    return StepResult(loss, norm, stepped, count, culprit)
+
+
+def non_finite(model: Any) -> str:
+    """The first tensor that holds NaN or infinity, weights before gradients; "" for none.
+
+    With FSDP, of what this process holds.
+    """
+    named = list(model.named_parameters())
+    for name, weight in named:
+        if not _is_finite(weight):
+            return f"the weight {name}"
+    for name, weight in named:
+        if weight.grad is not None and not _is_finite(weight.grad):
+            return f"the gradient of {name}"
+    return ""
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if tensor.device.type == "meta":
+        return True
+    own = getattr(tensor, "_local_tensor", tensor)
+    # A sum keeps every NaN and infinity and needs no second tensor; it may overflow by itself.
+    return bool(own.sum(dtype=torch.float32).isfinite()) or bool(own.isfinite().all())
 
 
 def backward(

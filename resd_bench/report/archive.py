@@ -15,11 +15,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from resd_bench.integrity import Extent, sealed, sha256
 from resd_bench.plugins import UsageError
-from resd_bench.record import Row, log_bytes, to_line
+from resd_bench.record import Row, files_of, to_line, write_json
 from resd_bench.report.runs import RunData
+from resd_bench.run_files import EPISODES, EVALS, METRICS, SUFFIX, RunFiles
 
-KEPT = ("config.yaml", "manifest.json", "metrics.jsonl", "status.json", "summary.json")
+KEPT = ("config.yaml", "manifest.json", "summary.json")
 
 
 def keep(runs: Iterable[RunData], to: Path) -> list[Path]:
@@ -38,23 +40,31 @@ def keep_at(places: Mapping[Path, RunData]) -> list[Path]:
         if place.exists():
             raise UsageError(f"{place} exists: move it away, or give another --to")
     for place, run in places.items():
-        place.mkdir(parents=True)
-        for name in KEPT:
-            if (run.folder / name).exists():
-                shutil.copyfile(run.folder / name, place / name)
-        _pack(log_bytes(run.folder / "evals.jsonl"), place / "evals.jsonl.gz")
-        keep_episodes(run, place)
+        _keep(run, place)
     return list(places)
 
 
-def keep_episodes(run: RunData, place: Path) -> None:
-    """Write a row per training episode to `<place>/episodes.jsonl.gz`; nothing where there is none.
-
-    The row says what came of the episode (schema `kept_episodes`), and repeats no text of it.
-    """
-    rows = [episode_summary(row) for row in run.training()]
-    if rows:
-        _pack(b"".join(map(to_line, rows)), place / "episodes.jsonl.gz")
+def _keep(run: RunData, place: Path) -> None:
+    """Write a kept record in whole or not at all; UsageError where the run is damaged."""
+    files = run.files or RunFiles.at(run.folder)
+    files.check()
+    scratch = place.with_name(place.name + SUFFIX)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    for name in KEPT:
+        if (run.folder / name).exists():
+            shutil.copyfile(run.folder / name, scratch / name)
+    logs = {name: list(files.lines(name)) for name in (METRICS, EVALS)}
+    logs[EPISODES] = [to_line(episode_summary(row)) for row in run.training()]
+    (scratch / METRICS).write_bytes(b"".join(logs[METRICS]))
+    _pack(logs[EVALS], scratch / f"{EVALS}.gz")
+    if logs[EPISODES]:
+        _pack(logs[EPISODES], scratch / f"{EPISODES}.gz")
+    extents = {name: Extent(len(lines), sha256(b"".join(lines))) for name, lines in logs.items()}
+    # What vouches for the run's own files does not for what is made of them.
+    status = {key: value for key, value in run.status.items() if key not in ("files", "checksum")}
+    write_json(scratch / "status.json", sealed(status | {"files": files_of(scratch, extents)}))
+    scratch.rename(place)
 
 
 def episode_summary(row: Mapping[str, Any]) -> Row:
@@ -64,9 +74,9 @@ def episode_summary(row: Mapping[str, Any]) -> Row:
     return {**{name: row[name] for name in names}, "tokens": tokens}
 
 
-def _pack(content: bytes, path: Path) -> None:
+def _pack(lines: Iterable[bytes], path: Path) -> None:
     # Without a time stamp, equal records give equal bytes.
-    path.write_bytes(gzip.compress(content, mtime=0))
+    path.write_bytes(gzip.compress(b"".join(lines), mtime=0))
 
 
 def _place(run: RunData, to: Path) -> Path:

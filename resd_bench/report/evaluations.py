@@ -14,6 +14,7 @@ from resd_bench.jsonl import COUNT, NAME, SHARE_OR_NULL, check_fields, read_obje
 from resd_bench.plugins import UsageError
 from resd_bench.report.runs import find_runs
 from resd_bench.report.tables import WITH_FAILURES, best_rates, printable, rates
+from resd_bench.run_files import check_evals
 from resd_bench.stats import EvalPoint, eval_points, reported
 
 KINDS = {
@@ -37,10 +38,13 @@ def find_evaluations(places: Iterable[str]) -> list[Evaluated]:
     found: list[Evaluated] = []
     for place in places:
         for path in sorted(glob(place, recursive=True)) or [place]:
-            if path.endswith(SUFFIXES):
+            file, folder = path.endswith(SUFFIXES), Path(path).parent
+            if file and not (folder / "config.yaml").is_file():
                 found.append(Evaluated(path, _points(Path(path))))
-            else:
-                found += [Evaluated(str(run.folder), run.points) for run in find_runs([path])]
+                continue
+            # A log of a run folder stands for the run.
+            for run in find_runs([str(folder) if file else path]):
+                found.append(Evaluated(str(run.folder), run.points))
     return found
 
 
@@ -55,7 +59,14 @@ def _points(path: Path) -> list[EvalPoint]:
         rows.append(line.row)
     if not rows:
         raise UsageError(f"{path} has no rows: {expected}")
-    return eval_points(reported(rows))
+    points = eval_points(reported(check_evals(rows, path)))
+    for point in points:
+        if len({len(task) for task in point.success}) > 1 and not point.errors:
+            raise UsageError(
+                f"{path} is not whole: after {point.update} updates tasks differ in their number "
+                "of samples. Evaluate again"
+            )
+    return points
 
 
 def evaluations_table(found: Iterable[Evaluated]) -> Table:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from glob import glob
@@ -13,9 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench import schema
-from resd_bench.config import RunConfig, coerce, load_file
+from resd_bench.config import RunConfig, coerce
 from resd_bench.plugins import UsageError
-from resd_bench.record import read_json, read_log
+from resd_bench.record import damaged
+from resd_bench.run_files import (
+    EPISODES,
+    EVALS,
+    METRICS,
+    RunFiles,
+    check_complete,
+    check_evals,
+    run_folders,
+)
 from resd_bench.stats import AXES, Axis, EvalPoint, eval_points, panels, reported
 
 
@@ -40,6 +46,8 @@ class RunData:
     """Evaluations of other panels by name, where there are any: see `resd_bench.panels`."""
     manifest: Mapping[str, Any] | None = None
     """Its manifest.json; None of what is no run folder."""
+    files: RunFiles | None = None
+    """The run folder, to read more of it; None of a JSONL file."""
 
     @property
     def left_out(self) -> int:
@@ -71,20 +79,17 @@ class RunData:
         """Rows of its training episodes in the order they were played.
 
         Of a kept record they hold no texts; of a JSONL file, and of records kept before there were
-        such rows, there are none.
+        such rows, there are none. UsageError where they are not what the run wrote.
         """
-        plain, packed = (self.folder / name for name in ("episodes.jsonl", "episodes.jsonl.gz"))
-        path = plain if plain.is_file() else packed
-        if not path.is_file():
+        if self.files is None:
             return
-        try:
-            with gzip.open(path, "rb") if path == packed else path.open("rb") as file:
-                yield from map(json.loads, file)
-        except ValueError:
-            # A kill cuts off a last line; `read_log` judges the rest.
-            return
-        except (OSError, EOFError, zlib.error) as error:
-            raise UsageError(f"{path} is damaged ({error}): restore it from a copy") from None
+        count = 0
+        for row in self.files.stream(EPISODES):
+            count += 1
+            yield row
+        played = self.status.get("episodes", count)
+        if self.files.unvouched and count not in (0, played):
+            raise damaged(self.folder / EPISODES, f"it has {count} rows of {played}")
 
     @property
     def env(self) -> str:
@@ -115,24 +120,28 @@ def model_label(*models: str) -> str:
 
 
 def load_run(folder: Path) -> RunData:
-    """Read a run folder; UsageError where it is none, or has no evaluation yet."""
-    if not (folder / "config.yaml").is_file():
-        raise UsageError(f"{folder} is no run folder (no config.yaml): give one that `run` wrote")
-    manifest = _manifest(folder)
-    rows, ledger = (read_log(folder / name).rows for name in ("evals.jsonl", "metrics.jsonl"))
+    """Read a run folder; UsageError where it is none, is damaged, or has no evaluation yet."""
+    files = RunFiles.at(folder)
+    manifest, settings = _manifest(files), files.settings()
+    rows, ledger = check_evals(files.rows(EVALS), folder / EVALS), files.rows(METRICS)
+    if files.unvouched:
+        check_complete(folder, settings, files.status, files.json("summary.json"), rows, ledger)
     points = eval_points(reported(rows), ledger)
     beside = {name: eval_points(own, ledger) for name, own in panels(rows).items()}
     if not points:
-        raise UsageError(f"{folder} has no evaluation yet: go on with `run --resume`")
+        raise UsageError(
+            f"{folder} has no evaluation yet that a checkpoint covers: go on with `run --resume`"
+        )
     return RunData(
         folder,
-        _settings(folder / "config.yaml"),
+        _with_defaults(settings, folder),
         ledger,
         points,
-        read_json(folder / "status.json"),
+        files.status,
         beside.pop("validation", ()),
         beside=beside,
         manifest=manifest,
+        files=files,
     )
 
 
@@ -143,25 +152,28 @@ NAMED: Mapping[str, Any] = {
 """Settings that records are found and grouped by, and their types."""
 
 
-def _settings(path: Path) -> dict[str, Any]:
-    """What a config.yaml says, with settings younger than it at their defaults.
+def _with_defaults(saved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Saved settings, and those younger than the record at their defaults.
 
     UsageError for a value of the wrong type.
     """
-    saved = load_file(path)
-    for name, kind in NAMED.items():
-        if name in saved:
-            saved[name] = coerce(f"{path}: {name}", saved[name], kind)
-    # A record may be older than a setting, which then had its default's meaning.
-    return {**asdict(RunConfig()), **saved}
+    typed = {
+        name: coerce(f"{folder / 'config.yaml'}: {name}", saved[name], kind)
+        for name, kind in NAMED.items()
+        if name in saved
+    }
+    return {**asdict(RunConfig()), **saved, **typed}
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    manifest = read_json(folder / "manifest.json")
+def _manifest(files: RunFiles) -> dict[str, Any]:
+    """Its manifest.json; UsageError where a later version of this package wrote it."""
+    manifest = files.json("manifest.json")
     version = manifest.get("schema_version", 1)
+    if type(version) is not int:
+        raise damaged(files.folder / "manifest.json", f"schema_version is {version!r}")
     if version > schema.VERSION:
         raise UsageError(
-            f"{folder} holds records of version {version}, and this resd-bench reads up to "
+            f"{files.folder} holds records of version {version}, and this resd-bench reads up to "
             f"{schema.VERSION}: use the one that wrote them, which its manifest.json names"
         )
     return manifest
@@ -176,19 +188,16 @@ def find_runs(places: Iterable[str]) -> list[RunData]:
         paths = [Path(p) for p in sorted(glob(place, recursive=True))] or [Path(place)]
         files = [path for path in paths if path.is_file() and path.suffix == ".jsonl"]
         # A log of a run folder stands for the run.
-        logs = {path.parent / "config.yaml" for path in files}
-        configs = sorted(
-            {c for path in paths for c in path.rglob("config.yaml")}
-            | {config for config in logs if config.is_file()}
-        )
-        files = [path for path in files if not (path.parent / "config.yaml").is_file()]
+        logs = {path.parent for path in files if (path.parent / "config.yaml").is_file()}
+        folders = sorted({f for path in paths for f in run_folders(path)} | logs)
+        files = [path for path in files if path.parent not in logs]
         for path in files:
             runs = load_rows(path)
             found |= {f"{path.resolve()}#{i}": run for i, run in enumerate(runs)}
-        if not configs and not files:
+        if not folders and not files:
             raise UsageError(
                 f"no run found in {place}: give run folders, a glob, a parent, or a .jsonl file"
             )
-        for config in configs:
-            found.setdefault(str(config.parent.resolve()), load_run(config.parent))
+        for folder in folders:
+            found.setdefault(str(folder.resolve()), load_run(folder))
     return list(found.values())

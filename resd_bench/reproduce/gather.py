@@ -12,8 +12,8 @@ from resd_bench.config import RunConfig
 from resd_bench.manifest import weights_hash
 from resd_bench.panels import other_environments
 from resd_bench.plugins import UsageError
-from resd_bench.record import read_json
 from resd_bench.report.runs import RunData, load_run, model_label
+from resd_bench.run_files import RunFiles, run_folders
 from resd_bench.sweep.definition import Trial, load_sweep
 
 BESIDE = frozenset({"eval_every", "eval_validation", "eval_contexts", "eval_also"})
@@ -36,11 +36,12 @@ class Records:
         """Every run folder below `roots`; those of earlier roots come first."""
         found: dict[tuple[str, str, str], list[Path]] = {}
         for root in dict.fromkeys(roots):
-            for config in sorted(root.rglob("config.yaml")):
-                text = config.read_text(encoding="utf-8", errors="replace")
+            for folder in run_folders(root):
+                # One that is damaged would otherwise be taken for another run, or for none.
+                text = RunFiles.at(folder).config_text()
                 named = {name: value.strip("'\"") for name, value in NAMED.findall(text)}
                 key = (named.get("env", ""), named.get("method", ""), named.get("seed", ""))
-                found.setdefault(key, []).append(config.parent)
+                found.setdefault(key, []).append(folder)
         return cls(found)
 
     def of(self, config: RunConfig) -> RunData | None:
@@ -77,14 +78,14 @@ def _finished(folder: Path) -> RunConfig | None:
 
     A record that names other weights than the model has now does not.
     """
-    if read_json(folder / "status.json").get("state") != "finished":
+    files = RunFiles.at(folder)
+    if not files.finished:
         return None
-    saved = folder / "config.yaml"
+    began, text = files.json("manifest.json").get("weights_sha256"), files.config_text()
     try:
-        config = RunConfig.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
+        config = RunConfig.from_yaml(text, str(folder / "config.yaml"))
     except UsageError:
         return None
-    began = read_json(folder / "manifest.json").get("weights_sha256")
     return config if began is None or began == weights_hash(config.model) else None
 
 

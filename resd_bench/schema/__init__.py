@@ -6,15 +6,17 @@ that goes, or means something else, makes a new version. `config.json` is made f
 
     python -m resd_bench.schema.settings
 
-Left out: contexts and checkpoints, whose content is the method's; and a validator: the schemas are
-JSON Schema 2020-12, which `jsonschema` and its like in other languages read.
+Left out: contexts and checkpoints, whose content is the method's; and a validator, but for types:
+the schemas are JSON Schema 2020-12, which `jsonschema` and its like in other languages read.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -76,6 +78,63 @@ def _resolved(schema: Schema, whole: Schema) -> Schema:
         return schema
     target = whole["$defs"][schema["$ref"].removeprefix("#/$defs/")]
     return {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
+
+
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+"""What `json` makes of each type."""
+
+
+def mistyped(name: str, row: Mapping[str, Any]) -> str | None:
+    """The first field of a record of schema `name` that has another type, in words; else None.
+
+    Whether fields are there, and ranges of numbers, are not looked at.
+    """
+    own = _loaded(name)
+    return _mistyped(row, own, own, "")
+
+
+@cache
+def _loaded(name: str) -> dict[str, Any]:
+    return load(name)
+
+
+def _mistyped(value: Any, raw: Schema, whole: Schema, where: str) -> str | None:
+    own = _resolved(raw, whole)
+    if not _is_of(value, own):
+        return f"{where or 'it'} is {json.dumps(value)[:60]}: expected {_type(own, whole)}"
+    inside: list[tuple[str, Any, Schema]] = []
+    if isinstance(value, dict):
+        fields_ = ((key, item, _schema_of(key, own)) for key, item in value.items())
+        inside = [(f"{where}.{k}".lstrip("."), item, s) for k, item, s in fields_ if s is not None]
+    elif isinstance(value, list) and "items" in own:
+        inside = [(f"{where}[{i}]", item, own["items"]) for i, item in enumerate(value)]
+    found = (_mistyped(item, schema, whole, place) for place, item, schema in inside)
+    return next((problem for problem in found if problem), None)
+
+
+def _schema_of(key: str, own: Schema) -> Schema | None:
+    """The schema of a field, None for one that is not described."""
+    found: Schema | None = own.get("properties", {}).get(key)
+    patterns = own.get("patternProperties", {}).items()
+    return found or next((s for pattern, s in patterns if re.search(pattern, key)), None)
+
+
+def _is_of(value: Any, own: Schema) -> bool:
+    if "enum" in own:
+        return value in own["enum"]
+    kinds = own.get("type")
+    if kinds is None:
+        return True
+    allowed = [kind for k in ([kinds] if isinstance(kinds, str) else kinds) for kind in KINDS[k]]
+    return type(value) in allowed
 
 
 TYPES = {

@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.table import Table
 
 from resd_bench.budget import Ledger
-from resd_bench.record import read_json
 from resd_bench.report.tables import both, printable
+from resd_bench.run_files import RunFiles
 from resd_bench.sweep.scheduler import Job, State
 
 ORDER: tuple[State, ...] = ("running", "waiting", "finished", "there already", "failed")
@@ -32,7 +32,7 @@ class LiveTable:
         self._console = console or Console(stderr=True, highlight=False)
         # Redrawn by hand: children are started by a process without threads.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._said: dict[int, tuple[State, int]] = {}
+        self._said: dict[int, tuple[State, int, str]] = {}
 
     def __enter__(self) -> LiveTable:
         if self._console.is_terminal:
@@ -53,15 +53,15 @@ class LiveTable:
         if self._console.is_terminal:
             self._live.update(running_table(jobs), refresh=True)
         for job in jobs:
-            stands = (job.state, job.starts)
-            before = self._said.get(job.trial.index, ("waiting", 0))
+            stands = (job.state, job.starts, job.reason)
+            before = self._said.get(job.trial.index, ("waiting", 0, ""))
             self._said[job.trial.index] = stands
             if stands != before:
                 self._say(job)
 
     def _say(self, job: Job) -> None:
         text = f"{job.trial.index:4d} {job.trial}: {job.state}"
-        if job.state == "waiting":
+        if job.state == "waiting" and job.starts:
             text += f" (it crashed and is taken up again; start {job.starts + 1})"
         if job.state != "running" or not self._console.is_terminal:
             self._console.print(text + (f": {job.reason}" if job.reason else ""), markup=False)
@@ -128,7 +128,7 @@ def summary_table(jobs: Sequence[Job]) -> Table:
 
 def held_out(folder: Path) -> str:
     """Held-out success of a finished run."""
-    last = read_json(folder / "summary.json").get("last", {})
+    last = RunFiles.at(folder).json("summary.json").get("last", {})
     scored, counted = _mean(last), _mean(last.get("with_failures", {}))
     return both(scored, counted) if counted else scored
 

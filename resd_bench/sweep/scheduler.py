@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from resd_bench.plugins import UsageError
-from resd_bench.record import look, read_json
+from resd_bench.record import holder, is_held, look
+from resd_bench.run_files import RunFiles
 from resd_bench.signals import Signals
 from resd_bench.sweep.content import changed
 from resd_bench.sweep.definition import Trial
@@ -39,7 +40,7 @@ class Job:
     seconds: float = 0.0
     """From its first start to its end."""
     reason: str = ""
-    """Why it failed."""
+    """Why it failed, or what it waits for."""
     handle: Handle | None = None
     _began: float = 0.0
 
@@ -76,7 +77,7 @@ class Scheduler:
         The first signal asks all trials to save and end, the second ends them at once.
         """
         with Signals() as signals:
-            self._waiting = deque(job for job in self.jobs if not self._done_before(job))
+            self._waiting = deque(j for j in self.jobs if not self._is_done(j, "there already"))
             self._refuse_changed()
             try:
                 while not signals.received and (self._waiting or self._running()):
@@ -92,12 +93,13 @@ class Scheduler:
     def _running(self) -> list[Job]:
         return [job for job in self.jobs if job.handle is not None]
 
-    def _done_before(self, job: Job) -> bool:
-        """Whether nothing is left to do; a folder that cannot be used is a failure."""
+    def _is_done(self, job: Job, state: State) -> bool:
+        """Whether nothing is left to do, which is `state`; a folder that cannot be used failed."""
         try:
             if look(job.trial.config, resume=True) != "finished":
                 return False
-            job.end("there already")
+            RunFiles.at(job.trial.folder).check()
+            job.end(state)
         except UsageError as error:
             job.end("failed", str(error))
         return True
@@ -111,7 +113,11 @@ class Scheduler:
     def _look(self) -> None:
         places = self.launcher.places
         while self._waiting and (places is None or len(self._running()) < places):
-            self._waiting.popleft().start(self.launcher)
+            free = next((job for job in self._waiting if not self._held(job)), None)
+            if free is None:
+                break
+            self._waiting.remove(free)
+            free.start(self.launcher)
         for job in self._running():
             code = job.handle.poll() if job.handle is not None else None
             if code is not None:
@@ -119,10 +125,19 @@ class Scheduler:
         self.watch(self.jobs)
         time.sleep(self.period)
 
+    def _held(self, job: Job) -> bool:
+        """Whether another process writes the folder, perhaps what an earlier sweep left behind."""
+        held = is_held(job.trial.folder)
+        if held and not job.reason:
+            job.reason = f"its folder is held by {holder(job.trial.folder)}"
+        elif not held:
+            job.reason = ""
+        return held
+
     def _ended(self, job: Job, code: int) -> None:
-        if code == 0 and read_json(job.trial.folder / "status.json").get("state") == "finished":
-            job.end("finished")
-        elif code != USAGE and job.starts <= self.retries:
+        if code == 0 and self._is_done(job, "finished"):
+            return
+        if code != USAGE and job.starts <= self.retries:
             job.handle, job.state = None, "waiting"
             self._waiting.append(job)
         else:

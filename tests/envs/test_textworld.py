@@ -21,6 +21,7 @@ from resd_bench.types import Dialect, Feedback, Task
 from resd_envs.textworld import TextWorldEnv, coin, cooking_easy, maker, treasure, treasure_easy
 from resd_envs.textworld.commands import failure, read_command, resolve
 from resd_envs.textworld.curriculum import _Play
+from resd_envs.textworld.env import _recipe
 from resd_envs.textworld.games import (
     CACHE_VARIABLE,
     TIERS,
@@ -384,3 +385,57 @@ def test_the_full_dialect_takes_synonyms_and_the_compact_one_does_not(
     possible = ["go north", "take red key from table", "look", "cook it with BBQ"]
     assert resolve(said, possible, "full") == full
     assert resolve(said, possible, "compact") == compact
+
+
+def flip(content: bytes, place: int) -> bytes:
+    return bytes([*content[:place], content[place] ^ 4, *content[place + 1 :]])
+
+
+@needs_textworld
+@pytest.mark.parametrize(
+    ("dialect", "suffix"), [("compact", ".json"), ("full", ".json"), ("full", ".z8")]
+)
+def test_a_damaged_game_is_named_with_its_remedy_and_made_again_when_it_is_gone(
+    dialect: Dialect, suffix: str
+) -> None:
+    env = coin(dialect=dialect)
+    task = env.tasks("train")[0]
+    story = pose(env, task)
+    path = _recipe(task).state_file.with_suffix(suffix)
+    whole = path.read_bytes()
+    digit = whole.index(b"1", 2000)
+    for harm in (
+        b"",
+        b"\0" * 40,
+        whole[: len(whole) // 3],
+        flip(whole, digit),
+        flip(whole, len(whole) // 2),
+    ):
+        path.write_bytes(harm)
+        with pytest.raises(UsageError, match=rf"{path.name} is damaged .*: delete it, and"):
+            pose(coin(dialect=dialect), task)
+    path.write_bytes(whole)
+    assert pose(coin(dialect=dialect), task) == story
+
+
+@needs_textworld
+def test_a_damaged_game_that_is_deleted_is_made_again_as_it_was() -> None:
+    recipe = recipes(TIERS[TOLD[0]], "train")[1]
+    whole = recipe.state_file.read_bytes()
+    recipe.state_file.write_bytes(whole[:-5])
+    with pytest.raises(UsageError, match="delete it"):
+        read_walkthrough(recipe)
+    recipe.state_file.unlink()
+    make_games([recipe], story=False)
+    assert recipe.state_file.read_bytes() == whole
+
+
+@needs_textworld
+def test_games_of_before_there_was_a_hash_are_read() -> None:
+    recipe = recipes(TIERS[TOLD[0]], "train")[2]
+    whole = recipe.state_file.read_bytes()
+    state = json.loads(whole)
+    del state["sha256"]
+    recipe.state_file.write_text(json.dumps(state))
+    assert read_walkthrough(recipe)[-1] == "take coin"
+    recipe.state_file.write_bytes(whole)

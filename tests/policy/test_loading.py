@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from resd_bench.config import RunConfig
 from resd_bench.plugins import UsageError
@@ -71,6 +74,48 @@ def test_a_hub_model_out_of_reach_is_answered_with_what_to_do(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UsageError, match="--model nano"):
         loading.load("no-such-owner/no-such-model")
+
+
+def changed(saved: Path, folder: Path, config: dict[str, Any], **weights: Any) -> Path:
+    """A copy of a model with other settings, and weights that are gone (None) or others."""
+    shutil.copytree(saved, folder)
+    [file] = folder.glob("*.safetensors")
+    held = load_file(file)
+    for name, value in weights.items():
+        held.pop(name) if value is None else held.update({name: value})
+    save_file(held, file, metadata={"format": "pt"})
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | config))
+    return folder
+
+
+DOWN = "model.layers.0.mlp.down_proj.weight"
+FULL = "full_attention"
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "told"),
+    [
+        ({}, {DOWN: None}, rf"1 missing \(such as {DOWN}\)"),
+        ({}, {DOWN: torch.zeros(3, 3)}, rf"1 of another shape \(such as {DOWN}\)"),
+        ({"num_hidden_layers": 3, "layer_types": [FULL] * 3}, {}, r"missing \(such as .*layers\.2"),
+        ({"num_hidden_layers": 1, "layer_types": [FULL]}, {}, r"it does not have .*layers\.1\."),
+    ],
+)
+def test_weights_that_are_not_the_models_are_refused_and_never_drawn_at_random(
+    saved: Path, tmp_path: Path, config: dict[str, Any], weights: dict[str, Any], told: str
+) -> None:
+    folder = changed(saved, tmp_path / "model", config, **weights)
+    with pytest.raises(UsageError, match=rf"are not those of its config\.json: .*{told}.*older"):
+        loading.load(folder)
+
+
+def test_a_file_of_weights_that_is_cut_is_a_usage_error(saved: Path, tmp_path: Path) -> None:
+    folder = changed(saved, tmp_path / "model", {})
+    [file] = folder.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UsageError, match="cannot be loaded as a causal language model"):
+        loading.load(folder)
 
 
 def test_a_tokenizer_without_chat_template_is_refused(tmp_path: Path) -> None:

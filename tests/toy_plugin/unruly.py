@@ -71,3 +71,33 @@ class SecretiveEnv(IsolatedEnv):
 def isolated() -> IsolatedEnv:
     """Make an environment."""
     return IsolatedEnv()
+
+
+class HangingEnv(IsolatedEnv):
+    """Never begins an episode."""
+
+    def opening(self, task: Task) -> str:
+        time.sleep(3600)
+        return ""
+
+
+class SlowAgainEnv(IsolatedEnv):
+    """Hangs in every process but the first that it is made in."""
+
+    def reply(self, task: Task, action: str) -> Reply:
+        marker = os.environ["TOY_FIRST"]
+        if os.path.exists(marker) and not getattr(self, "first", False):
+            time.sleep(3600)
+        self.first = True
+        open(marker, "w").close()
+        return super().reply(task, action)
+
+
+def hanging() -> HangingEnv:
+    """Make an environment."""
+    return HangingEnv()
+
+
+def slow_again() -> SlowAgainEnv:
+    """Make an environment."""
+    return SlowAgainEnv()

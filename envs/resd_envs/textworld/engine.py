@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from resd_envs.textworld.games import Recipe, require_textworld
+from resd_envs.textworld.games import Recipe, check_story, read_state, require_textworld
 from resd_envs.textworld.journal import Scene
 from resd_envs.textworld.maze import DIRECTIONS
 
@@ -43,6 +43,7 @@ class Engine:
     def start(self, recipe: Recipe) -> str:
         """Begin a game that is in the cache; tells its first scene, "" without a story."""
         if recipe != self._recipe:
+            read_state(recipe.state_file)
             self._player.load(str(recipe.state_file))
             self._recipe = recipe
         self._state = self._player.reset()
@@ -52,6 +53,7 @@ class Engine:
     def _begin_story(self, recipe: Recipe) -> str:
         import jericho
 
+        check_story(recipe.story_file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if self._interpreter is None:

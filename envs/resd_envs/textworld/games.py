@@ -12,11 +12,14 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from resd_bench.plugins import UsageError
 from resd_bench.seeds import derive
@@ -28,6 +31,8 @@ Family = Literal["coin", "treasure", "cooking"]
 Level = Literal["easy", "medium", "hard"]
 
 CACHE_VARIABLE = "RESD_BENCH_CACHE"
+SEALED = re.compile(rb'\{"sha256": "([0-9a-f]{64})", ')
+"""How a game's JSON begins: the hash is of what follows."""
 SIZES: Mapping[Split, int] = {"train": 128, "validation": 32, "test": 64}
 FOOD_SPLITS: Mapping[Split, str] = {"train": "train", "validation": "valid", "test": "test"}
 """TextWorld's names: foods and ways to prepare them that are in no other split."""
@@ -149,8 +154,48 @@ def cache_folder() -> Path:
 
 def read_walkthrough(recipe: Recipe) -> tuple[str, ...]:
     """Commands that win a game that is in the cache."""
-    state = json.loads(recipe.state_file.read_text(encoding="utf-8"))
-    return tuple(state["metadata"]["walkthrough"])
+    return tuple(read_state(recipe.state_file)["metadata"]["walkthrough"])
+
+
+def sealed(state: bytes) -> bytes:
+    """A game's JSON with the SHA-256 of the rest in front; TextWorld passes over it."""
+    rest = state.strip().removeprefix(b"{")
+    return b'{"sha256": "%s", %s' % (hashlib.sha256(rest).hexdigest().encode(), rest)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What a game is; UsageError where the file is not what was made."""
+    try:
+        text = path.read_bytes()
+        state = json.loads(text)
+        named = SEALED.match(text)
+        # Games that were made before there was a hash have none.
+        if not isinstance(state, dict) or ("sha256" in state and named is None):
+            raise ValueError("it is no game")
+        if named and hashlib.sha256(text[named.end() :]).hexdigest().encode() != named[1]:
+            raise ValueError("its SHA-256 is another one")
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, error) from None
+    return state
+
+
+def check_story(path: Path) -> None:
+    """UsageError where a compiled game is not what its header says."""
+    try:
+        told = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise damaged(path, error) from None
+    # Length (in units of 8 bytes) and sum, as every game of the Z-machine has them.
+    length, total = (
+        int(told[at]) * 256 + int(told[at + 1]) if len(told) > 64 else -1 for at in (26, 28)
+    )
+    if not 64 < 8 * length <= len(told) or int(told[64 : 8 * length].sum()) % 2**16 != total:
+        raise damaged(path, "its checksum is another one")
+
+
+def damaged(path: Path, why: object) -> UsageError:
+    """The error for a game that cannot be trusted."""
+    return UsageError(f"{path} is damaged ({why}): delete it, and the game is made again")
 
 
 def make_games(wanted: Sequence[Recipe], *, story: bool) -> None:

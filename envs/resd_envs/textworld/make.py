@@ -24,6 +24,7 @@ from textworld.envs.tw import TextWorldEnv
 from textworld.generator.data import KnowledgeBase
 from textworld.generator.game import Event, GameOptions, Quest
 
+from resd_envs.textworld.games import sealed
 from resd_envs.textworld.maze import OPPOSITE, from_content
 
 IDLE_SECONDS = 60.0
@@ -106,6 +107,7 @@ def write(order: Mapping[str, Any], folder: Path, story: bool) -> None:
             options = GameOptions()
             options.path, options.force_recompile = str(told), True
             textworld.generator.compile_game(game, options)
+        state.write_bytes(sealed(state.read_bytes()))
         os.replace(state, state_file)
         if story:
             os.replace(told, story_file)

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resd_bench.record import read_json
 from resd_bench.report.html.page import clip
 from resd_bench.report.html.playbooks import reflections_by_task
+from resd_bench.run_files import RunFiles
 
 MAX_BYTES = 20_000_000
 """JSON of episodes that a page holds; later updates are left out."""
@@ -27,10 +27,9 @@ def episode_id(row: Mapping[str, Any]) -> str:
     return f"{row['task']}#{row['attempt']}"
 
 
-def traces(folder: Path) -> dict[int, Mapping[str, Any]]:
+def traces(folder: Path) -> Mapping[int, Mapping[str, Any]]:
     """What `--trace` recorded in a run folder, by update."""
-    paths = sorted((folder / "traces").glob("update-*.json"))
-    return {int(path.stem.removeprefix("update-")): read_json(path) for path in paths}
+    return RunFiles.at(folder).numbered("traces") if folder.is_dir() else {}
 
 
 def episodes_data(

@@ -10,18 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resd_bench.record import read_json
 from resd_bench.report.html.page import clip
+from resd_bench.run_files import RunFiles
 
 MAX_SAID = 48
 """Reflections, and curations, that one update shows."""
 _SAID_CHARS = 4000
 
 
-def contexts(folder: Path) -> dict[int, Mapping[str, Any]]:
+def contexts(folder: Path) -> Mapping[int, Mapping[str, Any]]:
     """What the method wrote, by number of the update (from 1)."""
-    paths = sorted((folder / "context").glob("update-*.json"))
-    return {int(path.stem.removeprefix("update-")): read_json(path) for path in paths}
+    return RunFiles.at(folder).numbered("context") if folder.is_dir() else {}
 
 
 def time_machine(by_update: Mapping[int, Mapping[str, Any]]) -> dict[str, Any] | None:

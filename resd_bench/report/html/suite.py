@@ -14,7 +14,6 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from resd_bench.record import read_json
 from resd_bench.report.comparisons import (
     Comparison,
     Groups,
@@ -230,7 +229,7 @@ def _unlike(runs: Sequence[RunData], names: Collection[str]) -> list[tuple[str, 
 
 
 def _facts(run: RunData, label: str) -> dict[str, Any]:
-    manifest = read_json(run.folder / "manifest.json") if run.folder.is_dir() else {}
+    manifest = {} if run.files is None else run.files.json("manifest.json")
     code, hardware = manifest.get("code") or {}, manifest.get("hardware") or {}
     devices = hardware.get("accelerators") or [hardware.get("processor") or ""]
     return {

@@ -1,0 +1,348 @@
+"""Read a run folder, and refuse what is not what the run wrote: the one way to read records.
+
+What vouches for a file is, of a finished run, `files` in its `status.json` (row counts and
+SHA-256); of a run that goes on, its newest checkpoint, and rows after what that covers are not on
+record yet; of a finished run that is older than these hashes, what its settings and its summary say
+of it. Left out: what rows mean, see `resd_bench.report.runs`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import math
+import os
+import zlib
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from resd_bench import schema
+from resd_bench.checkpoints import (
+    Checkpoint,
+    CorruptCheckpoint,
+    by_update,
+    checkpoint_files,
+    describe_checkpoint,
+)
+from resd_bench.config import RunConfig, load_file
+from resd_bench.integrity import Extent, file_sha256, files_sha256
+from resd_bench.plugins import UsageError
+from resd_bench.record import (
+    FOLDERS,
+    LOGS,
+    REMEDY,
+    WHOLE,
+    Row,
+    damaged,
+    read_json,
+    read_status,
+)
+
+EVALS, METRICS, EPISODES = "evals.jsonl", "metrics.jsonl", "episodes.jsonl"
+SUFFIX = ".tmp"
+"""Of files and folders that are not complete; a kill may leave them."""
+
+
+def run_folders(root: Path) -> list[Path]:
+    """The run folders at or below `root`, those apart that are not complete.
+
+    One that has lost its `config.yaml` is among them, so that it is noticed.
+    """
+    found = []
+    for folder, inside, names in os.walk(root):
+        inside[:] = [name for name in inside if not name.endswith(SUFFIX)]
+        if not {"config.yaml", "status.json"}.isdisjoint(names):
+            found.append(Path(folder))
+    return sorted(found)
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run folder to read from; every answer is what the run wrote, or a UsageError."""
+
+    folder: Path
+    status: Mapping[str, Any]
+
+    @classmethod
+    def at(cls, folder: Path) -> RunFiles:
+        """The run in `folder`; UsageError where it is none or its `status.json` is damaged."""
+        if not (folder / "config.yaml").is_file():
+            raise UsageError(
+                f"{folder} is no run folder (no config.yaml): give one that `run` wrote, or "
+                "restore the file from a copy"
+            )
+        return cls(folder, read_status(folder))
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is added any more."""
+        return bool(self.status.get("state") == "finished")
+
+    @property
+    def vouched(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the files of a finished run are, by name; empty where nobody says."""
+        files: Mapping[str, Mapping[str, Any]] = self.status.get("files", {})
+        return files if self.finished else {}
+
+    @property
+    def unvouched(self) -> bool:
+        """Whether nothing says how long its logs are: it is older than hashes, or made by hand."""
+        alone = not self.status and not checkpoint_files(self.folder / "checkpoints")
+        return alone or (self.finished and not self.vouched)
+
+    def settings(self) -> dict[str, Any]:
+        """Its config.yaml as a mapping; settings that are younger than the record are missing."""
+        self._check_whole("config.yaml")
+        return load_file(self.folder / "config.yaml")
+
+    def config_text(self) -> str:
+        """Its config.yaml, as it stands there."""
+        self._check_whole("config.yaml")
+        return (self.folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
+
+    def config(self) -> RunConfig:
+        """Its config.yaml; UsageError also where it is not one of this version."""
+        return RunConfig.from_yaml(self.config_text(), str(self.folder / "config.yaml"))
+
+    def json(self, name: str) -> dict[str, Any]:
+        """`manifest.json` or `summary.json`, {} where there is none."""
+        self._check_whole(name)
+        row = read_json(self.folder / name)
+        if problem := schema.mistyped(name.removesuffix(".json"), row):
+            raise damaged(self.folder / name, problem)
+        return row
+
+    def numbered(self, kind: str) -> dict[int, dict[str, Any]]:
+        """What is in `context` or `traces`, by update; {} where there is nothing."""
+        paths = by_update(self.folder / kind, ".json")
+        known = self.vouched.get(kind)
+        # A kept record has none of them, and says so.
+        if paths and self.vouched and (known or {}).get("sha256") != files_sha256(paths.values()):
+            raise damaged(self.folder / kind, "its files are not what the run wrote")
+        return {update: read_json(path) for update, path in paths.items()}
+
+    def rows(self, log: str) -> list[Row]:
+        """All rows of a log that are on record."""
+        return list(self.stream(log))
+
+    def stream(self, log: str) -> Iterator[Row]:
+        """The rows of a log that are on record, one after the other, all of it checked first."""
+        path = self._log(log) or self.folder / log
+        for number, line in enumerate(self.lines(log), start=1):
+            yield _row(line, number, path)
+
+    def lines(self, log: str) -> Iterator[bytes]:
+        """The lines of a log that are on record, as they were written."""
+        extent, path = self._extent(log), self._log(log)
+        if path is None:
+            if extent is not None and extent.rows:
+                raise damaged(self.folder / log, f"it is missing, with {extent.rows} rows")
+            return
+        if extent is not None:
+            self._check_log(path, extent)
+        with _opened(path) as lines:
+            yield from lines if extent is None else islice(lines, extent.rows)
+
+    def check(self) -> None:
+        """UsageError where any file of a finished run is not what it wrote."""
+        for name in self.vouched:
+            if name in WHOLE:
+                self._check_whole(name)
+            elif name in LOGS:
+                deque(self.lines(name), maxlen=0)
+            elif name in FOLDERS:
+                self.numbered(name)
+
+    def check_own(self, checkpoint: Checkpoint) -> None:
+        """UsageError where a checkpoint does not rely on what this run has logged."""
+        for name in (METRICS, EVALS):
+            path, extent = self._log(name), checkpoint.extent(name)
+            if path is not None and extent.sha256 is not None:
+                found = self._measure(path, extent.rows)
+                if found != extent:
+                    raise UsageError(
+                        f"{self.folder}: the checkpoint after {checkpoint.update} updates relies "
+                        f"on {extent.rows} rows of {name} that are not there: it is of another "
+                        "run, or the log is damaged. Restore them from a copy"
+                    )
+
+    def _check_whole(self, name: str) -> None:
+        known, path = self.vouched.get(name), self.folder / name
+        if known is None:
+            return
+        if not path.is_file():
+            raise damaged(path, "it is missing")
+        if file_sha256(path) != known["sha256"]:
+            raise damaged(path, "its SHA-256 is not the one that the run noted")
+
+    def _log(self, log: str) -> Path | None:
+        """Where a log lies, plain or compressed."""
+        places = (self.folder / log, self.folder / f"{log}.gz")
+        return next((path for path in places if path.is_file()), None)
+
+    def _extent(self, log: str) -> Extent | None:
+        """How far a log is on record; None for all of it, with nobody to vouch for it."""
+        if self.unvouched:
+            return None
+        if self.finished:
+            known = self.vouched.get(log, {})
+            return Extent(known.get("rows", 0), known.get("sha256"))
+        covered = self._newest_checkpoint()
+        return Extent(0) if covered is None else covered.extent(log)
+
+    def _newest_checkpoint(self) -> Checkpoint | None:
+        """What the newest checkpoint with an intact first line says."""
+        for path in checkpoint_files(self.folder / "checkpoints"):
+            try:
+                return describe_checkpoint(path)
+            except CorruptCheckpoint:
+                continue
+        return None
+
+    def _check_log(self, path: Path, extent: Extent) -> None:
+        """UsageError where the log does not begin, or of a finished run is not, what it should."""
+        found = self._measure(path, None if self.finished else extent.rows)
+        remedy = REMEDY if self.finished else "use --resume, which goes back to what is whole"
+        if found.rows != extent.rows:
+            raise damaged(path, f"it has {found.rows} whole rows of {extent.rows}", remedy)
+        if extent.sha256 not in (None, found.sha256):
+            raise damaged(path, f"its {found.rows} rows are not what the run wrote", remedy)
+
+    def _measure(self, path: Path, most: int | None) -> Extent:
+        """What the first `most` rows of a log are, or all of it."""
+        digest, rows = hashlib.sha256(), 0
+        with _opened(path) as lines:
+            for line in islice(lines, most):
+                rows += line.endswith(b"\n")
+                digest.update(line)
+        return Extent(rows, digest.hexdigest())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Iterable[bytes]]:
+    """The lines of a log, plain or compressed; UsageError where it cannot be read."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as lines:
+            yield lines
+    except (OSError, EOFError, zlib.error) as error:
+        raise damaged(path, str(error)) from None
+
+
+def _row(line: bytes, number: int, path: Path) -> Row:
+    try:
+        if not line.endswith(b"\n"):
+            raise ValueError("cut off")
+        row = json.loads(line.decode())
+        if not isinstance(row, dict) or type(row.get("update")) is not int:
+            raise ValueError("not an object with an update number")
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, f"line {number}: {error}") from None
+    return row
+
+
+def check_evals(rows: Sequence[Row], path: Path) -> list[Row]:
+    """Rows of evaluations, each (update, panel, task, sample) once.
+
+    A row that stands there twice, word for word, counts once. UsageError where two of one sample
+    differ, or a field that is read has another type or range.
+    """
+    if problem := _mistyped_evals(rows):
+        raise damaged(path, problem)
+    seen: dict[tuple[Any, ...], Row] = {}
+    for number, row in enumerate(rows, start=1):
+        key = (row["update"], row.get("panel"), row["task"], row["sample"])
+        if seen.setdefault(key, row) != row:
+            raise damaged(
+                path,
+                f"row {number} is another outcome of task {str(row['task'])[:60]!r}, sample "
+                f"{row['sample']}, after {row['update']} updates than an earlier row",
+            )
+    return list(seen.values())
+
+
+_EVAL_TYPES: Mapping[str, tuple[type, ...]] = {
+    "update": (int,),
+    "episodes": (int,),
+    "generated_tokens": (int,),
+    "sample": (int,),
+    "task": (str,),
+    "success": (float, int, type(None)),
+    "score": (float, int, type(None)),
+}
+"""Fields of evaluations that are read, and what `json` makes of them."""
+
+
+def _mistyped_evals(rows: Sequence[Row]) -> str | None:
+    """What is wrong with the types and ranges in `rows`, by distinct ones: there may be many."""
+    for kinds in {tuple(map(type, map(row.get, _EVAL_TYPES))) for row in rows}:
+        for kind, (name, allowed) in zip(kinds, _EVAL_TYPES.items(), strict=True):
+            if kind not in allowed:
+                return f"{name} is of type {kind.__name__}"
+    for name in ("success", "score"):
+        for value in {row[name] for row in rows}:
+            if value is not None and not 0 <= value <= 1:
+                return f"{name} is {value!r}: expected a number from 0 to 1, or null"
+    return None
+
+
+def check_complete(
+    folder: Path,
+    settings: Mapping[str, Any],
+    status: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    evals: Sequence[Row],
+    metrics: Sequence[Row],
+) -> None:
+    """UsageError where a run that nobody vouches for does not hold what its `settings` say.
+
+    Every evaluation has `eval_samples` rows a task and the tasks of the others; there is one where
+    `eval_every` asks for it; there is a row an update; the first and the last evaluation came to
+    what `summary.json` says. A setting that is not stated is not held against it.
+    """
+    updates = status.get("update", max((row["update"] for row in metrics), default=0))
+    if [row["update"] for row in metrics] != list(range(1, updates + 1)):
+        raise damaged(folder / METRICS, f"its rows are not those of updates 1 to {updates}")
+    by_evaluation: dict[tuple[Any, int], Counter[str]] = defaultdict(Counter)
+    for row in evals:
+        by_evaluation[row.get("panel"), row["update"]][row["task"]] += 1
+    every = settings.get("eval_every")
+    due = {0, updates, *(range(every, updates + 1, every) if every else ())}
+    if missing := due - {update for panel, update in by_evaluation if panel is None}:
+        raise damaged(folder / EVALS, f"it has no evaluation after {min(missing)} updates")
+    tasks: dict[Any, set[str]] = {}
+    for (panel, update), samples in by_evaluation.items():
+        same = tasks.setdefault(panel, set(samples))
+        wanted = {settings.get("eval_samples", max(samples.values()))}
+        if set(samples.values()) != wanted or set(samples) != same:
+            raise damaged(folder / EVALS, f"the evaluation after {update} updates is not complete")
+    limit = settings.get("eval_tasks")
+    if limit is not None and len(tasks.get(None, ())) > limit:
+        raise damaged(folder / EVALS, f"it has more than the {limit} tasks of its settings")
+    for name, update in (("first", 0), ("last", updates)):
+        _check_summary(folder, summary.get(name), evals, update)
+
+
+def _check_summary(
+    folder: Path, told: Mapping[str, Any] | None, evals: Sequence[Row], update: int
+) -> None:
+    own = [row for row in evals if row["update"] == update and row.get("panel") is None]
+    scored = [row["success"] for row in own if row["success"] is not None]
+    named = {k: v for k, v in (told or {}).items() if k.startswith("per_task_mean@")}
+    for value in named.values():
+        mean = sum(scored) / len(scored) if scored else None
+        if value is None or mean is None:
+            same = value is mean
+        else:
+            same = math.isclose(value, mean, abs_tol=1e-9)
+        if not same:
+            raise damaged(
+                folder / EVALS,
+                f"success after {update} updates is {mean}, and summary.json says {value}",
+            )
