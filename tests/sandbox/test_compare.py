@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resd_bench.sandbox import compare
+from resd_bench.sandbox import PlainDict, PlainSet, compare
 from resd_bench.sandbox.compare import EXACT, Tolerance, same, same_text
 from resd_bench.sandbox.plain import NotPlain, decode, encode
-from resd_bench.sandbox.wire import BadWire, PlainDict, PlainSet, report, value
+from resd_bench.sandbox.wire import BadWire, report, value
 
 LOOSE = Tolerance(rel=0.01, abs=0.001)
 scalars = (
