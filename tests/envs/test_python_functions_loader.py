@@ -426,6 +426,32 @@ def test_another_right_answer_than_the_references_passes(tmp_path: Path, box: Sa
     assert not verify(_fenced("def root(n):\n    return n"), problem, box=box).success
 
 
+TOGETHER = ROOT | {
+    "test": "def check(candidate):\n    assert True\n    a, b = candidate(4), candidate(9)\n"
+    "    assert a == 2\n    assert b == 3\n    c = candidate(16)\n    assert c == 4 and a < c\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "passed"),
+    [
+        ("n ** 0.5", [True, True, True]),
+        ("2", [False, False, False]),
+        ("2 if n == 4 else 4", [False, False, True]),
+        ("3 if n == 9 else 4", [False, False, False]),
+        ("n ** 0.5 if n < 10 else 5", [True, True, False]),
+        ("n ** 0.5 if n != 4 else None", [False, False, False]),
+    ],
+)
+def test_an_assertion_that_fails_is_never_passed_over(
+    tmp_path: Path, box: Sandbox, body: str, passed: list[bool]
+) -> None:
+    (problem,) = load(_file(tmp_path, TOGETHER)).problems
+    feedback = verify(_fenced(f"def root(n):\n    return {body}"), problem, box=box)
+    assert [case.passed for case in feedback.cases] == passed
+    assert feedback.success == all(passed)
+
+
 HOSTILE_TO_TESTS = {
     "an object that equals everything": (
         "class All:\n    def __eq__(s, o): return True\n    def __lt__(s, o): return True\n"

@@ -26,17 +26,21 @@ HOLDS = "_holds_"
 _HARNESS = """
 import copy as _copy_, random as _random_
 def _run_(answer):
-    calls, verdicts = [], []
+    calls, verdicts, begin = [], [], 0
     def call(*args, **kwargs):
         calls.append(_copy_.deepcopy([list(args), kwargs]))
-        verdicts.append(None)
         return answer(len(calls) - 1, args, kwargs)
     def settle(right):
-        verdicts[:] = [right if verdict is None else verdict for verdict in verdicts]
+        nonlocal begin
+        if len(calls) > len(verdicts):
+            begin = len(verdicts)
+            verdicts.extend([True] * (len(calls) - begin))
+        if not right: verdicts[begin:] = [False] * (len(calls) - begin)
+        return right
     def holds(test):
         try: right = bool(test())
         except Exception: right = False
-        settle(right)
+        if not settle(right) and not calls: raise AssertionError
     _random_.seed(0)
     try: _check_(call, holds)
     except Exception: settle(False)
@@ -75,7 +79,10 @@ def checker(reference: str, entry: str, body: Sequence[ast.stmt], parameter: str
 
 
 class _Asserted(ast.NodeTransformer):
-    """Makes every assertion a call, which goes on after one that fails."""
+    """Makes every assertion a call, so that those after one that fails are looked at too.
+
+    An assertion speaks of the calls since the one before, else of the same calls as that.
+    """
 
     def visit_Assert(self, node: ast.Assert) -> ast.Expr:
         test = ast.Lambda(ast.arguments([], [], None, [], [], None, []), node.test)
