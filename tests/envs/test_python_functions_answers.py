@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resd_bench.extract import last_code_block
-from resd_envs.python_functions import Case, Problem, PythonFunctionsEnv, verify
 from resd_envs.python_functions.answer import defines, fenced_blocks, program_of
 from tests.growth import assert_linear
 
@@ -22,66 +21,6 @@ def fenced(code: str = CODE, tag: str = "python") -> str:
 
 def indented(text: str, blanks: str) -> str:
     return "\n".join(blanks + line for line in text.split("\n"))
-
-
-TAGS = (
-    *("python", "", "py", "Python", "PYTHON", "python3", "Python3", "py3", "python3.11", "pycon"),
-    *(" python", "  Py", "\tpython", "python ", "python title=add.py", "python:add.py"),
-    *("{.python}", "{python}", "ipython", "python, runnable", "code", "Solution"),
-)
-
-
-@pytest.mark.parametrize("tag", TAGS)
-def test_a_tag_may_be_spelled_in_any_usual_way(tag: str) -> None:
-    assert program_of(fenced(tag=tag), "add") == CODE
-
-
-FOUND = {
-    "tildes": f"~~~python\n{CODE}\n~~~",
-    "four backticks": f"{F}`python\n{CODE}\n{F}`",
-    "a block in a longer fence": f"{F}``python\n{CODE}\n{F}``",
-    "in a list": f"1. Solution:\n\n{indented(fenced(), '   ')}",
-    "deep in a list": indented(fenced(), " " * 7),
-    "after a tab": indented(fenced(), "\t"),
-    "blanks before the fence": f"  {F}python\n{CODE}\n  {F}",
-    "extra indentation inside": fenced(indented(CODE, "    ")),
-    "carriage returns": fenced().replace("\n", "\r\n"),
-    "a byte order mark": f"{F}python\n\ufeff{CODE}\n{F}",
-    "words after the end": f"{fenced()} That is all.",
-    "a tag after the end": f"<answer>{fenced()}</answer>",
-    "no line before the end": f"{F}python\n{CODE}{F}",
-    "all on one line": f"{F}python add = lambda a, b: a + b{F}",
-    "code on the line of the tag": f"{F}python def add(a, b):\n    return a + b\n{F}",
-    "words before the fence": f"Answer: {F}\n{CODE}\n{F}",
-    "a stray fence after": f"{fenced()}\n{F}",
-    "a stray fence before": f"{F}\n{fenced()}",
-    "usage after": f"{fenced()}\nUsage:\n{fenced('print(add(1, 2))')}",
-    "output after": f"{fenced()}\nIt prints:\n{fenced('3', '')}",
-    "a command after": f"{fenced()}\nRun:\n{fenced('python add.py', 'bash')}",
-    "a draft before": f"{fenced(DRAFT)}\nBetter:\n{fenced()}",
-    "an untagged block after a draft": f"{fenced(DRAFT)}\nBetter:\n{fenced(tag='')}",
-    "a tagged answer after a draft": f"{fenced(DRAFT)}\n<answer>{fenced()}</answer>",
-    "a mention in a sentence": f"It must be in a {F}python block.\n{fenced()}",
-    "a mention of both fences": f"Put it between {F}python and {F}.\n{fenced(tag='')}",
-    "both fences end the line": f"Put it between {F}python and {F}\n{fenced(tag='')}",
-    "a mention begins the line": f"{F}python is the tag.\n{fenced()}",
-    "a bare fence begins the line": f"{F}\nis how it begins.\n{fenced()}",
-    "code in a sentence": f"Not {F}add(1, 2){F} but\n{fenced()}",
-    "code begins the line": f"{F}add(1, 2){F} is a call.\n{fenced()}",
-    "a mention in reasoning": f"<think>\nI need a {F}python block.\n</think>\n\n{fenced()}",
-    "reasoning that was not opened": f"I need a {F}python block.\n</think>\n\n{fenced()}",
-    "a draft left open": f"<think>\n{F}python\n{DRAFT}\nNo.</think>\n{fenced()}",
-    "a mention before tags": f"Use {F}python fences.\n<answer>{fenced()}</answer>",
-}
-
-
-@pytest.mark.parametrize("name", FOUND)
-def test_a_right_program_is_found_and_run(name: str) -> None:
-    program = program_of(FOUND[name], "add")
-    assert program is not None
-    scope: dict[str, object] = {}
-    exec(program, scope)
-    assert scope["add"](1, 2) == 3  # type: ignore[operator]
 
 
 IN_DOCSTRING = (
@@ -179,18 +118,3 @@ def test_finding_the_program_takes_linear_time(piece: str) -> None:
             return before + piece * (size // len(piece))
 
         assert_linear(lambda text: program_of(text, "add"), make, 1 << 18, before + piece)
-
-
-ADD = Problem("add", "hand", "", "", "add", (Case((1, 2), 3), Case((5, 5), 10)))
-
-
-@pytest.mark.parametrize("name", ["a mention in reasoning", "usage after", "tildes"])
-def test_what_is_found_is_what_is_marked(name: str) -> None:
-    assert verify(FOUND[name], ADD).success
-
-
-def test_the_environment_marks_a_right_answer_with_an_odd_tag() -> None:
-    env = PythonFunctionsEnv(tier="basic", dialect="compact")
-    task = env.tasks("test")[0]
-    for tag in ("py", "Python", " python3"):
-        assert env.verify(task, env.oracle(task).replace("python", tag, 1)).success

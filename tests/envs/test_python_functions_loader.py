@@ -15,7 +15,7 @@ import pytest
 
 from resd_bench.plugins import UsageError
 from resd_bench.sandbox import Limits, Sandbox, SandboxTooWeak, shared
-from resd_envs.python_functions import PythonFunctionsEnv, load, verify, written
+from resd_envs.python_functions import PythonFunctionsEnv, load, verify
 from resd_envs.python_functions.assertions import Unconvertible, cases_of, parse
 from resd_envs.python_functions.problem import Case
 
@@ -508,7 +508,8 @@ def test_a_function_may_have_the_name_of_one_of_pythons(tmp_path: Path, box: San
 def test_tests_that_their_own_solution_fails_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(written, "LIMITS", Limits(call_cpu_s=0.3))
+    quick = Limits(call_cpu_s=0.3)
+    monkeypatch.setattr("resd_envs.python_functions.written.LIMITS", quick)
     wrong = ROOT | {"task_id": "w", "canonical_solution": "    return n\n"}
     odd = MBPP | {
         "task_id": "o",
