@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from resd_bench.sandbox import Sandbox, shared
 from resd_envs.python_functions import Problem, PythonFunctionsEnv, verify
-from resd_envs.python_functions.verifier import TAG
+from resd_envs.python_functions.answer import TAG
 
 PROBLEMS = 48
 """Of each tier."""

@@ -131,8 +131,9 @@ class RunConfig:
     out: str = "runs-out"
     """Folder of run folders: this run writes to OUT/ENV/METHOD/seed-SEED."""
     step_seconds: float = 120.0
-    """Longest that an environment may take to begin an episode or to answer a step; an episode
-    whose environment takes longer ends as an error."""
+    """Longest that an environment may take to begin an episode or to answer a step, in seconds. A
+    later answer counts as a failure where the environment declares `verify_seconds`, else as an
+    error."""
     track: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
     """Also log to this tracker."""
     checkpoint_every: int = 4

@@ -41,6 +41,8 @@ LAYER_REMEDIES = {
     "then programs can open no file at all",
     "bwrap": "install bubblewrap and allow user namespaces; a second wall, not needed for "
     "level kernel",
+    "pids group": "run as root, or under `systemd-run --user --scope -p Delegate=yes`; a second "
+    "wall, not needed for level kernel",
 }
 
 

@@ -74,6 +74,10 @@ class TextEnv(gym.Env[str, str], ABC):
     max_turns: ClassVar[int] = 1
     answer_in_prompt: ClassVar[bool] = False
     """Whether the answer is a part of the prompt by design; the leak audit then allows it."""
+    verify_seconds: float | None = None
+    """Longest that one action may take to be answered, whatever it says (wall time, restarts and
+    all); None promises nothing. Must be below the run's `step_seconds`. Where it is declared, an
+    action that is not answered by then counts as a failure of kind `timeout`, else as an error."""
     chance: ClassVar[float] = 0.0
     """Success rate that answers without any knowledge reach by design; `envs check` allows it."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
@@ -120,9 +121,16 @@ def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
         **config.env_options,
     )
     try:
-        return make(), EnvPool(make, config.step_seconds, team=join(config.device))
+        env, pool = make(), EnvPool(make, config.step_seconds, team=join(config.device))
     except (TypeError, ValueError) as error:
         raise UsageError(f"environment {config.env}: {error}. Check --set env.NAME=VALUE") from None
+    if env.verify_seconds is not None and config.step_seconds <= env.verify_seconds:
+        warnings.warn(
+            f"step_seconds = {config.step_seconds:g}, but {config.env} may take "
+            f"{env.verify_seconds:g} s to answer: what takes longer than step_seconds fails",
+            stacklevel=2,
+        )
+    return env, pool
 
 
 def held_out_tasks(env: TextEnv, config: RunConfig) -> Sequence[Task]:

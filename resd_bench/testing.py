@@ -34,7 +34,7 @@ Script = Callable[[str, int, int], str]
 """Text of the last message, seed and number of the sample in; the answer out."""
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-LEFT_OUT = ("docs", "panel", "runaway")
+LEFT_OUT = ("docs", "panel", "runaway", "budget")
 """Properties of `envs check` that `check_env` leaves out: to read, to install, to wait for."""
 
 

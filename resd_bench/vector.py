@@ -16,6 +16,11 @@ episode, the others are played again in its successor, from their seeds and acti
 are deterministic (`envs check` proves it); one that says something else the second time loses its
 episode too.
 
+A step that is not back in time ends its episode. Whose doing that is depends on what the
+environment says of itself: one that declares `verify_seconds` promises an answer whatever the
+action, so the action is to blame, and the attempt fails with the kind `timeout`. Of any other it is
+an error, which says nothing of the attempt. A reset that is late is always an error.
+
 `gymnasium.vector` serves neither purpose: it waits for ever, ends with the first environment that
 fails, begins anew by itself so that the last observation must be asked for, and hands text through
 shared memory garbled or not at all (see tests/test_vector.py). Here nothing is reset unasked, and
@@ -46,6 +51,7 @@ import gymnasium as gym
 from resd_bench.contract import checked_reset, checked_step
 from resd_bench.plugins import UsageError
 from resd_bench.team import Team
+from resd_bench.types import CaseResult, Feedback, FeedbackLevel
 
 TextGym = gym.Env[str, str]
 MakeEnv = Callable[[], TextGym]
@@ -73,6 +79,10 @@ class Stepped:
     max_turns: int = MAX_TURNS
     error: str = ""
     """Why there is no answer, "" where there is one. The episode cannot go on then."""
+    bounded: bool = False
+    """Whether the environment says how long it takes at most, whatever the action."""
+    outlasted: bool = False
+    """Whether this stands for an answer that did not come in time: the environment is lost."""
 
     @property
     def last(self) -> bool:
@@ -171,13 +181,24 @@ def failed(error: BaseException) -> Stepped:
 def begin(env: TextGym, seed: int, options: Mapping[str, Any]) -> Stepped:
     """Reset an environment."""
     observation, info = checked_reset(env, env.reset(seed=seed, options=dict(options)))
-    return Stepped(observation, info=info, max_turns=_limit(env))
+    return Stepped(observation, info=info, max_turns=_limit(env), bounded=_bounded(env))
 
 
 def advance(env: TextGym, action: str) -> Stepped:
     """Step an environment."""
     answer = checked_step(env, env.step(action))
-    return Stepped(answer.observation, answer.over, answer.cut, answer.info, _limit(env))
+    return Stepped(
+        answer.observation,
+        answer.over,
+        answer.cut,
+        answer.info,
+        _limit(env),
+        bounded=_bounded(env),
+    )
+
+
+def _bounded(env: TextGym) -> bool:
+    return getattr(env.unwrapped, "verify_seconds", None) is not None
 
 
 def _limit(env: TextGym) -> int:
@@ -213,15 +234,15 @@ class Watched:
         return advance(slot.env, slot.actions[-1])
 
     def _answer(self, slot: Slot, ask: Callable[[Slot], Stepped]) -> Stepped:
-        slot.answer = answer = self._call(lambda: ask(slot))
+        slot.answer = answer = self._call(slot, lambda: ask(slot))
         if answer.last:
             # The state of one that failed is unknown: not used again, and not trusted to close.
-            if slot.env is not None and not answer.error:
+            if slot.env is not None and not answer.error and not answer.outlasted:
                 self.idle.append(slot.env)
             slot.env = None
         return answer
 
-    def _call(self, function: Callable[[], Stepped]) -> Stepped:
+    def _call(self, slot: Slot, function: Callable[[], Stepped]) -> Stepped:
         if self.deadline is None:
             return _caught(function)
         if self._thread is None:
@@ -233,7 +254,7 @@ class Watched:
             self._thread.give_up()
             self._thread = None
             if isinstance(error, queue.Empty):
-                return _late(self.deadline)
+                return _late(slot, self.deadline)
             raise
 
     def close(self) -> None:
@@ -252,8 +273,15 @@ def _caught(function: Callable[[], Stepped]) -> Stepped:
         return failed(error)
 
 
-def _late(seconds: float) -> Stepped:
-    return Stepped(error=f"TimeoutError: the environment did not answer within {seconds:g} s")
+def _late(slot: Slot, seconds: float) -> Stepped:
+    """What stands for the answer to `slot` that did not come in time; see the module."""
+    if not (slot.actions and slot.answer.bounded):
+        return Stepped(error=f"TimeoutError: the environment did not answer within {seconds:g} s")
+    case = CaseResult("answer", False, "timeout", f"It was not marked within {seconds:g} s.")
+    told = slot.answer.info.get("feedback_level")
+    level = told if told in list(FeedbackLevel) else FeedbackLevel.FAILURES
+    feedback = Feedback(0.0, False, 0.0, (case,), kind="timeout", shown=(0,)).at_level(level)
+    return Stepped(feedback.text, over=True, info={"feedback": feedback}, outlasted=True)
 
 
 class _CallThread:
@@ -456,7 +484,7 @@ class Isolated:
                     continue
                 slot.answer = answer
             elif end is not None and time.monotonic() >= end:
-                slot.answer, worker.dead = _late(self.deadline or 0.0), True
+                slot.answer, worker.dead = _late(slot, self.deadline or 0.0), True
             else:
                 continue
             del under_way[place]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import math
 import os
@@ -18,11 +19,14 @@ import pytest
 
 from resd_bench import plugins
 from resd_bench.check import check, check_method, failures, patience, property_names
+from resd_bench.check.answers import outlasting
 from resd_bench.check.environments import ENV_PROPERTIES
 from resd_bench.check.subject import Subject, even_order
 from resd_bench.check.watch import IN_TIME, judge
 from resd_bench.cli import main
+from resd_bench.extract import last_code_block
 from resd_bench.testing import check_env
+from resd_bench.types import Task
 
 Capture = pytest.CaptureFixture[str]
 FOLDER = Path(__file__).parent / "broken_plugin"
@@ -118,6 +122,8 @@ BROKEN: Mapping[str, tuple[str, str]] = {
     "Hopeless": ("oracle", "the oracle's answer does not succeed on test-9"),
     "Generous": ("floor", "the answer '' of the null policy counts as a success"),
     "Echoes": ("floor", "of the echo policy counts as a success"),
+    "PromisesTooMuch": ("budget", "give more than 0 and less than 120, the default of step_secon"),
+    "TakesLonger": ("budget", "took 0.2 s; declared: 0.05 s"),
     "Endless": ("interface", "went on after max_turns = 1 turns"),
     "NoVerdict": ("interface", "ended without info['feedback']"),
 }
@@ -136,6 +142,24 @@ def test_a_broken_environment_fails_in_nothing_else(broken: ModuleType, kind: st
     if kind == "IgnoresItsSeed":  # Gymnasium's own checker finds that too.
         assert "seed" in found.pop("interface")
     assert list(found) == [BROKEN[kind][0]]
+
+
+def test_an_environment_that_promises_nothing_is_told_what_that_means(broken: ModuleType) -> None:
+    class Silent(broken.SoundEnv):  # type: ignore[misc, name-defined]
+        verify_seconds = None
+
+    verdict = judge("budget", ENV_PROPERTIES["budget"], Subject("silent", Silent))
+    assert verdict.state == "skip"
+    assert "no verify_seconds declared" in verdict.evidence
+
+
+def test_answers_that_wait_are_programs_in_the_functions_of_the_prompt() -> None:
+    task = Task("id", "test", "Write `double(n)`; print(2) is no answer.")
+    programs = [last_code_block(answer, "python") for answer in outlasting(task)]
+    for program in programs:
+        assert program is not None
+        ast.parse(program)
+    assert "def double(*_): select" in str(programs[1])
 
 
 def test_tasks_in_hash_order_are_found_by_other_processes(broken: ModuleType) -> None:

@@ -17,6 +17,7 @@ from resd_bench.report.comparisons import compare, compare_times, group_runs
 from resd_bench.report.runs import RunData, find_runs, load_run
 from resd_bench.reproduce import cells, curves
 from tests.browser import Reader
+from tests.vouched import vouch
 
 Capture = pytest.CaptureFixture[str]
 HASHES = {name: letter * 64 for name, letter in (("a", "a"), ("b", "b"), ("c", "c"))}
@@ -53,8 +54,7 @@ def write_run(
     (place / "evals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     updates = [{"update": u, "seconds": u, "flops": u} for u in range(1, every * 2 + 1)]
     (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in updates))
-    (place / "status.json").write_text('{"state": "finished"}')
-    return place
+    return vouch(place)
 
 
 BETTER = (0.1, 0.6, 0.9)
@@ -171,6 +171,7 @@ def test_weights_that_are_not_on_record_are_not_those_that_are(tmp_path: Path) -
         write_run(tmp_path / "one" / str(seed), seed=seed)
     old = write_run(tmp_path / "old", seed=4, curve=BETTER)
     (old / "manifest.json").write_text(json.dumps({"task_panel_sha256": HASHES["a"]}))
+    vouch(old)
     assert len(group_runs(find_runs([str(tmp_path)]))) == 2
 
 
@@ -182,6 +183,7 @@ def test_equal_weights_under_two_names_are_one_model(tmp_path: Path) -> None:
     write_run(folder, seed=9)
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     (folder / "config.yaml").write_text(yaml.safe_dump({**settings, "model": str(copy)}))
+    vouch(folder)
     groups = group_runs([*runs, load_run(folder)])
     assert [len(group) for group in groups.values()] == [5, 4]
 
@@ -207,6 +209,7 @@ def test_the_same_number_written_otherwise_is_the_same(tmp_path: Path) -> None:
     runs = two_methods(tmp_path, {}, {})
     path = tmp_path / "one" / "0" / "config.yaml"
     path.write_text(path.read_text().replace("eval_temperature: 1.0", "eval_temperature: 1"))
+    vouch(path.parent)
     assert word(find_runs([str(tmp_path / "one"), str(tmp_path / "two")])) == "better"
     assert len(runs) == 8
 
@@ -313,6 +316,7 @@ def test_a_record_whose_seed_is_no_number_is_named(tmp_path: Path, seed: str) ->
     place = write_run(tmp_path / "run", seed=3)
     path = place / "config.yaml"
     path.write_text(path.read_text().replace("seed: 3", f"seed: {seed}"))
+    vouch(place)
     with pytest.raises(UsageError, match=r"config.yaml: seed: expected a whole number"):
         load_run(place)
 

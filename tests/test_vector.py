@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -52,11 +53,24 @@ def test_a_run_says_how_long_its_environment_may_take() -> None:
         resolve({"step_seconds": 0})
 
 
+def test_a_deadline_that_an_environments_own_limit_reaches_is_told() -> None:
+    with pytest.warns(UserWarning, match="step_seconds = 3, but guess-number may take 5 s"):
+        make_envs(resolve({"env": "guess-number", "step_seconds": 3}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("guess-number", "python-functions-basic", "bouncingsim-basic"):
+            make_envs(resolve({"env": name}))
+
+
 def slots(count: int) -> list[Slot]:
     return [Slot(i, {"task": f"train-{i}"}) for i in range(count)]
 
 
-def attempts(make: Callable[[], TextEnv], scripts: Sequence[Sequence[str]]) -> list[Trajectory]:
+def attempts(
+    make: Callable[[], TextEnv],
+    scripts: Sequence[Sequence[str]],
+    isolated: bool | None = None,
+) -> list[Trajectory]:
     """Attempt i of the training tasks says what script i says, then `win`."""
 
     def answer(prompt: str, seed: int, j: int) -> str:
@@ -64,7 +78,7 @@ def attempts(make: Callable[[], TextEnv], scripts: Sequence[Sequence[str]]) -> l
         return [*scripts[number], "win"][said[0]]
 
     asked: list[list[tuple[int, int]]] = [[]]
-    pool = EnvPool(make, deadline=DEADLINE, workers=1)
+    pool = EnvPool(make, deadline=DEADLINE, isolated=isolated, workers=1)
     policy = ScriptedPolicy(answer)
 
     def act(prompts: Any, **keywords: Any) -> Any:
@@ -198,6 +212,35 @@ def test_an_isolated_environment_that_hangs_when_it_is_played_again_costs_one_de
     made.close()
     assert "did not answer within 3 s" in answer.error
     assert took < 15
+
+
+@pytest.mark.parametrize("deed", ["sleep", "spin"])
+def test_an_answer_that_outlasts_an_environment_that_promised_one_has_failed(
+    unruly: ModuleType, deed: str, apart: bool
+) -> None:
+    done = attempts(unruly.promising, (["a", "b"], ["a", deed, "c"], ["e"]), isolated=apart)
+    assert [(t.stop, t.error) for t in done] == [(Stop.EOS, "")] * 3
+    late = done[1].feedback
+    assert (late.reward, late.success, late.score, late.kind) == (0.0, False, 0.0, "timeout")
+    assert late.text == "passed 0 of 1: timeout"
+    assert [turn.completion.text for turn in done[1].turns] == ["a", deed]
+    assert (done[0].feedback.kind, done[2].feedback.kind) == ("a|b|win", "e|win")
+
+
+def test_only_a_late_answer_to_an_action_is_blamed_on_it(unruly: ModuleType) -> None:
+    scripts = (["raise"], ["a", "win"])
+    raised, fine = attempts(unruly.promising, scripts)
+    assert (raised.stop, raised.error) == (Stop.ERROR, "ValueError: it broke")
+    assert fine.feedback.success
+
+    class SlowToBegin(unruly.PromisingEnv):  # type: ignore[misc, name-defined]
+        def opening(self, task: Any) -> str:
+            time.sleep(3600)
+            return ""
+
+    made = make_vector(SlowToBegin, deadline=0.2)
+    (answer,) = made.reset(slots(1))
+    assert "did not answer within 0.2 s" in answer.error
 
 
 def test_an_environment_declares_that_it_is_kept_apart(unruly: ModuleType) -> None:

@@ -65,6 +65,7 @@ class GuessNumberEnv(TextEnv):
     """
 
     name = "guess-number"
+    verify_seconds = 5.0
     max_turns = 8
 
     def __init__(self, *, dialect: Dialect = "full", feedback_level: int = 3) -> None:

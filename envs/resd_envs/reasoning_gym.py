@@ -100,6 +100,7 @@ class ReasoningGymEnv(TextEnv):
     """
 
     name = "reasoning-gym"
+    verify_seconds = 60.0
     # Some generators ask yes or no, and some print the answer among the choices.
     answer_in_prompt = True
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import keyword
+import re
+
 from resd_bench.seeds import stream
 from resd_bench.types import Task
 
@@ -35,6 +38,18 @@ INJECTIONS = (
 
 RUNAWAY = ("```python\nwhile True:\n    pass\n```", "```python\nx = 'a' * 10**12\n```")
 """Programs that do not end, or ask for too much memory."""
+
+
+WAIT = "select.select([], [], [], 600)"
+NAME_BEFORE_BRACKET = re.compile(r"\b([A-Za-z_]\w*)\(")
+
+
+def outlasting(task: Task) -> tuple[str, ...]:
+    """Programs that wait without computing: at once, and as any function that the prompt names."""
+    named = dict.fromkeys(NAME_BEFORE_BRACKET.findall(task.prompt))
+    functions = [f"def {name}(*_): {WAIT}" for name in named if not keyword.iskeyword(name)]
+    bodies = (WAIT, "\n".join(functions))
+    return tuple(f"```python\nimport select\n{body}\n```" for body in bodies)
 
 
 def failing(task: Task) -> tuple[str, ...]:

@@ -22,4 +22,5 @@ ENV_PROPERTIES: Mapping[str, Property] = {
     "floor": properties.floor,
     "leaks": leaks,
     "runaway": properties.runaway,
+    "budget": properties.budget,
 }

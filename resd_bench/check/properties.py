@@ -18,7 +18,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from resd_bench.check.answers import ODD_TEXTS, RUNAWAY, failing, policies
+from resd_bench.check.answers import ODD_TEXTS, RUNAWAY, failing, outlasting, policies
 from resd_bench.check.panel import hash_line, panel_command
 from resd_bench.check.subject import (
     DEFAULT_LEVEL,
@@ -35,6 +35,7 @@ from resd_bench.check.verdict import Skipped, require
 from resd_bench.env import TextEnv
 from resd_bench.manifest import content_hash
 from resd_bench.types import Dialect, Feedback, Task
+from resd_bench.vector import DEADLINE
 
 Property = Callable[[Subject], str]
 
@@ -412,3 +413,25 @@ def runaway(subject: Subject) -> str:
             )
     seconds, doing = subject.slowest
     return f"slowest call {seconds:.2f} s: {doing}"
+
+
+def budget(subject: Subject) -> str:
+    """No answer keeps the verifier busy for longer than declared, which is below the deadline."""
+    env = subject.env(subject.dialects[0])
+    declared = env.verify_seconds
+    if declared is None:
+        raise Skipped(
+            "no verify_seconds declared: an answer that outlasts the harness is no failure"
+        )
+    require(
+        0 < declared < DEADLINE,
+        f"verify_seconds = {declared:g}: give more than 0 and less than {DEADLINE:g}, the default "
+        "of step_seconds",
+    )
+    before, subject.slowest = subject.slowest, (0.0, "nothing")
+    for task in subject.spread(env, most=1):
+        for answer in (*RUNAWAY, *outlasting(task)):
+            subject.play(env, task, [answer])
+    (seconds, doing), subject.slowest = subject.slowest, max(before, subject.slowest)
+    require(seconds <= declared, f"{doing} took {seconds:.1f} s; declared: {declared:g} s")
+    return f"{declared:g} s declared, at most {seconds:.2f} s taken; the deadline is {DEADLINE:g} s"

@@ -10,6 +10,7 @@ in the process of the program: the expected values, the comparison, the clocks. 
 
 from resd_bench.sandbox.box import LEVELS, Level, Sandbox, shared
 from resd_bench.sandbox.limits import Limits
+from resd_bench.sandbox.plain import PlainDict, PlainSet
 from resd_bench.sandbox.results import (
     CaseResult,
     Kind,
@@ -17,7 +18,6 @@ from resd_bench.sandbox.results import (
     SandboxError,
     SandboxTooWeak,
 )
-from resd_bench.sandbox.wire import PlainDict, PlainSet
 
 __all__ = [
     "LEVELS",

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,9 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 DEFAULT_PACKAGES = ("numpy",)
 ENVIRONMENT_VARIABLE = "RESD_BENCH_SANDBOX"
 MAX_SHARED_WORKERS = 8
+NO_GROUP = "no control group can be made here: threads are counted, and not bounded otherwise"
+LEAST_SECOND_TRY_S = 1.0
+"""Wall time of a program under which the sandbox died late."""
 SELF_TEST_LIMITS = Limits(call_cpu_s=2, total_cpu_s=4)
 
 _ALL: weakref.WeakSet[Sandbox] = weakref.WeakSet()
@@ -92,6 +96,7 @@ class Sandbox:
         self._free = threading.Condition()
         self._closed = self._light_is_proven = False
         self._prefix: list[str] = []
+        self._grouped = False
         self._lock = want != "process"
         self._hello = self._open(want, wrapper)
         self._finalizer = weakref.finalize(self, _close_all, self._slots)
@@ -132,7 +137,7 @@ class Sandbox:
             raise
         if hello.reason:
             self.notes.append(hello.reason)
-        self._prefix = prefix
+        self._prefix, self._grouped = prefix, zygote.grouped
         self._slots[-1][False] = zygote
         return hello
 
@@ -144,7 +149,7 @@ class Sandbox:
         probes = _probes(packages, canary, confined=self.level != "process")
         for name, body, wanted in probes:
             code = f"def f():\n    {body}"
-            job = judge.make_job(code, [{"args": []}], "f", SELF_TEST_LIMITS, Tolerance())
+            job = judge.make_job(code, "", [{"args": []}], "f", SELF_TEST_LIMITS, Tolerance())
             case = judge.judge(zygote, job, self.level).cases[0]
             if case.kind not in wanted.split():
                 raise SandboxTooWeak(
@@ -178,6 +183,7 @@ class Sandbox:
         cases: Sequence[Mapping[str, Any]],
         *,
         entry: str | None = None,
+        preamble: str = "",
         limits: Limits = Limits(),  # noqa: B008 (frozen)
         rel: float = 0.0,
         abs: float = 0.0,
@@ -186,24 +192,30 @@ class Sandbox:
 
         With `entry` (`f` or `Class.f`) a case is `{"args": [...], "kwargs": {...}, "expected":
         v}`; without, `{"stdin": text, "expected": text}` and the program is run once per case. A
-        case without `expected` is `ok` where a plain value came back. `rel` and `abs` are
-        tolerances for numbers (see `resd_bench.sandbox.compare`).
+        case without `expected` is `ok` where a plain value came back. `"apply"` in a case (`list`,
+        `len` or one of its kind) asks for that of what the function returns. `preamble` is a
+        program that is run before, in the same namespace. `rel` and `abs` are tolerances for
+        numbers (see `resd_bench.sandbox.compare`).
 
-        SandboxError where the sandbox itself failed, UsageError for cases that cannot be sent.
+        Once a worker is free it takes `limits.total_wall` seconds, and a little. SandboxError where
+        the sandbox itself failed, UsageError for cases that cannot be sent.
         """
-        job = judge.make_job(code, cases, entry, limits, Tolerance(rel, abs))
+        job = judge.make_job(code, preamble, cases, entry, limits, Tolerance(rel, abs))
         size = len(code.encode("utf-8", "surrogatepass"))
         if size > limits.code_bytes or "\0" in code:
             why = judge.Verdict("bad_output", "the program is too long or holds a NUL")
             return judge.refuse(job, self.level, why)
-        light = self._may_be_light(code)
+        light = self._may_be_light(f"{preamble}\n{code}" if preamble else code)
         for _ in range(2):
             try:
                 with self._lend(light) as zygote:
+                    begin = time.monotonic()
                     return judge.judge(zygote, job, self.level)
             except ZygoteLost as error:
                 # Once may be the machine; twice in a row is the program's doing.
                 lost = str(error)
+                taken_s = time.monotonic() - begin
+                job = job.within(max(limits.total_wall - taken_s, LEAST_SECOND_TRY_S))
         why = judge.Verdict("crash", f"the sandbox died under this program: {lost}")
         return judge.refuse(job, self.level, why)
 
@@ -223,6 +235,7 @@ class Sandbox:
             Layer("seccomp", hello.seccomp, "" if hello.seccomp else why),
             Layer("Landlock", bool(hello.landlock), landlock),
             Layer("bwrap", self.level.startswith("namespace"), outer),
+            Layer("pids group", self._grouped, "" if self._grouped else NO_GROUP),
         )
 
     @property

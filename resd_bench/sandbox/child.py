@@ -23,10 +23,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from resd_bench.sandbox import landlock, seccomp
-from resd_bench.sandbox.plain import NotPlain, decode, encode
+from resd_bench.sandbox.plain import APPLICABLE, NotPlain, decode, encode
 
 CHANNEL = 3
-PROGRAM = "<program>"
+PROGRAM, PREAMBLE = "<program>", "<preamble>"
 MESSAGE_CHARS = 300
 LOADER_MB = 64
 """Room that the libraries a program loads take of its address space."""
@@ -44,7 +44,6 @@ _READY = b'{"ready":null}\n'
 class Cage(NamedTuple):
     """How children are locked down; made once in the zygote."""
 
-    null_fd: int
     ruleset_fd: int
     """Landlock ruleset, -1 where there is none."""
     filter: bytes
@@ -56,7 +55,7 @@ class Cage(NamedTuple):
 def main(cage: Cage, request: Mapping[str, Any], fds: Sequence[int]) -> None:
     """Run one program; never returns."""
     try:
-        _arrange_descriptors(cage, fds)
+        _arrange_descriptors(fds)
         _fix_randomness()
         lines = io.BufferedReader(io.FileIO(CHANNEL, closefd=False), READ_BYTES)
         _lock_down(cage, request["limits"])
@@ -66,19 +65,21 @@ def main(cage: Cage, request: Mapping[str, Any], fds: Sequence[int]) -> None:
     _write(CHANNEL, _READY)
     head = json.loads(lines.readline())
     if request["mode"] == "stdin":
-        os._exit(_run_script(head["code"]))
+        os._exit(_run_script(head))
     os._exit(_serve_calls(lines, head))
 
 
-def _arrange_descriptors(cage: Cage, fds: Sequence[int]) -> None:
+def _arrange_descriptors(fds: Sequence[int]) -> None:
     os.setsid()
     # Out of the way before anything is put onto 0 to 3.
     held = [fcntl.fcntl(fd, fcntl.F_DUPFD, CHANNEL + 1) for fd in fds]
+    # Opened by each child: flags set on it would be there for the next one to read.
+    null_fd = fcntl.fcntl(os.open(os.devnull, os.O_RDWR), fcntl.F_DUPFD, CHANNEL + 1)
     os.dup2(held[0], CHANNEL, inheritable=False)
-    stdin, stdout = held[1:3] if len(held) == 3 else (cage.null_fd, cage.null_fd)
+    stdin, stdout = held[1:3] if len(held) == 3 else (null_fd, null_fd)
     os.dup2(stdin, 0)
     os.dup2(stdout, 1)
-    os.dup2(cage.null_fd, 2)
+    os.dup2(null_fd, 2)
 
 
 def _fix_randomness() -> None:
@@ -147,20 +148,23 @@ def describe(error: BaseException) -> list[Any]:
     return [str(name)[:MESSAGE_CHARS], message, line]
 
 
-def _load(name: str, code: str) -> dict[str, Any]:
+def _load(name: str, head: Mapping[str, Any]) -> dict[str, Any]:
     module = types.ModuleType(name)
     module.__dict__["__builtins__"] = builtins
     sys.modules[name] = module
     sys.argv = ["program"]
-    exec(compile(code, PROGRAM, "exec", dont_inherit=True), module.__dict__)
+    # Apart, so that the lines of the program keep their numbers and its first may be the first.
+    for source, file in ((head["preamble"], PREAMBLE), (head["code"], PROGRAM)):
+        if source:
+            exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)
     return module.__dict__
 
 
-def _run_script(code: str) -> int:
+def _run_script(head: Mapping[str, Any]) -> int:
     """Run the program as a script; its exit status."""
     status = 0
     try:
-        _load("__main__", code)
+        _load("__main__", head)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException as error:
@@ -181,7 +185,7 @@ def _run_script(code: str) -> int:
 def _serve_calls(lines: io.BufferedIOBase, head: Mapping[str, Any]) -> int:
     """Load the program, then answer one call line after the other until the parent hangs up."""
     try:
-        function = _entry(_load("solution", head["code"]), head["entry"])
+        function = _entry(_load("solution", head), head["entry"])
     except BaseException as error:
         send({"load": describe(error)})
         return 1
@@ -212,7 +216,10 @@ def _answer(function: Callable[..., Any], call: Mapping[str, Any], max_values: i
     try:
         args = [decode(argument) for argument in call["args"]]
         kwargs = {name: decode(argument) for name, argument in call["kwargs"].items()}
-        return {"v": encode(function(*args, **kwargs), max_values)}
+        result = function(*args, **kwargs)
+        if "apply" in call:
+            result = APPLICABLE[call["apply"]](result)
+        return {"v": encode(result, max_values)}
     except NotPlain as error:
         return {"bad": str(error)[:MESSAGE_CHARS]}
     except BaseException as error:

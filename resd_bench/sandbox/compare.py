@@ -4,25 +4,42 @@
   tolerance. Two ints are compared exactly.
 - NaN equals NaN and nothing else; no tolerance reaches an infinity; the relative tolerance scales
   with the expected value, never with the claimed one.
-- Lists and tuples are interchangeable, sets and dicts have no order.
+- Lists and tuples are interchangeable, sets and dicts have no order. Under a tolerance a set is
+  right where its elements can be paired off with the expected ones, a dict where its entries can.
 - In text, space at the end of lines and empty lines at the end do not count.
+
+The time it takes grows with the claimed value no faster than sorting does. What the sizes of the
+expected value make expensive, large sets of numbers that are all within the tolerance of each
+other, raises `TooManyPairs`.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
 from typing import Any
 
-from resd_bench.sandbox.wire import PlainDict, PlainSet
+from resd_bench.sandbox.plain import PlainDict, PlainSet
 
-NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?|[+-]?inf|nan")
+NUMBER = re.compile(
+    r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]{1,4})?|[+-]?inf|nan"
+)
 """`float` alone is too kind: it takes `4_2`, full-width digits and white space around."""
 INTEGER = re.compile(r"[+-]?[0-9]+")
 MAX_NUMBER_CHARS = 300
 BLANKS = " \t\r\n\f\v"
 WORD = re.compile(r"[^ \t\r\n\f\v]+")
+MAX_PAIRS = 1_000_000
+"""Pairs of elements of two sets that are looked at, to match them under a tolerance."""
+
+
+class TooManyPairs(ValueError):
+    """Two sets cannot be compared: too many of their elements are within the tolerance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +66,16 @@ EXACT = Tolerance()
 
 
 def same(expected: Any, got: Any, tolerance: Tolerance = EXACT) -> bool:
-    """Whether the claimed value is the expected one."""
+    """Whether the claimed value is the expected one; TooManyPairs, see the module."""
     if type(expected) in (int, float) and type(got) in (int, float):
         return _same_number(expected, got, tolerance)
-    if isinstance(expected, PlainSet | set | frozenset):
-        return type(got) is PlainSet and _same_items(
-            sorted(expected, key=order), sorted(got, key=order), tolerance
+    if isinstance(expected, _SETS | _DICTS):
+        kind = PlainDict if isinstance(expected, _DICTS) else PlainSet
+        return (
+            type(got) is kind
+            and len(got) == len(expected)
+            and _same_unordered(arranged(expected), arranged(got), tolerance)
         )
-    if isinstance(expected, PlainDict | dict):
-        return type(got) is PlainDict and _same_pairs(expected, got, tolerance)
     if type(expected) in (list, tuple):
         return type(got) in (list, tuple) and _same_items(expected, got, tolerance)
     if type(expected) is not type(got):
@@ -91,29 +109,182 @@ def _same_items(expected: Any, got: Any, tolerance: Tolerance) -> bool:
     )
 
 
-def _same_pairs(expected: Any, got: Any, tolerance: Tolerance) -> bool:
-    wanted = expected.items() if isinstance(expected, dict) else expected
-    ours = sorted(wanted, key=lambda pair: order(pair[0]))
-    theirs = sorted(got, key=lambda pair: order(pair[0]))
-    return len(ours) == len(theirs) and all(
-        same(key, their_key) and same(item, their_item, tolerance)
-        for (key, item), (their_key, their_item) in zip(ours, theirs, strict=True)
-    )
+# Sets and dicts.
+
+_SETS, _DICTS = PlainSet | set | frozenset, PlainDict | dict
 
 
-def order(value: Any) -> str:
-    """A text that is the same for equal values; used for sorting alone."""
-    if isinstance(value, PlainDict | dict):
+@dataclass(frozen=True, slots=True)
+class Arranged:
+    """A set, or the entries of a dict, in an order that equal ones have in common."""
+
+    brackets: str
+    """`{}` for a set, `<>` for a dict."""
+    items: tuple[Any, ...]
+    """Elements, or (key, value) pairs, sorted by their texts; what is in them is arranged too."""
+
+
+Leaf = Callable[[Any], str]
+"""Spells a value that is no container."""
+
+
+def arranged(value: Any) -> Any:
+    """`value` with every set and dict in it `Arranged`; each is sorted once."""
+    return _arrange(value, _spelled)[1]
+
+
+def _arrange(value: Any, leaf: Leaf) -> tuple[str, Any]:
+    """A text that equal values share, and the value arranged."""
+    if isinstance(value, _DICTS):
         pairs = value.items() if isinstance(value, dict) else value
-        return "<" + ",".join(sorted(f"{order(key)}:{order(item)}" for key, item in pairs)) + ">"
-    if isinstance(value, PlainSet | set | frozenset):
-        return "{" + ",".join(sorted(order(item) for item in value)) + "}"
+        return _sorted("<>", (_arrange_pair(pair, leaf) for pair in pairs))
+    if isinstance(value, _SETS):
+        return _sorted("{}", (_arrange(item, leaf) for item in value))
     if type(value) in (list, tuple):
-        return "[" + ",".join(order(item) for item in value) + "]"
+        parts = [_arrange(item, leaf) for item in value]
+        return "[" + ",".join(text for text, _ in parts) + "]", [item for _, item in parts]
+    return leaf(value), value
+
+
+def _arrange_pair(pair: tuple[Any, Any], leaf: Leaf) -> tuple[str, Any]:
+    (key_text, key), (text, item) = (_arrange(part, leaf) for part in pair)
+    return f"{key_text}:{text}", (key, item)
+
+
+def _sorted(brackets: str, parts: Iterable[tuple[str, Any]]) -> tuple[str, Any]:
+    in_order = sorted(parts, key=_text_of)
+    text = brackets[0] + ",".join(text for text, _ in in_order) + brackets[1]
+    return text, Arranged(brackets, tuple(item for _, item in in_order))
+
+
+def _text_of(part: tuple[str, Any]) -> str:
+    return part[0]
+
+
+def _spelled(value: Any) -> str:
+    """Equal texts for equal values that are no container, whole floats as integers."""
     if type(value) is float and value.is_integer():
         value = int(value)
     # Not the decimal text, whose length Python limits.
     return f"i{value:x}" if type(value) is int else f"{type(value).__name__[0]}{value!r}"
+
+
+def _same_unordered(expected: Arranged, got: Any, tolerance: Tolerance) -> bool:
+    if type(got) is not Arranged or got.brackets != expected.brackets:
+        return False
+    if len(expected.items) != len(got.items):
+        return False
+    if not tolerance:
+        return all(_alike(*pair, tolerance) for pair in zip(expected.items, got.items, strict=True))
+    ours, theirs = _by_shape(expected.items), _by_shape(got.items)
+    return [(shape, len(group)) for shape, group in ours] == [
+        (shape, len(group)) for shape, group in theirs
+    ] and all(
+        _matched(wanted, claimed, tolerance)
+        for (_, wanted), (_, claimed) in zip(ours, theirs, strict=True)
+    )
+
+
+def _alike(expected: Any, got: Any, tolerance: Tolerance) -> bool:
+    """As `same`, of values that are arranged."""
+    if type(expected) is Arranged:
+        return _same_unordered(expected, got, tolerance)
+    if type(expected) in (list, tuple):
+        return (
+            type(got) in (list, tuple)
+            and len(expected) == len(got)
+            and all(_alike(*pair, tolerance) for pair in zip(expected, got, strict=True))
+        )
+    return type(got) is not Arranged and same(expected, got, tolerance)
+
+
+def _by_shape(items: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    """The elements by all that no tolerance changes, which is everything but numbers."""
+    shapes = sorted(((_shape(item), item) for item in items), key=_text_of)
+    return [(shape, [item for _, item in group]) for shape, group in groupby(shapes, key=_text_of)]
+
+
+def _shape(value: Any) -> str:
+    if type(value) is Arranged:
+        # Its own order need not survive a change of its numbers.
+        return value.brackets[0] + ",".join(sorted(map(_shape, value.items))) + value.brackets[1]
+    if type(value) in (list, tuple):
+        return "[" + ",".join(map(_shape, value)) + "]"
+    return (
+        "#" if type(value) in (int, float) else "c" if type(value) is complex else _spelled(value)
+    )
+
+
+def _place(value: Any) -> float:
+    """The first number outside sets and dicts, 0 without one: equal values have theirs in common.
+
+    NaN is passed over, since nothing can be sorted by it.
+    """
+    return next(_numbers(value), 0.0)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if type(value) in (list, tuple):
+        for item in value:
+            yield from _numbers(item)
+    elif type(value) in (int, float, complex):
+        try:
+            number = float(value.real)
+        except OverflowError:
+            number = math.inf if value > 0 else -math.inf
+        if not math.isnan(number):
+            yield number
+
+
+def _matched(expected: Sequence[Any], got: Sequence[Any], tolerance: Tolerance) -> bool:
+    """Whether the elements, of one shape and equally many, can be paired off."""
+    ours, theirs = sorted(expected, key=_place), sorted(got, key=_place)
+
+    @cache
+    def alike(one: int, other: int) -> bool:
+        return _alike(ours[one], theirs[other], tolerance)
+
+    if all(alike(place, place) for place in range(len(ours))):
+        return True
+    places = list(map(_place, theirs))
+    candidates: list[list[int]] = []
+    looked_at = 0
+    for one, item in enumerate(ours):
+        near = _near(_place(item), places, tolerance)
+        looked_at += len(near)
+        if looked_at > MAX_PAIRS:
+            raise TooManyPairs(f"over {MAX_PAIRS} pairs of elements are within the tolerance")
+        candidates.append([other for other in near if alike(one, other)])
+        if not candidates[-1]:
+            return False
+    return _can_be_matched(candidates)
+
+
+def _near(place: float, places: Sequence[float], tolerance: Tolerance) -> range:
+    """Where in `places`, which are sorted, those within the tolerance of `place` lie."""
+    low = high = place
+    if not math.isinf(place):
+        reach = tolerance.around(place)
+        # Wider by more than what rounding can change.
+        reach += 1e-9 * (reach + abs(place))
+        low, high = place - reach, place + reach
+    return range(bisect_left(places, low), bisect_right(places, high))
+
+
+def _can_be_matched(candidates: Sequence[Sequence[int]]) -> bool:
+    """Whether every row can have a candidate of its own."""
+    # Slow to import, and hardly ever needed.
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    rows = [row for row, found in enumerate(candidates) for _ in found]
+    columns = [column for found in candidates for column in found]
+    size = len(candidates)
+    graph = csr_array(([1] * len(rows), (rows, columns)), shape=(size, size))
+    return bool((maximum_bipartite_matching(graph, perm_type="column") >= 0).all())
+
+
+# Printed text.
 
 
 def same_text(expected: str, got: str, tolerance: Tolerance = EXACT) -> bool:

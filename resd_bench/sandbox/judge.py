@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from resd_bench.plugins import UsageError
@@ -39,6 +39,8 @@ class Job:
     """One program to judge."""
 
     code: str
+    preamble: str
+    """Runs before the code, in the same namespace."""
     entry: str | None
     cases: Sequence[Mapping[str, Any]]
     limits: Limits
@@ -46,9 +48,14 @@ class Job:
     inputs: tuple[Any, ...]
     """What is sent of each case: the line of a call, or the bytes of the standard input."""
 
+    def within(self, wall_s: float) -> Job:
+        """The same with at most so many seconds of wall time in all."""
+        return replace(self, limits=replace(self.limits, total_wall_s=wall_s))
+
 
 def make_job(
     code: str,
+    preamble: str,
     cases: Sequence[Mapping[str, Any]],
     entry: str | None,
     limits: Limits,
@@ -69,7 +76,7 @@ def make_job(
             inputs.append(_stdin_bytes(case) if entry is None else _call_line(case))
         except plain.NotPlain as error:
             raise UsageError(f"the arguments of case {number} cannot be sent: {error}") from None
-    return Job(code, entry, cases, limits, tolerance, tuple(inputs))
+    return Job(code, preamble, entry, cases, limits, tolerance, tuple(inputs))
 
 
 def _stdin_bytes(case: Mapping[str, Any]) -> bytes:
@@ -79,13 +86,18 @@ def _stdin_bytes(case: Mapping[str, Any]) -> bytes:
 
 def _call_line(case: Mapping[str, Any]) -> dict[str, Any]:
     everything = sys.maxsize
-    return {
+    apply = case.get("apply")
+    if apply is not None and apply not in plain.APPLICABLE:
+        known = ", ".join(plain.APPLICABLE)
+        raise UsageError(f"a case asks to apply {apply!r}: known are {known}")
+    line = {
         "args": [plain.encode(argument, everything) for argument in case["args"]],
         "kwargs": {
             name: plain.encode(argument, everything)
             for name, argument in case.get("kwargs", {}).items()
         },
     }
+    return line if apply is None else {**line, "apply": apply}
 
 
 def judge(zygote: Zygote, job: Job, level: str) -> ProgramResult:
@@ -133,6 +145,7 @@ class _Calls:
         deadline = self._deadline(child)
         head = {
             "code": self.job.code,
+            "preamble": self.job.preamble,
             "entry": self.job.entry,
             "max_values": self.job.limits.max_values,
         }
@@ -143,8 +156,8 @@ class _Calls:
             return line
         try:
             key, body = wire.report(line)
-        except wire.BadWire as error:
-            return Verdict("bad_output", printable(error))
+        except Exception as error:
+            return _unjudged(error)
         if key != "load":
             return Verdict("bad_output", "an unexpected report")
         return None if body is None else _exception(body)
@@ -171,8 +184,8 @@ class _Calls:
 
     def _fill(self, verdict: Verdict) -> None:
         detail = verdict.detail
-        for _ in range(len(self.job.cases) - len(self.results)):
-            self.results.append(CaseResult(verdict.kind, detail))
+        for place in range(len(self.job.cases) - len(self.results)):
+            self.results.append(CaseResult(verdict.kind, detail, ran=place == 0))
             detail = f"not run: {verdict.detail}"
 
 
@@ -184,16 +197,26 @@ def _answered(line: bytes, case: Mapping[str, Any], tolerance: Tolerance) -> tup
             return _exception(body), None
         if key != "v":
             return Verdict("bad_output", printable(body if key == "bad" else "no answer")), None
-        value = wire.value(body)
-    except wire.BadWire as error:
-        return Verdict("bad_output", printable(error)), None
-    printable_value = None if wire.LONG_INTEGER.search(line) else value
-    if "expected" in case:
-        right = same(case["expected"], value, tolerance)
-        return Verdict("ok" if right else "wrong"), printable_value
-    if printable_value is not value:
+        reader = wire.Reader()
+        value = reader.value(body)
+        if "expected" in case:
+            kind: Kind = "ok" if same(case["expected"], value, tolerance) else "wrong"
+            return Verdict(kind), None if reader.unprintable else value
+    except Exception as error:
+        return _unjudged(error), None
+    if reader.unprintable:
         return Verdict("bad_output", "an integer of too many digits"), None
     return Verdict("ok"), value
+
+
+def _unjudged(error: Exception) -> Verdict:
+    """The verdict on what could not be read or compared.
+
+    Whatever error a program's words lead to here is its doing, and no reason to leave it unmarked.
+    """
+    if isinstance(error, wire.BadWire):
+        return Verdict("bad_output", printable(error))
+    return Verdict("verifier_limit", printable(f"{type(error).__name__}: {error}"))
 
 
 def _exception(body: Any) -> Verdict:
@@ -208,6 +231,8 @@ def _exception(body: Any) -> Verdict:
 
 def _stopped(over: Over, end: Exit, job: Job) -> Verdict:
     """Why a child gave no answer."""
+    if end.threads:
+        return Verdict("forbidden", f"{end.threads} threads at once, over {job.limits.threads}")
     if over == "wall":
         return Verdict("timeout", "over the wall time")
     if over == "cpu":
@@ -237,7 +262,8 @@ def _judge_script(zygote: Zygote, job: Job, level: str) -> ProgramResult:
     for case, stdin in zip(job.cases, job.inputs, strict=True):
         left_s = job.limits.total_cpu_s - cpu_s
         if left_s <= 0 or time.monotonic() - begin >= job.limits.total_wall:
-            results.append(CaseResult("timeout", "not run: the program's whole time is used up"))
+            why = "not run: the program's whole time is used up"
+            results.append(CaseResult("timeout", why, ran=False))
             continue
         script = _Script(job, case, stdin, min(job.limits.call_cpu_s, left_s))
         results.append(script.run(zygote, begin + job.limits.total_wall))
@@ -264,7 +290,8 @@ class _Script:
             with child:
                 wall = min(wall_end, time.monotonic() + self.job.limits.call_wall)
                 deadline = Deadline(wall, child.cpu_s() + self.cpu_s)
-                over = child.send({"code": self.job.code}, deadline)
+                head = {"code": self.job.code, "preamble": self.job.preamble}
+                over = child.send(head, deadline)
                 while over is None:
                     over = child.more(output, self.job.limits.output_bytes, deadline)
                 said = child.channel
@@ -296,9 +323,12 @@ class _Script:
             text = output.decode("utf-8")
         except UnicodeDecodeError:
             return Verdict("bad_output", "the output is not UTF-8"), None
-        right = "expected" not in self.case or same_text(
-            self.case["expected"], text, self.job.tolerance
-        )
+        try:
+            right = "expected" not in self.case or same_text(
+                self.case["expected"], text, self.job.tolerance
+            )
+        except Exception as error:
+            return _unjudged(error), None
         return Verdict("ok" if right else "wrong"), text
 
 
@@ -313,6 +343,6 @@ def _claimed(channel: Source) -> Verdict | None:
     """What a script that failed said of its exception, if it said anything."""
     try:
         key, body = wire.report(bytes(channel.data[:REPORT_BYTES]).partition(b"\n")[0])
-    except wire.BadWire:
+    except Exception:
         return None
     return _exception(body) if key == "ex" else None

@@ -32,6 +32,8 @@ class Limits:
     """Length of the program in UTF-8."""
     descriptors: int = 64
     """Open files, pipes and sockets."""
+    threads: int = 64
+    """Threads at once; a program with more is ended."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -22,16 +22,16 @@ from typing import Any
 from resd_bench.sandbox.seccomp import FILTERS
 
 ALLOWED = """
-brk mmap munmap mremap mprotect madvise membarrier rseq msync
+brk mmap munmap mremap mprotect membarrier rseq msync
 set_robust_list get_robust_list futex futex_waitv set_tid_address exit exit_group
 sched_yield sched_getaffinity gettid getpid getppid getuid geteuid getgid getegid
 getpgrp getpgid getsid getgroups getresuid getresgid
-read pread64 readv preadv preadv2 write writev pwrite64 pwritev lseek close close_range fstat
+read pread64 readv preadv write writev pwrite64 pwritev lseek close close_range fstat
 newfstatat stat lstat statx access faccessat faccessat2 readlink readlinkat
-getdents64 getdents getcwd statfs fstatfs fadvise64
+getdents64 getdents getcwd statfs fstatfs
 dup dup2 dup3 pipe pipe2 poll ppoll select pselect6 eventfd2
 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
-sendto recvfrom sendmsg recvmsg shutdown getsockopt
+shutdown getsockopt
 clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times getrusage
 setitimer getitimer alarm
 rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigsuspend rt_sigtimedwait sigaltstack
@@ -48,9 +48,16 @@ init_module finit_module delete_module kexec_load reboot swapon swapoff
 open_by_handle_at name_to_handle_at fanotify_init memfd_secret process_madvise process_mrelease
 quotactl acct settimeofday clock_settime
 """.split()  # noqa: SIM905
-FCNTL_COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 9, 36, 37, 38, 1030, 1032, 1034)
-"""Duplicate, flags, locks, owner (read only), pipe size and seals (read only). Not F_SETOWN and
-F_SETSIG: a pipe's owner is sent any signal one likes, other processes too."""
+FCNTL_COMMANDS = (0, 1, 2, 3, 4, 9, 1030, 1032, 1034)
+"""Duplicate, flags, owner (read only), pipe size and seals (read only). Not F_SETOWN and F_SETSIG:
+a pipe's owner is sent any signal one likes, other processes too. No locks (5 to 7, 36 to 38): every
+program can ask for those that another holds on a file that both may open."""
+ADVICE = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17)
+"""What allocators tell madvise of their own memory. Not MADV_COLD, MADV_PAGEOUT and the like, which
+move pages of files that other programs read too, nor MADV_MERGEABLE, which shares memory."""
+MESSAGE_CALLS = {"sendto": 3, "recvfrom": 3, "sendmsg": 2, "recvmsg": 2}
+"""Where each has its flags."""
+MSG_OOB = 1
 IOCTL_COMMANDS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 """TCGETS (isatty), TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Not FIOSETOWN."""
 CLONE_THREAD = 0x00010000
@@ -108,6 +115,12 @@ def _rules(sc: Any, sealed: bool) -> list[tuple[Any, ...]]:
         # Raising a limit is answered "done" and not done: honest templates raise their stack.
         (sc.ERRNO(0), "prlimit64", arg(2, sc.NE, 0)),
         (sc.ERRNO(0), "setrlimit"),
+    ]
+    # With RWF_NOWAIT it would tell what lies in the page cache.
+    rules.append((allow, "preadv2", arg(5, sc.EQ, 0)))
+    rules += [(allow, "madvise", arg(2, sc.EQ, advice)) for advice in ADVICE]
+    rules += [
+        (allow, call, arg(place, sc.MASKED_EQ, MSG_OOB, 0)) for call, place in MESSAGE_CALLS.items()
     ]
     rules += [(allow, "prctl", arg(0, sc.EQ, option)) for option in (PR_SET_NAME, PR_GET_NAME)]
     rules += [(allow, "fcntl", arg(1, sc.EQ, command)) for command in FCNTL_COMMANDS]

@@ -8,7 +8,7 @@ is a claim, which `resd_bench.sandbox.wire` reads strictly. Imports the standard
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 MAX_DEPTH = 60
@@ -29,6 +29,34 @@ PLAIN: tuple[type, ...] = (
     set,
     frozenset,
 )
+
+
+APPLICABLE: Mapping[str, Callable[[Any], Any]] = {
+    function.__name__: function
+    for function in (
+        *(list, tuple, set, frozenset, dict, str, int, float, bool),
+        *(sorted, len, sum, min, max, any, all, abs),
+    )
+}
+"""What a call may ask for in place of a returned value, which may be an iterator, say."""
+
+
+class PlainSet(tuple[Any, ...]):
+    """The elements of a set, in the order they came; never hashed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(map(repr, self)) + "}" if self else "set()"
+
+
+class PlainDict(tuple[tuple[Any, Any], ...]):
+    """The (key, value) pairs of a dict, in the order they came; never hashed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(f"{key!r}: {item!r}" for key, item in self) + "}"
 
 
 class NotPlain(Exception):
@@ -76,13 +104,14 @@ class _Encoder:
         return self.container(value, base, depth + 1)
 
     def container(self, value: Any, base: type, depth: int) -> Any:
-        if base is dict:
-            pairs = dict.items(value)
+        kind = type(value)
+        if base is dict or kind is PlainDict:
+            pairs = value if kind is PlainDict else dict.items(value)
             return {"d": [[self.encode(k, depth), self.encode(v, depth)] for k, v in pairs]}
         items = [self.encode(item, depth) for item in _items(value, base)]
-        if base is tuple:
-            return {"t": items}
-        return {"s": items} if base in (set, frozenset) else items
+        if base in (set, frozenset) or kind is PlainSet:
+            return {"s": items}
+        return {"t": items} if base is tuple else items
 
 
 def _items(value: Any, base: Any) -> Iterable[Any]:

@@ -49,9 +49,8 @@ SUBMODULES = {
 _LIGHT_NAMES = frozenset(name.partition(".")[0] for name in (*LIGHT, "__future__"))
 _HEAVY_WORDS = ("random", "statistics", "__import__", "importlib", "import_module")
 """Modules that begin with a seeded state, and ways to import what is named nowhere."""
-_IMPORT = re.compile(r"\bfrom[ \t]+(\w+)[\w.]*[ \t]+import\b|\bimport[ \t]+([^\n;#]+)")
-
-_NAME = re.compile(r"[ \t]*(\w*)")
+_IMPORT = re.compile(r"\bfrom[ \t]++(\w++)[\w.]*+[ \t]++import\b|\bimport[ \t]+([^\n;#]++)")
+_NAME = re.compile(r"[ \t]*+(\w*+)")
 
 
 def is_light(code: str, packages: Sequence[str]) -> bool:

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from resd_bench.sandbox import syscalls
+from resd_bench.sandbox.cgroup import make_group
 from resd_bench.sandbox.limits import Limits
 from resd_bench.sandbox.place import ENVIRONMENT, FLAGS, ZYGOTE, Place
 from resd_bench.sandbox.preload import FULL, LIGHT
@@ -49,6 +50,8 @@ class Exit:
     """As `os.wait4` gives it."""
     cpu_s: float
     maxrss_kb: int
+    threads: int = 0
+    """How many it was killed for, 0 where it was not for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +79,11 @@ class Zygote:
     ) -> None:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(START_S)
+        self.group = make_group()
         with theirs:
             command = [*prefix, place.python, *FLAGS, ZYGOTE, str(theirs.fileno())]
+            if self.group is not None:
+                command = self.group.around(command)
             self.process = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
@@ -110,6 +116,11 @@ class Zygote:
         except ZygoteLost as error:
             raise ZygoteLost(f"{error}: {self._last_words()}") from None
         return Hello(**{**answer, "failed": tuple(answer["failed"])})
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a control group bounds its processes and threads."""
+        return self.group is not None and self.group.holds
 
     def _last_words(self) -> str:
         with contextlib.suppress(ProcessLookupError):
@@ -148,6 +159,8 @@ class Zygote:
         self.process.wait()
         if self.process.stderr is not None:
             self.process.stderr.close()
+        if self.group is not None:
+            self.group.close()
 
     def forget(self) -> None:
         """Let go of a zygote that belongs to another process: the one we were forked from."""
@@ -230,6 +243,7 @@ class Child:
                 "memory_mb": limits.memory_mb,
                 "stack_mb": limits.stack_mb,
                 "descriptors": limits.descriptors,
+                "threads": limits.threads,
             },
         }
         try:

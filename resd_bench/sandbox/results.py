@@ -7,17 +7,20 @@ from typing import Any, Literal
 
 from resd_bench.plugins import UsageError
 
-Kind = Literal["ok", "wrong", "timeout", "memory", "crash", "forbidden", "bad_output"]
+Kind = Literal[
+    "ok", "wrong", "timeout", "memory", "crash", "forbidden", "bad_output", "verifier_limit"
+]
 """`ok`: the value equals the expected one. `wrong`: it does not. `timeout`: over a clock.
 `memory`: a MemoryError, or the system's memory was out. `crash`: an exception, a signal, an exit
 before the answer. `forbidden`: something the sandbox refuses. `bad_output`: not plain data, too
-long, malformed or not UTF-8. All but `ok` score 0, so nothing is gained by choosing one."""
+long, malformed or not UTF-8. `verifier_limit`: plain data that is more than the parent can compare.
+All but `ok` score 0, so nothing is gained by choosing one."""
 
 DETAIL_CHARS = 300
 
 
 class SandboxError(RuntimeError):
-    """The sandbox failed, not the program: nothing was judged."""
+    """The sandbox failed, for a reason that no program can bring about: nothing was judged."""
 
 
 class SandboxTooWeak(SandboxError, UsageError):
@@ -41,6 +44,8 @@ class CaseResult:
     nothing, or an integer of more digits than Python prints."""
     cpu_s: float = 0.0
     wall_s: float = 0.0
+    ran: bool = True
+    """False where a case before it ended the program for good."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any
 
-from resd_bench.sandbox.plain import MAX_DEPTH
+from resd_bench.sandbox.plain import MAX_DEPTH, PlainDict, PlainSet
 
 MAX_INT_LITERAL = 20
 MAX_FLOAT_LITERAL = 40
 MAX_HEX_DIGITS = 1 << 16
-LONG_INTEGER = re.compile(rb'"-?0x[0-9a-f]{3571}')
-"""More than 4300 decimal digits, which Python refuses to print."""
-STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+PRINTABLE_BITS = 14_284
+"""Longer integers may have more than 4300 decimal digits, which Python refuses to print."""
+STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""A string, or what is left of the line where one is never closed: so no quote is tried twice."""
 BRACKETS = b"[]{}"
 NOT_BRACKETS = bytes(set(range(256)) - set(BRACKETS))
 STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
@@ -30,24 +32,6 @@ NESTING = 4 * MAX_DEPTH + 8
 
 class BadWire(ValueError):
     """A line that no honest child sends; the message says what is wrong with it."""
-
-
-class PlainSet(tuple[Any, ...]):
-    """The elements of a set, in the order they came; never hashed."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "{" + ", ".join(map(repr, self)) + "}" if self else "set()"
-
-
-class PlainDict(tuple[tuple[Any, Any], ...]):
-    """The (key, value) pairs of a dict, in the order they came; never hashed."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "{" + ", ".join(f"{key!r}: {item!r}" for key, item in self) + "}"
 
 
 class _Object(tuple[str, Any]):
@@ -73,7 +57,7 @@ def _parse(line: bytes) -> Any:
         return DECODER.decode(line.decode("ascii"))
     except BadWire:
         raise
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise BadWire(f"not JSON in ASCII ({type(error).__name__})") from None
 
 
@@ -119,56 +103,70 @@ DECODER = json.JSONDecoder(
 )
 
 
-def value(tree: Any, depth: int = 0) -> Any:
+def value(tree: Any) -> Any:
     """The plain value of a parsed tree; BadWire for unknown tags and malformed bodies."""
-    if depth > MAX_DEPTH:
-        raise BadWire("nested too deeply")
-    if type(tree) is list:
-        # Most of what comes is numbers: a call for each would double the time.
-        deeper = depth + 1
-        return [value(i, deeper) if type(i) in _NESTED else i for i in tree]
-    if type(tree) is not _Object:
-        return tree
-    tag, body = tree
-    if tag in ("i", "f", "b"):
-        return _scalar(tag, body)
-    if type(body) is not list:
-        raise BadWire("a container without a list")
-    if tag == "d":
-        return PlainDict(_pair(item, depth + 1) for item in body)
-    items = (value(item, depth + 1) for item in body)
-    if tag == "t":
-        return tuple(items)
-    if tag == "s":
-        return PlainSet(items)
-    if tag == "c":
-        return _complex(list(items))
-    raise BadWire("an unknown tag")
+    return Reader().value(tree)
 
 
-def _scalar(tag: str, body: Any) -> Any:
-    if type(body) is not str:
-        raise BadWire(f"the body of {tag!r} is not text")
-    if tag == "f":
-        if body not in ("nan", "inf", "-inf"):
-            raise BadWire("an unknown float")
-        return float(body)
-    if tag == "b":
-        if not re.fullmatch("(?:[0-9a-f]{2})*", body):
-            raise BadWire("bytes that are not hexadecimal")
-        return bytes.fromhex(body)
-    if len(body) > MAX_HEX_DIGITS or not re.fullmatch("-?0x[0-9a-f]+", body):
-        raise BadWire("a malformed or too long integer")
-    return int(body, 16)
+class Reader:
+    """Turns the parsed tree of one report into a plain value."""
+
+    def __init__(self) -> None:
+        self.unprintable = False
+        """Whether it met an integer that is too long to print."""
+
+    def value(self, tree: Any, depth: int = 0) -> Any:
+        """The plain value of a tree; BadWire for unknown tags and malformed bodies."""
+        if depth > MAX_DEPTH:
+            raise BadWire("nested too deeply")
+        if type(tree) is list:
+            # Most of what comes is numbers: a call for each would double the time.
+            deeper = depth + 1
+            return [self.value(i, deeper) if type(i) in _NESTED else i for i in tree]
+        if type(tree) is not _Object:
+            return tree
+        tag, body = tree
+        if tag in ("i", "f", "b"):
+            return self._scalar(tag, body)
+        if type(body) is not list:
+            raise BadWire("a container without a list")
+        if tag == "d":
+            return PlainDict([self._pair(item, depth + 1) for item in body])
+        if tag == "c":
+            return _complex([self.value(part, depth + 1) for part in body])
+        kind = _CONTAINERS.get(tag)
+        if kind is None:
+            raise BadWire("an unknown tag")
+        return kind([self.value(item, depth + 1) for item in body])
+
+    def _scalar(self, tag: str, body: Any) -> Any:
+        if type(body) is not str:
+            raise BadWire(f"the body of {tag!r} is not text")
+        if tag == "f":
+            if body not in ("nan", "inf", "-inf"):
+                raise BadWire("an unknown float")
+            return float(body)
+        if tag == "b":
+            if not re.fullmatch("(?:[0-9a-f]{2})*+", body):
+                raise BadWire("bytes that are not hexadecimal")
+            return bytes.fromhex(body)
+        if len(body) > MAX_HEX_DIGITS or not re.fullmatch("-?0x[0-9a-f]++", body):
+            raise BadWire("a malformed or too long integer")
+        number = int(body, 16)
+        self.unprintable |= number.bit_length() > PRINTABLE_BITS
+        return number
+
+    def _pair(self, tree: Any, depth: int) -> tuple[Any, Any]:
+        if type(tree) is not list or len(tree) != 2:
+            raise BadWire("a dict entry that is not a pair")
+        return self.value(tree[0], depth), self.value(tree[1], depth)
 
 
-def _pair(tree: Any, depth: int) -> tuple[Any, Any]:
-    if type(tree) is not list or len(tree) != 2:
-        raise BadWire("a dict entry that is no pair")
-    return value(tree[0], depth), value(tree[1], depth)
+_CONTAINERS: Mapping[str, type[tuple[Any, ...]]] = {"t": tuple, "s": PlainSet}
 
 
 def _complex(parts: list[Any]) -> complex:
-    if len(parts) != 2 or not all(type(part) in (int, float) for part in parts):
+    # Integers have no business here, and some are too large to become floats.
+    if len(parts) != 2 or not all(type(part) is float for part in parts):
         raise BadWire("a malformed complex number")
     return complex(*parts)

@@ -26,6 +26,7 @@ import signal
 import site
 import socket
 import sys
+import time
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -39,6 +40,12 @@ LOWEST_FD = 10
 MESSAGE_BYTES = 1 << 18
 MAX_FDS = 3
 SWEEPS = 2000
+WATCH_MS = 5
+"""How often a running child's threads are counted; it can start a dozen in a millisecond."""
+FORK_S = 20.0
+"""How long a fork is tried again where the machine has no process to give: another program may
+have taken them all, which ends within moments."""
+FORK_PAUSE_S = 0.01
 
 
 class Nursery(NamedTuple):
@@ -55,12 +62,10 @@ def main() -> None:
     """Set up, say hello, then serve runs until the parent is gone."""
     _raise_stack()
     control = socket.socket(fileno=fcntl.fcntl(int(sys.argv[1]), fcntl.F_DUPFD_CLOEXEC, LOWEST_FD))
-    null_fd = os.open(os.devnull, os.O_RDWR)
-    null_fd = fcntl.fcntl(null_fd, fcntl.F_DUPFD_CLOEXEC, LOWEST_FD)
     os.closerange(3, LOWEST_FD)
     config = json.loads(control.recv(MESSAGE_BYTES))
     _make_importable()
-    hello, nursery = _prepare(config, null_fd)
+    hello, nursery = _prepare(config)
     _forget_ourselves(config["site_folders"])
     control.sendall(json.dumps(hello).encode())
     while True:
@@ -88,7 +93,7 @@ def _make_importable() -> None:
         sys.modules[name] = module
 
 
-def _prepare(config: Mapping[str, Any], null_fd: int) -> tuple[dict[str, Any], Nursery]:
+def _prepare(config: Mapping[str, Any]) -> tuple[dict[str, Any], Nursery]:
     """Preload, then build the cage out of what this kernel offers; what to tell the parent."""
     from resd_bench.sandbox import child, landlock, seccomp, syscalls
 
@@ -112,7 +117,7 @@ def _prepare(config: Mapping[str, Any], null_fd: int) -> tuple[dict[str, Any], N
         os.close(syscalls.pidfd_open(os.getpid()))
     except OSError as error:
         failed.append(f"Linux 5.3 or newer is needed ({error})")
-    cage = child.Cage(null_fd, ruleset_fd, filter_, _address_space())
+    cage = child.Cage(ruleset_fd, filter_, _address_space())
     hello = {
         "python": sys.version.split()[0],
         "seccomp": bool(filter_),
@@ -173,7 +178,7 @@ def _run(
 ) -> None:
     """Fork one child, hand the parent a pidfd, wait, report."""
     try:
-        pid = os.fork()
+        pid = _fork()
     except OSError as error:
         control.sendall(json.dumps({"failed": f"fork: {error}"}).encode())
         for fd in fds:
@@ -189,8 +194,8 @@ def _run(
         os.close(fd)
     pidfd = nursery.pidfd_open(pid)
     socket.send_fds(control, [b'"forked"'], [pidfd])
-    parent_is_gone = _wait(control, pidfd)
-    if parent_is_gone:
+    parent_is_gone, threads = _wait(control, pidfd, pid, request["limits"]["threads"])
+    if parent_is_gone or threads:
         os.kill(pid, signal.SIGKILL)
     _, status, usage = os.wait4(pid, 0)
     os.close(pidfd)
@@ -199,17 +204,52 @@ def _run(
     if parent_is_gone:
         os._exit(0)
     cpu_s = usage.ru_utime + usage.ru_stime
-    report = {"status": status, "cpu_s": cpu_s, "maxrss_kb": usage.ru_maxrss}
+    report = {
+        "status": status,
+        "cpu_s": cpu_s,
+        "maxrss_kb": usage.ru_maxrss,
+        "threads": threads,
+    }
     control.sendall(json.dumps(report).encode())
 
 
-def _wait(control: socket.socket, pidfd: int) -> bool:
-    """Until the child has ended, or the parent: whether it was the parent."""
+def _fork() -> int:
+    """Fork, as soon as the machine has a process to give; OSError."""
+    end = time.monotonic() + FORK_S
+    while True:
+        try:
+            return os.fork()
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(FORK_PAUSE_S)
+
+
+def _wait(control: socket.socket, pidfd: int, pid: int, most_threads: int) -> tuple[bool, int]:
+    """Until the child has ended, or the parent, or has too many threads.
+
+    Whether it was the parent, and how many threads it was ended for. Without that watch a child
+    could take every process number of the machine in a moment: threads that it starts by a bare
+    system call need no memory, and no other limit counts them.
+    """
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(pidfd, select.POLLIN)
-    ready = {fd for fd, _ in poll.poll()}
-    return control.fileno() in ready
+    tasks = f"/proc/{pid}/task"
+    while not (ready := {fd for fd, _ in poll.poll(WATCH_MS)}):
+        threads = _threads(tasks)
+        if threads > most_threads:
+            return False, threads
+    return control.fileno() in ready, 0
+
+
+def _threads(tasks: str) -> int:
+    """How many threads a process has by its folder of them, 0 where that cannot be told."""
+    try:
+        # The kernel counts itself and the parent folder as links too.
+        return os.stat(tasks).st_nlink - 2
+    except OSError:
+        return 0
 
 
 def _sweep() -> None:

@@ -45,6 +45,7 @@ class SoundEnv(TextEnv):
     """
 
     name = "sound"
+    verify_seconds = 5.0
 
     def tasks(self, split: Split) -> Sequence[Task]:
         draw = stream(0, "sound", split)
@@ -94,6 +95,21 @@ class StepsEnv(SoundEnv):
 
     def oracle(self, task: Task) -> str:
         return f"ready\ngo\n{super().oracle(task)}"
+
+
+class PromisesTooMuch(SoundEnv):
+    __doc__ = SoundEnv.__doc__
+    verify_seconds = 120.0
+
+
+class TakesLonger(SoundEnv):
+    __doc__ = SoundEnv.__doc__
+    verify_seconds = 0.05
+
+    def verify(self, task: Task, action: str) -> Feedback:
+        if "select" in action:
+            time.sleep(0.2)
+        return super().verify(task, action)
 
 
 class NoSections(SoundEnv):

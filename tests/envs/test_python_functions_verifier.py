@@ -9,9 +9,10 @@ import pytest
 from resd_bench.sandbox import Limits, PlainDict, PlainSet, Sandbox, SandboxTooWeak, shared
 from resd_bench.types import Dialect, Feedback
 from resd_envs.python_functions import Case, Problem, verify
+from resd_envs.python_functions.answer import TAG
 from resd_envs.python_functions.compare import passes, python_equal
-from resd_envs.python_functions.problem import Check, Wrap
-from resd_envs.python_functions.verifier import MAX_CODE_CHARS, TAG, Outcome, judge
+from resd_envs.python_functions.problem import Check
+from resd_envs.python_functions.verifier import MAX_CODE_CHARS, Outcome, judge
 
 DOUBLE = Problem(
     id="double",
@@ -124,7 +125,10 @@ HOSTILE = {
         {"bad_output"},
     ),
     "big number": ("def double(n):\n    return 7 ** 9999", {"bad_output"}),
-    "reads files": ("def double(n):\n    return open('/etc/passwd').read()", {"forbidden"}),
+    "reads files": (
+        "def double(n):\n    return open('/etc/passwd').read()",
+        {"forbidden", "exception"},
+    ),
     "forks": ("import os\ndef double(n):\n    os.fork()\n    return 2 * n", {"forbidden"}),
     "surrogate in code": ("def double(n):\n    return '\ud800'", {"exception", "syntax_error"}),
     "surrogate returned": ("def double(n):\n    return chr(0xd800)", {"wrong_answer"}),
@@ -217,41 +221,59 @@ def test_long_values_are_cut(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("check", "wrap", "expected", "value", "right"),
+    ("check", "expected", "value", "right"),
     [
-        ("equal", "", [1, 2], (1, 2), True),
-        ("equal", "", 1, True, False),
-        ("equal", "", 1, 1.0, False),
-        ("python", "", [1, 2], (1, 2), False),
-        ("python", "", 1, 1.0, True),
-        ("python", "", True, 1, True),
-        ("python", "", {1, 2}, PlainSet((2, 1)), True),
-        ("python", "", {1, 2}, PlainSet((2, 3)), False),
-        ("python", "", {"a": [1]}, PlainDict((("a", [1]),)), True),
-        ("python", "", {"a": 1}, PlainDict((("a", 2),)), False),
-        ("python", "", None, None, True),
-        ("python", "", float("nan"), float("nan"), False),
-        ("json", "", [[1], 2], ((1.0,), 2), True),
-        ("json", "", [1], "[1]", False),
-        ("differs", "", 1, 2, True),
-        ("differs", "", 1, 1, False),
-        ("truthy", "", None, [0], True),
-        ("truthy", "", None, PlainSet(()), False),
-        ("falsy", "", None, 0, True),
-        ("python", "set", {1, 2}, [2, 1, 1], True),
-        ("python", "set", {1}, [[1]], False),
-        ("python", "sorted", [1, 2], (2, 1), True),
-        ("python", "sorted", [1], [1, "a"], False),
-        ("python", "sorted", ["a"], PlainDict((("a", 2),)), True),
-        ("python", "len", 2, "ab", True),
-        ("python", "len", 2, 7, False),
-        ("python", "tuple", (1,), [1], True),
+        ("equal", [1, 2], (1, 2), True),
+        ("equal", 1, True, False),
+        ("equal", 1, 1.0, False),
+        ("python", [1, 2], (1, 2), False),
+        ("python", 1, 1.0, True),
+        ("python", True, 1, True),
+        ("python", {1, 2}, PlainSet((2, 1)), True),
+        ("python", {1, 2}, PlainSet((2, 3)), False),
+        ("python", {"a": [1]}, PlainDict((("a", [1]),)), True),
+        ("python", {"a": 1}, PlainDict((("a", 2),)), False),
+        ("python", None, None, True),
+        ("python", float("nan"), float("nan"), False),
+        ("json", [[1], 2], ((1.0,), 2), True),
+        ("json", [1], "[1]", False),
+        ("differs", 1, 2, True),
+        ("differs", 1, 1, False),
+        ("truthy", None, [0], True),
+        ("truthy", None, PlainSet(()), False),
+        ("falsy", None, 0, True),
     ],
 )
-def test_checks_compare_as_they_say(
-    check: Check, wrap: Wrap, expected: Any, value: Any, right: bool
+def test_checks_compare_as_they_say(check: Check, expected: Any, value: Any, right: bool) -> None:
+    assert passes(Case(expected=expected, check=check), value) is right
+
+
+@pytest.mark.parametrize(
+    ("wrap", "body", "expected", "right"),
+    [
+        ("set", "[2, 1, 1]", {1, 2}, True),
+        ("set", "[[1]]", {1}, False),
+        ("sorted", "(2, 1)", [1, 2], True),
+        ("sorted", "[1, 'a']", [1], False),
+        ("sorted", "{'a': 2}", ["a"], True),
+        ("len", "'ab'", 2, True),
+        ("len", "7", 2, False),
+        ("tuple", "[1]", (1,), True),
+        ("list", "map(abs, [-1, 2])", [1, 2], True),
+        ("list", "(x for x in 'ab')", ["a", "b"], True),
+        ("list", "[1, 3]", [1, 2], False),
+        ("dict", "zip('ab', [1, 2])", {"a": 1, "b": 2}, True),
+        ("sum", "iter([1, 2])", 3, True),
+        ("", "map(abs, [-1, 2])", [1, 2], False),
+    ],
+)
+def test_what_a_test_does_to_a_value_is_done_where_the_value_is(
+    wrap: str, body: str, expected: Any, right: bool, box: Sandbox
 ) -> None:
-    assert passes(Case(expected=expected, check=check, wrap=wrap), value) is right
+    case = Case(args=(), expected=expected, check="python", wrap=wrap)
+    problem = Problem("p", "hand", "", "", "f", (case,))
+    answer = _fenced(f"def f():\n    return {body}")
+    assert verify(answer, problem, box=box).success is right
 
 
 def test_tolerances_are_those_of_the_case() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 import sys
+from itertools import permutations
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resd_bench.sandbox import PlainDict, PlainSet, compare
 from resd_bench.sandbox.compare import EXACT, Tolerance, same, same_text
 from resd_bench.sandbox.plain import NotPlain, decode, encode
-from resd_bench.sandbox.wire import BadWire, PlainDict, PlainSet, report, value
+from resd_bench.sandbox.wire import BadWire, report, value
 
 LOOSE = Tolerance(rel=0.01, abs=0.001)
 scalars = (
@@ -106,12 +108,63 @@ def _with_lists(item: Any) -> Any:
         ({1: 2}, PlainDict([(True, 2)]), EXACT, False),
         ({1: 2.0}, PlainDict([(1, 2.001)]), LOOSE, True),
         (object(), object(), EXACT, False),
+        ({0.1 + 0.2, 1.0}, PlainSet([0.3, 1.0]), Tolerance(1e-9), True),
+        ({0.1, 0.25}, PlainSet([0.25, 0.1000001]), Tolerance(1e-5), True),
+        ({9.9999999, 10.5}, PlainSet([10.0, 10.5]), Tolerance(1e-6), True),
+        ({0.3, 0.5}, PlainSet([0.3, 0.3]), Tolerance(1e-6), False),
+        # Whoever takes the first that is near enough leaves nothing for the other.
+        ({0.0, 1.0}, PlainSet([0.5, -0.5]), Tolerance(abs=0.6), True),
+        ({0.0, 1.0}, PlainSet([0.5, 2.0]), Tolerance(abs=0.6), False),
+        ({1, 2.0}, PlainSet([1.2, 1]), Tolerance(abs=0.9), True),
+        ({1, 2}, PlainSet([2, 1.2]), Tolerance(abs=0.3), True),
+        ({1, 2}, PlainSet([2, 3]), Tolerance(abs=1), False),
+        ({(0.0, 9.0), (0.1, 5.0)}, PlainSet([(0.1, 9.0), (0.0, 5.0)]), Tolerance(abs=0.2), True),
+        ({(0.0, "a"), (0.1, "b")}, PlainSet([(0.1, "a"), (0.0, "b")]), Tolerance(abs=0.2), True),
+        ({(0.0, "a"), (0.1, "b")}, PlainSet([(0.1, "a"), (0.0, "a")]), Tolerance(abs=0.2), False),
+        ({frozenset({0.3}), frozenset()}, PlainSet([PlainSet(), PlainSet([0.31])]), LOOSE, False),
+        ({frozenset({3.0}), frozenset()}, PlainSet([PlainSet(), PlainSet([3.01])]), LOOSE, True),
+        ({0.3: "a", 2.0: "b"}, PlainDict([(2.001, "b"), (0.3001, "a")]), LOOSE, True),
+        ({0.3: "a", 2.0: "b"}, PlainDict([(2.001, "a"), (0.3001, "b")]), LOOSE, False),
+        ({1 + 1j, 5j}, PlainSet([5.001j, 1 + 1.001j]), LOOSE, True),
+        ({math.inf, 1.0}, PlainSet([1.001, math.inf]), LOOSE, True),
+        ({math.inf, 1.0}, PlainSet([1.001, 1e308]), Tolerance(rel=1e9, abs=1e300), False),
+        ({10**400, 1.0}, PlainSet([1.0, 10**400]), LOOSE, True),
+        ({True, 2.0}, PlainSet([1.0, 2.0]), LOOSE, False),
     ],
 )
 def test_values_are_compared_by_type_and_tolerance(
     expected: Any, got: Any, tolerance: Tolerance, right: bool
 ) -> None:
     assert same(expected, got, tolerance) is right
+
+
+few_numbers = st.lists(st.sampled_from([0, 1, 2, 0.0, 0.4, 0.5, 0.9, 1.0, 1.5]), max_size=5)
+few_pairs = st.lists(st.tuples(st.sampled_from([0.0, 0.4, 0.8]), st.sampled_from([0.0, 0.4, 1.0])))
+
+
+@given(few_numbers | few_pairs, few_numbers | few_pairs, st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+def test_two_sets_are_the_same_where_some_order_of_one_is_the_other(
+    wanted: list[Any], claimed: list[Any], width: float
+) -> None:
+    tolerance = Tolerance(abs=width)
+    expected = PlainSet(dict.fromkeys(wanted))
+    got = PlainSet(claimed[:6])
+    right = len(expected) == len(got) and any(
+        all(same(a, b, tolerance) for a, b in zip(expected, order, strict=True))
+        for order in permutations(got)
+    )
+    assert same(expected, got, tolerance) is right
+    assert same({"k": expected}, PlainDict([("k", got)]), tolerance) is right
+
+
+def test_sets_whose_elements_are_all_alike_are_given_up_at_some_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compare, "MAX_PAIRS", 50)
+    close = {i / 100 for i in range(20)}
+    assert same(close, PlainSet(close), Tolerance(abs=1.0))
+    with pytest.raises(compare.TooManyPairs):
+        same(close, PlainSet([0.5] * 19 + [9.0]), Tolerance(abs=1.0))
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,16 @@ NUMBERS = {
     "fchmodat": (268, 53),
     "memfd_create": (319, 279),
     "bpf": (321, 280),
+    "preadv2": (327, 286),
+    "fadvise64": (221, 223),
+    "madvise": (28, 233),
+    "sendto": (44, 206),
+    "recvfrom": (45, 207),
+    "sendmsg": (46, 211),
+    "recvmsg": (47, 212),
+    "flock": (73, 32),
+    "cachestat": (451, 451),
+    "mincore": (27, 232),
 }
 
 
@@ -108,6 +118,42 @@ def test_no_descriptor_gets_an_owner_to_signal(machine: str, name: str) -> None:
     assert ask(machine, name, "fcntl", 3, f_setsig) == ERRNO | errno.EPERM
     assert ask(machine, name, "ioctl", 3, fiosetown) == ERRNO | errno.EPERM
     assert ask(machine, name, "ioctl", 3, isatty) == ALLOW
+
+
+@pytest.mark.parametrize(("machine", "name"), EVERY)
+def test_no_file_is_locked(machine: str, name: str) -> None:
+    posix_locks, locks_of_open_files = (5, 6, 7), (36, 37, 38)
+    for command in (*posix_locks, *locks_of_open_files):
+        assert ask(machine, name, "fcntl", 3, command) == ERRNO | errno.EPERM, command
+    assert ask(machine, name, "flock", 3, 2) == ERRNO | errno.EPERM
+    get_flags, set_flags = 3, 4
+    assert ask(machine, name, "fcntl", 3, get_flags) == ALLOW
+    assert ask(machine, name, "fcntl", 3, set_flags) == ALLOW
+
+
+@pytest.mark.parametrize(("machine", "name"), EVERY)
+def test_the_page_cache_is_neither_asked_nor_changed(machine: str, name: str) -> None:
+    nowait, cold, pageout, mergeable = 8, 20, 21, 12
+    assert ask(machine, name, "preadv2", 3, 0, 0, 0, 0, 0) == ALLOW
+    assert ask(machine, name, "preadv2", 3, 0, 0, 0, 0, nowait) == ERRNO | errno.EPERM
+    for call in ("fadvise64", "cachestat", "mincore"):
+        assert ask(machine, name, call) == ERRNO | errno.EPERM, call
+    for advice in (cold, pageout, mergeable):
+        assert ask(machine, name, "madvise", 0, 0, advice) == ERRNO | errno.EPERM, advice
+    dont_need, huge_page = 4, 14
+    for advice in (dont_need, huge_page):
+        assert ask(machine, name, "madvise", 0, 0, advice) == ALLOW, advice
+
+
+@pytest.mark.parametrize(("machine", "name"), EVERY)
+def test_no_message_is_out_of_band(machine: str, name: str) -> None:
+    out_of_band, no_signal = 1, 0x4000
+    for call, before in (("sendto", 3), ("recvfrom", 3), ("sendmsg", 2), ("recvmsg", 2)):
+        arguments = [0] * before
+        assert ask(machine, name, call, *arguments, 0) == ALLOW, call
+        assert ask(machine, name, call, *arguments, no_signal) == ALLOW, call
+        for flags in (out_of_band, out_of_band | no_signal):
+            assert ask(machine, name, call, *arguments, flags) == ERRNO | errno.EPERM, call
 
 
 @pytest.mark.parametrize(("machine", "name"), EVERY)

@@ -53,6 +53,12 @@ class IsolatedEnv(UnrulyEnv):
     isolated = True
 
 
+class PromisingEnv(UnrulyEnv):
+    """The same, which says that it answers any action soon."""
+
+    verify_seconds = 1.0
+
+
 class ForgetfulEnv(IsolatedEnv):
     """Says another thing in each process."""
 
@@ -66,6 +72,11 @@ class SecretiveEnv(IsolatedEnv):
 
     def _info(self, task: Task) -> dict[str, Any]:
         return super()._info(task) | {"secret": lambda: 1}
+
+
+def promising() -> PromisingEnv:
+    """Make an environment."""
+    return PromisingEnv(feedback_level=2)
 
 
 def isolated() -> IsolatedEnv:

@@ -3,14 +3,17 @@
 Each call sees the program freshly defined, as if it were the first, at a tenth of the cost of a
 process a call. Where a call dies or runs out of time, the calls after it get a new process, a few
 times. Sleeping is charged but not done, so that no verdict depends on how busy the
-machine is. Left out: comparing with the right positions, which the program's process never sees.
+machine is. What a call came to is what this process saw, or a claim: of a claim only its value, and
+which of the failures in `CLAIMED` it is, are taken. Left out: comparing with the right positions,
+which the program's process never sees.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 from resd_bench.sandbox import CaseResult, Limits, Sandbox
 
@@ -21,8 +24,21 @@ QUICK_LIMITS = Limits(call_cpu_s=0.25, call_wall_s=15.0)
 """For all calls of a program together; a program that exceeds them is called time by time."""
 MAX_RESTARTS = 2
 """New processes after deadly calls; then the remaining calls share the last one's fate."""
+TOTAL_SECONDS = 45.0
+"""Wall time of one answer, restarts included; what is left undone then is a timeout."""
 MAX_MESSAGE = 200
-DEADLY = ("timeout", "memory", "crash", "forbidden")
+MAX_CLAIM = 2 * MAX_MESSAGE
+"""Of an exception's type and message."""
+MAX_LINE = 1_000_000
+"""No program has so many lines."""
+
+Claim = Literal["syntax_error", "definition_error", "exception", "timeout"]
+CLAIMED: tuple[Claim, ...] = get_args(Claim)
+"""Failures that a program's process may report of itself."""
+Death = Literal["timeout", "memory", "crash", "forbidden"]
+DEADLY: tuple[Death, ...] = get_args(Death)
+"""Kinds of the sandbox's after which a process answers no more."""
+OutcomeKind = Literal["value", Claim, Death, "blocked", "verifier_limit"]
 
 BLOCKED = (
     "threading",
@@ -86,9 +102,7 @@ def judge_all(times): return [judge(t) for t in times]
 class Outcome:
     """What one call came to."""
 
-    kind: str
-    """`value`, or `syntax_error`, `definition_error`, `exception`, `timeout`, `blocked`, `crash`,
-    `memory`, `forbidden`."""
+    kind: OutcomeKind
     value: Any = None
     """What `predict_position` returned, as plain data, where `kind` is `value`."""
     why: str = ""
@@ -105,7 +119,8 @@ def call(program: str, times: Sequence[float], box: Sandbox) -> list[Outcome]:
     sleep = _SLEEP.format(limit=CALL_SECONDS) if "sleep" in program else ""
     tell = ascii(_TELL.format(chars=MAX_MESSAGE))
     code = _HARNESS.format(source=ascii(program), sleep=sleep, tell=tell)
-    return _all_at_once(code, times, box) or _one_by_one(code, times, box)
+    end = time.monotonic() + TOTAL_SECONDS
+    return _all_at_once(code, times, box) or _one_by_one(code, times, box, end)
 
 
 def _all_at_once(code: str, times: Sequence[float], box: Sandbox) -> list[Outcome]:
@@ -118,32 +133,45 @@ def _all_at_once(code: str, times: Sequence[float], box: Sandbox) -> list[Outcom
     return [_outcome_of(report) for report in reports]
 
 
-def _one_by_one(code: str, times: Sequence[float], box: Sandbox) -> list[Outcome]:
-    """Every outcome by a message of its own, with new processes after deadly calls."""
+def _one_by_one(code: str, times: Sequence[float], box: Sandbox, end: float) -> list[Outcome]:
+    """Every outcome by a message of its own, with new processes after deadly calls until `end`."""
     outcomes: list[Outcome] = []
     for restart in range(MAX_RESTARTS + 1):
-        cases = [{"args": [time]} for time in times[len(outcomes) :]]
-        results = box.run_program(code, cases, entry="judge", limits=LIMITS).cases
+        left_s = end - time.monotonic()
+        if left_s <= 0:
+            break
+        limits = replace(LIMITS, total_wall_s=min(LIMITS.total_wall, left_s))
+        cases = [{"args": [at]} for at in times[len(outcomes) :]]
+        results = box.run_program(code, cases, entry="judge", limits=limits).cases
         dead = next((n for n, case in enumerate(results) if case.kind in DEADLY), None)
         last = len(results) if dead is None or restart == MAX_RESTARTS else dead + 1
         outcomes += [_outcome(case) for case in results[:last]]
         if len(outcomes) == len(times):
             break
-    return outcomes
+    late = Outcome("timeout", why=f"all times together took over {TOTAL_SECONDS:g} s")
+    return outcomes + [late] * (len(times) - len(outcomes))
 
 
 def _outcome(case: CaseResult) -> Outcome:
-    if case.kind in DEADLY:
-        return Outcome(case.kind, why=case.detail)
+    for death in DEADLY:
+        if case.kind == death:
+            return Outcome(death, why=case.detail)
+    if case.kind == "verifier_limit":
+        return Outcome("verifier_limit", why=case.detail)
     if case.kind != "ok":
         return Outcome("exception", why=f"TypeError: {case.detail}")
     return _outcome_of(case.value)
 
 
 def _outcome_of(report: Any) -> Outcome:
+    """What a call's own report is worth: a value that is yet to be compared, or a failure."""
     if type(report) is list and len(report) == 2 and report[0] == "value":
         return Outcome("value", report[1])
     if type(report) is list and [type(part) for part in report] == [str, str, int]:
-        return Outcome(report[0], why=report[1], line=report[2])
+        claimed, why, line = report
+        for kind in CLAIMED:
+            if claimed == kind:
+                place = line if 0 < line < MAX_LINE else 0
+                return Outcome(kind, why=why[:MAX_CLAIM], line=place)
     # Only a program that tampers with the harness comes here.
     return Outcome("exception", why="TypeError: no plain data")

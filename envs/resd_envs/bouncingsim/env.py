@@ -24,7 +24,7 @@ from resd_envs.bouncingsim.scenes import (
     draw_room,
     generate,
 )
-from resd_envs.bouncingsim.verifier import TAG, right_positions, verify
+from resd_envs.bouncingsim.verifier import TAG, VERIFY_SECONDS, right_positions, verify
 from resd_envs.bouncingsim.wording import (
     WORDINGS,
     Wording,
@@ -99,6 +99,7 @@ class BouncingSimEnv(TextEnv):
     """
 
     name = "bouncingsim-easy"
+    verify_seconds = VERIFY_SECONDS
 
     def __init__(
         self,

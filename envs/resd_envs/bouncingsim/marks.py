@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from resd_envs.bouncingsim.answers import Outcome
+from resd_envs.bouncingsim.answers import Outcome, OutcomeKind
 from resd_envs.bouncingsim.physics import Vector
 
 TOLERANCE = 50.0
@@ -21,8 +21,8 @@ _NUMBERS = (int, float)
 class Mark:
     """The verdict on one prediction."""
 
-    kind: str
-    """`pass`, `wrong_answer`, or the kind of `Outcome`."""
+    kind: Literal["pass", "wrong_answer", OutcomeKind]
+    """`pass` and `wrong_answer` come from the comparison alone."""
     mean: float = math.nan
     """Mean distance over the balls (m)."""
     distances: tuple[float, ...] = ()

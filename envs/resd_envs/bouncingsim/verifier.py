@@ -22,6 +22,8 @@ from resd_envs.bouncingsim.scenes import TIMES
 
 TAG = "python"
 """Language tag of the fenced block."""
+VERIFY_SECONDS = answers.TOTAL_SECONDS + 10.0
+"""Wall time of one verification, with processes started, answers compared and feedback worded."""
 MAX_SHOWN = 3
 """Wrong tests shown at level 3, the released number; of errors only the first."""
 

@@ -65,6 +65,7 @@ class FinerEnv(TextEnv):
     """
 
     name = "finer"
+    verify_seconds = 30.0
 
     def __init__(
         self,

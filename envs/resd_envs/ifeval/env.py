@@ -56,6 +56,7 @@ class IFEvalEnv(TextEnv):
     """
 
     name = "ifeval"
+    verify_seconds = 30.0
     answer_in_prompt = True
     # One in five prompts asks for something that repeating the prompt does.
     chance = 0.35

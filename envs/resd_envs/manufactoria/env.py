@@ -80,6 +80,7 @@ class ManufactoriaHasEnv(TextEnv):
     """
 
     name = "manufactoria-has"
+    verify_seconds = 30.0
 
     def __init__(
         self, *, dialect: Dialect = "full", feedback_level: int = 3, length: int | None = None

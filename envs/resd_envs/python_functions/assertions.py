@@ -9,25 +9,20 @@ Nothing is executed. An assertion of any form that is not listed in `cases_of` r
 from __future__ import annotations
 
 import ast
+import builtins
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from resd_bench.sandbox.plain import NotPlain, encode
+from resd_bench.sandbox.plain import APPLICABLE, NotPlain, encode
 from resd_envs.arithmetic import BINARY
-from resd_envs.python_functions.problem import Case, Check, Wrap
+from resd_envs.python_functions.problem import Case, Check
 
 MAX_SIZE = 1_000_000
 """Elements or digits of a constant."""
-WRAPS: Mapping[str, Wrap] = {
-    "set": "set",
-    "sorted": "sorted",
-    "len": "len",
-    "list": "list",
-    "tuple": "tuple",
-}
 
 
 class Unconvertible(Exception):
@@ -47,8 +42,8 @@ def cases_of(body: Sequence[ast.stmt], function: str) -> tuple[Case, ...]:
 
     Calls on constant arguments, compared by `==`, `!=` or `is` with a constant, by `math.isclose`
     or `abs(call - constant) < tolerance`, or taken as true or false; the call may stand inside
-    `set`, `sorted`, `len`, `list` or `tuple`. Assignments of constants are followed, imports and
-    texts passed over.
+    `set`, `sorted`, `len`, `list` and the like (`APPLICABLE`). Assignments of constants are
+    followed, imports and texts passed over.
     """
     reader = _Reader(function)
     cases = [case for statement in body for case in reader.statement(statement)]
@@ -57,15 +52,31 @@ def cases_of(body: Sequence[ast.stmt], function: str) -> tuple[Case, ...]:
     return tuple(cases)
 
 
-def called(body: Sequence[ast.stmt], ignored: frozenset[str]) -> str:
-    """The function that the assertions of `body` are about: the first that is none of Python's."""
-    for statement in body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                name = node.func.id
-                if name not in ignored:
-                    return name
+def called(body: Sequence[ast.stmt], solution: str) -> str:
+    """The function that the assertions of `body` are about.
+
+    The first that `solution` defines, for some have the name of one of Python's; else the first
+    that is none of Python's.
+    """
+    names = [
+        node.func.id
+        for statement in body
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    defined = _defined(solution)
+    for fits in (lambda name: name in defined, lambda name: not hasattr(builtins, name)):
+        for name in filter(fits, names):
+            return name
     raise Unconvertible("no function is called")
+
+
+def _defined(program: str) -> set[str]:
+    try:
+        body = parse(program).body
+    except Unconvertible:
+        return set()
+    return {node.name for node in body if isinstance(node, ast.FunctionDef)}
 
 
 class _Reader:
@@ -139,17 +150,17 @@ class _Reader:
 
     def close(self, call: ast.expr, expected: ast.expr, rel: Any, absolute: Any) -> Case:
         value = constant(expected, self.scope)
-        if not all(type(n) in (int, float) and math.isfinite(n) for n in (value, rel, absolute)):
+        if not all(type(n) in (int, float) and _is_finite(n) for n in (value, rel, absolute)):
             raise _unknown(expected)
         case = replace(self.call(call), expected=value, check="close")
         return replace(case, rel=float(rel), abs=float(absolute))
 
     def wrapped(self, node: ast.expr) -> Case:
         name = _name_of(node)
-        if name in WRAPS and name != self.function and isinstance(node, ast.Call):
+        if name in APPLICABLE and name != self.function and isinstance(node, ast.Call):
             if len(node.args) != 1 or node.keywords:
                 raise _unknown(node)
-            return replace(self.call(node.args[0]), wrap=WRAPS[name])
+            return replace(self.call(node.args[0]), wrap=name)
         return self.call(node)
 
     def call(self, node: ast.expr) -> Case:
@@ -168,6 +179,11 @@ class _Reader:
 
     def mentions(self, node: ast.expr) -> bool:
         return any(_name_of(inner) == self.function for inner in ast.walk(node))
+
+
+def _is_finite(number: float) -> bool:
+    """Whether it is finite as a float."""
+    return abs(number) <= sys.float_info.max
 
 
 def _name_of(node: ast.AST) -> str:

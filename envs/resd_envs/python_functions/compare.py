@@ -3,16 +3,18 @@
 Values are plain data whose strings and numbers the program chose: nothing of it is hashed, and no
 method of a class of the program's is called. Generated tests compare as the sandbox does (`equal`);
 tests that were written as Python assertions compare as Python does (`python`), those that are JSON
-alike, but take tuples for lists (`json`).
+alike, but take tuples for lists (`json`); `stripped` compares printed lines as LiveCodeBench does.
+The time it takes grows with the value no faster than sorting does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from decimal import Decimal
 from typing import Any
 
 from resd_bench.sandbox import PlainDict, PlainSet
-from resd_bench.sandbox.compare import Tolerance, same, same_text
+from resd_bench.sandbox.compare import NUMBER, Tolerance, same, same_text
 from resd_envs.python_functions.problem import Case
 
 
@@ -20,37 +22,56 @@ def passes(case: Case, value: Any) -> bool:
     """Whether `value` is right; for a case with standard input it is the standard output."""
     tolerance = Tolerance(case.rel, case.abs)
     if case.stdin is not None:
-        return isinstance(value, str) and same_text(str(case.expected), value, tolerance)
+        return isinstance(value, str) and _same_output(case, value, tolerance)
     if case.check == "equal":
         return same(case.expected, value, tolerance)
     if case.check in ("truthy", "falsy"):
-        return _truth(value) == (case.check == "truthy")
-    if case.wrap:
-        value = _wrapped(case.wrap, value)
-        if value is _FAILED:
-            return False
+        # Sets and dicts are tuples here, which are true where they hold something.
+        return bool(value) == (case.check == "truthy")
     if case.check == "close":
-        return _is_number(value) and same(float(case.expected), value, tolerance)
+        return _is_number(value) and same(_as_float(case.expected), value, tolerance)
     if case.check == "json":
         return same(case.expected, value, tolerance) or python_equal(case.expected, _listed(value))
     return python_equal(case.expected, value) != (case.check == "differs")
 
 
+def _as_float(number: float) -> float:
+    """A float, so that two integers need not be equal; one that is too large stays."""
+    return float(number) if abs(number) <= sys.float_info.max else number
+
+
 def python_equal(expected: Any, got: Any) -> bool:
     """Whether Python's `==` holds between a literal and a plain value of a program's."""
-    if _is_number(expected) and _is_number(got):
-        return bool(expected == got)
-    if isinstance(expected, set | frozenset | PlainSet):
-        return isinstance(got, PlainSet) and _same_elements(expected, got)
-    if isinstance(expected, dict):
-        return isinstance(got, PlainDict) and _same_pairs(list(expected.items()), got)
-    if type(expected) in (list, tuple):
-        return (
-            type(got) is type(expected)
-            and len(got) == len(expected)
-            and all(python_equal(one, other) for one, other in zip(expected, got, strict=True))
-        )
-    return type(expected) is type(got) and bool(expected == got)
+    return _spelled(expected, "expected") == _spelled(got, "got")
+
+
+def _spelled(value: Any, side: str) -> str:
+    """Equal texts for values that Python calls equal, and for no others.
+
+    NaN, which equals nothing, is spelled by the side it stands on.
+    """
+    if isinstance(value, PlainDict | dict):
+        pairs = value.items() if isinstance(value, dict) else value
+        entries = sorted(f"{_spelled(key, side)}:{_spelled(item, side)}" for key, item in pairs)
+        return "<" + ",".join(entries) + ">"
+    if isinstance(value, PlainSet | set | frozenset):
+        return "{" + ",".join(sorted(_spelled(item, side) for item in value)) + "}"
+    if type(value) in (list, tuple):
+        opening, closing = "[]" if type(value) is list else "()"
+        return opening + ",".join([_spelled(item, side) for item in value]) + closing
+    return _number(value, side) if _is_number(value) else repr(value)
+
+
+def _number(value: complex, side: str) -> str:
+    if value != value:
+        return f"nan {side}"
+    if isinstance(value, complex) and value.imag:
+        return f"{_number(value.real, side)}+{_number(value.imag, side)}j"
+    real = value.real
+    if isinstance(real, float) and not real.is_integer():
+        return repr(real)
+    # Not the decimal text, whose length Python limits.
+    return f"{int(real):x}"
 
 
 def _listed(value: Any) -> Any:
@@ -66,61 +87,29 @@ def _is_number(value: Any) -> bool:
     return type(value) in (bool, int, float, complex)
 
 
-def _same_elements(expected: Any, got: Sequence[Any]) -> bool:
-    wanted = list(expected)
-    return (
-        len(wanted) == len(got)
-        and all(_among(item, wanted) for item in got)
-        and all(_among(item, got) for item in wanted)
-    )
+# Printed lines.
 
 
-def _same_pairs(expected: Sequence[tuple[Any, Any]], got: Sequence[tuple[Any, Any]]) -> bool:
-    return len(expected) == len(got) and all(
-        any(python_equal(key, k) and python_equal(item, v) for k, v in got)
-        for key, item in expected
-    )
+def _same_output(case: Case, text: str, tolerance: Tolerance) -> bool:
+    if case.check != "stripped":
+        return same_text(str(case.expected), text, tolerance)
+    wanted, claimed = _lines(str(case.expected)), _lines(text)
+    return len(wanted) == len(claimed) and all(map(_same_line, wanted, claimed))
 
 
-def _among(item: Any, items: Sequence[Any]) -> bool:
-    return any(python_equal(item, other) for other in items)
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.strip().split("\n")]
 
 
-def _truth(value: Any) -> bool:
-    # Sets and dicts are tuples here, which are true where they hold something.
-    return bool(value)
+def _same_line(expected: str, got: str) -> bool:
+    """Equal as texts, or number by number and exactly: 1.50 is 1.5."""
+    if expected == got:
+        return True
+    wanted, claimed = expected.split(), got.split()
+    return len(wanted) == len(claimed) and all(map(_same_number, wanted, claimed))
 
 
-_FAILED = object()
-
-
-def _wrapped(wrap: str, value: Any) -> Any:
-    """`len`, `sorted`, `set`, `list` or `tuple` of a plain value; `_FAILED` where Python raises."""
-    if not isinstance(value, str | bytes | list | tuple):
-        return _FAILED
-    if wrap == "len":
-        return len(value)
-    items = [pair[0] for pair in value] if isinstance(value, PlainDict) else list(value)
-    if wrap == "sorted":
-        try:
-            return sorted(items)
-        except TypeError:
-            return _FAILED
-    if wrap == "set":
-        unhashable = any(isinstance(item, list | PlainSet | PlainDict) for item in items)
-        return _FAILED if unhashable else PlainSet(_distinct(items))
-    return tuple(items) if wrap == "tuple" else items
-
-
-MAX_DISTINCT = 2_000
-"""More different elements than any literal in a test has."""
-
-
-def _distinct(items: Sequence[Any]) -> list[Any]:
-    found: list[Any] = []
-    for item in items:
-        if len(found) > MAX_DISTINCT:
-            break
-        if not _among(item, found):
-            found.append(item)
-    return found
+def _same_number(expected: str, got: str) -> bool:
+    # The published comparison takes whatever makes a Decimal, other scripts' digits too.
+    numbers = NUMBER.fullmatch(expected) and NUMBER.fullmatch(got)
+    return numbers is not None and Decimal(expected) == Decimal(got)

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from resd_bench.extract import last_code_block
 from resd_bench.nano.curriculum import Exercise, Mistake, OrderedCurriculum
 from resd_bench.types import Task
 from resd_envs.python_functions import steps
+from resd_envs.python_functions.answer import TAG, program_of
 from resd_envs.python_functions.problem import Problem
 from resd_envs.python_functions.steps import Chain
-from resd_envs.python_functions.verifier import TAG, Outcome, judge, verify
+from resd_envs.python_functions.verifier import Outcome, judge, verify
 
 ORDER = (
     "colon",
@@ -187,7 +187,7 @@ class PythonFunctionsCurriculum(OrderedCurriculum):
         problem = _problem(exercise.content)
         if response in self._written:
             # Only what `answer` wrote runs here: pre-training asks a hundred thousand times.
-            outcomes = _behaviour(last_code_block(response, TAG) or "", problem)
+            outcomes = _behaviour(program_of(response, problem.entry) or "", problem)
             verdict = judge(problem, outcomes, "compact")
         else:
             verdict = verify(response, problem, dialect="compact")

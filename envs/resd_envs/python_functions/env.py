@@ -18,10 +18,11 @@ from resd_bench.sandbox import shared
 from resd_bench.seeds import derive
 from resd_bench.types import Dialect, Feedback, Split, Task
 from resd_envs.python_functions import lists, rules, steps, texts
+from resd_envs.python_functions.answer import TAG
 from resd_envs.python_functions.family import Family
 from resd_envs.python_functions.loader import Loaded, load, warn_of_skipped
 from resd_envs.python_functions.problem import Problem, bucket, content_hash
-from resd_envs.python_functions.verifier import TAG, verify
+from resd_envs.python_functions.verifier import verify, verify_seconds
 
 Tier = Literal["all", "easy", "hard", "basic"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
@@ -54,7 +55,9 @@ class PythonFunctionsEnv(TextEnv):
     fails. Programs run in the sandbox, which they cannot leave; expected values never enter it.
 
     ## Action Space
-    Any string (`Utf8Text`). The program is the last fenced block; a block may be tagged `python`.
+    Any string (`Utf8Text`). The program is the last fenced block that defines what the tests call;
+    of programs on standard input the last that is tagged as Python, or has no tag. A tag may be
+    spelled `python`, `py`, `Python3` and the like; backticks that prose mentions begin no block.
 
     ## Observation Space
     Any string (`Utf8Text`). First the prompt: a specification with its rules, the signature and an
@@ -71,9 +74,9 @@ class PythonFunctionsEnv(TextEnv):
     `task_id`, `split`, `feedback_level`; after the action `feedback`, `success`, `score`,
     `stop_reason`. The ladder of feedback: 0 nothing, 1 that it failed, 2 how many tests passed and
     the class of error (`wrong_answer`, `exception`, `syntax_error`, `missing_function`, `timeout`,
-    `memory`, `forbidden`, `bad_output`, `missing_answer`, `too_long`), 3 up to two failing
-    inputs with what the answer returned or raised, 4 also the expected values, 5 the reference
-    solution.
+    `memory`, `forbidden`, `bad_output`, `verifier_limit`, `missing_answer`, `too_long`), 3 up to
+    two failing inputs with what the answer returned or raised, 4 also the expected values, 5 the
+    reference solution.
 
     ## Arguments
     - `dialect`: `full` or `compact`, the wording of prompts and feedback.
@@ -84,8 +87,9 @@ class PythonFunctionsEnv(TextEnv):
       in every panel.
     - `path`: a JSONL file of problems in the schema of HumanEval, MBPP or LiveCodeBench (or our
       own, see `loader.py`) instead of generated ones; 80% of them are training, 10% validation
-      and 10% test problems by content, unless a record says its `split`. Problems whose tests
-      cannot be run safely are left out with a warning that lists them; see `skipped`.
+      and 10% test problems by content, unless a record says its `split`. What counts as right is
+      what the benchmark's own runner takes. Problems whose tests cannot be run safely are left out
+      with a warning that lists them; see `skipped`.
     - `test_path`: a second such file, which is the test split; those of `path` that are not in it
       are then training (90%) and validation problems.
 
@@ -118,6 +122,7 @@ class PythonFunctionsEnv(TextEnv):
         if tier != "all":
             # One class serves all tiers, so the name belongs to the instance.
             self.name = f"python-functions-{tier}"
+        self.verify_seconds = verify_seconds(loaded=path is not None)
         self._loaded = None if path is None else _load_files(path, test_path)
         self._tasks: dict[Split, Sequence[Task]] = {}
 

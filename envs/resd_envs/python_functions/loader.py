@@ -10,8 +10,13 @@ The schema is found by its keys:
   calls (and `solution`, `preamble`).
 
 `task_id`, `question_id` or `id` names a problem; `split` may say where it belongs. Tests given as
-code become data (see `assertions.py`), so that expected values stay out of the sandbox; a problem
-with a test for which that is impossible is left out and reported. Nothing of a file is executed.
+code become data (see `assertions.py`), so that expected values stay away from answers. Those for
+which that is impossible are run in the sandbox, where a record has a solution (see `written.py`);
+a problem whose tests cannot be had either way is left out and reported. Nothing of a file is
+executed outside the sandbox.
+
+What counts as right is what the published runner of each benchmark takes, with one difference:
+tuples count as lists in LiveCodeBench at any depth, there at the outermost alone.
 """
 
 from __future__ import annotations
@@ -19,13 +24,11 @@ from __future__ import annotations
 import ast
 import base64
 import binascii
-import builtins
 import hashlib
 import io
 import json
 import pickle
 import re
-import sys
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -50,13 +53,13 @@ from resd_bench.jsonl import (
     read_objects,
 )
 from resd_bench.plugins import UsageError
+from resd_bench.sandbox import shared
 from resd_bench.types import Split
+from resd_envs.python_functions import written
 from resd_envs.python_functions.assertions import Unconvertible, called, cases_of, parse
 from resd_envs.python_functions.problem import Case, Problem, bucket
 
 Record = Mapping[str, Any]
-AS_NUMBERS = sys.float_info.min
-"""A tolerance that makes 1 and 1.0 equal and nothing else."""
 MAX_UNPACKED = 1 << 28
 """Bytes of one problem's packed tests."""
 ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?", re.ASCII)
@@ -129,6 +132,7 @@ class _Draft:
     cases: tuple[Case, ...]
     solution: str = ""
     preamble: str = ""
+    checker: str = ""
 
 
 def _problem(record: Record, name: str, where: str) -> Problem:
@@ -139,7 +143,9 @@ def _problem(record: Record, name: str, where: str) -> Problem:
         raise Unconvertible("it has no tests")
     if draft.entry is not None and not ENTRY.fullmatch(draft.entry):
         raise Unconvertible(f"{draft.entry[:40]!r} is no name of a function")
-    text = json.dumps([draft.statement, draft.entry, repr(draft.cases)])
+    # Of tests that are run, the program: what it draws is a matter of Python's version.
+    tests = draft.checker or repr(draft.cases)
+    text = json.dumps([draft.statement, draft.entry, tests])
     content = hashlib.sha256(text.encode()).hexdigest()
     slug = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
     return Problem(
@@ -151,7 +157,11 @@ def _problem(record: Record, name: str, where: str) -> Problem:
         cases=draft.cases,
         solution=draft.solution,
         preamble=draft.preamble,
-        params={"source": name, "hash": content},
+        params={
+            "source": name,
+            "hash": content,
+            **({"checker": draft.checker} if draft.checker else {}),
+        },
     )
 
 
@@ -194,14 +204,30 @@ def _human_eval(record: Record) -> _Draft:
     )
     if check is None or len(check.args.args) != 1:
         raise Unconvertible("there is no check(candidate)")
-    solution = record.get("canonical_solution") or ""
+    solution = str(record.get("canonical_solution") or "")
+    reference = prompt + solution if solution else ""
+    cases, program = _tests_of(check.body, check.args.args[0].arg, entry, reference)
     return _Draft(
         statement=f"Complete this program:\n\n```python\n{prompt.strip()}\n```",
         entry=entry,
-        cases=cases_of(check.body, check.args.args[0].arg),
-        solution=prompt + solution if solution else "",
+        cases=cases,
+        solution=reference,
         preamble=_before(prompt, entry),
+        checker=program,
     )
+
+
+def _tests_of(
+    body: Sequence[ast.stmt], function: str, entry: str, reference: str
+) -> tuple[tuple[Case, ...], str]:
+    """Cases of tests about what they call `function`; with their program where they are no data."""
+    try:
+        return cases_of(body, function), ""
+    except Unconvertible:
+        if not reference:
+            raise
+        program = written.checker(reference, entry, body, function)
+        return written.record(program, shared()), program
 
 
 def _before(prompt: str, entry: str) -> str:
@@ -216,8 +242,6 @@ def _before(prompt: str, entry: str) -> str:
 
 # MBPP.
 
-_PYTHONS_OWN = frozenset(dir(builtins))
-
 
 def _mbpp(record: Record) -> _Draft:
     tests = [str(test) for test in record["test_list"]]
@@ -225,27 +249,38 @@ def _mbpp(record: Record) -> _Draft:
     if not tests:
         raise Unconvertible("it has no tests")
     bodies = [parse(test).body for test in tests]
-    entry = called(bodies[0], _PYTHONS_OWN)
-    cases = [case for body in bodies for case in cases_of(body, entry)]
-    shown = len(cases_of(bodies[0], entry))
-    text = str(record.get("text") or record.get("prompt"))
+    solution = str(record.get("code") or "")
+    entry = called(bodies[0], solution)
     # What is shown as an example is no hidden test.
-    hidden = cases[shown:] or cases
-    example = f"\n\nExample: `{tests[0].strip()}`" if len(cases) > shown else ""
-    return _Draft(text.strip() + example, entry, tuple(hidden), str(record.get("code") or ""))
+    hidden = bodies[1:] or bodies
+    before = [*(record.get("test_imports") or ()), record.get("test_setup_code") or ""]
+    reference = "\n".join([solution, *map(str, before)]) if solution else ""
+    body = [statement for part in hidden for statement in part]
+    cases, program = _tests_of(body, entry, entry, reference)
+    example = f"\n\nExample: `{tests[0].strip()}`" if len(bodies) > 1 else ""
+    text = str(record.get("text") or record.get("prompt"))
+    return _Draft(text.strip() + example, entry, cases, solution, checker=program)
 
 
 # LiveCodeBench.
 
-_IMPORTS = "\n".join(
-    f"from {module} import *"
-    for module in ("typing", "collections", "itertools", "functools", "heapq", "bisect", "math")
+_STARRED = (
+    "string re datetime collections heapq bisect copy math random statistics itertools functools "
+    "operator io sys json builtins typing"
 )
-"""What that benchmark gives to every answer that is a class."""
+_IMPORTS = "\n".join(
+    [
+        *(f"from {module} import *" for module in _STARRED.split()),
+        *(f"import {module}" for module in _STARRED.split()[:-2]),
+        "sys.setrecursionlimit(50000)",
+    ]
+)
+"""What the runner of that benchmark puts before every answer."""
 
 
 def _live_code_bench(record: Record) -> _Draft:
-    tests = _tests(record.get("private_test_cases")) or _tests(record["public_test_cases"])
+    public, private = (_tests(record.get(f"{kind}_test_cases")) for kind in ("public", "private"))
+    tests = [*public, *private]
     starter = str(record.get("starter_code") or "")
     statement = str(record["question_content"]).strip()
     kinds = {str(test.get("testtype", "stdin")) for test in tests}
@@ -257,9 +292,9 @@ def _live_code_bench(record: Record) -> _Draft:
     if kinds - {"stdin"}:
         raise Unconvertible(f"tests of the kinds {', '.join(sorted(kinds))}")
     cases = tuple(
-        Case(stdin=str(t["input"]), expected=str(t["output"]), abs=AS_NUMBERS) for t in tests
+        Case(stdin=str(t["input"]), expected=str(t["output"]), check="stripped") for t in tests
     )
-    return _Draft(statement, None, cases)
+    return _Draft(statement, None, cases, preamble=_IMPORTS)
 
 
 def _function_name(record: Record, starter: str) -> str:

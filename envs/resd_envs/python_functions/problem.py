@@ -13,10 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Check = Literal["equal", "python", "json", "differs", "close", "truthy", "falsy"]
+Check = Literal[
+    "equal", "python", "json", "differs", "close", "truthy", "falsy", "stripped", "program"
+]
 """How a value is held against the expected one; all but `equal` occur in loaded tests only."""
-Wrap = Literal["", "set", "sorted", "len", "list", "tuple"]
-"""What is applied to the value first."""
+Wrap = str
+"""Name of a function of Python's that the program's process applies to the value first, "" for
+none; one of `resd_bench.sandbox.plain.APPLICABLE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,13 @@ class Problem:
     preamble: str = ""
     """Code that runs before the answer's, for loaded problems that give some."""
     params: Mapping[str, Any] = field(default_factory=dict)
-    """What the problem was made from."""
+    """What the problem was made from; of tests that are programs (see `written.py`) `checker`, the
+    one that judges what came back."""
+
+    @property
+    def checker(self) -> str:
+        """Program that judges what came back, "" where the cases do."""
+        return str(self.params.get("checker", ""))
 
 
 def content_hash(family: str, params: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Mark an answer to a programming problem in the sandbox, and say what went wrong.
 
 The program gets arguments only and answers with values only; expected values, comparison and
-verdict stay here. Whatever the text or the program does, a typed verdict comes back.
+verdict stay here. Whatever the text or the program does, a typed verdict comes back, within
+`verify_seconds`; SandboxError is left for what no answer can bring about.
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from resd_bench.extract import last_code_block
 from resd_bench.sandbox import CaseResult as Ran
 from resd_bench.sandbox import Limits, PlainDict, PlainSet, Sandbox, shared
 from resd_bench.types import CaseResult, Dialect, Feedback
+from resd_envs.python_functions import written
+from resd_envs.python_functions.answer import TAG, program_of
 from resd_envs.python_functions.compare import passes
 from resd_envs.python_functions.problem import Case, Problem
 
-TAG = "python"
-"""Language tag of the fenced block."""
 MAX_CODE_CHARS = 65_536
 LIMITS = Limits(call_cpu_s=1.0, total_cpu_s=4.0)
 """A hundred times what the references need."""
-LOADED_LIMITS = Limits(call_cpu_s=5.0, total_cpu_s=30.0)
+LOADED_LIMITS = Limits(call_cpu_s=5.0, total_cpu_s=30.0, total_wall_s=75.0)
+SLACK_SECONDS = 10.0
+"""For processes to start and end, values to be compared and feedback to be worded."""
 MAX_SHOWN = 2
 """Failing tests shown at level 3."""
 MAX_VALUE_CHARS = 200
@@ -35,6 +37,7 @@ KINDS = {
     "crash": "exception",
     "forbidden": "forbidden",
     "bad_output": "bad_output",
+    "verifier_limit": "verifier_limit",
 }
 """The sandbox's kinds of failure by our names."""
 
@@ -49,6 +52,8 @@ class Outcome:
     """What it returned or printed."""
     message: str = ""
     """Of an exception, beginning with its type."""
+    ran: bool = True
+    """False where an earlier case ended the program."""
 
 
 def verify(
@@ -64,47 +69,78 @@ def verify(
     `box` defaults to this process's shared sandbox. SandboxError where the sandbox itself failed,
     which says nothing of the answer.
     """
-    block = last_code_block(response_text, TAG)
+    block = program_of(response_text, problem.entry)
     if block is None:
         return _unmarked(problem, "missing_answer", _MISSING[dialect])
     if len(block) > MAX_CODE_CHARS:
         return _unmarked(problem, "too_long", _TOO_LONG[dialect])
-    code = f"{problem.preamble}\n\n{block}" if problem.preamble else block
-    limits = limits or (LOADED_LIMITS if problem.family == "loaded" else LIMITS)
-    return judge(problem, run(code, problem, box or shared(), limits), dialect)
+    box = box or shared()
+    outcomes = run(block, problem, box, limits or _limits(problem))
+    right = _by_checker(problem, outcomes, box) if problem.checker else None
+    return judge(problem, outcomes, dialect, right)
+
+
+def verify_seconds(*, loaded: bool) -> float:
+    """Longest that one verification takes, of a generated problem or a loaded one."""
+    if not loaded:
+        return LIMITS.total_wall + SLACK_SECONDS
+    return LOADED_LIMITS.total_wall + written.LIMITS.total_wall + SLACK_SECONDS
+
+
+def _limits(problem: Problem) -> Limits:
+    return LOADED_LIMITS if problem.family == "loaded" else LIMITS
 
 
 def run(code: str, problem: Problem, box: Sandbox, limits: Limits = LIMITS) -> list[Outcome]:
     """What a program does on the cases of `problem`, in their order."""
-    # No case says what is expected: a value that comes back is judged here, not there.
-    sent: list[dict[str, Any]] = [
-        {"args": list(case.args), "kwargs": dict(case.kwargs)}
-        if case.stdin is None
-        else {"stdin": case.stdin}
-        for case in problem.cases
-    ]
-    result = box.run_program(code, sent, entry=problem.entry, limits=limits)
+    sent = [_sent(case) for case in problem.cases]
+    entry = _entry(problem, code)
+    result = box.run_program(code, sent, entry=entry, preamble=problem.preamble, limits=limits)
     outcomes = [_outcome(ran) for ran in result.cases]
-    if _lacks_entry(problem, outcomes):
+    if _lacks_entry(entry, outcomes):
         return [replace(outcome, kind="missing_function") for outcome in outcomes]
     return outcomes
+
+
+def _sent(case: Case) -> dict[str, Any]:
+    """What the program's process is told of a case: not what is expected, which is judged here."""
+    if case.stdin is not None:
+        return {"stdin": case.stdin}
+    sent: dict[str, Any] = {"args": list(case.args), "kwargs": dict(case.kwargs)}
+    return {**sent, "apply": case.wrap} if case.wrap else sent
+
+
+def _entry(problem: Problem, code: str) -> str | None:
+    """What is called: of `Class.f` plain `f` where the program has no such class."""
+    kind, dot, name = (problem.entry or "").partition(".")
+    return name if dot and f"class {kind}" not in code else problem.entry
 
 
 def _outcome(ran: Ran) -> Outcome:
     if ran.kind in ("ok", "wrong"):
         return Outcome("returned", ran.value)
-    return Outcome(KINDS[ran.kind], message=ran.detail)
+    return Outcome(KINDS[ran.kind], message=ran.detail, ran=ran.ran)
 
 
-def _lacks_entry(problem: Problem, outcomes: Sequence[Outcome]) -> bool:
+def _lacks_entry(entry: str | None, outcomes: Sequence[Outcome]) -> bool:
     """Whether the program ran and left no function of the wanted name."""
-    name = (problem.entry or "").partition(".")[0]
+    if entry is None:
+        return False
     first, *others = outcomes
-    return first.message == f"KeyError: {name!r}" and all(map(_not_run, others))
+    missing = f"KeyError: {entry.partition('.')[0]!r}"
+    return first.message == missing and not any(other.ran for other in others)
+
+
+def _by_checker(problem: Problem, outcomes: Sequence[Outcome], box: Sandbox) -> list[bool]:
+    """What tests that are programs say of the outcomes."""
+    returned = [(o.value,) if o.kind == "returned" else () for o in outcomes]
+    if not any(returned):
+        return [False] * len(outcomes)
+    return written.hold(problem.checker, problem.cases, returned, box)
 
 
 _MISSING: dict[Dialect, str] = {
-    "full": "There is no program: put it between ```python and ```.",
+    "full": f"There is no program: put it between ```{TAG} and ```.",
     "compact": "program : missing",
 }
 _TOO_LONG: dict[Dialect, str] = {
@@ -120,11 +156,20 @@ def _unmarked(problem: Problem, kind: str, detail: str) -> Feedback:
     return Feedback(0.0, False, 0.0, tuple(cases), kind=kind, shown=(0,), solution=problem.solution)
 
 
-def judge(problem: Problem, outcomes: Sequence[Outcome], dialect: Dialect) -> Feedback:
-    """Feedback from what an answer did; one outcome a case."""
+def judge(
+    problem: Problem,
+    outcomes: Sequence[Outcome],
+    dialect: Dialect,
+    right: Sequence[bool] | None = None,
+) -> Feedback:
+    """Feedback from what an answer did; one outcome a case.
+
+    `right` says of each what came of its test, None where values are to be compared here.
+    """
+    given = [None] * len(outcomes) if right is None else right
     cases = [
-        _mark(number, case, outcome)
-        for number, (case, outcome) in enumerate(zip(problem.cases, outcomes, strict=True), 1)
+        _mark(number, *row)
+        for number, row in enumerate(zip(problem.cases, outcomes, given, strict=True), 1)
     ]
     passed = sum(case.passed for case in cases)
     if passed == len(cases):
@@ -148,12 +193,18 @@ def judge(problem: Problem, outcomes: Sequence[Outcome], dialect: Dialect) -> Fe
     )
 
 
-def _mark(number: int, case: Case, outcome: Outcome) -> CaseResult:
+def _mark(number: int, case: Case, outcome: Outcome, right: bool | None) -> CaseResult:
+    name = f"test {number}"
     if outcome.kind != "returned":
-        kind = "syntax_error" if _is_syntax_error(outcome) else outcome.kind
-        return CaseResult(f"test {number}", False, kind)
-    right = passes(case, outcome.value)
-    return CaseResult(f"test {number}", right, "pass" if right else "wrong_answer")
+        return CaseResult(
+            name, False, "syntax_error" if _is_syntax_error(outcome) else outcome.kind
+        )
+    try:
+        right = passes(case, outcome.value) if right is None else right
+    except Exception:
+        # Whatever a value does to the comparison is the answer's doing.
+        return CaseResult(name, False, "verifier_limit")
+    return CaseResult(name, right, "pass" if right else "wrong_answer")
 
 
 def _is_syntax_error(outcome: Outcome) -> bool:
@@ -165,18 +216,14 @@ def _select(
 ) -> tuple[int, ...]:
     """The shortest failing tests, of two kinds where there are two; one if nothing ran."""
     failing = [index for index, case in enumerate(cases) if not case.passed]
-    failing.sort(key=lambda index: (_not_run(outcomes[index]), _length(problem.cases[index])))
+    failing.sort(key=lambda index: (not outcomes[index].ran, _length(problem.cases[index])))
     first = failing[0]
     if cases[first].kind in ("syntax_error", "missing_function"):
         return (first,)
     others = [i for i in failing[1:] if cases[i].kind != cases[first].kind][:1]
     rest = [i for i in failing[1:] if i not in others]
     chosen = [first, *others, *rest][:MAX_SHOWN]
-    return tuple(index for index in chosen if index == first or not _not_run(outcomes[index]))
-
-
-def _not_run(outcome: Outcome) -> bool:
-    return outcome.message.startswith("not run: ")
+    return tuple(index for index in chosen if index == first or outcomes[index].ran)
 
 
 def _length(case: Case) -> int:
@@ -218,7 +265,8 @@ def _call(problem: Problem, case: Case) -> str:
         return f"Standard input {_shown(case.stdin, 'full', False)}:"
     words = [_shown(argument, "full", False) for argument in case.args]
     words += [f"{name}={_shown(v, 'full', False)}" for name, v in case.kwargs.items()]
-    return f"{_name(problem)}({', '.join(words)})"
+    call = f"{_name(problem)}({', '.join(words)})"
+    return f"{case.wrap}({call})" if case.wrap else call
 
 
 def _call_compact(problem: Problem, case: Case) -> str:
@@ -249,6 +297,7 @@ _ENDINGS: dict[Dialect, dict[str, str]] = {
         "exception": "gave no answer: {message}",
         "forbidden": "did something that is forbidden: {message}",
         "bad_output": "gave no plain value: {message}",
+        "verifier_limit": "gave a value that is too much to compare",
     },
     "compact": {
         "timeout": "never ends",
@@ -256,6 +305,7 @@ _ENDINGS: dict[Dialect, dict[str, str]] = {
         "exception": "no answer",
         "forbidden": "forbidden",
         "bad_output": "no plain value",
+        "verifier_limit": "too large a value",
     },
 }
 

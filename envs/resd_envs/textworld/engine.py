@@ -18,8 +18,8 @@ from resd_envs.textworld.maze import DIRECTIONS
 
 STATUS_LINE = re.compile(r"\n>[^\n]*$")
 """The interpreter's prompt and status line, which end its text."""
-THE_END = re.compile(r"\s*\*\*\* .*", re.DOTALL)
-"""What it says when a game is over: the score and how to begin anew."""
+THE_END = "*** "
+"""Begins what it says when a game is over: the score and how to begin anew."""
 STATES = ("fried", "roasted", "grilled", "burned", "chopped", "sliced", "diced", "raw", "uncut")
 SHUT = ("closed", "locked")
 RECIPE_BEGINS = "Ingredients:"
@@ -64,8 +64,7 @@ class Engine:
         return self._tell("look")
 
     def _tell(self, command: str) -> str:
-        text = STATUS_LINE.sub("", str(self._interpreter.step(command)[0]))
-        return re.sub(r"\n\s*\n+", "\n\n", THE_END.sub("", text)).strip()
+        return tidied(str(self._interpreter.step(command)[0]))
 
     def act(self, command: str) -> str:
         """Do one of `commands`; tells what came of it, "" without a story."""
@@ -120,6 +119,17 @@ class Engine:
                 text = str(info.desc).partition(RECIPE_BEGINS)[2]
                 return "recipe : " + " , ".join(_lines(text.splitlines()))
         return ""
+
+
+def tidied(text: str) -> str:
+    """What an interpreter tells, without its status line and its end, one blank line at a time."""
+    lines: list[str] = []
+    for line in STATUS_LINE.sub("", text).partition(THE_END)[0].split("\n"):
+        if line.strip():
+            lines.append(line)
+        elif lines and lines[-1]:
+            lines.append("")
+    return "\n".join(lines).strip()
 
 
 def _lines(lines: Iterable[str]) -> list[str]:

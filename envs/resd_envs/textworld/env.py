@@ -103,6 +103,7 @@ class TextWorldEnv(TextEnv):
     """
 
     name = "textworld-coin"
+    verify_seconds = 30.0
     max_turns = 60
 
     def __init__(
