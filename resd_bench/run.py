@@ -42,7 +42,7 @@ from resd_bench.signals import Signals
 from resd_bench.stats import EvalPoint, area_under_curve, eval_points, reported
 from resd_bench.team import ALONE, Team, by_first, join
 from resd_bench.trace import Tracer, traced
-from resd_bench.types import Group, Metrics, Sampling, Step, Stop, Task
+from resd_bench.types import Group, Metrics, Sampling, Step, Stop, Task, Trajectory
 
 BuildPolicy = Callable[[RunConfig], Policy]
 
@@ -91,6 +91,7 @@ def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
     make = partial(
         plugins.make_env,
         config.env,
+        grade=config.grade,
         **{"dialect": config.dialect, "feedback_level": config.feedback_level},
         **config.env_options,
     )
@@ -378,7 +379,10 @@ def make_beside(env: TextEnv, config: RunConfig, used: Sequence[Task]) -> Beside
 
 
 def train_metrics(groups: Sequence[Group]) -> Metrics:
-    """What the rollouts of an update say: shares over scored attempts, tokens per attempt."""
+    """What the rollouts of an update say: shares over scored attempts, tokens per attempt.
+
+    Under `env/` the means of what the environment measured beside its verdicts.
+    """
     attempts = [attempt for group in groups for attempt in group.trajectories]
     scored = [a for a in attempts if a.stop is not Stop.ERROR]
     tokens = [len(turn.completion.token_ids) for a in attempts for turn in a.turns]
@@ -386,9 +390,20 @@ def train_metrics(groups: Sequence[Group]) -> Metrics:
         "train/success": _mean([float(a.feedback.success) for a in scored]),
         "train/score": _mean([a.feedback.score for a in scored]),
         "train/truncated": _mean([float(a.stop is Stop.LENGTH) for a in scored]),
+        "train/unanswered": _mean([float(a.unanswered) for a in scored]),
         "train/errors": float(len(attempts) - len(scored)),
         "train/response_tokens": sum(tokens) / len(attempts),
+        **{f"env/{name}": value for name, value in mean_metrics(scored).items()},
     }
+
+
+def mean_metrics(attempts: Sequence[Trajectory]) -> Metrics:
+    """The mean of each further number that environments measured, over attempts that have it."""
+    found: dict[str, list[float]] = {}
+    for attempt in attempts:
+        for name, value in attempt.feedback.metrics.items():
+            found.setdefault(name, []).append(value)
+    return {name: _mean(values) for name, values in sorted(found.items())}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -106,6 +106,10 @@ class Vector(Protocol):
         """Take one action in each of these episodes."""
         ...
 
+    def leave(self, slots: Sequence[Slot]) -> None:
+        """Give up episodes that no action follows in."""
+        ...
+
     def close(self) -> None:
         """Close environments and end what runs them."""
         ...
@@ -151,6 +155,10 @@ class Told:
 
     def step(self, slots: Sequence[Slot], actions: Sequence[str]) -> list[Stepped]:
         return self._team.same(lambda: self._mine.step(slots, actions))
+
+    def leave(self, slots: Sequence[Slot]) -> None:
+        if self._vector is not None:
+            self._vector.leave(slots)
 
     @property
     def _mine(self) -> Vector:
@@ -202,6 +210,13 @@ class Watched:
         for slot, action in zip(slots, actions, strict=True):
             slot.actions.append(action)
         return [self._answer(slot, self._advance) for slot in slots]
+
+    def leave(self, slots: Sequence[Slot]) -> None:
+        """Use the environments of these episodes for others."""
+        for slot in slots:
+            if slot.env is not None:
+                self.idle.append(slot.env)
+                slot.env = None
 
     def _begin(self, slot: Slot) -> Stepped:
         slot.env = self.idle.pop() if self.idle else self.make()
@@ -301,6 +316,8 @@ class _Request:
     actions: tuple[str, ...]
     said: str = ""
     """The observation before the last action, to tell whether playing again gave the same."""
+    left: tuple[int, ...] = ()
+    """Episodes given up since the last request."""
 
 
 class _Worker:
@@ -311,6 +328,8 @@ class _Worker:
         self.connection, its = Pipe()
         self.keys: set[int] = set()
         """Episodes whose environments it holds."""
+        self.left: list[int] = []
+        """Those of them that were given up and that it was not told of."""
         self.started = self.dead = False
         self._process = subprocess.Popen(
             [sys.executable, "-m", "resd_bench.vector", str(its.fileno()), str(os.getpid())],
@@ -404,6 +423,14 @@ class Isolated:
             slot.actions.append(action)
         return self._ask_all(slots)
 
+    def leave(self, slots: Sequence[Slot]) -> None:
+        """Let workers use the environments of these episodes for others, from the next request."""
+        for slot in slots:
+            worker = self._pool.get(slot.key % self.workers)
+            if worker is not None and slot.key in worker.keys:
+                worker.keys.discard(slot.key)
+                worker.left.append(slot.key)
+
     def _ask_all(self, slots: Sequence[Slot]) -> list[Stepped]:
         """Ask each worker about its episodes, one after the other; all workers at once."""
         waiting: dict[int, deque[Slot]] = {}
@@ -430,12 +457,18 @@ class Isolated:
 
     def _ask(self, place: int, slot: Slot) -> float | None:
         """Send a slot's request; the time by which its answer is due."""
-        request = _Request(
-            slot.key, slot.seed, slot.options, tuple(slot.actions), slot.answer.observation
-        )
         if place not in self._pool:
             self._pool[place] = _Worker(self.make)
         worker = self._pool[place]
+        request = _Request(
+            slot.key,
+            slot.seed,
+            slot.options,
+            tuple(slot.actions),
+            slot.answer.observation,
+            tuple(worker.left),
+        )
+        worker.left.clear()
         seconds = worker.seconds(request, self.deadline)
         worker.ask(request)
         return None if seconds is None else time.monotonic() + seconds
@@ -491,6 +524,7 @@ def _answer(
     request: _Request,
 ) -> Stepped:
     """Answer a request, playing the episode again where its environment is not here."""
+    idle += [envs.pop(key)[0] for key in request.left if key in envs]
     *before, _ = request.actions or ("",)
     env, taken = envs.pop(request.key, (None, 0))
     if env is None or taken != len(before):

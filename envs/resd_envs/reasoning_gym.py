@@ -21,7 +21,7 @@ from functools import cache
 from typing import Any
 
 from resd_bench.env import TextEnv
-from resd_bench.extract import last_answer_tag
+from resd_bench.extract import last_answer_tag, visible_answer
 from resd_bench.plugins import UsageError, near_miss
 from resd_bench.seeds import derive
 from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task
@@ -145,7 +145,7 @@ class ReasoningGymEnv(TextEnv):
 
     def verify(self, task: Task, action: str) -> Feedback:
         """Score the answer with the package's own scorer."""
-        answer = last_answer_tag(action)
+        answer = last_answer_tag(visible_answer(action))
         entry = task.data["entry"]
         score = 0.0 if answer is None else self._score(answer, entry)
         success = score >= 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -40,6 +40,8 @@ class EvalPoint:
     """Estimated FLOPs of training by then; NaN where they were not recorded."""
     tasks: tuple[str, ...] = ()
     """Ids of the tasks, in the order of `success`; without them tasks go by their position."""
+    measured: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Means of what the environment measured beside its verdicts, over the samples that have it."""
 
     def at(self, axis: Axis) -> float:
         """How much of `axis` had been spent by then; NaN where it was not recorded."""
@@ -158,7 +160,16 @@ def _point(update: int, rows: Sequence[Mapping[str, Any]], spent: Mapping[str, A
         seconds=seconds,
         flops=flops,
         tasks=tuple(tasks),
+        measured=_measured(rows),
     )
+
+
+def _measured(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in (row.get("metrics") or {}).items():
+            found.setdefault(str(name), []).append(float(value))
+    return {name: _mean(values) for name, values in sorted(found.items())}
 
 
 def success_at(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from resd_bench.extract import last_code_block
+from resd_bench.extract import last_code_block, visible_answer
 from resd_bench.sandbox import CaseResult as Ran
 from resd_bench.sandbox import Limits, PlainDict, PlainSet, Sandbox, shared
 from resd_bench.types import CaseResult, Dialect, Feedback
@@ -59,12 +59,12 @@ def verify(
     box: Sandbox | None = None,
     limits: Limits | None = None,
 ) -> Feedback:
-    """Run the last fenced block of `response_text` on every case of `problem`.
+    """Run the last fenced block of the visible answer on every case of `problem`.
 
     `box` defaults to this process's shared sandbox. SandboxError where the sandbox itself failed,
     which says nothing of the answer.
     """
-    block = last_code_block(response_text, TAG)
+    block = last_code_block(visible_answer(response_text), TAG)
     if block is None:
         return _unmarked(problem, "missing_answer", _MISSING[dialect])
     if len(block) > MAX_CODE_CHARS:
