@@ -69,7 +69,8 @@ class Reply:
     """What an environment answers to one action."""
 
     observation: str = ""
-    """Shown to the model next; ignored where the episode ends, which shows the feedback text."""
+    """Shown to the model next, after a word on an action that was cut off; ignored where the
+    episode ends, which shows the feedback text."""
     feedback: Feedback | None = None
     """The verdict, which ends the episode; None while it goes on."""
 
@@ -176,8 +177,8 @@ class TextEnv(gym.Env[str, str], ABC):
         if feedback is None and self._turn >= self.max_turns:
             feedback, truncated = self.give_up(task), True
         if feedback is None:
-            told = f"{CUT_OFF[self.dialect]}\n{reply.observation}" if cut else reply.observation
-            return told, 0.0, False, False, self._info(task)
+            told = [CUT_OFF[self.dialect], reply.observation] if cut else [reply.observation]
+            return "\n".join(filter(None, told)), 0.0, False, False, self._info(task)
         self.task = None
         if self._reads_reasoning:
             feedback = self._count_reasoning(task, action, feedback)

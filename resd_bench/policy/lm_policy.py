@@ -221,7 +221,7 @@ class LMPolicy:
         self._counts.unclosed_thinking += sum(self.codec.left_thinking(one.text) for one in cut)
 
     def _completion(self, made: Generated) -> Completion:
-        text = self.codec.answer(made.token_ids)
+        text = self.codec.answer(made.token_ids) if made.token_ids else ""
         return Completion(text, made.token_ids, made.logprobs, made.stop)
 
     def _make_engine(self) -> Engine:

@@ -12,7 +12,7 @@ from importlib.resources import files
 
 from resd_bench.env import Reply, TextEnv
 from resd_bench.plugins import UsageError
-from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task
+from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task, was_cut_off
 from resd_envs.textworld.commands import failure, read_command, resolve
 from resd_envs.textworld.engine import Engine
 from resd_envs.textworld.games import (
@@ -162,6 +162,9 @@ class TextWorldEnv(TextEnv):
         """Do what the answer commands, where that is possible."""
         engine, said = self.engine, read_command(action)
         command = resolve(said, engine.commands, self.dialect)
+        if command is None and was_cut_off(action):
+            self._journal.note("", Outcome.CUT_OFF, self._journal.scene)
+            return Reply(self._told(Outcome.CUT_OFF, ""))
         if command is None:
             outcome = failure(said, engine.verbs, self._journal.scene, self.dialect)
             self._journal.note(said, outcome, self._journal.scene)
