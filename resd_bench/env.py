@@ -92,8 +92,8 @@ class TextEnv(gym.Env[str, str], ABC):
     max_turns: ClassVar[int] = 1
     answer_in_prompt: ClassVar[bool] = False
     """Whether the answer is a part of the prompt by design; the leak audit then allows it."""
-    chance: ClassVar[float] = 0.0
-    """Success rate that answers without any knowledge reach by design; `envs check` allows it."""
+    chance: float = 0.0
+    """Success rate that answers which do not look at the task reach; `envs check` allows it."""
     release_reads_reasoning: ClassVar[bool] = False
     """Whether the paper's released verifier of this task reads reasoning too. With `grade` at
     `release`, `verify` then gets the whole response and must read it as that verifier does."""

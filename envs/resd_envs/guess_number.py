@@ -66,6 +66,8 @@ class GuessNumberEnv(TextEnv):
 
     name = "guess-number"
     max_turns = 8
+    # Eight numbers of two hundred, whatever the hints.
+    chance = 0.04
 
     def __init__(self, *, dialect: Dialect = "full", feedback_level: int = 3) -> None:
         super().__init__(dialect=dialect, feedback_level=feedback_level)

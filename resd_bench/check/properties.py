@@ -23,6 +23,7 @@ from resd_bench.check.answers import ODD_TEXTS, RUNAWAY, failing, policies
 from resd_bench.check.panel import hash_line, panel_command
 from resd_bench.check.subject import (
     DEFAULT_LEVEL,
+    RARE,
     SPLITS,
     Episode,
     Subject,
@@ -418,7 +419,7 @@ def floor(subject: Subject) -> str:
                     success = subject.play(env, task, [answer]).feedback.success
                     found.setdefault(policy, []).append(success)
                     require(
-                        not success or env.chance > 0,
+                        not success or env.chance > RARE,
                         f"the answer {shown(answer)} of the {policy} policy counts as a success "
                         f"on {task.id}",
                     )
@@ -439,7 +440,7 @@ def runaway(subject: Subject) -> str:
     for task in subject.spread(env, most=1):
         for answer in RUNAWAY:
             require(
-                not subject.play(env, task, [answer]).feedback.success or env.chance > 0,
+                not subject.play(env, task, [answer]).feedback.success or env.chance > RARE,
                 f"the program {shown(answer)} counts as a success on {task.id}",
             )
     seconds, doing = subject.slowest

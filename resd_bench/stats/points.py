@@ -167,8 +167,11 @@ def _point(update: int, rows: Sequence[Mapping[str, Any]], spent: Mapping[str, A
 def _measured(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for row in rows:
-        for name, value in (row.get("metrics") or {}).items():
-            found.setdefault(str(name), []).append(float(value))
+        own = row.get("metrics")
+        # A column of this name in somebody's file may hold anything.
+        for name, value in own.items() if isinstance(own, Mapping) else ():
+            if isinstance(value, int | float):
+                found.setdefault(str(name), []).append(float(value))
     return {name: _mean(values) for name, values in sorted(found.items())}
 
 

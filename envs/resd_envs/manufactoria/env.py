@@ -63,7 +63,8 @@ class ManufactoriaHasEnv(TextEnv):
     1 if every test passes, else 0. `info["score"]` is the fraction of tests passed; a program that
     rejects everything scores about 0.65. The tests let some wrong programs pass, as the released
     ones do; `feedback.metrics["exhaustive_success"]` is the stricter verdict: 1 if the program is
-    also right on every tape of up to six symbols.
+    also right on every tape of up to six symbols. One program for all problems passes for up to one
+    in twenty, and is right for one.
 
     ## Episode End
     After one action.
@@ -88,6 +89,8 @@ class ManufactoriaHasEnv(TextEnv):
 
     name = "manufactoria-has"
     release_reads_reasoning = True
+    # The tests let the best of all programs pass for six of the 132 problems.
+    chance = 0.05
 
     def __init__(
         self, *, dialect: Dialect = "full", feedback_level: int = 3, length: int | None = None
