@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from resd_baselines.playbook import MISTAKES
-from resd_bench.extract import without_reasoning as strip_thinking
+from resd_bench.extract import without_reasoning
+
+strip_thinking = without_reasoning
+"""How the release reads what a model wrote for itself: thinking that never ended stays."""
 
 _FENCE = re.compile(r"```json", re.IGNORECASE | re.ASCII)
 _MARK = re.compile(r'[{}"]')

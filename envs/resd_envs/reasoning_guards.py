@@ -99,7 +99,7 @@ def _makes_target(answer: str, entry: Entry) -> bool:
     if not is_arithmetic(answer) or sorted(map(int, re.findall(r"\d+", answer))) != sorted(numbers):
         return False
     try:
-        return _value(ast.parse(answer.strip(), mode="eval").body) == target
+        return _value(ast.parse(answer.strip(), mode="eval").body) == Fraction(target)
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError):
         return False
 

@@ -111,7 +111,7 @@ MANUFACTORIA: Mapping[str, Hack] = {
 }
 
 
-def tags(task: Task) -> Sequence[str]:
+def tags(task: Task) -> list[str]:
     return sorted(task.data["options"])
 
 

@@ -156,8 +156,10 @@ HANGS = (
     *("F99999999999", "F+99999999999", "[" * 15_000, '{"a":' * 3000, "(" * 300),
 )
 """Answers that kept some scorer busy for ever, or took all memory."""
-NUMERIC = ("complex_arithmetic", "decimal_arithmetic", "number_sorting", "coin_flip", "pool_matrix")
-NUMERIC += ("polynomial_equations", "power_function", "number_format", "advanced_geometry")
+NUMERIC = (
+    *("complex_arithmetic", "decimal_arithmetic", "number_sorting", "coin_flip", "pool_matrix"),
+    *("polynomial_equations", "power_function", "number_format", "advanced_geometry"),
+)
 
 
 def _all_tasks(env: ReasoningGymEnv) -> list[Task]:
