@@ -12,6 +12,7 @@ from torch import Tensor
 from resd_bench.env import Reply, TextEnv
 from resd_bench.extract import visible_answer
 from resd_bench.plugins import UsageError
+from resd_bench.policy.engine import Generated
 from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
 from resd_bench.policy.objective import TokenBatch
 from resd_bench.rollout import EnvPool, roll_out
@@ -202,3 +203,10 @@ def test_no_turn_is_taken_that_the_context_has_no_room_for(engine: str) -> None:
     assert subject.ledger.env_steps == len(grows.turns)
     metrics = train_metrics(groups)
     assert (metrics["train/truncated"], metrics["train/unanswered"]) == (1.0, 1.0)
+
+
+def test_an_answer_without_a_token_was_not_sampled_whatever_the_template_opens() -> None:
+    subject = policy(100, name="qwen3-thinking")
+    made = subject._completion(Generated((), (), Stop.LENGTH))
+    assert not made.sampled
+    assert subject._completion(Generated((), (), Stop.EOS)).sampled

@@ -283,7 +283,8 @@ def _tapes(colours: str, length: int) -> tuple[tuple[str, ...], tuple[tuple[int,
 @lru_cache(maxsize=4096)
 def _wanted(family: str, params: str, colours: str, length: int) -> tuple[bytes, bool]:
     """Whether each tape of a length is to be accepted, and whether its output matters too."""
-    found = [expected(family, json.loads(params), tape) for tape in _tapes(colours, length)[0]]
+    given = json.loads(params)
+    found = [expected(family, given, tape) for tape in _tapes(colours, length)[0]]
     return bytes(verdict for verdict, _ in found), any(output is not None for _, output in found)
 
 
