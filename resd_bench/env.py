@@ -214,7 +214,7 @@ class TextEnv(gym.Env[str, str], ABC):
         return {"task_id": task.id, "split": task.split, "feedback_level": level}
 
 
-def unanswered(level: int) -> Feedback:
+def context_full(level: int) -> Feedback:
     """The verdict, at a level of feedback, where no further action could be sampled."""
     case = CaseResult("answer", False, TRUNCATED, CONTEXT_FULL)
     failure = Feedback(0.0, False, 0.0, (case,), kind=TRUNCATED, shown=(0,))

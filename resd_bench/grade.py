@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resd_bench.env import TextEnv, unanswered
+from resd_bench.env import TextEnv, context_full
 from resd_bench.jsonl import parse_objects
 from resd_bench.plugins import UsageError
 from resd_bench.types import Answer, Feedback, Stop
@@ -82,7 +82,7 @@ def _mark(env: TextEnv, answer: Attempt) -> dict[str, Any]:
     except Exception as error:
         return _row(None, 0, "error", f"{type(error).__name__}: {error}")
     if feedback is None and answer.cut_off:
-        feedback, stop = unanswered(env.feedback_level), Stop.LENGTH.value
+        feedback, stop = context_full(env.feedback_level), Stop.LENGTH.value
     if feedback is None:
         return _row(None, turns, "error", f"the episode goes on after {turns} answers: give more")
     return _row(feedback, turns, stop, "")

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Protocol
 
 from resd_bench.budget import Ledger, Purpose
-from resd_bench.env import unanswered
+from resd_bench.env import context_full
 from resd_bench.seeds import derive
 from resd_bench.team import ALONE, Team
 from resd_bench.types import (
@@ -104,7 +104,8 @@ class Episode:
             self._fail(posed.error)
         else:
             self.messages = (Message("user", posed.observation),)
-            self.level = int(posed.info.get("feedback_level", self.level))
+            level = posed.info.get("feedback_level")
+            self.level = level if level in range(len(FeedbackLevel)) else self.level
 
     def take_turn(self, completion: Completion, answer: Stepped) -> None:
         """Take note of an action and its answer; ends the episode where that says so."""
@@ -130,7 +131,7 @@ class Episode:
 
     def end_unanswered(self) -> None:
         """End as a failure: the policy could not take the next turn."""
-        self.feedback, self.stop, self.live = unanswered(self.level), Stop.LENGTH, False
+        self.feedback, self.stop, self.live = context_full(self.level), Stop.LENGTH, False
         self.unanswered = True
 
     def _fail(self, error: str) -> None:

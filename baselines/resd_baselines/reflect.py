@@ -114,9 +114,7 @@ class Writer:
 
     def _ended(self, attempt: Attempt) -> str:
         """The answer, and where it was cut off that it was."""
-        return "\n".join(
-            [attempt.shown, CUT_OFF[self.dialect]] if attempt.cut_off else [attempt.shown]
-        )
+        return f"{attempt.shown}\n{CUT_OFF[self.dialect]}" if attempt.cut_off else attempt.shown
 
     def read_reflection(self, text: str, playbook: Playbook) -> Reflection:
         """The answer to `reflect`."""
