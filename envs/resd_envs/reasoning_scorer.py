@@ -19,6 +19,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Mapping
 from functools import cache
@@ -28,8 +29,9 @@ CPU_S = 10.0
 """Processor time that scoring one answer may take; algebra of honest ones takes some seconds."""
 WALL_S = 60.0
 """Longest wait for a score, where the processor does nothing or is busy with other things."""
-START_S = 120.0
-"""Longest wait for the process, which imports the package first."""
+START_S = 50.0
+"""Longest wait for the process, which imports the package first. Both together are less than an
+environment may take for a step (`resd_bench.vector.DEADLINE`)."""
 MEMORY_BYTES = 4 << 30
 """Address space of the process."""
 LENGTH_BYTES = 8
@@ -108,10 +110,15 @@ def _line(stream: IO[bytes], seconds: float) -> bytes:
     return stream.readline() if select.select([stream], [], [], seconds)[0] else b""
 
 
-@cache
+_of_thread = threading.local()
+
+
 def shared() -> Scorer:
-    """The scorer of this process."""
-    return Scorer()
+    """The scorer of this thread: one that is given up must not take another's answer."""
+    if not hasattr(_of_thread, "scorer"):
+        _of_thread.scorer = Scorer()
+    scorer: Scorer = _of_thread.scorer
+    return scorer
 
 
 # The other side.

@@ -13,7 +13,9 @@ import pytest
 
 from resd_bench.plugins import UsageError
 from resd_bench.types import Split, Task
+from resd_bench.vector import DEADLINE
 from resd_envs import reasoning_gym as adapter
+from resd_envs import reasoning_scorer
 from resd_envs.reasoning_gym import ReasoningGymEnv, is_harmless
 from resd_envs.reasoning_scorer import Scorer
 
@@ -273,6 +275,11 @@ def test_an_answer_that_takes_too_long_is_a_failure_and_the_next_one_is_scored(
         assert env.verify(task, "<answer>A+0</answer>").kind == "wrong_answer"
 
 
+def test_scoring_takes_no_longer_than_a_step_may() -> None:
+    assert reasoning_scorer.START_S + reasoning_scorer.WALL_S < DEADLINE
+    assert reasoning_scorer.CPU_S < reasoning_scorer.WALL_S
+
+
 def test_a_scorer_that_is_asked_from_a_forked_process_starts_its_own() -> None:
     env = _env("gcd")
     task = env.tasks("train")[0]
@@ -304,7 +311,9 @@ def _every() -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", _every())
-def test_no_answer_is_right_for_more_tasks_of_a_generator_than_it_says(dataset: str) -> None:
+def test_no_answer_is_right_for_more_tasks_of_a_generator_than_it_says(
+    dataset: str, impatient: Scorer
+) -> None:
     env = ReasoningGymEnv(dataset=dataset, size=8)
     tasks = _all_tasks(env)
     commonest = {task.data["entry"]["answer"] or "" for task in tasks[:4]}
