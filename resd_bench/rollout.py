@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from resd_bench.budget import Ledger, Purpose
 from resd_bench.env import context_full
@@ -104,8 +104,9 @@ class Episode:
             self._fail(posed.error)
         else:
             self.messages = (Message("user", posed.observation),)
-            level = posed.info.get("feedback_level")
-            self.level = level if level in range(len(FeedbackLevel)) else self.level
+            level: Any = posed.info.get("feedback_level")
+            if level in range(len(FeedbackLevel)):
+                self.level = level
 
     def take_turn(self, completion: Completion, answer: Stepped) -> None:
         """Take note of an action and its answer; ends the episode where that says so."""
