@@ -26,6 +26,7 @@ import yaml
 
 from resd_bench import nano, plugins, ranges
 from resd_bench.budget import Budget
+from resd_bench.extract import Grade
 from resd_bench.plugins import UsageError, near_miss
 from resd_bench.ranges import ABOVE_0, EXACT, NOT_NEGATIVE, NUCLEUS, POSITIVE, SHARE, Range
 
@@ -90,6 +91,9 @@ class RunConfig:
     """Largest gradient norm; 0 does not clip."""
     feedback_level: int = 3
     """How much the environment says about a failure, 0 (nothing) to 5 (the solution)."""
+    grade: Grade = "answer"
+    """What of a response is graded: `answer`, what is left without its reasoning; `release`, what
+    the paper's released verifier of the task reads (docs/paper.md)."""
     dialect: Literal["full", "compact"] | None = None
     """Wording of prompts; unless given, the one the model was made for."""
     engine: Literal["auto", "fast", "hf", "vllm", "openai"] = "auto"
@@ -181,11 +185,11 @@ NOT_RESULTS = frozenset(
 """Settings that may differ between a run and its resumption."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "paper": {"eval_temperature": 1.0},
-    "release": {"eval_temperature": 0.6},
+    "paper": {"eval_temperature": 1.0, "grade": "answer"},
+    "release": {"eval_temperature": 0.6, "grade": "release"},
 }
 """Harness settings by preset; methods bring their own. The paper mentions only T = 1.0, its
-released code validates at 0.6."""
+released code validates at 0.6, and some of its verifiers read reasoning too."""
 
 NESTED = {"method": "method_options", "env": "env_options"}
 """First part of a dotted key, and the field it fills."""

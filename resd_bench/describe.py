@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from typing import Any
 
 from resd_bench import plugins
 from resd_bench.contract import checked_reset, checked_step, checked_tasks
@@ -18,7 +19,7 @@ WRONG = "I do not know."
 """The answer whose failure is shown."""
 
 
-def describe(name: str, **options: object) -> Iterator[str]:
+def describe(name: str, **options: Any) -> Iterator[str]:
     """The page of an installed environment, part by part, in Markdown."""
     full = plugins.make_env(name, dialect="full", **options)
     yield f"# {name} ({plugins.gym_id(name)})\n\n{inspect.getdoc(type(full)) or 'No docstring.'}"
@@ -34,7 +35,7 @@ def describe(name: str, **options: object) -> Iterator[str]:
     yield f"## Feedback on {WRONG!r} ({task.id})\n" + "\n".join(_ladder(name, task, options))
 
 
-def _ladder(name: str, task: Task, options: dict[str, object]) -> Iterator[str]:
+def _ladder(name: str, task: Task, options: dict[str, Any]) -> Iterator[str]:
     for level in range(6):
         env = plugins.make_env(name, feedback_level=level, **options)
         text = printable(_fail(env, task).text)

@@ -2,22 +2,42 @@
 
 A single-turn environment implements `tasks` and `verify`; a multi-turn one implements `tasks`,
 `opening` and `reply`. Seeding, task choice, the feedback level and the Gymnasium five-tuple live
-here. Any Python string is a legal action.
+here, and so does what is read of an action: its visible answer, and that it was cut off where it
+was. Any Python string is a legal action.
 """
 
 from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 
-from resd_bench.types import Dialect, Feedback, FeedbackLevel, Split, Stop, Task
+from resd_bench.extract import Grade, visible_answer
+from resd_bench.types import (
+    Answer,
+    CaseResult,
+    Dialect,
+    Feedback,
+    FeedbackLevel,
+    Split,
+    Stop,
+    Task,
+    was_cut_off,
+)
+
+TRUNCATED = "truncated"
+"""Class of the failure of an answer that hit its token limit."""
+CUT_OFF: Mapping[Dialect, str] = {
+    "full": "The answer was cut off at the length limit before it was complete.",
+    "compact": "answer : cut off",
+}
+CONTEXT_FULL = "The context was full before there was a further answer."
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -52,7 +72,8 @@ class Reply:
     """What an environment answers to one action."""
 
     observation: str = ""
-    """Shown to the model next; ignored where the episode ends, which shows the feedback text."""
+    """Shown to the model next, after a word on an action that was cut off; ignored where the
+    episode ends, which shows the feedback text."""
     feedback: Feedback | None = None
     """The verdict, which ends the episode; None while it goes on."""
 
@@ -78,8 +99,13 @@ class TextEnv(gym.Env[str, str], ABC):
     """Longest that one action may take to be answered, whatever it says (wall time, restarts and
     all); None promises nothing. Must be below the run's `step_seconds`. Where it is declared, an
     action that is not answered by then counts as a failure of kind `timeout`, else as an error."""
-    chance: ClassVar[float] = 0.0
-    """Success rate that answers without any knowledge reach by design; `envs check` allows it."""
+    chance: float = 0.0
+    """Success rate that answers which do not look at the task reach; `envs check` allows it."""
+    release_reads_reasoning: ClassVar[bool] = False
+    """Whether the paper's released verifier of this task reads reasoning too. With `grade` at
+    `release`, `verify` then gets the whole response and must read it as that verifier does."""
+    grade: Grade = "answer"
+    """What of an action is graded, as in `--grade`; set by whoever makes the environment."""
 
     def __init__(self, *, dialect: Dialect = "full", feedback_level: int = 3) -> None:
         if dialect not in ("full", "compact"):
@@ -104,7 +130,10 @@ class TextEnv(gym.Env[str, str], ABC):
         return ()
 
     def verify(self, task: Task, action: str) -> Feedback:
-        """Mark a single-turn answer, with everything the verifier knows; pure and deterministic."""
+        """Mark a single-turn answer, with everything the verifier knows; pure and deterministic.
+
+        `step` hands over the visible answer, and afterwards tells of one that was cut off.
+        """
         raise NotImplementedError
 
     def opening(self, task: Task) -> str:
@@ -168,27 +197,79 @@ class TextEnv(gym.Env[str, str], ABC):
         return self.opening(self.task), self._info(self.task)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Take one action; the last observation is the feedback text."""
+        """Take one action; the last observation is the feedback text.
+
+        An action may be an `Answer` that says why it ended; of other strings nothing is assumed.
+        """
         if self.task is None:
             raise gym.error.ResetNeeded("call reset() before step()")
-        task = self.task
+        task, cut = self.task, was_cut_off(action)
         self._turn += 1
-        reply = self.reply(task, action)
+        reply = self.reply(task, self._read(action))
         feedback, truncated = reply.feedback, False
         if feedback is None and self._turn >= self.max_turns:
             feedback, truncated = self.give_up(task), True
         if feedback is None:
-            return reply.observation, 0.0, False, False, self._info(task)
+            told = [CUT_OFF[self.dialect], reply.observation] if cut else [reply.observation]
+            return "\n".join(filter(None, told)), 0.0, False, False, self._info(task)
         self.task = None
+        if self._reads_reasoning:
+            feedback = self._count_reasoning(task, action, feedback)
+        if cut:
+            feedback = told_cut_off(feedback, self.dialect)
         feedback = feedback.at_level(self.feedback_level)
+        stop = Stop.TURNS if truncated else Stop.LENGTH if cut else Stop.EOS
         info = self._info(task) | {
             "feedback": feedback,
             "success": feedback.success,
             "score": feedback.score,
-            "stop_reason": (Stop.TURNS if truncated else Stop.EOS).value,
+            "stop_reason": stop.value,
         }
         return feedback.text, float(feedback.reward), not truncated, truncated, info
+
+    @property
+    def _reads_reasoning(self) -> bool:
+        return self.grade == "release" and self.release_reads_reasoning
+
+    def _read(self, action: str) -> Answer:
+        """What of an action is graded, and why it ended."""
+        text = action if self._reads_reasoning else visible_answer(action)
+        return Answer(text, Stop.LENGTH if was_cut_off(action) else Stop.EOS)
+
+    def _count_reasoning(self, task: Task, action: str, feedback: Feedback) -> Feedback:
+        """`feedback` with `reasoning_success`: 1 where the reasoning succeeds, not the answer."""
+        answer = visible_answer(action)
+        alone = feedback.success and answer != action and not self.verify(task, answer).success
+        return replace(feedback, metrics={**feedback.metrics, "reasoning_success": float(alone)})
 
     def _info(self, task: Task) -> dict[str, Any]:
         level = int(self.feedback_level)
         return {"task_id": task.id, "split": task.split, "feedback_level": level}
+
+
+def context_full(level: int) -> Feedback:
+    """The verdict, at a level of feedback, where no further action could be sampled."""
+    case = CaseResult("answer", False, TRUNCATED, CONTEXT_FULL)
+    failure = Feedback(0.0, False, 0.0, (case,), kind=TRUNCATED, shown=(0,))
+    return failure.at_level(level)
+
+
+def told_cut_off(feedback: Feedback, dialect: Dialect) -> Feedback:
+    """`feedback` on an answer that hit its token limit: a failure is told so.
+
+    It is not told that the answer was malformed. Where a case passed, the answer could be read, and
+    the failing cases are shown after that; otherwise nothing else is.
+    """
+    if feedback.success:
+        return feedback
+    cases = list(feedback.cases) or [CaseResult("answer", False)]
+    shown = feedback.shown
+    if any(case.passed for case in cases):
+        shown = shown or tuple(n for n, case in enumerate(cases) if not case.passed)[:1]
+    else:
+        cases = [replace(case, kind=TRUNCATED, detail="") for case in cases]
+        shown = (0,)
+    for place in shown[:1]:
+        detail = f"{CUT_OFF[dialect]}\n{cases[place].detail}".rstrip("\n")
+        cases[place] = replace(cases[place], detail=detail)
+    return replace(feedback, kind=TRUNCATED, cases=tuple(cases), shown=shown)

@@ -88,6 +88,7 @@ def eval_rows(groups: Sequence[Group], update: int, ledger: Ledger) -> list[dict
                     "stop": attempt.stop.value,
                     "error": attempt.error,
                     "response_tokens": sum(len(t.completion.token_ids) for t in attempt.turns),
+                    "metrics": dict(attempt.feedback.metrics),
                 }
             )
     return rows

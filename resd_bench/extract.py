@@ -1,15 +1,23 @@
 """Find the answer in a model's response.
 
-Two conventions: the last fenced code block, and the last `<answer>` element outside the reasoning.
-Both read hostile text in linear time. What the answer means is the environment's business.
+`visible_answer` is the one text of a response that is graded and shown: what is left without the
+reasoning. In it an answer follows one of two conventions: the last fenced code block, or the last
+`<answer>` element. All read hostile text in linear time. What the answer means is the environment's
+business. Left out: reasoning marked by anything but `<think>`.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Literal
+
+Grade = Literal["answer", "release"]
+"""What of a response is graded: `answer` what `visible_answer` leaves; `release` what the paper's
+released verifier of the task reads, where there is one."""
 
 FENCE = "```"
 _OPEN, _CLOSE = "<think>", "</think>"
+_WHITESPACE = re.compile(r"\s*+")
 _ANSWER_OPEN, _ANSWER_CLOSE = "<answer>", "</answer>"
 
 
@@ -33,30 +41,59 @@ def last_code_block(text: str, tag: str) -> str | None:
     return None if block is None else block.strip()
 
 
-def without_reasoning(text: str) -> str:
-    """`text` without closed think elements, and without all before a closing tag left over.
+def visible_answer(response: str) -> str:
+    """`response` without its reasoning, finished or not: no tag of thinking is left in it.
 
-    An element runs from an opening tag to the next closing tag and takes the whitespace after it
-    along. Reasoning that is never closed stays.
+    Reasoning runs from `<think>` to the next `</think>`, or to the end where it is never closed. A
+    `</think>` that nothing opened closes reasoning that began before the text. Whitespace after a
+    closing tag goes along. Taken of its own result it changes nothing.
     """
+    while _OPEN in response or _CLOSE in response:
+        rest = _without_elements(response)
+        begin = _after(rest, rest.rfind(_CLOSE))
+        end = rest.find(_OPEN, begin)
+        # What stood around a removed element may itself spell a tag: hence again.
+        response = rest[begin:] if end < 0 else rest[begin:end]
+    return response
+
+
+def without_reasoning(text: str) -> str:
+    """`text` without finished reasoning, as the release removes it.
+
+    Elements go, then all before the first closing tag that is left. Unlike in `visible_answer`,
+    reasoning that is never closed stays, and so does what stands before further closing tags.
+    """
+    rest = _without_elements(text)
+    return rest[_after(rest, rest.find(_CLOSE)) :]
+
+
+def _without_elements(text: str) -> str:
+    """`text` without closed think elements and the whitespace after each."""
     kept: list[str] = []
-    position = 0
-    while True:
-        begin = text.find(_OPEN, position)
-        end = text.find(_CLOSE, begin + len(_OPEN)) if begin >= 0 else -1
+    at = 0
+    while (begin := text.find(_OPEN, at)) >= 0:
+        end = text.find(_CLOSE, begin + len(_OPEN))
         if end < 0:
             break
-        kept.append(text[position:begin])
-        position = _skip_whitespace(text, end + len(_CLOSE))
-    rest = "".join([*kept, text[position:]])
-    stray = rest.find(_CLOSE)
-    return rest if stray < 0 else rest[stray + len(_CLOSE) :]
+        kept.append(text[at:begin])
+        at = _after(text, end)
+    return "".join([*kept, text[at:]])
+
+
+def _after(text: str, tag: int) -> int:
+    """Where `text` goes on after the closing tag at `tag` and whitespace; 0 for no tag (-1)."""
+    if tag < 0:
+        return 0
+    match = _WHITESPACE.match(text, tag + len(_CLOSE))
+    assert match is not None
+    return match.end()
 
 
 def last_answer_tag(text: str) -> str | None:
-    """The content of the last `<answer>` element outside the reasoning, stripped; None without one.
+    """The content of the last `<answer>` element, stripped; None without one.
 
-    An element runs from an opening tag to the next closing tag; tags are case-sensitive.
+    An element runs from an opening tag to the next closing tag; tags are case-sensitive. Finished
+    reasoning is passed over as in `without_reasoning`.
     """
     text = without_reasoning(text)
     answer: str | None = None
@@ -69,12 +106,3 @@ def last_answer_tag(text: str) -> str | None:
         answer = text[begin:end]
         begin = text.find(_ANSWER_OPEN, end + len(_ANSWER_CLOSE))
     return None if answer is None else answer.strip()
-
-
-_WHITESPACE = re.compile(r"\s*")
-
-
-def _skip_whitespace(text: str, position: int) -> int:
-    match = _WHITESPACE.match(text, position)
-    assert match is not None
-    return match.end()

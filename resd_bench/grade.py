@@ -2,8 +2,8 @@
 
 A line names a task and gives an answer: `{"task": ID, "answer": TEXT}`, for several turns
 `{"task": ID, "answers": [TEXT, ...]}`, and where several splits have a task of that id, `"split"`
-too; the lines of a run's `episodes.jsonl` are understood too.
-Left out: whatever samples answers, see `eval`.
+too; the lines of a run's `episodes.jsonl` are understood too. A line or a turn with
+`"stop": "length"` says that its answer was cut off. Left out: whatever samples answers, see `eval`.
 """
 
 from __future__ import annotations
@@ -13,43 +13,37 @@ from dataclasses import dataclass
 from typing import Any
 
 from resd_bench.contract import checked_step
-from resd_bench.env import SPLITS, TextEnv
+from resd_bench.env import SPLITS, TextEnv, context_full
 from resd_bench.jsonl import parse_objects
 from resd_bench.plugins import UsageError
-from resd_bench.types import Feedback, Split
+from resd_bench.types import Answer, Feedback, Split, Stop
 
 EXPECTED = 'expected {"task": ID, "answer": TEXT} or {"task": ID, "answers": [TEXT, ...]}'
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Attempt:
     """One line of the input."""
 
     row: Mapping[str, Any]
     """The line itself, which the verdict is added to."""
     task_id: str
-    actions: Sequence[str]
+    actions: Sequence[Answer]
+    cut_off: bool
+    """Whether it says that it ended for want of tokens: no action is missing then."""
     split: Split | None = None
     """Where the task is; None for wherever its id is known."""
 
 
-def read_answers(lines: Iterable[bytes], source: str) -> Iterator[Answer]:
+def read_answers(lines: Iterable[bytes], source: str) -> Iterator[Attempt]:
     """The answers of a JSONL text; blank lines are left out, UsageError names a bad one."""
     for line in parse_objects(lines, source, EXPECTED, strict=True):
-        yield _answer(line.row, line.where)
+        yield _attempt(line.row, line.where)
 
 
-def _answer(row: Mapping[str, Any], where: str) -> Answer:
-    turns = row.get("turns")
-    if "answer" in row:
-        actions = [row["answer"]]
-    elif "answers" in row:
-        actions = row["answers"]
-    elif isinstance(turns, list):
-        actions = [turn.get("response") if isinstance(turn, dict) else None for turn in turns]
-    else:
-        raise UsageError(f"{where} has no answer: {EXPECTED}")
-    if not isinstance(actions, list) or not actions or not all(isinstance(a, str) for a in actions):
+def _attempt(row: Mapping[str, Any], where: str) -> Attempt:
+    said, cut_off = _said(row, where), row.get("stop") == Stop.LENGTH
+    if not (said or cut_off) or not all(isinstance(text, str) for text, _ in said):
         raise UsageError(f"{where}: the answer is not text: {EXPECTED}")
     task_id = row.get("task", row.get("task_id"))
     if not isinstance(task_id, str):
@@ -57,10 +51,25 @@ def _answer(row: Mapping[str, Any], where: str) -> Answer:
     split = row.get("split")
     if split not in (None, *SPLITS):
         raise UsageError(f"{where}: split {split!r} is unknown: give {', '.join(SPLITS)}")
-    return Answer(row, task_id, actions, split)
+    actions = [Answer(text, Stop.LENGTH if cut else Stop.EOS) for text, cut in said]
+    return Attempt(row, task_id, actions, cut_off, split)
 
 
-def grade(env: TextEnv, answers: Iterable[Answer]) -> Iterator[dict[str, Any]]:
+def _said(row: Mapping[str, Any], where: str) -> list[tuple[Any, bool]]:
+    """The answers of a line, and of each whether it was cut off."""
+    texts, turns = row.get("answers"), row.get("turns")
+    if "answer" in row:
+        texts = [row["answer"]]
+    if isinstance(texts, list):
+        last = len(texts) - 1
+        return [(t, n == last and row.get("stop") == Stop.LENGTH) for n, t in enumerate(texts)]
+    if texts is None and isinstance(turns, list):
+        known = [turn if isinstance(turn, dict) else {} for turn in turns]
+        return [(turn.get("response"), turn.get("stop") == Stop.LENGTH) for turn in known]
+    raise UsageError(f"{where} has no answer: {EXPECTED}")
+
+
+def grade(env: TextEnv, answers: Iterable[Attempt]) -> Iterator[dict[str, Any]]:
     """Each line with its verdict; `success` is null where there is none, `error` says why.
 
     UsageError for a task the environment does not have.
@@ -73,17 +82,19 @@ def grade(env: TextEnv, answers: Iterable[Answer]) -> Iterator[dict[str, Any]]:
         yield {**answer.row, **_mark(env, answer)}
 
 
-def _mark(env: TextEnv, answer: Answer) -> dict[str, Any]:
+def _mark(env: TextEnv, answer: Attempt) -> dict[str, Any]:
     try:
         feedback, turns, stop = _play(env, answer)
     except Exception as error:
         return _row(None, 0, "error", f"{type(error).__name__}: {error}")
+    if feedback is None and answer.cut_off:
+        feedback, stop = context_full(env.feedback_level), Stop.LENGTH.value
     if feedback is None:
         return _row(None, turns, "error", f"the episode goes on after {turns} answers: give more")
     return _row(feedback, turns, stop, "")
 
 
-def _play(env: TextEnv, answer: Answer) -> tuple[Feedback | None, int, str]:
+def _play(env: TextEnv, answer: Attempt) -> tuple[Feedback | None, int, str]:
     """The verdict, the turns it took and why the episode stopped."""
     env.reset(seed=0, options={"task": answer.task_id, "split": answer.split})
     for turn, action in enumerate(answer.actions, start=1):
@@ -100,6 +111,7 @@ def _row(feedback: Feedback | None, turns: int, stop: str, error: str) -> dict[s
         "reward": feedback.reward if feedback else None,
         "kind": feedback.kind if feedback else "environment_error",
         "feedback": feedback.text if feedback else "",
+        "metrics": dict(feedback.metrics) if feedback else {},
         "turns_taken": turns,
         "stop": stop,
         "error": error,

@@ -21,6 +21,7 @@ import gymnasium as gym
 
 from resd_bench.agent import MethodSpec
 from resd_bench.env import TextEnv
+from resd_bench.extract import Grade
 
 
 class UsageError(Exception):
@@ -75,9 +76,11 @@ def find(group: str, kind: str, name: str) -> Any:
         raise UsageError(f"{kind} {name!r} cannot be imported: {error}") from error
 
 
-def make_env(name: str, **kwargs: Any) -> TextEnv:
-    """Make the environment `name` (short name, as in `--env`)."""
+def make_env(name: str, *, grade: Grade = "answer", **kwargs: Any) -> TextEnv:
+    """Make the environment `name` (short name, as in `--env`), which grades as `grade` says."""
     env: TextEnv = find("resd_bench.envs", "environment", name)(**kwargs)
+    if isinstance(env.unwrapped, TextEnv):
+        env.unwrapped.grade = grade
     return env
 
 

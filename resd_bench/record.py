@@ -645,4 +645,5 @@ def _episode(attempt: Trajectory) -> Row:
         "cases": [{"name": c.name, "passed": c.passed, "kind": c.kind} for c in feedback.cases],
         "stop": attempt.stop.value,
         "error": attempt.error,
+        "metrics": dict(attempt.feedback.metrics),
     }

@@ -1,8 +1,9 @@
 """The one place that steps environments.
 
 Single- and multi-turn episodes go through one loop in which all live episodes act together. An
-environment that fails or does not answer in time ends its own episode with the cause on record;
-the run goes on. How they are stepped is in `vector.py`.
+environment that fails or does not answer in time ends its own episode with the cause on record, and
+so does a policy whose context is full: no action is stepped that was not sampled. The run goes on.
+How environments are stepped is in `vector.py`.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from resd_bench.budget import Ledger, Purpose
 from resd_bench.contract import checked_completions
+from resd_bench.env import context_full
 from resd_bench.seeds import derive
 from resd_bench.team import ALONE, Team
 from resd_bench.types import (
+    Answer,
     Completion,
     Feedback,
+    FeedbackLevel,
     Group,
     Message,
     Messages,
@@ -91,6 +95,9 @@ class Episode:
     stop: Stop = Stop.EOS
     error: str = ""
     live: bool = True
+    unanswered: bool = False
+    level: int = FeedbackLevel.FAILURES
+    """How much the environment says about a failure."""
 
     def begin(self, posed: Stepped) -> None:
         """Take note of the first observation."""
@@ -98,6 +105,9 @@ class Episode:
             self._fail(posed.error)
         else:
             self.messages = (Message("user", posed.observation),)
+            level: Any = posed.info.get("feedback_level")
+            if level in range(len(FeedbackLevel)):
+                self.level = level
 
     def take_turn(self, completion: Completion, answer: Stepped) -> None:
         """Take note of an action and its answer; ends the episode where that says so."""
@@ -118,13 +128,19 @@ class Episode:
         self.stop = Stop.TURNS if answer.cut else Stop.LENGTH if truncated else Stop.EOS
         self.live = False
 
+    def end_unanswered(self) -> None:
+        """End as a failure: the policy could not take the next turn."""
+        self.feedback, self.stop, self.live = context_full(self.level), Stop.LENGTH, False
+        self.unanswered = True
+
     def _fail(self, error: str) -> None:
         self.feedback, self.stop, self.live = UNSCORED, Stop.ERROR, False
         self.error = error
 
     def trajectory(self) -> Trajectory:
         """The finished attempt."""
-        return Trajectory(self.task, tuple(self.turns), self.feedback, self.stop, self.error)
+        turns = tuple(self.turns)
+        return Trajectory(self.task, turns, self.feedback, self.stop, self.error, self.unanswered)
 
 
 def roll_out(
@@ -143,7 +159,8 @@ def roll_out(
     """Attempt each task `n` times; groups in the order of `tasks`.
 
     Attempt a of a task gets the environment seed (seed, stream, task, a), counted from
-    `first_attempt`: the same for every method. Only `purpose="rollout"` is charged.
+    `first_attempt`: the same for every method. Only `purpose="rollout"` is charged. An episode
+    whose next turn the policy could not sample ends as truncated, with the turns taken so far.
     """
     episodes = [
         Episode(task, Slot(derive(seed, stream, task.id, first_attempt + j), _asking_for(task)))
@@ -156,13 +173,21 @@ def roll_out(
     turn = 0
     while live := [episode for episode in episodes if episode.live]:
         seeded = replace(sampling, seed=derive(sampling.seed, "turn", turn))
-        said = _answers(act, live, n, seeded, purpose)
-        answers = envs.vector.step([e.slot for e in live], [c.text for c in said])
-        for episode, completion, answer in zip(live, said, answers, strict=True):
+        said = list(zip(live, _answers(act, live, n, seeded, purpose), strict=True))
+        taken = [(episode, completion) for episode, completion in said if completion.sampled]
+        unanswered = [episode for episode, completion in said if not completion.sampled]
+        for episode in unanswered:
+            episode.end_unanswered()
+        envs.vector.leave([episode.slot for episode in unanswered])
+        answers = envs.vector.step(
+            [episode.slot for episode, _ in taken],
+            [Answer(completion.text, completion.stop) for _, completion in taken],
+        )
+        for (episode, completion), answer in zip(taken, answers, strict=True):
             episode.take_turn(completion, answer)
         turn += 1
         if purpose == "rollout":
-            ledger.env_steps += len(live)
+            ledger.env_steps += len(taken)
     if purpose == "rollout":
         ledger.episodes += len(episodes)
     done = [episode.trajectory() for episode in episodes]

@@ -52,7 +52,7 @@ from resd_bench.signals import Signals
 from resd_bench.stats import EvalPoint, area_under_curve, eval_points, mean_both, reported
 from resd_bench.team import ALONE, Team, by_first, join
 from resd_bench.trace import Tracer, traced
-from resd_bench.types import Group, Metrics, Sampling, Split, Step, Stop, Task
+from resd_bench.types import Group, Metrics, Sampling, Split, Step, Stop, Task, Trajectory
 
 UNSCORED = 8
 """Training episodes in a row that may have no verdict before an update of such ends the run."""
@@ -117,6 +117,7 @@ def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
     make = partial(
         plugins.make_env,
         config.env,
+        grade=config.grade,
         **{"dialect": config.dialect, "feedback_level": config.feedback_level},
         **config.env_options,
     )
@@ -479,7 +480,8 @@ def train_metrics(groups: Sequence[Group]) -> Metrics:
     """What the rollouts of an update say: shares over scored attempts, tokens per attempt.
 
     Where attempts have no verdict, `train/success_with_failures` and `train/score_with_failures`
-    count them as failures.
+    count them as failures. Under `env/` the means of what the environment measured beside its
+    verdicts.
     """
     attempts = [attempt for group in groups for attempt in group.trajectories]
     scored = [a for a in attempts if a.stop is not Stop.ERROR]
@@ -493,9 +495,20 @@ def train_metrics(groups: Sequence[Group]) -> Metrics:
         "train/score": score,
         "train/score_with_failures": least_score,
         "train/truncated": _mean([float(a.stop is Stop.LENGTH) for a in scored]),
+        "train/unanswered": _mean([float(a.unanswered) for a in scored]),
         "train/errors": float(errors),
         "train/response_tokens": sum(tokens) / len(attempts),
+        **{f"env/{name}": value for name, value in mean_metrics(scored).items()},
     }
+
+
+def mean_metrics(attempts: Sequence[Trajectory]) -> Metrics:
+    """The mean of each further number that environments measured, over attempts that have it."""
+    found: dict[str, list[float]] = {}
+    for attempt in attempts:
+        for name, value in attempt.feedback.metrics.items():
+            found.setdefault(name, []).append(value)
+    return {name: _mean(values) for name, values in sorted(found.items())}
 
 
 def _mean(values: Sequence[float]) -> float:

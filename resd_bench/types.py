@@ -98,6 +98,8 @@ class Feedback:
     """Indices into `cases` that level 3 shows, the most telling first."""
     solution: str = ""
     """A correct answer where the verifier knows one; shown at level 5."""
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """What else was measured about the attempt, by name. Logged, never shown to a model."""
 
     MAX_CHARS: ClassVar[int] = 2000
 
@@ -149,6 +151,30 @@ class Stop(StrEnum):
     """The environment failed; the trajectory carries no reward and is not learned from."""
 
 
+class Answer(str):
+    """An action as an environment gets it: the text, and why it ended.
+
+    It is a `str` in every respect; what is computed from it is a plain one.
+    """
+
+    __slots__ = ("stop",)
+
+    stop: Stop
+
+    def __new__(cls, text: str, stop: Stop = Stop.EOS) -> Answer:
+        answer = super().__new__(cls, text)
+        answer.stop = stop
+        return answer
+
+    def __reduce__(self) -> tuple[type[Answer], tuple[str, Stop]]:
+        return Answer, (str(self), self.stop)
+
+
+def was_cut_off(action: str) -> bool:
+    """Whether an action hit its token limit; false of text that does not say."""
+    return getattr(action, "stop", None) == Stop.LENGTH
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What the policy sampled: the text, and the tokens it really was."""
@@ -160,6 +186,11 @@ class Completion:
     logprobs: tuple[float, ...] = ()
     """Log-probability of each id under the distribution it was drawn from (nats)."""
     stop: Stop = Stop.EOS
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the policy took this turn: false where no token fitted its context."""
+        return bool(self.token_ids or self.text) or self.stop is not Stop.LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +223,8 @@ class Trajectory:
     stop: Stop = Stop.EOS
     error: str = ""
     """Why the environment failed, where `stop` is `error`."""
+    unanswered: bool = False
+    """Whether it ended because the policy had no room for a further turn; `stop` is `length`."""
 
     @property
     def response(self) -> str:

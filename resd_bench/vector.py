@@ -117,6 +117,10 @@ class Vector(Protocol):
         """Take one action in each of these episodes."""
         ...
 
+    def leave(self, slots: Sequence[Slot]) -> None:
+        """Give up episodes that no action follows in."""
+        ...
+
     def close(self) -> None:
         """Close environments and end what runs them."""
         ...
@@ -162,6 +166,10 @@ class Told:
 
     def step(self, slots: Sequence[Slot], actions: Sequence[str]) -> list[Stepped]:
         return self._team.same(lambda: self._mine.step(slots, actions))
+
+    def leave(self, slots: Sequence[Slot]) -> None:
+        if self._vector is not None:
+            self._vector.leave(slots)
 
     @property
     def _mine(self) -> Vector:
@@ -224,6 +232,13 @@ class Watched:
         for slot, action in zip(slots, actions, strict=True):
             slot.actions.append(action)
         return [self._answer(slot, self._advance) for slot in slots]
+
+    def leave(self, slots: Sequence[Slot]) -> None:
+        """Use the environments of these episodes for others."""
+        for slot in slots:
+            if slot.env is not None:
+                self.idle.append(slot.env)
+                slot.env = None
 
     def _begin(self, slot: Slot) -> Stepped:
         slot.env = self.idle.pop() if self.idle else self.make()
@@ -330,6 +345,8 @@ class _Request:
     actions: tuple[str, ...]
     said: str = ""
     """The observation before the last action, to tell whether playing again gave the same."""
+    left: tuple[int, ...] = ()
+    """Episodes given up since the last request."""
 
 
 CALLING = b""
@@ -342,6 +359,8 @@ class _Worker:
     def __init__(self, make: MakeEnv) -> None:
         given = _pickled(make)
         self.connection, its = Pipe()
+        self.left: list[int] = []
+        """Episodes that were given up and that it was not told of."""
         self.started = self.dead = False
         """`started`: whether it has called an environment."""
         self._process = subprocess.Popen(
@@ -432,6 +451,12 @@ class Isolated:
             slot.actions.append(action)
         return self._ask_all(slots)
 
+    def leave(self, slots: Sequence[Slot]) -> None:
+        """Let workers use the environments of these episodes for others, from the next request."""
+        for slot in slots:
+            if worker := self._pool.get(slot.key % self.workers):
+                worker.left.append(slot.key)
+
     def _ask_all(self, slots: Sequence[Slot]) -> list[Stepped]:
         """Ask each worker about its episodes, one after the other; all workers at once."""
         waiting: dict[int, deque[Slot]] = {}
@@ -458,12 +483,18 @@ class Isolated:
 
     def _ask(self, place: int, slot: Slot) -> float | None:
         """Send a slot's request; the time by which something must be heard of it."""
-        request = _Request(
-            slot.key, slot.seed, slot.options, tuple(slot.actions), slot.answer.observation
-        )
         if place not in self._pool:
             self._pool[place] = _Worker(self.make)
         worker = self._pool[place]
+        request = _Request(
+            slot.key,
+            slot.seed,
+            slot.options,
+            tuple(slot.actions),
+            slot.answer.observation,
+            tuple(worker.left),
+        )
+        worker.left.clear()
         worker.ask(request)
         return self._due(0.0 if worker.started else START)
 
@@ -524,6 +555,7 @@ def _answer(
     connection: Connection,
 ) -> Stepped:
     """Answer a request, playing the episode again where its environment is not here."""
+    idle += [envs.pop(key)[0] for key in request.left if key in envs]
 
     def calling() -> None:
         connection.send_bytes(CALLING)

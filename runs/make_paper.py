@@ -100,6 +100,7 @@ REASONS: Mapping[str, str] = {
     "group_size": "rollouts per task",
     "inner_steps": "updates on a batch, each with fresh rollouts (K)",
     "feedback_level": "{feedback}",
+    "grade": "{grade}",
     "max_new_tokens": "appendix G",
     "context_limit": "appendix G: prompts up to {max_prompt}, the teacher's too",
     "engine": "{engine}",
@@ -146,6 +147,7 @@ def settings(task: Task, method: str, preset: Preset) -> Lines:
         "inner_steps": 4,
         "task_order": "dataset",
         "feedback_level": task.feedback_level,
+        "grade": "answer" if preset == "paper" else "release",
         "max_new_tokens": task.max_new_tokens,
         "context_limit": task.max_prompt + task.max_new_tokens,
         "temperature": 1.0,
@@ -227,6 +229,9 @@ def words(task: Task, method: str, preset: Preset) -> Mapping[str, str]:
         if task.gpus == 1
         else "vLLM does not fit beside the trainer on one GPU",
         "feedback": task.feedback,
+        "grade": "what is left of a response without its reasoning"
+        if paper
+        else "what its verifier reads, blocks in the reasoning or unfinished reasoning too",
         "eval_temperature": "the paper names no other" if paper else "the script's",
         "learning_rate": rate,
         "clip_high": clip_words(task, paper),

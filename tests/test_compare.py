@@ -28,7 +28,7 @@ from resd_bench.report.figures import comparison
 from resd_bench.report.rows import load_rows
 from resd_bench.report.runs import RunData, find_runs
 from resd_bench.report.tables import amount, compare_table, duration, learning_table, printable
-from resd_bench.stats import EvalPoint, Interval
+from resd_bench.stats import EvalPoint, Interval, eval_points
 
 Capture = pytest.CaptureFixture[str]
 
@@ -342,3 +342,24 @@ def test_amounts_and_durations_are_short() -> None:
     assert duration(Interval(512, 320, inf, 5), 1280) == "512 [320, >1280]"
     assert duration(Interval(inf, 900, inf, 5), 1280) == ">1280 [900, …]"
     assert duration(Interval(inf, inf, inf, 5), 1280) == ">1280"
+
+
+def test_what_environments_measure_beside_their_verdicts_is_in_the_detail() -> None:
+    runs = []
+    for seed in range(2):
+        run = run_of("a", seed, (0.0, 0.5))
+        measured = {"exhaustive_success": 0.125 + 0.25 * seed}
+        points = [replace(point, measured=measured) for point in run.points]
+        runs.append(replace(run, points=points))
+    groups = group_runs(runs)
+    text = shown(detail_table(groups, compare(groups, 100), 100))
+    (line,) = [line for line in text.splitlines() if "exhaustive_success" in line]
+    assert "25.0%" in line
+    assert "exhaustive" not in shown(detail_table(group_runs([run]), compare(groups, 100), 100))
+
+
+def test_a_column_called_metrics_may_hold_anything() -> None:
+    told = [{"n": 1.0}, {"n": 0.0}, {}, "anything", None, {"n": "much"}, 3]
+    point = {"update": 0, "episodes": 0, "generated_tokens": 0, "score": 1.0, "success": 1.0}
+    lines = [point | {"task": str(n), "metrics": each} for n, each in enumerate(told)]
+    assert eval_points(lines)[0].measured == {"n": 0.5}

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 import pytest
 
 from resd_bench.check.properties import SECTIONS
+from resd_bench.check.subject import RARE
 from resd_bench.env import TextEnv
 from resd_bench.plugins import installed, make_env
 from resd_bench.sandbox import SandboxTooWeak
@@ -92,7 +93,7 @@ def test_the_oracle_solves_the_first_tasks_of_every_split(env: TextEnv) -> None:
 
 
 def test_policies_that_know_nothing_stay_at_the_floor(env: TextEnv) -> None:
-    if env.chance:
+    if env.chance > RARE:
         pytest.skip(f"{env.name} declares that chance reaches {env.chance:.0%}: see `envs check`")
     rng = random.Random(0)
     env.action_space.seed(0)
@@ -103,7 +104,7 @@ def test_policies_that_know_nothing_stay_at_the_floor(env: TextEnv) -> None:
 
 
 def test_copying_the_feedback_does_not_solve_a_task(env: TextEnv) -> None:
-    if env.chance:
+    if env.chance > RARE:
         pytest.skip(f"{env.name} declares that chance reaches {env.chance:.0%}: see `envs check`")
     for task in _firsts(env):
         told = _play(env, task, "", "0").text

@@ -235,6 +235,13 @@ def test_reflections_go_to_the_failures_they_are_about() -> None:
     assert by_id["task-2#1"]["reflection"] is None
 
 
+def test_the_answer_that_was_graded_is_shown_beside_a_response_with_reasoning() -> None:
+    rows = episodes("")[:2]
+    rows[0]["turns"][0]["response"] = "<think>or 3</think>\n4"
+    told = episodes_data(rows, {}, {}, None)["list"]
+    assert [turn["answer"] for episode in told for turn in episode["turns"]] == ["4", None]
+
+
 def test_of_many_episodes_successes_and_failures_are_shown_and_the_rest_is_counted() -> None:
     told = episodes_data(episodes(""), {}, {}, 2)
     assert [(e["update"], e["success"]) for e in told["list"][:2]] == [(1, True), (1, False)]

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from resd_baselines.losses import nll_objective
-from resd_baselines.parse import strip_thinking
 from resd_baselines.prompts import PACK
 from resd_bench.agent import MethodSpec, Policy, State
 from resd_bench.budget import Purpose
+from resd_bench.extract import visible_answer, without_reasoning
 from resd_bench.types import (
     Completion,
     Example,
@@ -45,30 +45,42 @@ class Attempt:
     success: bool
     reward: float = 0.0
     turns: tuple[Turn, ...] = ()
+    cut_off: bool = False
+    """Whether the token limit or the context's end cut it short."""
+    show_unfinished: bool = False
+    """Whether thinking that was never finished is shown too (release)."""
 
     @property
     def shown(self) -> str:
-        """The response as prompts show it, without its thinking."""
-        return strip_thinking(self.response)
+        """The response as prompts show it: the answer that was graded, without its thinking."""
+        return shown(self.response, self.show_unfinished)
 
 
-def scored_attempts(groups: Sequence[Group]) -> list[Attempt]:
-    """Every attempt that has a verdict and a turn; failures of the environment are left out."""
+def shown(response: str, show_unfinished: bool = False) -> str:
+    """A response as prompts show it; `show_unfinished` keeps thinking that never ended."""
+    return without_reasoning(response) if show_unfinished else visible_answer(response)
+
+
+def scored_attempts(groups: Sequence[Group], *, show_unfinished: bool = False) -> list[Attempt]:
+    """Every attempt that has a verdict and a turn; failures of the environment are left out.
+
+    `show_unfinished` as in `Attempt`.
+    """
     return [
-        _attempt(trajectory, number)
+        _attempt(trajectory, number, show_unfinished)
         for number, group in enumerate(groups)
         for trajectory in group.trajectories
         if trajectory.stop is not Stop.ERROR and trajectory.turns
     ]
 
 
-def _attempt(trajectory: Trajectory, group: int) -> Attempt:
+def _attempt(trajectory: Trajectory, group: int, show_unfinished: bool) -> Attempt:
     prompt = next(
         (m.content for m in trajectory.turns[0].messages if m.role == "user"),
         trajectory.task.prompt,
     )
     response = trajectory.response if len(trajectory.turns) == 1 else PACK.attempt(trajectory.turns)
-    feedback = trajectory.feedback
+    feedback, last = trajectory.feedback, trajectory.turns[-1].completion
     return Attempt(
         trajectory.task.id,
         group,
@@ -78,6 +90,8 @@ def _attempt(trajectory: Trajectory, group: int) -> Attempt:
         feedback.success,
         feedback.reward,
         trajectory.turns,
+        Stop.LENGTH in (trajectory.stop, last.stop),
+        show_unfinished,
     )
 
 

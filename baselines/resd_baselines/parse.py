@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from resd_baselines.playbook import MISTAKES
+from resd_bench.extract import without_reasoning
 
-_OPEN = "<think>"
-_CLOSING = re.compile(r"</think>\s*+")
+strip_thinking = without_reasoning
+"""How the release reads what a model wrote for itself: thinking that never ended stays."""
+
 _FENCE = re.compile(r"```json", re.IGNORECASE | re.ASCII)
 _MARK = re.compile(r'[{}"]')
 _STRING_END = re.compile(r'(?:[^"\\]++|\\.)*+"', re.DOTALL)
@@ -75,23 +77,6 @@ class Curation:
             and isinstance(op["section"], str)
             and isinstance(op["content"], str)
         )
-
-
-def strip_thinking(text: str) -> str:
-    """Remove complete think-blocks, then all up to the first closing tag that is left.
-
-    Chat templates may put the opening tag into the prompt, so it can be missing. A text cut off
-    while thinking has no closing tag and is kept whole.
-    """
-    kept: list[str] = []
-    at = 0
-    while (start := text.find(_OPEN, at)) >= 0 and (end := _CLOSING.search(text, start)):
-        kept.append(text[at:start])
-        at = end.end()
-    kept.append(text[at:])
-    left = "".join(kept)
-    stray = _CLOSING.search(left)
-    return left[stray.end() :] if stray else left
 
 
 def extract_json(text: str) -> Any:

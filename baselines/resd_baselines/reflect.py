@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -41,6 +41,11 @@ Generate = Callable[[Role, Sequence[str]], list[str]]
 """Prompts of one role in, one answer to each out."""
 Addition = tuple[str, str]
 """Section and content of a new entry."""
+CUT_OFF: Mapping[Dialect, str] = {
+    "full": "[Here the attempt was cut off at the length limit.]",
+    "compact": "( cut off )",
+}
+"""Ends an attempt that did not end by itself, where it is reflected on."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +110,14 @@ class Writer:
         return self.pack.reflect(
             self.dialect,
             prompt=attempt.prompt,
-            response=attempt.shown,
+            response=self._ended(attempt),
             feedback=attempt.feedback,
             playbook=self.playbook(playbook),
         )
+
+    def _ended(self, attempt: Attempt) -> str:
+        """The answer, and where it was cut off that it was."""
+        return f"{attempt.shown}\n{CUT_OFF[self.dialect]}" if attempt.cut_off else attempt.shown
 
     def read_reflection(self, text: str, playbook: Playbook) -> Reflection:
         """The answer to `reflect`."""

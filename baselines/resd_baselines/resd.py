@@ -92,7 +92,7 @@ class RESDAgent(PolicyAgent):
 
     def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
         """One inner step of Algorithm 1; see `_metrics` for what is logged."""
-        attempts = scored_attempts(groups)
+        attempts = self._attempts(groups)
         update = self._update_context(attempts, step)
         if self.config.use_solution_buffer:
             self.solutions = remember_solutions(self.solutions, attempts)
@@ -111,6 +111,9 @@ class RESDAgent(PolicyAgent):
         self._last = self._record(attempts, update, step)
         signal = signal_metrics(attempts, sum(map(bool, examples)))
         return {**learned, **signal, **self._metrics(update, solutions)}
+
+    def _attempts(self, groups: Sequence[Group]) -> list[Attempt]:
+        return scored_attempts(groups, show_unfinished=self.config.show_unfinished_thinking)
 
     def _update_context(self, attempts: Sequence[Attempt], step: Step) -> ContextUpdate:
         """CONCISE, REFLECT, tag and CURATE with the weights before this update."""
@@ -177,7 +180,7 @@ class RESDAgent(PolicyAgent):
     ) -> Mapping[str, Mapping[str, str]]:
         """`playbook`: the question with the playbook alone; `teacher`: the teacher's prompt after
         the first attempt of each task, read by the student's weights."""
-        attempts = list({a.task_id: a for a in reversed(scored_attempts(groups))}.values())
+        attempts = list({a.task_id: a for a in reversed(self._attempts(groups))}.values())
         none = dict.fromkeys(("previous_trial", "feedback", "reflection", "solution"), "")
         found: dict[str, Mapping[str, str]] = {"teacher": self._hindsight(attempts, sampling)}
         if self.config.use_playbook and not self.playbook.headers_only:
@@ -303,6 +306,7 @@ RESD = MethodSpec(
             "feedback_with_solution": False,
             "concise_after_curation": True,
             "drop_duplicate_lessons": False,
+            "show_unfinished_thinking": True,
         },
     },
 )

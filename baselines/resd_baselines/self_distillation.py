@@ -90,6 +90,8 @@ class SDPOConfig(DistillationOptions):
     """Keep feedback beside a solution; SDPO shows one or the other."""
     strip_thinking: bool = True
     """Show solutions without their thinking."""
+    show_unfinished_thinking: bool = False
+    """Show thinking that was cut off where an answer is to be shown, as the release does."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ class SelfDistillation(PolicyAgent):
 
     def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
         """One update. `sdpo/solutions`: share of attempts that had a solution to show."""
-        attempts = scored_attempts(groups)
+        unfinished = self.config.show_unfinished_thinking
+        attempts = scored_attempts(groups, show_unfinished=unfinished)
         distil = self.config.distil_successes
         solutions = find_solutions(attempts, {}, distil_successes=distil)
         examples = [self._examples(a, s) for a, s in zip(attempts, solutions, strict=True)]
@@ -135,6 +138,7 @@ class SelfDistillation(PolicyAgent):
             include_previous_attempt=self.config.include_previous_attempt,
             feedback_with_solution=self.config.feedback_with_solution,
             strip_thinking=self.config.strip_thinking,
+            show_unfinished_thinking=self.config.show_unfinished_thinking,
         )
         teachers = [with_prompt(prompt) for prompt in prompts]
         return make_examples(attempt, teachers=teachers) if teachers else []
@@ -151,7 +155,7 @@ def _load(config: SDPOConfig) -> Load:
     return Load(teacher=True, shown=shown, shown_tokens=FEEDBACK_TOKENS)
 
 
-_PRESETS = {"paper": {}, "release": {"teacher": "frozen"}}
+_PRESETS = {"paper": {}, "release": {"teacher": "frozen", "show_unfinished_thinking": True}}
 
 SDPO = MethodSpec(
     name="sdpo",

@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from resd_baselines import parse
-from resd_baselines.base import Attempt
+from resd_baselines.base import Attempt, shown
 from resd_baselines.prompts import PACK, PromptPack
 from resd_bench.types import Dialect
 
@@ -49,6 +48,8 @@ class TeacherOptions:
     silent)."""
     strip_thinking: bool = True
     """Show solutions without their thinking; attempts and reflections never show theirs."""
+    show_unfinished_thinking: bool = False
+    """Show thinking that was cut off where an answer is to be shown, as the release does."""
 
 
 def remember_solutions(buffer: Mapping[str, str], attempts: Sequence[Attempt]) -> dict[str, str]:
@@ -102,10 +103,10 @@ def teacher_prompts(
         "previous_trial": attempt.shown if options.use_previous_trial else "",
         "feedback": feedback,
         "reflection": reflection,
-        "solution": _shown(solution if options.use_solution else None, options.strip_thinking),
+        "solution": _shown(solution, options) if options.use_solution else "",
     }
     return [
-        pack.teacher(dialect, prompt=attempt.prompt, **shown) for shown in shorter(sections, SHED)
+        pack.teacher(dialect, prompt=attempt.prompt, **kept) for kept in shorter(sections, SHED)
     ]
 
 
@@ -117,6 +118,7 @@ def sdpo_teacher_prompts(
     include_previous_attempt: bool = False,
     feedback_with_solution: bool = False,
     strip_thinking: bool = True,
+    show_unfinished_thinking: bool = False,
     pack: PromptPack = PACK,
 ) -> list[str]:
     """SDPO's teacher prompt and shorter ones: a solution, or feedback; none without either.
@@ -127,14 +129,17 @@ def sdpo_teacher_prompts(
     if solution is None and not feedback:
         return []
     trial = attempt.shown if strip_thinking else attempt.response
+    options = TeacherOptions(
+        strip_thinking=strip_thinking, show_unfinished_thinking=show_unfinished_thinking
+    )
     sections: dict[Section, str] = {
         "previous_trial": trial if include_previous_attempt and feedback else "",
-        "solution": _shown(solution, strip_thinking),
+        "solution": _shown(solution, options),
         "feedback": feedback,
     }
     return [
-        pack.sdpo_teacher(dialect, prompt=attempt.prompt, **shown)
-        for shown in shorter(sections, SDPO_SHED)
+        pack.sdpo_teacher(dialect, prompt=attempt.prompt, **kept)
+        for kept in shorter(sections, SDPO_SHED)
     ]
 
 
@@ -155,7 +160,7 @@ def _feedback(attempt: Attempt, solution: str | None, use: bool, with_solution: 
     return attempt.feedback if wanted and attempt.feedback.strip() else ""
 
 
-def _shown(solution: str | None, strip: bool) -> str:
-    if solution is None:
-        return ""
-    return parse.strip_thinking(solution) if strip else solution
+def _shown(solution: str | None, options: TeacherOptions) -> str:
+    if solution is None or not options.strip_thinking:
+        return solution or ""
+    return shown(solution, options.show_unfinished_thinking)

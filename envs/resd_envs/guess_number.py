@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from resd_bench.env import Reply, TextEnv
+from resd_bench.env import CUT_OFF, TRUNCATED, Reply, TextEnv
 from resd_bench.seeds import stream
-from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task
+from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task, was_cut_off
 
 LOWEST, HIGHEST = 1, 200
 SIZES: Mapping[Split, int] = {"train": 120, "validation": 40, "test": 40}
@@ -53,8 +53,8 @@ class GuessNumberEnv(TextEnv):
 
     ## Information
     `task_id`, `split`, `feedback_level`; at the end `feedback`, `success`, `score`, `stop_reason`.
-    Feedback: 2 the class of the last mistake (`wrong_guess` or `no_number`), 3 every guess with
-    the hint it got, 4 and 5 the number.
+    Feedback: 2 the class of the last mistake (`wrong_guess`, `no_number` or `truncated`), 3 every
+    guess with the hint it got, 4 and 5 the number.
 
     ## Arguments
     - `dialect`: `full` or `compact`.
@@ -67,6 +67,8 @@ class GuessNumberEnv(TextEnv):
     name = "guess-number"
     verify_seconds = 5.0
     max_turns = 8
+    # Eight numbers of two hundred, whatever the hints.
+    chance = 0.04
 
     def __init__(self, *, dialect: Dialect = "full", feedback_level: int = 3) -> None:
         super().__init__(dialect=dialect, feedback_level=feedback_level)
@@ -87,6 +89,11 @@ class GuessNumberEnv(TextEnv):
         guess, secret = read_guess(action), int(task.data["number"])
         if guess == secret:
             return Reply(feedback=Feedback(1.0, True, 1.0, (CaseResult("guess", True, "pass"),)))
+        if guess is None and was_cut_off(action):
+            # The next observation says so by itself.
+            self._last_kind = TRUNCATED
+            self._hints.append(CUT_OFF[self.dialect])
+            return Reply()
         self._last_kind = "no_number" if guess is None else "wrong_guess"
         word = "none" if guess is None else "low" if guess < secret else "high"
         self._hints.append(HINTS[self.dialect][word].format(guess=guess))

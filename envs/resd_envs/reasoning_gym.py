@@ -4,27 +4,29 @@
 
 Needs `pip install resd-bench[reasoning-gym]`. Tasks, scores and right answers are the package's;
 splits are ours. Some of its scorers evaluate the answer as Python or as algebra, so answers that
-do not look like data get no score from those. Left out: `composite`, which mixes other generators,
-and curricula of difficulty.
+do not look like data get no score from those; all of them run in a process that can be killed
+(`reasoning_scorer.py`), and full marks must be earned (`reasoning_guards.py`). Left out:
+`composite`, which mixes other generators, and curricula of difficulty.
 """
 
 from __future__ import annotations
 
 import ast
-import copy
 import hashlib
 import json
 import re
-import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from resd_bench.env import TextEnv
-from resd_bench.extract import last_answer_tag
+from resd_bench.extract import last_answer_tag, visible_answer
 from resd_bench.plugins import UsageError, near_miss
 from resd_bench.seeds import derive
 from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task
+from resd_envs.reasoning_guards import LENIENT, is_arithmetic, is_earned
+from resd_envs.reasoning_scorer import TooMuch, shared
 
 DEFAULT_SIZE = 200
 """Training tasks, unless told otherwise; some generators take a quarter of a second a question."""
@@ -32,6 +34,8 @@ DEFAULT_SIZE = 200
 TEST_PERCENT, VALIDATION_PERCENT = 20, 10
 DRAWS_PER_TASK = 3
 """How many questions are drawn for each wanted one, before a generator is taken as exhausted."""
+
+_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 DEFAULT = "basic_arithmetic"
 FRAMES: Mapping[Dialect, str] = {
@@ -50,6 +54,8 @@ EVALUATES_ALGEBRA = frozenset(
     }
 )
 """Generators of version 0.1 whose scorers evaluate the answer."""
+ARITHMETIC = frozenset({"countdown", "puzzle24"})
+"""Those of them that ask for the four operations on whole numbers."""
 
 MAX_ANSWER_CHARS = 20_000
 MAX_ALGEBRA_CHARS = 400
@@ -67,8 +73,9 @@ class ReasoningGymEnv(TextEnv):
     ## Description
     One of about 100 generators of algebra, arithmetic, algorithms, games, geometry, graphs,
     logic and induction. Up to 200 train, 25 validation and 50 test tasks, drawn by seed; a
-    question is in one split only. What counts as right is for the package to say; its generators
-    with yes-or-no answers may take nonsense for a no.
+    question is in one split only. What counts as right is for the package to say, except where
+    its scorers let pass what is no answer, such as NaN for a number. Generators with few possible
+    answers are solved by guessing as often as `chance` says.
 
     ## Action Space
     Any string (`Utf8Text`). The answer is the last `<answer>` element after the reasoning.
@@ -101,7 +108,7 @@ class ReasoningGymEnv(TextEnv):
 
     name = "reasoning-gym"
     verify_seconds = 60.0
-    # Some generators ask yes or no, and some print the answer among the choices.
+    # Some generators print the answer among the choices.
     answer_in_prompt = True
 
     def __init__(
@@ -125,7 +132,7 @@ class ReasoningGymEnv(TextEnv):
         self.name = f"reasoning-gym:{dataset}"
         self.size = size
         self._options = json.dumps(self.config, sort_keys=True)
-        self._scorer = _generator(dataset, self._options, 1)
+        generator(dataset, self._options, 1)
         self._tasks: dict[Split, tuple[Task, ...]] = {}
 
     def tasks(self, split: Split) -> Sequence[Task]:
@@ -146,36 +153,45 @@ class ReasoningGymEnv(TextEnv):
 
     def verify(self, task: Task, action: str) -> Feedback:
         """Score the answer with the package's own scorer."""
-        answer = last_answer_tag(action)
+        answer = last_answer_tag(visible_answer(action))
         entry = task.data["entry"]
-        score = 0.0 if answer is None else self._score(answer, entry)
+        score, kind = (0.0, "incorrect_format") if answer is None else self._score(answer, entry)
         success = score >= 1.0
-        kind = "" if success else "incorrect_format" if answer is None else "wrong_answer"
-        detail = "" if success else _detail(answer, score)
+        detail = "" if success else _detail(answer, score, kind)
         right = _answers(entry)[:1]
         case = CaseResult("answer", success, kind or "pass", detail, "".join(right))
         solution = f"<answer>{right[0]}</answer>" if right else ""
         return Feedback(float(success), success, score, (case,), "", kind, (0,), solution)
 
-    def _score(self, answer: str, entry: Mapping[str, Any]) -> float:
-        """The scorer's verdict in [0, 1]; 0 for what it cannot read or must not evaluate."""
-        if not answer or not is_harmless(answer, self.dataset):
-            return 0.0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                # Some scorers change the entry they are given.
-                score = float(self._scorer.score_answer(answer, copy.deepcopy(entry)))
-            except Exception:
-                # Scorers raise all kinds of errors on answers they do not expect.
-                return 0.0
-        return min(1.0, max(0.0, score)) if score == score else 0.0
+    def _score(self, answer: str, entry: Mapping[str, Any]) -> tuple[float, str]:
+        """The scorer's verdict in [0, 1], 0 for what it must not read, and the kind of failure."""
+        own = [given.strip() for given in _answers(entry)]
+        if (not answer and answer not in own) or not is_harmless(answer, self.dataset):
+            return 0.0, "wrong_answer"
+        try:
+            score = shared().score(self.dataset, self._options, answer, entry)
+        except TooMuch:
+            return 0.0, "verifier_limit"
+        if not score >= 0.0:
+            return 0.0, "wrong_answer"
+        if score >= 1.0:
+            earned = is_earned(answer, own, entry, self.dataset)
+            return (1.0, "") if earned else (0.0, "wrong_answer")
+        return score, "wrong_answer"
+
+    @property
+    def chance(self) -> float:  # type: ignore[override]
+        """How often the commonest right answer is right, or what a generator's rules allow."""
+        tasks = [task for split in _SPLITS for task in self.tasks(split)]
+        counts = Counter(given for task in tasks for given in _answers(task.data["entry"])[:1])
+        commonest = counts.most_common(1)[0][1] / len(tasks) if counts else 0.0
+        return max(commonest, LENIENT.get(self.dataset, 0.0))
 
     def oracle(self, task: Task) -> str:
         """A right answer; NotImplementedError where the generator knows none."""
         entry = task.data["entry"]
         for answer in _answers(entry):
-            if self._score(answer.strip(), entry) >= 1.0:
+            if self._score(answer.strip(), entry)[0] >= 1.0:
                 return f"<answer>{answer}</answer>"
         raise NotImplementedError(f"{self.dataset} does not tell an answer that scores 1")
 
@@ -192,7 +208,7 @@ def _generators() -> Sequence[str]:
     return sorted(set(DATASETS) - {"composite"})
 
 
-def _generator(dataset: str, options: str, size: int) -> Any:
+def generator(dataset: str, options: str, size: int) -> Any:
     """The package's generator of `size` entries, with `options` as JSON."""
     import reasoning_gym
 
@@ -214,11 +230,11 @@ def _entries(dataset: str, options: str, size: int) -> Mapping[Split, Sequence[M
         "test": max(1, size // 4),
     }
     draws = DRAWS_PER_TASK * sum(sizes.values()) + DRAWS_PER_TASK * 10
-    generator = _generator(dataset, options, draws)
+    source = generator(dataset, options, draws)
     found: dict[Split, list[Mapping[str, Any]]] = {split: [] for split in sizes}
     seen: set[str] = set()
     for number in range(draws):
-        entry = generator[number]
+        entry = source[number]
         split = _split_of(entry["question"])
         if entry["question"] not in seen and len(found[split]) < sizes[split]:
             seen.add(entry["question"])
@@ -241,9 +257,11 @@ def _answers(entry: Mapping[str, Any]) -> list[str]:
     return [a if isinstance(a, str) else json.dumps(a) for a in given if a is not None]
 
 
-def _detail(answer: str | None, score: float) -> str:
+def _detail(answer: str | None, score: float, kind: str) -> str:
     if answer is None:
         return "There was no answer between <answer> and </answer>."
+    if kind == "verifier_limit":
+        return "The answer takes too long to check."
     line = "".join(c if c.isprintable() else " " for c in answer[:400])
     part = f" (partial score {score:.2f})" if score else ""
     return f"The answer {' '.join(line.split())[:200]!r} is wrong{part}."
@@ -256,20 +274,24 @@ _POWER = re.compile(r"\*\*|\^")
 _SMALL_POWER = re.compile(
     r"(?:\*\*|\^)\s*\(?\s*-?\s*\d{1,2}(?:\s*/\s*\d{1,2})?\s*\)?(?!\s*[\d.*^])"
 )
+_ATTRIBUTE = re.compile(r"\. *[A-Za-z_]")
 _STACKED = re.compile(r"\)\s*(?:\*\*|\^)")
-_HUGE_NUMBER = re.compile(r"\d[eE][+-]?\d{4}|\d{400}")
+_HUGE_NUMBER = re.compile(r"\d[eE][+-]?\d(?:_?\d){3}|(?:\d_?){400}")
 
 
 def is_harmless(answer: str, dataset: str) -> bool:
     """Whether the scorer of `dataset` may read `answer`, as far as its form tells.
 
     Where a scorer evaluates Python, only literals and plain words pass; where it evaluates algebra,
-    short expressions of known functions with small exponents. Numbers of absurd size never pass.
+    short expressions of known functions with small exponents, or of the four operations where no
+    others are asked for. Numbers of absurd size never pass.
     """
     if len(answer) > MAX_ANSWER_CHARS or _HUGE_NUMBER.search(answer):
         return False
     if dataset in EVALUATES_PYTHON:
         return bool(_PLAIN.fullmatch(answer)) or _is_literal(answer)
+    if dataset in ARITHMETIC:
+        return len(answer) <= MAX_ALGEBRA_CHARS and is_arithmetic(answer)
     return dataset not in EVALUATES_ALGEBRA or _is_small_algebra(answer)
 
 
@@ -283,6 +305,8 @@ def _is_literal(answer: str) -> bool:
 
 def _is_small_algebra(answer: str) -> bool:
     if len(answer) > MAX_ALGEBRA_CHARS or not _ALGEBRA.fullmatch(answer) or "__" in answer:
+        return False
+    if _ATTRIBUTE.search(answer):
         return False
     names = set(_LETTERS.findall(answer))
     if not all(len(name) == 1 or name.lower() in FUNCTIONS for name in names):

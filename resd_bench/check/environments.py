@@ -19,6 +19,7 @@ ENV_PROPERTIES: Mapping[str, Property] = {
     "reward": properties.reward,
     "ladder": properties.ladder,
     "oracle": properties.oracle,
+    "reasoning": properties.reasoning,
     "floor": properties.floor,
     "leaks": leaks,
     "runaway": properties.runaway,

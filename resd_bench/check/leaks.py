@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from resd_bench.check.answers import failing
-from resd_bench.check.subject import DEFAULT_LEVEL, Episode, Subject, shown
+from resd_bench.check.subject import DEFAULT_LEVEL, RARE, Episode, Subject, shown
 from resd_bench.check.verdict import require
 from resd_bench.env import TextEnv
 from resd_bench.types import Dialect, Feedback, Task
@@ -171,7 +171,7 @@ def _copying(subject: Subject, dialect: Dialect, tasks: Sequence[Task]) -> dict[
             for copy in _copies(told.text):
                 solved = solved or subject.play(env, task, [copy]).feedback.success
                 require(
-                    not solved or level > DEFAULT_LEVEL or env.chance > 0,
+                    not solved or level > DEFAULT_LEVEL or env.chance > RARE,
                     f"copying {shown(copy)} out of the feedback at level {level} solves {task.id}",
                 )
             hits.setdefault(level, []).append(solved)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import math
 import random
 import warnings
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from resd_bench.check.answers import ODD_TEXTS, RUNAWAY, failing, outlasting, po
 from resd_bench.check.panel import hash_line, panel_command
 from resd_bench.check.subject import (
     DEFAULT_LEVEL,
+    RARE,
     SPLITS,
     Episode,
     Subject,
@@ -32,9 +34,9 @@ from resd_bench.check.subject import (
     verdict_of,
 )
 from resd_bench.check.verdict import Skipped, require
-from resd_bench.env import TextEnv
+from resd_bench.env import TRUNCATED, TextEnv
 from resd_bench.manifest import content_hash
-from resd_bench.types import Dialect, Feedback, Task
+from resd_bench.types import Answer, Dialect, Feedback, Stop, Task
 from resd_bench.vector import DEADLINE
 
 Property = Callable[[Subject], str]
@@ -378,6 +380,35 @@ def oracle(subject: Subject) -> str:
     return "; ".join(counts)
 
 
+def reasoning(subject: Subject) -> str:
+    """Reasoning is not graded, finished or not, and an answer that was cut off is told so."""
+    seen = 0
+    for dialect in subject.dialects:
+        env = subject.env(dialect)
+        for task in subject.in_time(subject.spread(env, most=4), 0.5):
+            wrong = failing(task)[2]
+            alone = subject.play(env, task, [wrong]).feedback
+            for right in _solution(subject, env, task):
+                for said in (
+                    f"<think>{right}</think>\n{wrong}",
+                    f"{right}\n</think>\n{wrong}",
+                    f"{wrong}<think>{right}",
+                ):
+                    graded = subject.play(env, task, [said]).feedback
+                    require(
+                        (graded.success, graded.kind) == (alone.success, alone.kind),
+                        f"a right draft in the reasoning changes the verdict on {task.id}",
+                    )
+                    seen += 1
+            cut = subject.play(env, task, [Answer(wrong, Stop.LENGTH)]).feedback
+            require(
+                cut.success or cut.kind == TRUNCATED,
+                f"an answer to {task.id} that hit its token limit is told {cut.kind!r}, not "
+                f"{TRUNCATED!r}",
+            )
+    return f"{seen} right drafts in the reasoning of wrong answers made no difference"
+
+
 def floor(subject: Subject) -> str:
     """Policies that know nothing do not succeed more often than the environment says."""
     found: dict[str, list[bool]] = {}
@@ -389,15 +420,17 @@ def floor(subject: Subject) -> str:
                     success = subject.play(env, task, [answer]).feedback.success
                     found.setdefault(policy, []).append(success)
                     require(
-                        not success or env.chance > 0,
+                        not success or env.chance > RARE,
                         f"the answer {shown(answer)} of the {policy} policy counts as a success "
                         f"on {task.id}",
                     )
     rates = {policy: sum(hits) / len(hits) for policy, hits in found.items()}
-    allowed = subject.env(subject.dialects[0]).chance
+    chance = subject.env(subject.dialects[0]).chance
     for policy, rate in rates.items():
+        # Not all tasks were tried; three standard errors are allowed for those that were.
+        allowed = chance + 3 * math.sqrt(chance * (1 - chance) / len(found[policy]))
         require(
-            rate <= allowed, f"the {policy} policy succeeds in {rate:.1%}; declared: {allowed:.1%}"
+            rate <= allowed, f"the {policy} policy succeeds in {rate:.1%}; declared: {chance:.1%}"
         )
     return ", ".join(f"{policy} {rates[policy]:.0%} of {len(found[policy])}" for policy in rates)
 
@@ -408,7 +441,7 @@ def runaway(subject: Subject) -> str:
     for task in subject.spread(env, most=1):
         for answer in RUNAWAY:
             require(
-                not subject.play(env, task, [answer]).feedback.success or env.chance > 0,
+                not subject.play(env, task, [answer]).feedback.success or env.chance > RARE,
                 f"the program {shown(answer)} counts as a success on {task.id}",
             )
     seconds, doing = subject.slowest

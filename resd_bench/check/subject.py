@@ -20,6 +20,8 @@ from resd_bench.types import Dialect, Feedback, Split, Task
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 DIALECTS: tuple[Dialect, ...] = ("full", "compact")
 DEFAULT_LEVEL = 3
+RARE = 0.05
+"""Where chance is no more than this, a success of a policy that knows nothing is one too many."""
 LEAST_TASKS = 4
 """Tasks that every sampled property looks at, whatever the time."""
 

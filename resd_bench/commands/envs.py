@@ -17,6 +17,7 @@ from resd_bench.commands.shared import Name, note, options, out, show_verdicts
 from resd_bench.config import coerce
 from resd_bench.contract import checked_tasks
 from resd_bench.env import TextEnv
+from resd_bench.extract import Grade
 from resd_bench.plugins import UsageError
 from resd_bench.types import Split, Task
 
@@ -152,6 +153,9 @@ def score_command(
     ] = None,
     dialect: DialectFlag = "full",
     level: Level = 3,
+    what: Annotated[
+        str, typer.Option("--grade", help="answer or release, as in `run --grade`.")
+    ] = "answer",
     sets: Sets = None,
 ) -> None:
     """Mark saved answers: {"task": ID, "answer": TEXT} a line in, with verdicts out."""
@@ -159,7 +163,8 @@ def score_command(
     from resd_bench.grade import grade, read_answers
     from resd_bench.record import to_line
 
-    env = make(name, sets, dialect=dialect, feedback_level=level)
+    chosen: Grade = coerce("--grade", what, Grade)
+    env = make(name, sets, dialect=dialect, feedback_level=level, grade=chosen)
     answers = list(read_answers(_read(file).splitlines(), "stdin" if file == "-" else file))
     rows = list(grade(env, answers))
     lines = b"".join(to_line(row) for row in rows)

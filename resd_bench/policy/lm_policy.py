@@ -182,8 +182,8 @@ class LMPolicy:
     ) -> list[list[Completion]]:
         """Sample `n` completions of each prompt, charged to the ledger under `purpose`.
 
-        A prompt that leaves no room for `max_new_tokens` is answered by empty completions that
-        ended by length, and counted; UsageError where no prompt at all could fit, or none of the
+        A prompt that leaves no room for `max_new_tokens` is not answered: its completions are not
+        `sampled`, and are counted. UsageError where no prompt at all could fit, or none of the
         first that are asked does.
         """
         room = self.room_for_prompts(sampling.max_new_tokens)
@@ -244,7 +244,7 @@ class LMPolicy:
         self._counts.unclosed_thinking += sum(self.codec.left_thinking(one.text) for one in cut)
 
     def _completion(self, made: Generated) -> Completion:
-        text = self.codec.decode(made.token_ids)
+        text = self.codec.answer(made.token_ids) if made.token_ids else ""
         return Completion(text, made.token_ids, made.logprobs, made.stop)
 
     def _make_engine(self) -> Engine:

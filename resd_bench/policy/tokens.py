@@ -2,9 +2,10 @@
 
 Templates differ. One without a system role gets the system text at the head of the first user
 message. Earlier answers are shown without their thinking, whether the template removes it or not.
-Tags of thinking stay in decoded text even where the tokenizer calls them special. Left out: tools,
-images, reasoning marked by anything but `<think>`, and re-tokenising completions (training uses the
-tokens sampled).
+Tags of thinking stay in decoded text even where the tokenizer calls them special, and an answer
+gets back the opening tag that its template wrote, so that it says itself what of it is thinking.
+Left out: tools, images, reasoning marked by anything but `<think>`, and re-tokenising completions
+(training uses the tokens sampled).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-from resd_bench.extract import without_reasoning
+from resd_bench.extract import visible_answer
 from resd_bench.plugins import UsageError
 from resd_bench.types import Message, Messages
 
@@ -110,7 +111,7 @@ class Codec:
     def _as_taken(self, messages: Messages) -> Sequence[Message]:
         """The chat as the template can take it, earlier answers without their thinking."""
         said = [
-            Message(m.role, without_reasoning(m.content)) if m.role == "assistant" else m
+            Message(m.role, visible_answer(m.content)) if m.role == "assistant" else m
             for m in messages
         ]
         if not any(m.role == "system" for m in said) or self._has_system_role:
@@ -131,6 +132,10 @@ class Codec:
         """Whether the template itself opens the thinking, so that answers lack the opening tag."""
         prompt = self._probe(Message("user", "x"))
         return prompt.rfind(OPEN) > prompt.rfind(CLOSE)
+
+    def answer(self, ids: Sequence[int]) -> str:
+        """The text of an answer, with the opening tag that the template wrote in its place."""
+        return (f"{OPEN}\n" if self.opens_thinking else "") + self.decode(ids)
 
     def left_thinking(self, text: str) -> bool:
         """Whether an answer ends before its thinking does."""

@@ -21,6 +21,7 @@ from resd_bench.report.tables import (
 )
 from resd_bench.stats import (
     Axis,
+    EvalPoint,
     Interval,
     Wait,
     chosen_on_validation,
@@ -115,7 +116,20 @@ def _metrics(
     for k in PASS_AT:
         metrics[f"pass@{k}"] = lambda label, k=k: _pass_at(groups[label], budget, axis, k)  # type: ignore[misc]
     metrics["any of the samples (best)"] = lambda k: _best(groups[k], budget, axis)
+    points = {k: [success_at(run.points, budget, axis) for run in groups[k]] for k in groups}
+    for name in sorted({name for own in points.values() for p in own for name in p.measured}):
+        metrics[f"{name} (environment)"] = lambda k, name=name: _measured(  # type: ignore[misc]
+            groups[k], points[k], name
+        )
     return metrics
+
+
+def _measured(runs: Sequence[RunData], points: Sequence[EvalPoint], name: str) -> str:
+    """The mean of a number that the environment measured; empty where a run lacks it."""
+    if not all(name in point.measured for point in points):
+        return ""
+    values = dict(zip(map(id, runs), points, strict=True))
+    return _mean(_by_env(runs, lambda run: values[id(run)].measured[name]))
 
 
 def _values(runs: Sequence[RunData], budget: float, axis: Axis) -> dict[str, list[float]]:

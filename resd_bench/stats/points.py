@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -48,6 +48,8 @@ class EvalPoint:
     """Ids of the tasks, in the order of `success`; without them tasks go by their position."""
     unscored: tuple[int, ...] = ()
     """Samples without a verdict, per task; () where there are none, or nobody knows of which."""
+    measured: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Means of what the environment measured beside its verdicts, over the samples that have it."""
 
     def at(self, axis: Axis) -> float:
         """How much of `axis` had been spent by then; NaN where it was not recorded."""
@@ -187,12 +189,24 @@ def _point(update: int, rows: Sequence[Mapping[str, Any]], spent: Mapping[str, A
         flops=flops,
         tasks=tuple(tasks),
         unscored=_unscored(rows, tasks),
+        measured=_measured(rows),
     )
 
 
 def _unscored(rows: Sequence[Mapping[str, Any]], tasks: Iterable[str]) -> tuple[int, ...]:
     missing = Counter(str(row["task"]) for row in rows if row["success"] is None)
     return tuple(missing[task] for task in tasks) if missing else ()
+
+
+def _measured(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        own = row.get("metrics")
+        # A column of this name in somebody's file may hold anything.
+        for name, value in own.items() if isinstance(own, Mapping) else ():
+            if isinstance(value, int | float):
+                found.setdefault(str(name), []).append(float(value))
+    return {name: _mean(values) for name, values in sorted(found.items())}
 
 
 def success_at(

@@ -47,7 +47,11 @@ def test_verdicts_agree_with_the_reference(fixtures: Path) -> None:
     for record in _records(folder / "verify.jsonl"):
         wanted, scene = record["expected"], scenes[record["scene"]]
         feedback = verify(
-            record["response"], scene["scene"], scene["expected"], truncated=record["truncated"]
+            record["response"],
+            scene["scene"],
+            scene["expected"],
+            truncated=record["truncated"],
+            grade="release",
         )
         kinds = [case.kind for case in feedback.cases]
         assert [c.passed for c in feedback.cases] == [t["passed"] for t in wanted["tests"]]

@@ -8,10 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resd_bench.extract import last_answer_tag, last_code_block, without_reasoning
+from resd_bench.extract import (
+    last_answer_tag,
+    last_code_block,
+    visible_answer,
+    without_reasoning,
+)
 
 
 def test_answers_are_extracted_as_in_the_reference(fixtures: Path) -> None:
@@ -62,3 +67,46 @@ def test_a_megabyte_takes_no_longer_than_a_second(
     begin = time.process_time()
     extract("<think>" + piece * (1_000_000 // len(piece)))
     assert time.process_time() - begin < 1
+
+
+TAGS = ("<think>", "</think>", "<thi", "nk>", "</thi", "a", " ", "\n", "```", "<answer>")
+
+
+@settings(max_examples=400)
+@given(st.lists(st.sampled_from(TAGS), max_size=16))
+def test_a_visible_answer_has_no_tag_left_and_is_its_own_visible_answer(parts: list[str]) -> None:
+    answer = visible_answer("".join(parts))
+    assert "<think>" not in answer
+    assert "</think>" not in answer
+    assert visible_answer(answer) == answer
+
+
+@given(st.text(st.sampled_from("<think/> \n")))
+def test_text_without_a_tag_is_all_visible(text: str) -> None:
+    if "<think>" not in text and "</think>" not in text:
+        assert visible_answer(text) == without_reasoning(text) == text
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.sampled_from(["<think>plan</think>\n", "words ", "\n"]), max_size=8), st.booleans()
+)
+def test_of_finished_reasoning_the_release_leaves_the_same(parts: list[str], opened: bool) -> None:
+    text = ("" if opened else "plan</think> ") + "".join(parts)
+    assert visible_answer(text) == without_reasoning(text)
+
+
+def test_unfinished_reasoning_is_not_visible_and_the_release_keeps_it() -> None:
+    assert visible_answer("a <think>b") == "a "
+    assert without_reasoning("a <think>b") == "a <think>b"
+    assert visible_answer("a</think> b</think> c") == "c"
+    assert without_reasoning("a</think> b</think> c") == "b</think> c"
+
+
+@pytest.mark.parametrize(
+    "unit", ["<think>", "</think>", "<think>a</think>", "</thi<think></think>nk>"]
+)
+def test_a_visible_answer_takes_linear_time(unit: str) -> None:
+    begin = time.process_time()
+    visible_answer(unit * (1_000_000 // len(unit)))
+    assert time.process_time() - begin < 2

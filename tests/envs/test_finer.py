@@ -59,7 +59,8 @@ def test_every_reference_case_gets_the_same_verdict(fixtures: Path) -> None:
     assert len(cases) >= 49
     for case in cases:
         expected = case["expected"]
-        feedback = score(case["response"], case["gold"], truncated=case["truncated"])
+        told: Any = {"truncated": case["truncated"], "grade": "release"}
+        feedback = score(case["response"], case["gold"], **told)
         passed = [result.passed for result in feedback.cases]
         assert passed == (expected["per_entity"] or [False] * len(passed)), case["id"]
         assert feedback.score == (expected["tag_score"] or 0), case["id"]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from resd_bench.types import Dialect, Split
 from resd_envs.ifeval import IFEvalEnv, check
 from resd_envs.ifeval.check import variants
 from resd_envs.ifeval.checkers import CHECKERS
+from resd_envs.ifeval.echo import is_echo
 from resd_envs.ifeval.language import LANGUAGES, detect
 from resd_envs.ifeval.prompts import own, probe
 from resd_envs.ifeval.sentences import count_capital_words, count_sentences
@@ -312,3 +314,66 @@ def test_checking_hostile_text_is_linear(piece: str) -> None:
     for checker, arguments in ((CHECKERS[name], given) for name, given, *_ in EXAMPLES):
         checker(piece * 50_000, arguments)
     assert time.process_time() - begin < 10
+
+
+ECHOES: list[Callable[[str], str]] = [
+    lambda prompt: prompt,
+    str.lower,
+    str.upper,
+    lambda prompt: f"```\n{prompt}\n```",
+    lambda prompt: f"Sure!\n{prompt}\n",
+    lambda prompt: prompt.replace(",", ""),
+    lambda prompt: prompt[len(prompt) // 3 :],
+]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("echo", range(len(ECHOES)))
+def test_a_copy_of_the_prompt_follows_nothing(dialect: Dialect, echo: int) -> None:
+    env = IFEvalEnv(dialect=dialect)
+    won = []
+    for task in env.tasks("test"):
+        said = ECHOES[echo](task.prompt)
+        feedback = env.verify(task, said)
+        won.append(feedback.success)
+        if feedback.kind == "echo":
+            assert (feedback.score, feedback.metrics["echo"]) == (0, 1)
+            assert "prompt" in feedback.render(3)
+    # What is left of a short prompt by cutting it is too short to be told from a text of its own.
+    assert sum(won) <= (20 if echo == 6 and dialect == "compact" else 2)
+
+
+def test_the_release_lets_a_copy_succeed_and_counts_it() -> None:
+    env, released = IFEvalEnv(), IFEvalEnv()
+    released.grade = "release"
+    for task in env.tasks("test"):
+        checked = check(task.data, task.prompt).all_strict
+        feedback = released.verify(task, task.prompt)
+        assert (feedback.success, feedback.metrics["echo"]) == (checked, 1.0)
+        assert not env.verify(task, task.prompt).success
+
+
+def test_what_a_prompt_quotes_or_wants_repeated_may_be_said() -> None:
+    prompt = 'Rewrite "we met by the old bridge in the rain last night" as a poem.'
+    poem = "We met by the old bridge\nin the rain last night,\nand walked on."
+    assert not is_echo(prompt, poem)
+    assert is_echo(prompt, prompt)
+    asked = "Say hello to all of us in verse."
+    prompt = f"{asked}\nFirst repeat the request word for word, then answer."
+    assert not is_echo(prompt, f"{asked}\nHello, all!", begin=asked)
+    assert is_echo(prompt, asked, begin=asked)
+    assert is_echo(prompt, f"{asked}\n***", begin=asked)
+    assert is_echo(prompt, prompt, begin=asked)
+    wish = "Write a poem. End it with: is there anything else I can do?"
+    assert not is_echo(
+        wish, "A rose\nIs there anything else I can do?", end="is there anything else I can do?"
+    )
+    assert not is_echo("Answer yes or no.", "yes")
+
+
+@pytest.mark.parametrize("unit", ["a ", "a b c d ", '"', "ab"])
+def test_copies_are_found_in_linear_time(unit: str) -> None:
+    text = unit * (200_000 // len(unit))
+    begin = time.process_time()
+    is_echo(text, text)
+    assert time.process_time() - begin < 3

@@ -6,9 +6,14 @@ import time
 
 import pytest
 
+from resd_bench.evaluate import Panel, eval_rows, evaluate
 from resd_bench.extract import last_code_block
 from resd_bench.plugins import UsageError, make_env
-from resd_bench.types import Dialect, Split
+from resd_bench.rollout import EnvPool
+from resd_bench.run import train_metrics
+from resd_bench.stats import eval_points
+from resd_bench.testing import ScriptedPolicy
+from resd_bench.types import Dialect, Sampling, Split
 from resd_envs.manufactoria import ManufactoriaHasEnv
 from resd_envs.manufactoria.env import LENGTHS
 from resd_envs.manufactoria.machine import parse
@@ -137,3 +142,27 @@ def test_an_environment_is_made_quickly(name: str) -> None:
 def test_an_unknown_tier_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="length 7"):
         ManufactoriaHasEnv(length=7)
+
+
+def test_a_program_that_passes_weak_tests_is_a_success_that_is_seen_not_to_be_right() -> None:
+    env = make_env("manufactoria-has", dialect="compact")
+    tasks = env.tasks("test")
+    policy = ScriptedPolicy(lambda *_: env.oracle(tasks[37]))
+    panel = Panel(tasks, 1, Sampling(max_new_tokens=10**6), seed=0)
+    pool = EnvPool(lambda: make_env("manufactoria-has", dialect="compact"))
+    groups = evaluate(policy.sample, pool, panel, policy.ledger)
+    rows = eval_rows(groups, 0, policy.ledger)
+    lucky = [row for row in rows if row["success"] and not row["metrics"]["exhaustive_success"]]
+    assert len(lucky) >= 3
+    assert [row["task"] for row in rows if row["metrics"]["exhaustive_success"]] == [tasks[37].id]
+    (point,) = eval_points(rows)
+    assert point.measured["exhaustive_success"] == pytest.approx(1 / len(tasks))
+    assert train_metrics(groups)["env/exhaustive_success"] == pytest.approx(1 / len(tasks))
+
+
+def test_exhaustive_success_is_success_on_every_short_tape() -> None:
+    env = make_env("manufactoria-has")
+    for task in env.tasks("test")[::20]:
+        assert env.verify(task, env.oracle(task)).metrics == {"exhaustive_success": 1.0}
+        wrong = f"```{TAG}\nSTART start:\n    NEXT NONE\nEND end\n```"
+        assert env.verify(task, wrong).metrics == {"exhaustive_success": 0.0}

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from torch import Tensor
 
+from resd_bench.env import Reply, TextEnv
+from resd_bench.extract import visible_answer
 from resd_bench.plugins import UsageError
+from resd_bench.policy.engine import Generated
 from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
 from resd_bench.policy.objective import TokenBatch
-from resd_bench.types import Completion, Example, Messages, Sampling, Stop, user
+from resd_bench.rollout import EnvPool, roll_out
+from resd_bench.run import train_metrics
+from resd_bench.types import (
+    Completion,
+    Example,
+    Feedback,
+    Messages,
+    Sampling,
+    Split,
+    Stop,
+    Task,
+    user,
+)
 from tests.policy import families
 
 NEW = 5
@@ -138,3 +154,59 @@ def test_truncation_and_unclosed_thinking_are_counted_until_the_next_update() ->
     assert metrics["policy/truncated_completions"] == len(cut)
     subject.sample([user("a")], n=3, sampling=SAMPLING, purpose="evaluation")
     assert subject.update([], likelihood, batch_size=1)["policy/truncated_completions"] == 0
+
+
+def test_an_answer_says_itself_what_of_it_is_thinking_where_the_template_opened_it() -> None:
+    (group,) = policy(100, name="qwen3-thinking").sample(
+        [user("a")], n=3, sampling=SAMPLING, purpose="rollout"
+    )
+    assert all(one.text.startswith("<think>") for one in group)
+    unfinished = [one for one in group if "</think>" not in one.text]
+    assert unfinished
+    assert not any(visible_answer(one.text) for one in unfinished)
+
+
+class Silence(TextEnv):
+    """Goes on as long as something is said; saying nothing wins."""
+
+    name = "silence"
+    max_turns = 20
+
+    def tasks(self, split: Split) -> Sequence[Task]:
+        return [Task(f"{split}-{n}", split, "7" * length) for n, length in enumerate((1, 100))]
+
+    def reply(self, task: Task, action: str) -> Reply:
+        return Reply("7" * 8) if action else Reply(feedback=Feedback(1.0, True, 1.0))
+
+
+@pytest.mark.parametrize("engine", ["fast", "hf"])
+def test_no_turn_is_taken_that_the_context_has_no_room_for(engine: str) -> None:
+    subject = policy(90, engine)
+    groups = roll_out(
+        subject.sample,
+        EnvPool(Silence),
+        Silence().tasks("train"),
+        n=1,
+        sampling=SAMPLING,
+        purpose="rollout",
+        ledger=subject.ledger,
+        seed=0,
+    )
+    grows, overlong = (group.trajectories[0] for group in groups)
+    for attempt in (grows, overlong):
+        assert (attempt.stop, attempt.feedback.success) == (Stop.LENGTH, False)
+        assert (attempt.feedback.reward, attempt.feedback.kind) == (0.0, "truncated")
+        assert attempt.unanswered
+        assert all(turn.completion.token_ids for turn in attempt.turns)
+    assert 1 <= len(grows.turns) < Silence.max_turns
+    assert not overlong.turns
+    assert subject.ledger.env_steps == len(grows.turns)
+    metrics = train_metrics(groups)
+    assert (metrics["train/truncated"], metrics["train/unanswered"]) == (1.0, 1.0)
+
+
+def test_an_answer_without_a_token_was_not_sampled_whatever_the_template_opens() -> None:
+    subject = policy(100, name="qwen3-thinking")
+    made = subject._completion(Generated((), (), Stop.LENGTH))
+    assert not made.sampled
+    assert subject._completion(Generated((), (), Stop.EOS)).sampled

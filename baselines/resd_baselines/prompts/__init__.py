@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from resd_baselines.parse import strip_thinking
+from resd_bench.extract import visible_answer
 from resd_bench.types import Dialect, Turn
 
 _FIELD = re.compile(r"\{([a-z_]+)\}")
@@ -61,12 +61,13 @@ class PromptPack:
         Of several turns, actions (after `> `) and the observations between them, a line each.
         """
         if len(turns) == 1:
-            return strip_thinking(turns[0].completion.text)
+            return visible_answer(turns[0].completion.text)
         lines: list[str] = []
         for number, turn in enumerate(turns):
             if number and turn.messages:
-                lines.append(turn.messages[-1].content)
-            lines.append(f"> {strip_thinking(turn.completion.text)}")
+                # A tag in what the environment says begins or ends no thinking.
+                lines.append(turn.messages[-1].content.replace("think>", "think >"))
+            lines.append(f"> {visible_answer(turn.completion.text)}")
         return "\n".join(lines)
 
     def reflect(

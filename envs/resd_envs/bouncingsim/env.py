@@ -13,7 +13,7 @@ from resd_bench.env import TextEnv
 from resd_bench.plugins import UsageError
 from resd_bench.sandbox import shared
 from resd_bench.seeds import stream
-from resd_bench.types import Dialect, Feedback, Split, Task
+from resd_bench.types import Dialect, Feedback, Split, Task, was_cut_off
 from resd_envs.bouncingsim.oracle import room_solution, solution
 from resd_envs.bouncingsim.physics import Positions, Scene
 from resd_envs.bouncingsim.scenes import (
@@ -100,6 +100,7 @@ class BouncingSimEnv(TextEnv):
 
     name = "bouncingsim-easy"
     verify_seconds = VERIFY_SECONDS
+    release_reads_reasoning = True
 
     def __init__(
         self,
@@ -154,6 +155,8 @@ class BouncingSimEnv(TextEnv):
             task.data["scene"],
             right,
             dialect=self.dialect,
+            truncated=was_cut_off(action),
+            grade=self.grade,
             solution=lambda: self._program(task),
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from resd_bench.extract import last_code_block
+from resd_bench.extract import Grade, last_code_block, visible_answer
 from resd_bench.plugins import UsageError
 from resd_bench.sandbox import Sandbox, shared
 from resd_bench.types import CaseResult, Dialect, Feedback
@@ -35,19 +35,22 @@ def verify(
     *,
     dialect: Dialect = "full",
     truncated: bool = False,
+    grade: Grade = "answer",
     box: Sandbox | None = None,
     solution: Callable[[], str] = str,
 ) -> Feedback:
-    """Run the last fenced block of `response_text` at 15 times and mark each prediction.
+    """Run the last fenced block of the visible answer at 15 times and mark each prediction.
 
     `scene` may also be a record with `scene`, `times` and `expected`. `expected` holds a position
     a ball and time, and is worked out where it is missing. `truncated` says that the response hit
-    its token limit, which matters only where it has no block. `box` is the sandbox to use;
-    `solution` makes the program that level 5 shows. UsageError for a malformed scene, or
-    `expected` of the wrong length.
+    its token limit, which matters only where it has no block. With `grade="release"` blocks in the
+    reasoning count too, as for the released verifier. `box` is the sandbox to use; `solution` makes
+    the program that level 5 shows. UsageError for a malformed scene, or `expected` of the wrong
+    length.
     """
     scene, times, right = _posed(scene, expected)
-    program = last_code_block(response_text, TAG)
+    read = response_text if grade == "release" else visible_answer(response_text)
+    program = last_code_block(read, TAG)
     if not program:
         kind = "truncated" if truncated else "missing_answer"
         return _unmarked(times, kind, report.MISSING[dialect][kind], solution())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from resd_bench.env import TextEnv
 from resd_bench.plugins import UsageError
-from resd_bench.types import Dialect, Feedback, Split, Task
+from resd_bench.types import Dialect, Feedback, Split, Task, was_cut_off
 from resd_envs.finer import compact
 from resd_envs.finer.data import Item, load
 from resd_envs.finer.scoring import score
@@ -66,6 +66,7 @@ class FinerEnv(TextEnv):
 
     name = "finer"
     verify_seconds = 30.0
+    release_reads_reasoning = True
 
     def __init__(
         self,
@@ -113,6 +114,8 @@ class FinerEnv(TextEnv):
             options=task.data["options"],
             dialect=self.dialect,
             partial_credit=self.partial_credit,
+            truncated=was_cut_off(action),
+            grade=self.grade,
         )
 
     def oracle(self, task: Task) -> str:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from resd_bench.extract import last_answer_tag
+from resd_bench.extract import Grade, last_answer_tag, visible_answer
 from resd_bench.types import CaseResult, Dialect, Feedback
 from resd_envs.arithmetic import BINARY
 
@@ -51,17 +51,20 @@ def score(
     dialect: Dialect = "full",
     partial_credit: bool = False,
     truncated: bool = False,
+    grade: Grade = "answer",
 ) -> Feedback:
-    """Mark the last `<answer>` of a response; `score` is the fraction of tags right.
+    """Mark the last `<answer>` of the visible answer; `score` is the fraction of tags right.
 
     `gold` is the list of right tags, or one string with commas between them. `questions` says in a
     few words what each tag is for, `options` which tags there are; both only make feedback clearer.
     The reward is 1 where every tag is right, else 0; with `partial_credit` it is the fraction, on
     which the released code trains. `kind` is "incorrect_format", "truncated" (for a response known
-    to be cut off), "partial" or "all_wrong".
+    to be cut off), "partial" or "all_wrong". With `grade="release"` an element in reasoning that
+    was never finished counts too, as for the released grader.
     """
     right = gold.split(",") if isinstance(gold, str) else list(gold)
-    answer = last_answer_tag(response_text)
+    read = response_text if grade == "release" else visible_answer(response_text)
+    answer = last_answer_tag(read)
     said = [] if answer is None else answer.split(",")
     allowed = {_norm(tag) for tag in options}
     texts = TEXTS[dialect]

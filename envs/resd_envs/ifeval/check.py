@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resd_bench.extract import without_reasoning
+from resd_bench.extract import Grade, visible_answer, without_reasoning
 from resd_bench.plugins import near_miss
 from resd_envs.ifeval.checkers import CHECKERS, Verdict
 
@@ -47,14 +47,20 @@ class Verdicts:
         return sum(self.loose) / len(self.loose)
 
 
-def check(prompt_item: Mapping[str, Any], response: str) -> Verdicts:
+def read(response: str, grade: Grade = "answer") -> str:
+    """What of a response is judged; with `grade="release"` unfinished reasoning too."""
+    text = without_reasoning(response) if grade == "release" else visible_answer(response)
+    return text[:MAX_CHARS]
+
+
+def check(prompt_item: Mapping[str, Any], response: str, *, grade: Grade = "answer") -> Verdicts:
     """Judge `response`, its reasoning left out, on the instructions of `prompt_item`.
 
     `prompt_item` holds `instruction_ids` and `kwargs`, one mapping an instruction, None standing
     for an argument it does not have. An empty response follows nothing. UsageError for an unknown
     instruction.
     """
-    text = without_reasoning(response)[:MAX_CHARS]
+    text = read(response, grade)
     ids = tuple(prompt_item["instruction_ids"])
     arguments = [
         {key: value for key, value in given.items() if value is not None}

@@ -6,15 +6,24 @@ prompts come from in `prompts.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from resd_bench.env import TextEnv
 from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task
-from resd_envs.ifeval.check import check
+from resd_envs.ifeval.check import check, read
 from resd_envs.ifeval.checkers import CHECKERS
+from resd_envs.ifeval.echo import is_echo
 from resd_envs.ifeval.prompts import Item, own, probe
 from resd_envs.ifeval.solve import solve
+
+ECHO = "echo"
+"""Class of the failure of a response that repeats its prompt."""
+SAYS_ECHO: Mapping[Dialect, str] = {
+    "full": "The response repeats the prompt and does not answer it.",
+    "compact": "copy of the prompt",
+}
 
 
 class IFEvalEnv(TextEnv):
@@ -35,17 +44,21 @@ class IFEvalEnv(TextEnv):
 
     ## Rewards
     1 if every instruction is followed strictly, else 0. `info["score"]` is the fraction of
-    instructions followed strictly. Some prompts are easy by accident: repeating the prompt succeeds
-    on about one in five, and random text on one in ten.
+    instructions followed strictly. The published checkers look at form alone, so a copy of the
+    prompt follows all instructions of a quarter of the probe; here it follows none (`echo`). With
+    `grade` at `release` it counts, and `feedback.metrics["echo"]` says where. Some prompts are easy
+    all the same: one text for all of them succeeds on one in five, the words of the prompt in any
+    order on one in four.
 
     ## Episode End
     After one action.
 
     ## Information
     `task_id`, `split`, `feedback_level`; after the action `feedback`, `success`, `score`,
-    `stop_reason`, and `loose_success` and `loose_score` by the loose verdicts. The ladder of
-    feedback: 0 nothing, 1 that it failed, 2 how many instructions were followed, 3 which were not
-    and what the response did, 4 what they ask for, 5 a response that follows all.
+    `stop_reason`, and `loose_success` and `loose_score` by the loose verdicts, which are in
+    `feedback.metrics` too. The ladder of feedback: 0 nothing, 1 that it failed, 2 how many
+    instructions were followed, 3 which were not and what the response did, 4 what they ask for, 5 a
+    response that follows all.
 
     ## Arguments
     - `dialect`: `full` or `compact`.
@@ -58,8 +71,9 @@ class IFEvalEnv(TextEnv):
     name = "ifeval"
     verify_seconds = 30.0
     answer_in_prompt = True
-    # One in five prompts asks for something that repeating the prompt does.
-    chance = 0.35
+    release_reads_reasoning = True
+    # One in four prompts of the probe asks for something that its words in any order do.
+    chance = 0.3
 
     def __init__(self, *, dialect: Dialect = "full", feedback_level: int = 3) -> None:
         super().__init__(dialect=dialect, feedback_level=feedback_level)
@@ -78,8 +92,10 @@ class IFEvalEnv(TextEnv):
         return Task(f"ifeval/{split}/{item.id}", split, prompt, data)
 
     def verify(self, task: Task, action: str) -> Feedback:
-        """Check every instruction strictly."""
-        verdicts = check(task.data, action)
+        """Check every instruction strictly; a copy of the prompt follows none."""
+        verdicts = check(task.data, action, grade=self.grade)
+        begin, end = _asked(task.data, "prompt_to_repeat"), _asked(task.data, "end_phrase")
+        echo = is_echo(task.prompt, read(action, self.grade), begin=begin, end=end)
         cases = tuple(
             CaseResult(
                 name,
@@ -91,7 +107,7 @@ class IFEvalEnv(TextEnv):
             for name, verdict in zip(verdicts.instruction_ids, verdicts.details, strict=True)
         )
         success = verdicts.all_strict
-        return Feedback(
+        feedback = Feedback(
             reward=float(success),
             success=success,
             score=verdicts.strict_score,
@@ -99,21 +115,37 @@ class IFEvalEnv(TextEnv):
             kind="" if success else "not_followed",
             shown=tuple(n for n, case in enumerate(cases) if not case.passed),
             solution=self.oracle(task),
+            metrics={
+                "echo": float(echo),
+                "loose_success": float(verdicts.all_loose),
+                "loose_score": verdicts.loose_score,
+            },
         )
+        return self._as_echo(feedback) if echo and self.grade == "answer" else feedback
+
+    def _as_echo(self, feedback: Feedback) -> Feedback:
+        """The verdict on a copy of the prompt."""
+        cases = [replace(c, passed=False, kind=ECHO, detail="") for c in feedback.cases]
+        cases[0] = replace(cases[0], detail=SAYS_ECHO[self.dialect])
+        metrics = {"echo": 1.0, "loose_success": 0.0, "loose_score": 0.0}
+        return Feedback(0.0, False, 0.0, tuple(cases), "", ECHO, (0,), feedback.solution, metrics)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Take one action; info also tells the loose verdicts."""
-        task = self.task
         observation, reward, over, cut, info = super().step(action)
-        if task is not None:
-            verdicts = check(task.data, action)
-            info["loose_success"] = verdicts.all_loose
-            info["loose_score"] = verdicts.loose_score
+        metrics: Mapping[str, float] = info["feedback"].metrics
+        info["loose_success"] = bool(metrics["loose_success"])
+        info["loose_score"] = metrics["loose_score"]
         return observation, reward, over, cut, info
 
     def oracle(self, task: Task) -> str:
         """A response that obeys the letter of all instructions."""
         return solve(task.data["instruction_ids"], task.data["kwargs"])
+
+
+def _asked(data: Mapping[str, Any], name: str) -> str:
+    """The text that an argument of some instruction holds, "" where none has it."""
+    return next((str(given[name]) for given in data["kwargs"] if name in given), "")
 
 
 def compact_prompt(item: Item) -> str:

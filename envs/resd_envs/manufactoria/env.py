@@ -7,12 +7,13 @@ marked in `verifier.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
 from resd_bench.env import TextEnv
 from resd_bench.plugins import UsageError
-from resd_bench.types import Dialect, Feedback, Split, Task
+from resd_bench.types import Dialect, Feedback, Split, Task, was_cut_off
 from resd_envs.manufactoria.problems import (
     Problem,
     Spec,
@@ -22,7 +23,12 @@ from resd_envs.manufactoria.problems import (
     make_problem,
     words,
 )
-from resd_envs.manufactoria.verifier import TAG, oracle_program, verify
+from resd_envs.manufactoria.verifier import (
+    TAG,
+    answers_exhaustively,
+    oracle_program,
+    verify,
+)
 
 LENGTHS = (2, 3, 4, 5)
 """Tiers beside the whole set."""
@@ -56,7 +62,9 @@ class ManufactoriaHasEnv(TextEnv):
     ## Rewards
     1 if every test passes, else 0. `info["score"]` is the fraction of tests passed; a program that
     rejects everything scores about 0.65. The tests let some wrong programs pass, as the released
-    ones do: see `verifier.exhaustively_equivalent` for the stricter verdict.
+    ones do; `feedback.metrics["exhaustive_success"]` is the stricter verdict: 1 if the program is
+    also right on every tape of up to six symbols. One program for all problems passes for up to one
+    in twenty, and is right for one.
 
     ## Episode End
     After one action.
@@ -81,6 +89,9 @@ class ManufactoriaHasEnv(TextEnv):
 
     name = "manufactoria-has"
     verify_seconds = 30.0
+    release_reads_reasoning = True
+    # The tests let the best of all programs pass for six of the 132 problems.
+    chance = 0.05
 
     def __init__(
         self, *, dialect: Dialect = "full", feedback_level: int = 3, length: int | None = None
@@ -111,8 +122,17 @@ class ManufactoriaHasEnv(TextEnv):
         )
 
     def verify(self, task: Task, action: str) -> Feedback:
-        """Run the answer's program on every test."""
-        return verify(action, task.data["problem"], dialect=self.dialect)
+        """Run the answer's program on every test, and one that passes on every short tape."""
+        problem = task.data["problem"]
+        feedback = verify(
+            action,
+            problem,
+            dialect=self.dialect,
+            truncated=was_cut_off(action),
+            grade=self.grade,
+        )
+        right = feedback.success and answers_exhaustively(action, problem, grade=self.grade)
+        return replace(feedback, metrics={"exhaustive_success": float(right)})
 
     def oracle(self, task: Task) -> str:
         """A fenced program that solves `task`."""

@@ -7,6 +7,7 @@ trace keeps its end. `oracle_program` and exhaustive equivalence are for checker
 
 from __future__ import annotations
 
+import json
 import re
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
-from resd_bench.extract import last_code_block
+from resd_bench.extract import Grade, last_code_block, visible_answer
 from resd_bench.plugins import UsageError
 from resd_bench.types import CaseResult, Dialect, Feedback
 from resd_envs.manufactoria.machine import (
@@ -48,16 +49,18 @@ def verify(
     *,
     dialect: Dialect = "full",
     truncated: bool = False,
+    grade: Grade = "answer",
 ) -> Feedback:
-    """Mark the last fenced block of `response_text` on every test of `problem`.
+    """Mark the last fenced block of the visible answer on every test of `problem`.
 
     `problem` may also be a record in the released schema (see `Problem.from_record`). `truncated`
-    says that the response hit its token limit, which matters only where it has no block. Pure,
+    says that the response hit its token limit, which matters only where it has no block. With
+    `grade="release"` blocks in the reasoning count too, as for the released verifier. Pure,
     deterministic and bounded: a run ends after `machine.MAX_STEPS` nodes.
     """
     if not isinstance(problem, Problem):
         problem = Problem.from_record(problem)
-    block = last_code_block(response_text, TAG)
+    block = _block(response_text, grade)
     if block is None:
         kind = "truncated" if truncated else "missing_answer"
         return _unmarked(problem, kind, _MISSING[dialect][kind])
@@ -265,33 +268,57 @@ def _cut(tape: str) -> str:
 # For checkers and metrics.
 
 
-@lru_cache(maxsize=16)
-def _all_tapes(colours: str, longest: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    tapes = ("".join(t) for n in range(longest + 1) for t in product(colours, repeat=n))
-    return tuple((tape, encode(tape)) for tape in tapes)
+SHORT = 6
+"""Symbols up to which all tapes are tried. It tells all HAS problems apart from near misses; for
+words of 6 and more give a longer limit."""
 
 
-def exhaustively_equivalent(program: Program, problem: Problem, max_length: int = 6) -> bool:
+@lru_cache(maxsize=64)
+def _tapes(colours: str, length: int) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+    """All tapes of a length, as text and as the machine reads them."""
+    tapes = tuple("".join(symbols) for symbols in product(colours, repeat=length))
+    return tapes, tuple(map(encode, tapes))
+
+
+@lru_cache(maxsize=4096)
+def _wanted(family: str, params: str, colours: str, length: int) -> tuple[bytes, bool]:
+    """Whether each tape of a length is to be accepted, and whether its output matters too."""
+    given = json.loads(params)
+    found = [expected(family, given, tape) for tape in _tapes(colours, length)[0]]
+    return bytes(verdict for verdict, _ in found), any(output is not None for _, output in found)
+
+
+def exhaustively_equivalent(program: Program, problem: Problem, max_length: int = SHORT) -> bool:
     """Whether `program` is right on every tape of up to `max_length` symbols, not on tests alone.
 
     Stricter than the tests: of programs with one wrong route, the released tests pass 16 to 39%.
-    6 tells all HAS problems apart from near misses; for words of 6 and more give a longer limit.
     """
-    family, params = problem.family, problem.params
-    for tape, encoded in _all_tapes(problem.colours, max_length):
-        verdict, output = expected(family, params, tape)
-        if (program.outcome(encoded) == ACCEPTED) != verdict:
+    family, params = problem.family, json.dumps(problem.params)
+    for length in range(max_length + 1):
+        tapes, encoded = _tapes(problem.colours, length)
+        verdicts, has_output = _wanted(family, params, problem.colours, length)
+        if bytes(outcome == ACCEPTED for outcome in program.outcomes(encoded)) != verdicts:
             return False
-        if output is not None and program.run(tape).tape != output:
+        if has_output and any(
+            program.run(tape).tape != expected(family, problem.params, tape)[1] for tape in tapes
+        ):
             return False
     return True
 
 
-def answers_exhaustively(response_text: str, problem: Problem, max_length: int = 6) -> bool:
+def answers_exhaustively(
+    response_text: str, problem: Problem, max_length: int = SHORT, *, grade: Grade = "answer"
+) -> bool:
     """Whether the answer's program is right on every tape of up to `max_length` symbols."""
-    block = last_code_block(response_text, TAG)
+    block = _block(response_text, grade)
     program = None if block is None else try_parse(block)
     return isinstance(program, Program) and exhaustively_equivalent(program, problem, max_length)
+
+
+def _block(response_text: str, grade: Grade) -> str | None:
+    """The block that is graded."""
+    read = response_text if grade == "release" else visible_answer(response_text)
+    return last_code_block(read, TAG)
 
 
 State = tuple[int, ...]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from resd_bench.extract import visible_answer
 from resd_bench.sandbox import CaseResult as Ran
 from resd_bench.sandbox import Limits, PlainDict, PlainSet, Sandbox, shared
 from resd_bench.types import CaseResult, Dialect, Feedback
@@ -64,12 +65,12 @@ def verify(
     box: Sandbox | None = None,
     limits: Limits | None = None,
 ) -> Feedback:
-    """Run the last fenced block of `response_text` on every case of `problem`.
+    """Run the last fenced block of the visible answer on every case of `problem`.
 
     `box` defaults to this process's shared sandbox. SandboxError where the sandbox itself failed,
     which says nothing of the answer.
     """
-    block = program_of(response_text, problem.entry)
+    block = program_of(visible_answer(response_text), problem.entry)
     if block is None:
         return _unmarked(problem, "missing_answer", _MISSING[dialect])
     if len(block) > MAX_CODE_CHARS:

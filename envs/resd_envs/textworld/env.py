@@ -13,7 +13,7 @@ from pathlib import Path
 
 from resd_bench.env import Reply, TextEnv
 from resd_bench.plugins import UsageError
-from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task
+from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task, was_cut_off
 from resd_envs.textworld.commands import failure, read_command, resolve
 from resd_envs.textworld.engine import Engine
 from resd_envs.textworld.games import (
@@ -79,7 +79,9 @@ class TextWorldEnv(TextEnv):
 
     ## Rewards
     1 for winning, else 0; nothing in between. `info["score"]` is the fraction of the quest done at
-    the best moment, by the length of what TextWorld knows was left to do.
+    the best moment, by the length of what TextWorld knows was left to do. Coins can be found by
+    walking on without looking: the best fixed sequence of commands finds up to 31% of them in the
+    `easy` games, 13% in `medium` and 6% in `hard` ones.
 
     ## Episode End
     When the game is won or lost; truncated when the commands are used up.
@@ -170,6 +172,9 @@ class TextWorldEnv(TextEnv):
         """Do what the answer commands, where that is possible."""
         engine, said = self.engine, read_command(action)
         command = resolve(said, engine.commands, self.dialect)
+        if command is None and was_cut_off(action):
+            self._journal.note("", Outcome.CUT_OFF, self._journal.scene)
+            return Reply(self._told(Outcome.CUT_OFF, ""))
         if command is None:
             outcome = failure(said, engine.verbs, self._journal.scene, self.dialect)
             self._journal.note(said, outcome, self._journal.scene)

@@ -27,6 +27,8 @@ class Outcome(StrEnum):
 
     DONE = "done"
     """It was a command and the game obeyed."""
+    CUT_OFF = "cut_off"
+    """It hit its token limit and is no command as it stands."""
     NO_COMMAND = "no_command"
     """It held no command at all."""
     NOT_UNDERSTOOD = "not_understood"
@@ -56,12 +58,14 @@ SAYS: Mapping[Dialect, Mapping[Outcome, str]] = {
         Outcome.NO_EFFECT: "no effect",
     },
 }
-"""The beginning of an observation, by outcome."""
+"""The beginning of an observation, by outcome; of an answer that was cut off, the environment's
+base class says so."""
 
 JOIN: Mapping[Dialect, str] = {"full": ", ", "compact": " "}
 TIMES: Mapping[Dialect, str] = {"full": " ({count} times)", "compact": " x{count}"}
 REPORT: Mapping[Dialect, Mapping[str, str]] = {
     "full": {
+        "cut_off": "Answer cut off at the length limit{times}.",
         "no_command": "No command in the answer{times}.",
         "not_understood": "Not understood: {said}{times}.",
         "no_exit": "No exit: {said}, in the {room}{times}.",
@@ -76,6 +80,7 @@ REPORT: Mapping[Dialect, Mapping[str, str]] = {
         "rooms": "Last rooms: {rooms}.",
     },
     "compact": {
+        "cut_off": "answer : cut off{times}",
         "no_command": "no command{times}",
         "not_understood": "not understood : {said}{times}",
         "no_exit": "no exit : {said} in {room}{times}",
@@ -92,7 +97,7 @@ REPORT: Mapping[Dialect, Mapping[str, str]] = {
 }
 """The lines of a report, by what they tell."""
 
-ANYWHERE = (Outcome.NO_COMMAND, Outcome.NOT_UNDERSTOOD)
+ANYWHERE = (Outcome.CUT_OFF, Outcome.NO_COMMAND, Outcome.NOT_UNDERSTOOD)
 """Mishaps that have nothing to do with the room."""
 IDLE = ("look", "inventory", "examine")
 """Verbs that change nothing."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from resd_bench.extract import visible_answer
 from resd_bench.report.html.page import clip
 from resd_bench.report.html.playbooks import reflections_by_task
 from resd_bench.run_files import RunFiles
@@ -124,9 +125,11 @@ def _episode(
 
 
 def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
+    answer = visible_answer(str(turn["response"]))
     return {
         "messages": _chat(turn["messages"]),
         "response": clip(turn["response"]),
+        "answer": None if answer == turn["response"] else clip(answer),
         "tokens": turn.get("tokens"),
         "stop": clip(turn.get("stop", ""), 40),
     }

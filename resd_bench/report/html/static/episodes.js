@@ -62,6 +62,7 @@ function showEpisode(episode, viewer) {
     for (const [role, content] of turn.messages) step((role === "user" ? "prompt" : role) + many, block(content));
     if (example) step(`response${many}, token by token`, tokens(example, viewer.weights[episode.update] || {}));
     else step("response" + many, block(turn.response));
+    if (!missing(turn.answer)) step(`answer${many}: the response without its reasoning`, block(turn.answer));
   });
   if (episode.error) step("error of the environment", block(episode.error));
   if (episode.feedback) step("feedback", block(episode.feedback));
