@@ -65,8 +65,11 @@ class Engine:
 
     def start(self, game: Game) -> State:
         """Begin a game."""
-        env, self._chance = (_kept if OFFERED[game.name].slow else _begun)(game)
-        self._env = copy.deepcopy(env)
+        if OFFERED[game.name].slow:
+            env, self._chance = _kept(game)
+            self._env = copy.deepcopy(env)
+        else:
+            self._env, self._chance = _begun(game)
         return State("\n".join(self._heard()))
 
     def act(self, move: str) -> State:
@@ -79,13 +82,14 @@ class Engine:
         if not over:
             return State(text, refused, score=score)
         rewards, infos = self._env.close()
-        reward, info = float(rewards[0]), infos[0]
-        invalid, limit = bool(info["invalid_move"]), self._env.state.max_turns
+        info, limit = infos[0], self._env.state.max_turns
+        invalid = bool(info["invalid_move"])
         return State(
             text,
             str(info["reason"]) if invalid else "",
             over=True,
-            won=reward >= 1 and not invalid,
+            # Of an invalid move the reward is no number in some games.
+            won=not invalid and float(rewards[0]) >= 1,
             out_of_turns=not invalid and limit is not None and self._env.state.turn >= limit,
             score=score,
         )

@@ -22,8 +22,6 @@ from resd_envs.textworld.journal import printable
 
 MOST_CHARS = 100
 """No move is longer."""
-MOST_READ = 4000
-"""Characters at the end of an answer in which its move is looked for."""
 DECORATION = "`*>\"' \t."
 SIZES: Mapping[Split, int] = {"train": 128, "validation": 32, "test": 64}
 TURN: Sequence[Split] = ("train", "train", "validation", "train", "test", "train", "test")
@@ -170,20 +168,22 @@ def read_move(action: str) -> str:
 
     Whatever is not printable ASCII becomes `?`.
     """
-    text = action[-MOST_READ:]
-    end = text.rfind("]")
-    begin = text.rfind("[", 0, end) if end >= 0 else -1
+    end = action.rfind("]")
+    begin = action.rfind("[", 0, end) if end >= 0 else -1
     if begin >= 0:
-        inner = text[begin + 1 : end]
+        inner = action[begin + 1 : end]
     else:
-        inner = text.rstrip().rpartition("\n")[2].strip(DECORATION)
-    inner = " ".join(inner.split())
-    return printable(f"[{inner}]") if inner and len(inner) <= MOST_CHARS else ""
+        inner = action.rstrip().rpartition("\n")[2].strip(DECORATION)
+    if len(inner) > MOST_CHARS:
+        return ""
+    inner = printable(" ".join(inner.split()))
+    return f"[{inner}]" if inner else ""
 
 
 def _reason(refused: str) -> str:
     """What is wrong with a move, out of what the game says about it."""
-    return refused.partition("Reason: ")[2].partition(" Please resubmit")[0] or refused
+    reason = refused.partition("Reason: ")[2].partition(" Please resubmit")[0] or refused
+    return reason.removeprefix("Invalid Move: ")
 
 
 @cache

@@ -18,6 +18,7 @@ WAYS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 MOST_STATES = 400_000
 """States of a puzzle that are looked at before it is given up."""
 MOST_TILE_MOVES = 3000
+TILE_WAYS = ("Down", "Left", "Right", "Up")
 
 
 def solve(game: Game) -> Moves:
@@ -208,25 +209,33 @@ def _three_cups(engine: Engine) -> Moves:
 
 
 def _tiles(engine: Engine) -> Moves | None:
-    """Slide into a corner; of several orders of the ways, the first that gets there."""
-    for order in itertools.permutations(("Down", "Left", "Right", "Up")):
-        played, moves = engine.fork(), list[str]()
-        while len(moves) < MOST_TILE_MOVES:
-            word = next((w for w in order if _slides(played, w)), None)
-            if word is None:
-                break
-            moves.append(f"[{word}]")
-            if played.act(moves[-1]).over:
-                break
-        if moves and played.env.state.done and played.env._max_tile() >= played.env.target_tile:
-            return moves
+    """Slide into a corner; of the orders of the ways, the one that gets there soonest."""
+    found = (_slide(engine, order) for order in itertools.permutations(TILE_WAYS))
+    return min((moves for moves in found if moves), key=len, default=None)
+
+
+def _slide(engine: Engine, order: tuple[str, ...]) -> Moves | None:
+    """Always the first way in `order` that moves anything; None where that does not win."""
+    played, moves = engine.fork(), list[str]()
+    while len(moves) < MOST_TILE_MOVES:
+        word = next((w for w in order if _slides(played, w)), None)
+        if word is None:
+            return None
+        moves.append(f"[{word}]")
+        state = played.act(moves[-1])
+        if state.over:
+            return moves if state.won else None
     return None
 
 
 def _slides(engine: Engine, word: str) -> bool:
-    """Whether anything moves."""
-    env = engine.fork().env
-    return bool(env._apply_move(env._parse_action(f"[{word}]"))[0])
+    """Whether anything moves; the board stays as it is."""
+    env, state = engine.env, engine.env.state.game_state
+    board = state["board"]
+    state["board"] = [row[:] for row in board]
+    moved = bool(env._apply_move(env._parse_action(f"[{word}]"))[0])
+    state["board"] = board
+    return moved
 
 
 def _search(

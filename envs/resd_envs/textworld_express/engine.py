@@ -62,6 +62,8 @@ class Engine(java.Engine):
     def __init__(self) -> None:
         super().__init__(TEXTWORLD_EXPRESS.folder)
         self._game: Game | None = None
+        self._maker: tuple[str, str] | None = None
+        """What the server is set to make; each time it reads a file anew."""
 
     def start(self, game: Game) -> State:
         """Begin a game."""
@@ -85,12 +87,20 @@ class Engine(java.Engine):
         most = self._call("at its score", lambda: float(self._server.game().scorer().maxScore()))
         return max(1, round(most))
 
+    def _take_machine(self) -> bool:
+        replaced = super()._take_machine()
+        if replaced:
+            self._maker = None
+        return replaced
+
     def _load(self) -> None:
         game = self._game
         assert game is not None
-        refused = self._server.load(game.game, game.parameters)
-        if refused:
-            raise GameEngineError(f"TextWorldExpress cannot make {game}: {refused}")
+        if self._maker != (game.game, game.parameters):
+            refused = self._server.load(game.game, game.parameters)
+            if refused:
+                raise GameEngineError(f"TextWorldExpress cannot make {game}: {refused}")
+            self._maker = (game.game, game.parameters)
         told = self._server.generateNewGameJSON(game.seed, game.fold, False)
         self._state = _read(told)
 
