@@ -93,7 +93,12 @@ def test_an_answer_that_comes_at_once_costs_no_look_at_every_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looked: list[int] = []
-    monkeypatch.setattr(patience, "_queued", lambda session: looked.append(session) or {})
+
+    def look(session: int) -> dict[str, float]:
+        looked.append(session)
+        return {}
+
+    monkeypatch.setattr(patience, "_queued", look)
     mine, its = Pipe(duplex=False)
     for _ in range(3):
         its.send("answer")

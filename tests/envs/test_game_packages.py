@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import stat
@@ -263,7 +264,7 @@ def test_environments_of_a_process_share_one_java_machine_that_ends_with_it() ->
         "print([machine._process.pid for machine in java._machines.values()])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    (pid,) = eval(done.stdout)
+    (pid,) = json.loads(done.stdout)
     assert not Path(f"/proc/{pid}").exists()
 
 

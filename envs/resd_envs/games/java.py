@@ -137,7 +137,8 @@ class Machine:
         end = time.monotonic() + START_SECONDS
         # It may warn about its options first. The port is a line of digits, the password follows.
         while not (found := re.search(rb"(?:^|\n)(\d+)\r?\n([^\n]+)\n", said)):
-            ready, _, _ = select.select([self._process.stdout], [], [], end - time.monotonic())
+            left = max(0.0, end - time.monotonic())
+            ready, _, _ = select.select([self._process.stdout], [], [], left)
             part = os.read(self._process.stdout.fileno(), 65536) if ready else b""
             said += part
             if not part:
@@ -266,9 +267,9 @@ class Engine(ABC):
 
     def begin(self) -> None:
         """Begin the episode anew."""
-        self._said = []
         self._take_machine()
         self._call("at the beginning of a game", self._load)
+        self._said = []
 
     def tell(self, command: str) -> Any:
         """Tell the game a command; its answer. GameEngineError where it fails or dies."""
@@ -282,8 +283,8 @@ class Engine(ABC):
         found = machine(self._file)
         if found is self._machine:
             return False
-        self._machine = found
-        self._server = found.call("to start", lambda: found.new(self.interface))
+        server = found.call("to start", lambda: found.new(self.interface))
+        self._machine, self._server = found, server
         return True
 
     def _replay(self) -> None:

@@ -64,7 +64,7 @@ class Engine(java.Engine):
         replaced = self._take_machine()
         if replaced or self._said or variation != self._variation:
             self._variation = variation
-            # Should it fail, it is not there.
+            # Should it fail, what is there is not untouched.
             self._said = [""]
             self.begin()
         return self._first

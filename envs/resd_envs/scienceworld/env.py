@@ -68,12 +68,12 @@ class ScienceWorldEnv(TextEnv):
     ## Description
     Thirty tasks, from finding an animal to breeding peas, each in many variations: which substance,
     which room, what stands where. Tiers by how many commands the game's own solutions take: `easy`
-    (at most about 16: find things and living beings, life spans and life stages, simple circuits),
-    `medium` (about 60: chemistry, thermometers, conductivity, inclined planes, growing a plant) and
-    `hard` (up to 180: change the state of matter, grow fruit, friction of unnamed surfaces,
-    genetics). Splits are the package's, evenly spread over the variations of each task; no
-    variation is in two of them. Needs Java. The package plays the same commands differently from
-    one time to the next; here they always give the same (see `docs/environments-games.md`).
+    (at most 16: find things and living beings, life spans and life stages, simple circuits),
+    `medium` (about 30: chemistry, thermometers, conductivity, growing a plant) and `hard` (up to
+    200: states of matter, growing fruit, inclined planes, genetics). Splits are the package's,
+    evenly spread over the variations of each task; no variation is in two of them. Needs Java. The
+    package itself may answer the same commands differently from one time to the next; here it does
+    not (`engine.py`).
 
     ## Action Space
     Any string (`Utf8Text`). The command is its last line that is not blank. What begins with no

@@ -2,8 +2,8 @@
 
 The package numbers the variations of a task and gives the first half to training, a quarter each
 to validation and to the test; the lists are made here again, so that none needs to be loaded to be
-listed. Of each task at most `SIZES` are taken, evenly spread, since neighbours are alike. A
-variation that the game's own solution does not solve within the turns is left out (`LEFT_OUT`).
+listed. Of each task at most `SIZES` are taken, evenly spread, since neighbours are alike; of those
+the ones that the game's own solution does not solve within the turns are left out (`LEFT_OUT`).
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ TIERS: Mapping[str, Tier] = {
 COUNTS: Mapping[str, int] = {name: n for tier in TIERS.values() for name, n in tier.tasks.items()}
 ALL = "all"
 LEFT_OUT: Mapping[str, frozenset[int]] = {}
-"""By task, variations that take the game's own solution more than the turns of the tier."""
+"""By task, variations that take the game's own solution more than the turns of the tier, or that
+it does not solve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +143,10 @@ def variations(tasks: tuple[str, ...], simplifications: str, split: Split) -> tu
 
 def _numbers(task: str, split: Split) -> list[int]:
     """Numbers of the variations that are taken of a task."""
-    left = LEFT_OUT.get(task, frozenset())
-    numbers = [number for number in split_numbers(COUNTS[task])[split] if number not in left]
+    numbers = split_numbers(COUNTS[task])[split]
     taken = min(SIZES[split], len(numbers))
-    return [numbers[place * len(numbers) // taken] for place in range(taken)]
+    spread = (numbers[place * len(numbers) // taken] for place in range(taken))
+    return [number for number in spread if number not in LEFT_OUT.get(task, ())]
 
 
 def split_numbers(count: int) -> Mapping[Split, range]:

@@ -134,8 +134,8 @@ class TextWorldExpressEnv(TextEnv):
         # One class serves all tiers, so these belong to the instance.
         self.name = self.tier.name
         self.max_turns = self.tier.turns  # type: ignore[misc]
-        # Simon says what to do: to say the same is the task.
-        self.answer_in_prompt = game == "simonsays"  # type: ignore[misc]
+        # The task itself names commands there.
+        self.answer_in_prompt = game in ("mapreader", "simonsays")  # type: ignore[misc]
         self._engine: Engine | None = None
         self._record = Record()
         self._best = 0.0
@@ -235,7 +235,7 @@ def find_tier(game: str, level: str) -> Tier:
             f"the game {game!r} of TextWorldExpress has no level {level!r}: give "
             f"{' or '.join(sorted(levels))}"
         )
-    return levels[level]  # type: ignore[index]
+    return levels[level]
 
 
 def resolve(said: str, possible: Sequence[str], dialect: Dialect) -> str | None:
