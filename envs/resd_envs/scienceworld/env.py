@@ -112,6 +112,8 @@ class ScienceWorldEnv(TextEnv):
 
     name = "scienceworld-easy"
     max_turns = 100
+    answer_in_prompt = True
+    """The task itself names its first subgoals: "First, focus on the substance"."""
     isolated = True
     """A game that hangs can only be ended with its process."""
 
