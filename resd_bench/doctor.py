@@ -16,6 +16,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from resd_bench.plugins import find, installed
+
+GROUP = "resd_bench.doctor"
+"""Entry points of what else is looked at: functions that return checks."""
 OLDEST, NEWEST = (3, 11), (3, 13)
 """Versions of Python that resd-bench is tested with."""
 EXTRAS = {
@@ -62,7 +66,8 @@ class Check:
 
 def report() -> list[Check]:
     """Look at everything; never raises for what is missing."""
-    return [_python(), *_torch(), _model(), *_sandbox(), *map(_extra, EXTRAS)]
+    plugged = (check for name in installed(GROUP) for check in find(GROUP, "check", name)())
+    return [_python(), *_torch(), _model(), *_sandbox(), *map(_extra, EXTRAS), *plugged]
 
 
 def render(checks: Sequence[Check]) -> str:

@@ -2,8 +2,8 @@
 
 Built-in plugins are found exactly like third-party ones: the harness imports none by name.
 Groups: `resd_bench.envs` (a callable that makes a `TextEnv`), `resd_bench.methods` (a
-`MethodSpec`), `resd_bench.curricula` (a curriculum for the embedded model) and
-`resd_bench.prompts` (a `PromptPack`).
+`MethodSpec`), `resd_bench.curricula` (a curriculum for the embedded model), `resd_bench.prompts`
+(a `PromptPack`) and `resd_bench.doctor` (a function that returns checks for `doctor`).
 """
 
 from __future__ import annotations

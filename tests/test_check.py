@@ -93,6 +93,26 @@ def test_what_a_process_waits_for_a_processor_does_not_count_against_its_deadlin
     mine.close()
 
 
+def test_an_answer_that_comes_at_once_costs_no_look_at_every_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[int] = []
+
+    def look(session: int) -> dict[str, float]:
+        looked.append(session)
+        return {}
+
+    monkeypatch.setattr(patience, "_queued", look)
+    mine, its = Pipe(duplex=False)
+    for _ in range(3):
+        its.send("answer")
+        assert patience.answers_in_time(mine, 1, 60.0)
+        mine.recv()
+    assert looked == []
+    its.close()
+    mine.close()
+
+
 def test_a_session_tells_how_long_its_threads_were_ready_to_run() -> None:
     waited = patience._queued(os.getsid(0))
     assert str(threading.main_thread().native_id) in waited

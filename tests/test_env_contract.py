@@ -23,9 +23,11 @@ from resd_bench.testing import SPLITS, check_env
 from resd_bench.types import Dialect, Feedback, Task
 
 NAMES = sorted(installed("resd_bench.envs"))
-# One of the nine environments whose games take minutes to make; `envs check` proves the others.
-PLAYED = [n for n in NAMES if not n.startswith("textworld-") or n == "textworld-coin"]
-NEED_EXTRAS = ("textworld", "reasoning-gym")
+# Of packages of games, whose episodes take long, one each; `envs check` proves the others.
+GAMES = ("textworld-", "scienceworld-", "textarena-")
+CHOSEN = {"textworld-coin", "textworld-express-simonsays", "textarena-guess-the-number"}
+PLAYED = [n for n in NAMES if not n.startswith(GAMES) or n in CHOSEN]
+NEED_EXTRAS = ("textworld", "scienceworld", "textarena", "reasoning-gym")
 DIALECTS: list[Dialect] = ["full", "compact"]
 INFO_KEYS = {"task_id", "split", "feedback_level"}
 LAST_INFO_KEYS = INFO_KEYS | {"feedback", "success", "score", "stop_reason"}

@@ -24,10 +24,10 @@ SYNONYMS = (
 SHORT_WAYS = {"n": "north", "e": "east", "s": "south", "w": "west"}
 
 
-def read_command(action: str) -> str:
+def read_command(action: str, most: int = MOST_CHARS) -> str:
     """The last line of `action` that is not blank, in lower case and undecorated; "" if none."""
-    last = action.rstrip().rpartition("\n")[2][: 4 * MOST_CHARS]
-    return " ".join(last.strip(DECORATION).lower().split())[:MOST_CHARS]
+    last = action.rstrip().rpartition("\n")[2][: 4 * most]
+    return " ".join(last.strip(DECORATION).lower().split())[:most]
 
 
 def resolve(command: str, possible: Sequence[str], dialect: Dialect) -> str | None:

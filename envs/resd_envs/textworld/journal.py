@@ -294,10 +294,15 @@ class Line:
         return REPORT[dialect][self.key].format(times=times, **values)
 
 
-def shown(text: str) -> str:
+def shown(text: str, most: int = MOST_CHARS) -> str:
     """The beginning of `text` on one line of printable ASCII."""
-    head = " ".join(text[: 4 * MOST_CHARS].split())[:MOST_CHARS]
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in head)
+    head = " ".join(text[: 4 * most].split())[:most]
+    return printable(head)
+
+
+def printable(text: str) -> str:
+    """`text` with `?` for whatever is not printable ASCII."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
 
 
 def _counted(key: str, found: Iterable[Values]) -> list[Line]:

@@ -1,0 +1,120 @@
+"""The packages that games come from: which versions, whether they are whole, how to install them.
+
+Tasks, splits and scores depend on the games of a certain version, so another version is refused.
+A game file that differs from what was installed is refused too, before anything is played with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from resd_bench.plugins import UsageError
+from resd_envs.games import java
+
+GAME_FILES = (".jar", ".json", ".jsonl", ".tsv")
+"""Suffixes of the files that make a package's games what they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why games cannot be played here."""
+
+    found: str
+    """What was found, on one line."""
+    remedy: str
+    """What to do about it."""
+
+    def __str__(self) -> str:
+        return f"{self.found}: {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package of games."""
+
+    name: str
+    """Of the distribution, of its extra, and the beginning of its environments' names."""
+    module: str
+    series: str
+    """The versions whose games these are, such as 1.1 for 1.1.0, 1.1.1, ..."""
+    needs_java: bool = False
+
+    @property
+    def version(self) -> str:
+        """The version that is installed, "" where none is."""
+        if importlib.util.find_spec(self.module) is None:
+            return ""
+        try:
+            return metadata.version(self.name)
+        except metadata.PackageNotFoundError:
+            return ""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is installed."""
+        spec = importlib.util.find_spec(self.module)
+        assert spec is not None
+        assert spec.submodule_search_locations
+        return Path(spec.submodule_search_locations[0])
+
+    @property
+    def install(self) -> str:
+        """The command that installs it, in a clone of this repository."""
+        return f"pip install -c constraints.txt -e '.[{self.name}]', in a clone of resd-bench"
+
+
+TEXTWORLD_EXPRESS = Package("textworld-express", "textworld_express", "1.1", needs_java=True)
+SCIENCEWORLD = Package("scienceworld", "scienceworld", "1.2", needs_java=True)
+TEXTARENA = Package("textarena", "textarena", "0.7")
+PACKAGES = (TEXTWORLD_EXPRESS, SCIENCEWORLD, TEXTARENA)
+
+
+def require(package: Package) -> None:
+    """UsageError where games of `package` cannot be played here."""
+    problem = find_problem(package)
+    if problem is not None:
+        raise UsageError(str(problem))
+
+
+def find_problem(package: Package) -> Problem | None:
+    """What keeps the games of `package` from being played here, None where nothing does."""
+    version = package.version
+    if not version:
+        return Problem(f"the package {package.name} is not installed", package.install)
+    if version != package.series and not version.startswith(f"{package.series}."):
+        found = (
+            f"{package.name} {version} is installed, and these are the games of {package.series}"
+        )
+        return Problem(found, package.install)
+    damaged = find_damaged(package.name)
+    if damaged:
+        again = f"pip install --force-reinstall --no-deps {package.name}=={version}"
+        return Problem(f"the game file {damaged} is damaged or missing", again)
+    if package.needs_java:
+        reason = java.find_problem()
+        if reason:
+            remedy = f"install Java {java.OLDEST} or newer ({java.HOW_TO_INSTALL})"
+            return Problem(f"{package.name} needs Java {java.OLDEST} or newer; {reason}", remedy)
+    return None
+
+
+@cache
+def find_damaged(distribution: str) -> str:
+    """A game file of `distribution` that is not what was installed; "" where all are."""
+    for file in metadata.files(distribution) or ():
+        if file.suffix not in GAME_FILES or file.hash is None:
+            continue
+        path = Path(str(file.locate()))
+        try:
+            digest = hashlib.new(file.hash.mode, path.read_bytes()).digest()
+        except OSError:
+            return str(path)
+        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
+            return str(path)
+    return ""

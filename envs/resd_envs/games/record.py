@@ -1,0 +1,160 @@
+"""What was said in a game and what came of it, and the report on a failure.
+
+It knows what the player said, what the game answered and which answers brought progress; of the
+solution it knows nothing, so it cannot give it away. TextWorld's games keep a journal of rooms and
+exits instead (`resd_envs.textworld.journal`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from resd_bench.types import Dialect
+from resd_envs.textworld import commands
+from resd_envs.textworld.journal import printable, shown
+
+MOST_CHARS = 200
+"""No command is longer."""
+MOST_SHOWN = 60
+"""Characters of a command, and of what the game said to it, that a report repeats."""
+MOST_LINES = 4
+"""Examples of each kind in a report."""
+LAST = 6
+"""Commands at the end of a report."""
+
+
+class Outcome(StrEnum):
+    """What came of an answer."""
+
+    DONE = "done"
+    """The game took it."""
+    NO_COMMAND = "no_command"
+    """It held no command at all."""
+    NOT_UNDERSTOOD = "not_understood"
+    """Its first word is none that commands of the game begin with."""
+    NOT_POSSIBLE = "not_possible"
+    """It begins as commands do, but this cannot be done here and now."""
+
+
+SAYS: Mapping[Dialect, Mapping[Outcome, str]] = {
+    "full": {
+        Outcome.DONE: "Done.",
+        Outcome.NO_COMMAND: "I need a command on the last line of your answer.",
+        Outcome.NOT_UNDERSTOOD: "That's not a command I recognise.",
+        Outcome.NOT_POSSIBLE: "You can't do that here and now.",
+    },
+    "compact": {
+        Outcome.DONE: "ok",
+        Outcome.NO_COMMAND: "no command",
+        Outcome.NOT_UNDERSTOOD: "not understood",
+        Outcome.NOT_POSSIBLE: "not possible",
+    },
+}
+"""What is answered where the game itself does not answer."""
+
+LINES: Mapping[Dialect, Mapping[str, str]] = {
+    "full": {
+        "no_command": "No command in the answer{times}.",
+        "not_understood": "Not understood: {said}{times}.",
+        "not_possible": "Could not be done: {said}{times}{told}.",
+        "repeated": "Said again and again with the same result: {said}{times}.",
+        "progress": "Brought progress: {said}.",
+        "lost": "The game was lost by: {said}{told}.",
+        "last": "Last commands: {said}.",
+    },
+    "compact": {
+        "no_command": "no command{times}",
+        "not_understood": "not understood : {said}{times}",
+        "not_possible": "not possible : {said}{times}{told}",
+        "repeated": "repeated : {said}{times}",
+        "progress": "progress by : {said}",
+        "lost": "lost by : {said}{told}",
+        "last": "last : {said}",
+    },
+}
+TIMES: Mapping[Dialect, str] = {"full": " ({count} times)", "compact": " x{count}"}
+TOLD: Mapping[Dialect, str] = {"full": ' ("{told}")', "compact": " : {told}"}
+JOIN: Mapping[Dialect, str] = {"full": "; ", "compact": " , "}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One answer of the player."""
+
+    said: str
+    """As a report may repeat it."""
+    outcome: Outcome
+    told: str = ""
+    """The beginning of what the game answered."""
+    progress: bool = False
+    """Whether more of the goal was reached than ever before."""
+
+
+@dataclass
+class Record:
+    """A game under way, from the player's side."""
+
+    turns: list[Turn] = field(default_factory=list)
+
+    def note(self, said: str, outcome: Outcome, told: str = "", progress: bool = False) -> None:
+        """Write down an answer, what came of it, and what the game said."""
+        said, told = shown(said, MOST_SHOWN), shown(told, MOST_SHOWN)
+        self.turns.append(Turn(said, outcome, told, progress))
+
+    @property
+    def failure(self) -> str:
+        """The class of a failure for want of time."""
+        done = any(turn.outcome is Outcome.DONE for turn in self.turns)
+        return "turn_limit" if done else "nothing_done"
+
+    def report(self, dialect: Dialect, *, lost: bool = False) -> str:
+        """What went wrong, a line each, in the order in which it should be mended."""
+        lines = [
+            *self._mishaps(dialect),
+            *self._repeated(dialect),
+            *self._listed("progress", dialect, [t.said for t in self.turns if t.progress]),
+        ]
+        if lost and self.turns:
+            last = self.turns[-1]
+            lines.append(_worded("lost", dialect, last.said, told=last.told))
+        lines += self._listed("last", dialect, [turn.said for turn in self.turns[-LAST:]])
+        return "\n".join(lines)
+
+    def _mishaps(self, dialect: Dialect) -> Iterable[str]:
+        """Answers the game did not take, alike ones once."""
+        for kind in (Outcome.NO_COMMAND, Outcome.NOT_UNDERSTOOD, Outcome.NOT_POSSIBLE):
+            found = Counter((t.said, t.told) for t in self.turns if t.outcome is kind)
+            for (said, told), count in found.most_common(MOST_LINES):
+                yield _worded(kind.value, dialect, said, count, told)
+
+    def _repeated(self, dialect: Dialect) -> Iterable[str]:
+        """Commands that the game took more than twice and always answered alike."""
+        done = [turn for turn in self.turns if turn.outcome is Outcome.DONE]
+        counts = Counter((turn.said, turn.told) for turn in done if not turn.progress)
+        for (said, _), count in counts.most_common(MOST_LINES):
+            if count > 2:
+                yield _worded("repeated", dialect, said, count)
+
+    def _listed(self, key: str, dialect: Dialect, said: list[str]) -> list[str]:
+        """One line for all of `said`, none where there is nothing."""
+        said = [command for command in said if command]
+        return [_worded(key, dialect, JOIN[dialect].join(said))] if said else []
+
+
+def _worded(key: str, dialect: Dialect, said: str, count: int = 1, told: str = "") -> str:
+    """A line of a report in words."""
+    times = TIMES[dialect].format(count=count) if count > 1 else ""
+    quoted = TOLD[dialect].format(told=told) if told else ""
+    return LINES[dialect][key].format(said=said, times=times, told=quoted)
+
+
+def read_command(action: str) -> str:
+    """The last line of `action` that is not blank, in lower case, undecorated, in printable ASCII.
+
+    Whatever is not printable ASCII becomes `?`, so lone surrogates and control characters never
+    reach a game. At most `MOST_CHARS` long; "" where there is none.
+    """
+    return printable(commands.read_command(action, MOST_CHARS))
