@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from resd_bench.cache import CACHE_VARIABLE, cache_root
 from resd_bench.plugins import UsageError
 from resd_bench.seeds import derive
 from resd_bench.types import Split
@@ -27,7 +27,6 @@ from resd_envs.textworld.maze import Layout, mazes
 Family = Literal["coin", "treasure", "cooking"]
 Level = Literal["easy", "medium", "hard"]
 
-CACHE_VARIABLE = "RESD_BENCH_CACHE"
 SIZES: Mapping[Split, int] = {"train": 128, "validation": 32, "test": 64}
 FOOD_SPLITS: Mapping[Split, str] = {"train": "train", "validation": "valid", "test": "test"}
 """TextWorld's names: foods and ways to prepare them that are in no other split."""
@@ -140,11 +139,7 @@ def cache_folder() -> Path:
         made_by = f"textworld-{version('textworld')}"
     except PackageNotFoundError:
         made_by = "textworld"
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser() / made_by
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "resd-bench" / made_by
+    return cache_root() / made_by
 
 
 def read_walkthrough(recipe: Recipe) -> tuple[str, ...]:
