@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench import nano
+from resd_bench.cache import file_sha256
 from resd_bench.types import Task
 
 PACKAGES = (
@@ -44,7 +45,9 @@ MOST_HASHED = 2**30
 on slow disks."""
 
 
-def manifest(tasks: Iterable[Task], threads: int, model: str) -> dict[str, Any]:
+def manifest(
+    tasks: Iterable[Task], threads: int, model: str, revision: str | None = None
+) -> dict[str, Any]:
     """The facts of this process, of the tasks it will use and of the model, as JSON."""
     return {
         "code": code_version(),
@@ -54,7 +57,7 @@ def manifest(tasks: Iterable[Task], threads: int, model: str) -> dict[str, Any]:
         "hardware": hardware(),
         "threads": threads,
         "task_panel_sha256": panel_hash(tasks),
-        "weights_sha256": weights_hash(model),
+        "weights_sha256": weights_hash(model, revision),
         "seed_streams": SEED_STREAMS,
     }
 
@@ -72,8 +75,15 @@ def panel_hash(tasks: Iterable[Task]) -> str:
 
 
 @cache
-def weights_hash(model: str) -> str | None:
-    """SHA-256 of the weights that `model` starts from; None where they are on a hub, or large."""
+def weights_hash(model: str, revision: str | None = None) -> str | None:
+    """SHA-256 of the weights that `model` starts from; None where they are on a hub, or large.
+
+    Of a GGUF file it is the file's own; of one in a package, the one that loading insists on.
+    """
+    if model in nano.GGUF_PACKAGES:
+        return nano.GGUF_PACKAGES[model].sha256
+    if (file := nano.gguf_file(model, revision)) is not None:
+        return file_sha256(file)
     folder = nano.local_folder(model)
     files = sorted(folder.glob("*.safetensors")) if folder else []
     if not files or sum(file.stat().st_size for file in files) > MOST_HASHED:

@@ -403,7 +403,8 @@ def note_session(this: Run, tasks: Sequence[Task]) -> None:
         return
     path = this.recorder.folder / "manifest.json"
     sessions = read_json(path).get("sessions", [])
-    facts = manifest(tasks, torch.get_num_threads(), this.config.model)
+    model, revision = this.config.model, this.config.model_revision
+    facts = manifest(tasks, torch.get_num_threads(), model, revision)
     if this.team.size > 1:
         facts["processes"] = this.team.size
     known = {"schema_version": schema.VERSION, **facts}

@@ -85,7 +85,9 @@ def _finished(folder: Path) -> RunConfig | None:
     except UsageError:
         return None
     began = read_json(folder / "manifest.json").get("weights_sha256")
-    return config if began is None or began == weights_hash(config.model) else None
+    if began is None or began == weights_hash(config.model, config.model_revision):
+        return config
+    return None
 
 
 def serves(there: RunConfig, wanted: RunConfig) -> bool:
