@@ -137,9 +137,9 @@ def gguf_file(model: str, revision: str | None = None) -> Path | None:
 
 def _only_gguf(folder: Path) -> Path | None:
     """The GGUF file of a folder that is not a model of `transformers` or an adapter."""
-    if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")):
+    if any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin")):
         return None
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".gguf")
+    files = sorted(file for file in folder.glob("*") if file.suffix.lower() == ".gguf")
     if len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise UsageError(

@@ -298,7 +298,8 @@ def _check(head: Head, file: Path) -> None:
     _check_packages(file)
     _check_whole(head, file)
     _check_kind(head, file)
-    if not head.metadata.get("tokenizer.chat_template") and not template_beside(file):
+    told = head.metadata.get("tokenizer.chat_template")
+    if not (isinstance(told, str) and told.strip()) and not template_beside(file):
         raise UsageError(
             f"{str(file)!r} has no chat template: use a chat model, or put the model's "
             "chat_template.jinja beside the file"
@@ -351,7 +352,7 @@ def _kind_name(kind: int) -> str:
     import gguf
 
     with suppress(ValueError):
-        return gguf.GGMLQuantizationType(kind).name
+        return str(gguf.GGMLQuantizationType(kind).name)
     return f"type {kind}"
 
 
@@ -499,7 +500,8 @@ def _plain_tokenizer(read: Any, rows: int, template: str | None) -> Any:
     make: Any = PreTrainedTokenizerFast
     core = Tokenizer.from_str(json.dumps(parts))
     plain = make(tokenizer_object=core, **read.special_tokens_map)
-    plain.chat_template = read.chat_template or template
+    told = read.chat_template or ""
+    plain.chat_template = told if told.strip() else template
     return plain
 
 
@@ -518,10 +520,8 @@ def _check_model(model: Any, head: Head, file: Path) -> None:
         )
     words = head.metadata.get("tokenizer.ggml.tokens", 0)
     rows = model.get_input_embeddings().weight.shape[0]
-    if words > rows:
-        raise UsageError(
-            f"the tokenizer in {str(file)!r} has {words:,} tokens and its model {rows:,}"
-        )
+    if not isinstance(words, int) or words > rows:
+        raise UsageError(f"the tokenizer in {str(file)!r} has {words} tokens and its model {rows}")
 
 
 def _write(model: Any, spoken: Any, file: Path, kept: Path) -> None:

@@ -169,7 +169,7 @@ def test_a_quantisation_that_cannot_be_read_is_named(
     assert nothing_left(cache)
 
 
-@pytest.mark.parametrize("template", [None, ""])
+@pytest.mark.parametrize("template", [None, "", " \n"])
 def test_a_file_without_a_chat_template_is_refused_until_one_lies_beside_it(
     tmp_path: Path, template: str | None
 ) -> None:

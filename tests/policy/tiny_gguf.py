@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
+import pytest
 import torch
 from tokenizers import pre_tokenizers
 
 from tests.policy import tiny
+
+gguf: Any = pytest.importorskip("gguf", reason="GGUF ABSENT: pip install 'resd-bench[gguf]'")
 
 MERGES = ["h e", "l l", "he ll", "Ġ w"]
 WORDS = ["he", "ll", "hell", "Ġw"]
@@ -82,9 +84,7 @@ def write(
     return made
 
 
-def _write_config(
-    writer: gguf.GGUFWriter, config: Any, family: str, replaced: dict[str, Any]
-) -> None:
+def _write_config(writer: Any, config: Any, family: str, replaced: dict[str, Any]) -> None:
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     if "llama.block_count" not in replaced:
@@ -102,7 +102,7 @@ def _write_config(
         writer.add_value_length(config.head_dim)
 
 
-def _write_tokenizer(writer: gguf.GGUFWriter, template: str | None) -> None:
+def _write_tokenizer(writer: Any, template: str | None) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(TOKENS)
@@ -139,7 +139,7 @@ def _permute(value: torch.Tensor, head_dim: int) -> torch.Tensor:
     return halves.swapaxes(1, 2).reshape(value.shape)
 
 
-def _write_tensor(writer: gguf.GGUFWriter, name: str, values: Any, kind: str) -> None:
+def _write_tensor(writer: Any, name: str, values: Any, kind: str) -> None:
     stored = gguf.GGMLQuantizationType[kind]
     if values.ndim == 1 or kind == "F32":
         writer.add_tensor(name, values.astype(np.float32))
