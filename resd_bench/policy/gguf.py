@@ -48,6 +48,8 @@ _ABANDONED = 86_400.0
 _RECORD = "gguf.json"
 """In a kept folder: where it is from, and the size of every other file."""
 _NEEDED = ("gguf", "accelerate")
+_MEMINFO, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+"""Where Linux says how much memory there is, and how much this container may have."""
 _INSTALL = "pip install 'resd-bench[gguf]'"
 
 _VERSIONS = (2, 3)
@@ -272,15 +274,20 @@ def is_kept(where: str | Path) -> bool:
 def available_memory() -> int | None:
     """Bytes that this process can still have; None where the system does not say."""
     found = []
-    with suppress(OSError, ValueError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        sizes = {line.split(":")[0]: line.split()[1] for line in lines if line.endswith("kB")}
-        found.append((int(sizes["MemAvailable"]) + int(sizes["SwapFree"])) * 1024)
-    with suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        most, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
-        found.append(int(most) - int(used))
+    with suppress(OSError, ValueError, KeyError):
+        sizes = _sizes(_MEMINFO)
+        found.append((sizes["MemAvailable"] + sizes["SwapFree"]) * 1024)
+    with suppress(OSError, ValueError, KeyError):
+        most, used = (int((_GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        # Files that were read count as used, and go when memory is asked for.
+        found.append(most - used + _sizes(_GROUP / "memory.stat")["inactive_file"])
     return max(0, min(found)) if found else None
+
+
+def _sizes(file: Path) -> dict[str, int]:
+    """Numbers by name, a line each."""
+    lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
+    return {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
 
 
 def _check_content(file: Path, given: str) -> None:
@@ -331,7 +338,8 @@ def _check_whole(head: Head, file: Path) -> None:
     import gguf
 
     sizes = {int(kind): size for kind, size in gguf.GGML_QUANT_SIZES.items()}
-    unreadable = {_kind_name(t.kind) for t in head.tensors if not _can_dequantize(t.kind)}
+    kinds = {tensor.kind for tensor in head.tensors}
+    unreadable = {_kind_name(kind) for kind in kinds if not _can_dequantize(kind)}
     if unreadable:
         raise UsageError(
             f"{str(file)!r} is quantised as {', '.join(sorted(unreadable))}, which cannot be "
