@@ -91,7 +91,7 @@ class Architecture:
 
 @cache
 def read(model: str, revision: str | None = None) -> Architecture:
-    """The architecture of `model`, a name in the table, a model folder or a hub name.
+    """The architecture of `model`, a name in the table, a model folder, a GGUF file or a hub name.
 
     UsageError where it is none of them, or its config is out of reach.
     """
@@ -99,8 +99,10 @@ def read(model: str, revision: str | None = None) -> Architecture:
 
     if model in PUBLISHED and revision is None:
         return of_config(AutoConfig.for_model(**PUBLISHED[model]))
-    from resd_bench.policy import loading
+    from resd_bench.policy import gguf, loading
 
+    if (file := loading.gguf_file(model, revision)) is not None:
+        return of_config(gguf.config(file))
     where = _base(Path(loading.resolve(model)))
     try:
         return of_config(AutoConfig.from_pretrained(str(where), **_source(str(where), revision)))

@@ -40,7 +40,8 @@ class RunConfig:
     method: str = "resd"
     """Method, as in `methods list`."""
     model: str = "nano"
-    """Embedded model `nano`, a folder that holds a Hugging Face model, or its name on the Hub."""
+    """Embedded model `nano`, the installed `smollm2`, a folder that holds a Hugging Face model, a
+    GGUF file (or OWNER/REPO/FILE.gguf), or a model's name on the Hub."""
     preset: Literal["paper", "release"] = "paper"
     """`paper`: what the paper states; `release`: what its released code does."""
     seed: int = 0
@@ -261,6 +262,8 @@ def load_file(path: str | Path) -> dict[str, Any]:
 
 def model_dialect(model: str) -> str:
     """The wording a model was made for, as its own `config.json` says; `full` where it does not."""
+    if nano.gguf_file(model) is not None:
+        return "full"
     folder = nano.local_folder(model)
     if folder is None:
         return "full"

@@ -15,6 +15,10 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resd_bench.nano import GgufPackage
 
 from resd_bench.plugins import find, installed
 
@@ -26,6 +30,7 @@ EXTRAS = {
     "textworld": ("textworld", "pip install 'resd-bench[textworld]', for the text games"),
     "vllm": ("vllm", "pip install 'resd-bench[vllm]', for --engine vllm; CPUs: docs/engines.md"),
     "peft": ("peft", "pip install 'resd-bench[lora]', for --lora-rank"),
+    "gguf": ("gguf", "pip install 'resd-bench[gguf]', for models in GGUF files"),
     "reasoning-gym": (
         "reasoning-gym",
         "pip install 'resd-bench[reasoning-gym]', for its generators",
@@ -67,7 +72,8 @@ class Check:
 def report() -> list[Check]:
     """Look at everything; never raises for what is missing."""
     plugged = (check for name in installed(GROUP) for check in find(GROUP, "check", name)())
-    return [_python(), *_torch(), _model(), *_sandbox(), *map(_extra, EXTRAS), *plugged]
+    models = [_model(), *_installed_models()]
+    return [_python(), *_torch(), *models, *_sandbox(), *map(_extra, EXTRAS), *plugged]
 
 
 def render(checks: Sequence[Check]) -> str:
@@ -131,6 +137,32 @@ def _model() -> Check:
         return Check("embedded model", False, f"not packaged: no {', '.join(missing)}", remedy)
     size = os.path.getsize(os.path.join(folder, "model.safetensors"))
     return Check("embedded model", True, f"{size / 2**20:.1f} MiB")
+
+
+def _installed_models() -> list[Check]:
+    """The models that other packages carry."""
+    from resd_bench import nano
+
+    return [_installed_model(name, package) for name, package in nano.GGUF_PACKAGES.items()]
+
+
+def _installed_model(name: str, package: GgufPackage) -> Check:
+    from resd_bench.integrity import cached_sha256
+    from resd_bench.nano import converted_folder
+
+    remedy = f"{package.install}, for --model {name}"
+    file = package.find()
+    if file is None:
+        return Check(name, False, "not installed (optional)", remedy)
+    try:
+        whole = cached_sha256(file) == package.sha256
+        kept = converted_folder(file).is_dir()
+    except OSError as error:
+        return Check(name, False, f"{file} cannot be read: {error}", remedy)
+    if not whole:
+        return Check(name, False, f"{file} is not that of version {package.version}", remedy)
+    state = "dequantised" if kept else "not dequantised yet: its first use takes a minute longer"
+    return Check(name, True, f"{file.name}, {file.stat().st_size / 2**20:.1f} MiB, {state}")
 
 
 def _sandbox() -> list[Check]:

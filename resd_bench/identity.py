@@ -200,6 +200,9 @@ def model_identity(model: str, revision: str | None = None, depth: int = 3) -> d
 
     An adapter's base counts too. {} where there is no such model here.
     """
+    if model in nano.GGUF_PACKAGES or nano.gguf_file(model, revision) is not None:
+        # All of it is in the file: what was made of it is another version's affair.
+        return {"model.weights": str(weights_hash(model, revision))}
     folder = nano.local_folder(model)
     if folder is None:
         commit = hub_commit(model, revision)

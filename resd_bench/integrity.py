@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,17 @@ def file_sha256(path: Path) -> str:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def cached_sha256(path: Path) -> str:
+    """`file_sha256`, read once by this process unless size or time of the file change."""
+    found = path.stat()
+    return _cached_sha256(path.resolve(), found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _cached_sha256(path: Path, size: int, changed: int) -> str:
+    return file_sha256(path)
 
 
 def files_sha256(paths: Iterable[Path]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench import nano
+from resd_bench.integrity import cached_sha256
 from resd_bench.types import Task
 
 PACKAGES = (
@@ -45,7 +46,11 @@ on slow disks."""
 
 
 def manifest(
-    tasks: Iterable[Task], threads: int, model: str, identity: Mapping[str, str] | None = None
+    tasks: Iterable[Task],
+    threads: int,
+    model: str,
+    revision: str | None = None,
+    identity: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The facts of this process, of the tasks it will use and of the model, as JSON.
 
@@ -59,7 +64,7 @@ def manifest(
         "hardware": hardware(),
         "threads": threads,
         "task_panel_sha256": panel_hash(tasks),
-        "weights_sha256": weights_hash(model),
+        "weights_sha256": weights_hash(model, revision),
         "identity": dict(identity or {}),
         "seed_streams": SEED_STREAMS,
     }
@@ -77,8 +82,15 @@ def panel_hash(tasks: Iterable[Task]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def weights_hash(model: str) -> str | None:
-    """SHA-256 of the weights that `model` starts from; None where they are on a hub, or large."""
+def weights_hash(model: str, revision: str | None = None) -> str | None:
+    """SHA-256 of the weights that `model` starts from; None where they are on a hub, or large.
+
+    Of a GGUF file it is the file's own; of one in a package, the one that loading insists on.
+    """
+    if model in nano.GGUF_PACKAGES:
+        return nano.GGUF_PACKAGES[model].sha256
+    if (file := nano.gguf_file(model, revision)) is not None:
+        return cached_sha256(file)
     folder = nano.local_folder(model)
     files = sorted(folder.glob("*.safetensors")) if folder else []
     stats = [(str(file), own.st_size, own.st_mtime_ns) for file in files for own in [file.stat()]]

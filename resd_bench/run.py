@@ -555,7 +555,8 @@ def note_session(this: Run, tasks: Sequence[Task], about: Callable[[], Identity]
         return
     path = this.recorder.folder / "manifest.json"
     sessions = RunFiles.at(this.recorder.folder).json("manifest.json").get("sessions", [])
-    facts = manifest(tasks, torch.get_num_threads(), this.config.model, about())
+    model, revision = this.config.model, this.config.model_revision
+    facts = manifest(tasks, torch.get_num_threads(), model, revision, about())
     if this.team.size > 1:
         facts["processes"] = this.team.size
     known = {"schema_version": schema.VERSION, **facts}

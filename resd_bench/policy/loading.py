@@ -20,11 +20,13 @@ import torch
 from resd_bench import nano
 from resd_bench.identity import refuse_other_base
 from resd_bench.plugins import UsageError
+from resd_bench.policy import gguf
 
 _ADAPTER = "adapter_config.json"
 """What marks the folder of an adapter that `peft` wrote."""
 _LAYER = re.compile(r"\.(layers|h|blocks)\.\d+\.")
 """What names the weights of a decoder's layers have."""
+_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 _SMALL = 50_000_000
 """Parameters below which one CPU thread is faster than several on busy cores."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -33,25 +35,64 @@ _MMAP_THRESHOLD_BYTES = 32 << 20  # the largest that glibc accepts
 _TRIM_THRESHOLD_BYTES = 1 << 30
 
 
-def resolve(path_or_name: str | Path) -> str:
-    """Folder of an embedded model, a model folder, or a hub name; UsageError for a wrong path."""
+def resolve(path_or_name: str | Path, revision: str | None = None) -> str:
+    """A model folder, or a hub name; UsageError for a wrong path.
+
+    The folder is that of an embedded model, the one given, or where a GGUF file is kept once it
+    was dequantised, which happens here: a file that is given, in a folder, in an installed package,
+    or on the hub at `revision`.
+    """
     given = str(path_or_name)
     if given in nano.NAMES:
         return str(nano.weights_folder(given))
+    if (file := gguf_file(given, revision)) is not None:
+        return str(gguf.folder(file, given))
     folder = Path(given).expanduser()
     if folder.is_dir():
         if not any((folder / name).is_file() for name in ("config.json", _ADAPTER)):
             raise UsageError(
                 f"{given!r} is not a model folder: it holds no config.json. Expected what "
-                "save_pretrained writes: config.json, weights, tokenizer files"
+                "save_pretrained writes (config.json, weights, tokenizer files), or a GGUF file"
             )
         return str(folder)
-    if folder.exists() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", given):
+    if folder.parent == nano.models_folder():
         raise UsageError(
-            f"no model at {given!r}: expected one of {', '.join(nano.NAMES)}, a folder with "
-            "config.json, or a hub name such as Qwen/Qwen3-0.6B"
+            f"{given!r} held a model that was read from a GGUF file, and it is no longer in the "
+            "cache: load that file with --model once more"
+        )
+    if folder.exists() or not _HUB_NAME.fullmatch(given) or folder.suffix.lower() == ".gguf":
+        known = (*nano.NAMES, *nano.GGUF_PACKAGES)
+        raise UsageError(
+            f"no model at {given!r}: expected one of {', '.join(known)}, a folder with "
+            "config.json, a GGUF file, or a hub name such as Qwen/Qwen3-0.6B"
         )
     return given
+
+
+def gguf_file(given: str, revision: str | None = None) -> Path | None:
+    """The GGUF file that a model's name stands for, fetched from the hub if need be; else None.
+
+    UsageError where the package that carries it is not installed, or the hub is out of reach.
+    """
+    named = nano.hub_gguf(given)
+    file = nano.gguf_file(given) if named is None else _fetch(given, named, revision)
+    if file is None and given in nano.GGUF_PACKAGES:
+        package = nano.GGUF_PACKAGES[given]
+        raise UsageError(
+            f"the model {given!r} is in the package {package.distribution}, which is not "
+            f"installed: {package.install}"
+        )
+    return file
+
+
+def _fetch(given: str, named: tuple[str, str], revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        offline = without_network()
+        return Path(hf_hub_download(*named, revision=revision, local_files_only=offline))
+    except (OSError, ValueError) as error:
+        raise UsageError(_why(given, given, error)) from error
 
 
 def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
@@ -87,14 +128,16 @@ def load(
     """The causal language model (in evaluation mode) and tokenizer at `path_or_name`.
 
     `nano` is the embedded model; a folder is read as it is, one that holds an adapter of `peft` as
-    its base model with the adapter merged in; anything else is a hub name, at `revision`.
+    its base model with the adapter merged in, and a GGUF file from where it is kept once it was
+    dequantised; anything else is a hub name, at `revision`.
     `device_map` spreads the model over devices instead of `device`; `attention` is the name of an
     implementation in `transformers`. Without `weights` the model is only a shape, on the meta
     device, for a server that holds them. UsageError where there is no model, no tokenizer, no chat
     template, or the hub is out of reach.
     """
-    where, wanted, precision = resolve(path_or_name), as_device(device), as_dtype(dtype)
-    if revision is not None and Path(where).is_dir():
+    wanted, precision = as_device(device), as_dtype(dtype)
+    where = resolve(path_or_name, revision)
+    if revision is not None and Path(where).is_dir() and not nano.hub_gguf(str(path_or_name)):
         raise UsageError(
             f"--model-revision {revision} was given and {str(path_or_name)!r} is a folder: a "
             "revision belongs to a hub name such as Qwen/Qwen3-0.6B"
@@ -123,12 +166,12 @@ def load(
 
 def _read(where: str, revision: str | None, **options: Any) -> tuple[Any, Any]:
     """Model and tokenizer as `transformers` reads them, an adapter merged into its base."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     source = _source(where, revision)
-    tokenizer = AutoTokenizer.from_pretrained(where, **source)
+    tokenizer = _read_tokenizer(where, source)
     if not (Path(where) / _ADAPTER).is_file():
         return _whole(AutoModelForCausalLM, where, **source, **options), tokenizer
     import peft
@@ -172,10 +215,10 @@ def _whole(kind: Any, where: str, **options: Any) -> Any:
 
 def _read_hollow(where: str, revision: str | None, **options: Any) -> tuple[Any, Any]:
     """A model of the right shape without weights, and its tokenizer."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     source = _source(where, revision)
-    tokenizer = AutoTokenizer.from_pretrained(where, **source)
+    tokenizer = _read_tokenizer(where, source)
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(
             AutoConfig.from_pretrained(where, **source), dtype=options["dtype"]
@@ -183,6 +226,14 @@ def _read_hollow(where: str, revision: str | None, **options: Any) -> tuple[Any,
     with suppress(OSError):
         model.generation_config = GenerationConfig.from_pretrained(where, **source)
     return model, tokenizer
+
+
+def _read_tokenizer(where: str, source: dict[str, Any]) -> Any:
+    if gguf.is_kept(where):
+        return gguf.tokenizer(Path(where))
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(where, **source)
 
 
 def _source(where: str, revision: str | None) -> dict[str, Any]:

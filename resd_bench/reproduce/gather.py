@@ -86,7 +86,8 @@ def _finished(folder: Path) -> RunConfig | None:
         config = RunConfig.from_yaml(text, str(folder / "config.yaml"))
     except UsageError:
         return None
-    return config if began is None or began == weights_hash(config.model) else None
+    now = weights_hash(config.model, config.model_revision)
+    return config if began is None or began == now else None
 
 
 def serves(there: RunConfig, wanted: RunConfig) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from resd_bench.cache import CACHE_VARIABLE
 from resd_bench.plugins import UsageError, gym_id, installed, make_env
 from resd_bench.seeds import stream
 from resd_bench.types import Dialect, Feedback, Task
@@ -23,7 +24,6 @@ from resd_envs.textworld.commands import failure, read_command, resolve
 from resd_envs.textworld.curriculum import _Play
 from resd_envs.textworld.env import _recipe
 from resd_envs.textworld.games import (
-    CACHE_VARIABLE,
     TIERS,
     Family,
     Level,

@@ -89,7 +89,7 @@ class TextArenaEnv(TextEnv):
         # One class serves all games, so these belong to the instance.
         self.name = short_name(id)
         self.max_turns = kind.turns  # type: ignore[misc]
-        self.chance = kind.chance  # type: ignore[misc]
+        self.chance = kind.chance
         self._engine: Engine | None = None
         self._state = State("")
         self._record = Record()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from resd_bench.cache import CACHE_VARIABLE, cache_root
 from resd_bench.plugins import UsageError
 from resd_bench.seeds import derive
 from resd_bench.types import Split
@@ -30,7 +30,6 @@ from resd_envs.textworld.maze import Layout, mazes
 Family = Literal["coin", "treasure", "cooking"]
 Level = Literal["easy", "medium", "hard"]
 
-CACHE_VARIABLE = "RESD_BENCH_CACHE"
 SEALED = re.compile(rb'\{"sha256": "([0-9a-f]{64})", ')
 """How a game's JSON begins: the hash is of what follows."""
 SIZES: Mapping[Split, int] = {"train": 128, "validation": 32, "test": 64}
@@ -145,11 +144,7 @@ def cache_folder() -> Path:
         made_by = f"textworld-{version('textworld')}"
     except PackageNotFoundError:
         made_by = "textworld"
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser() / made_by
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "resd-bench" / made_by
+    return cache_root() / made_by
 
 
 def read_walkthrough(recipe: Recipe) -> tuple[str, ...]:
