@@ -18,6 +18,12 @@ from typing import Any
 Entry = Mapping[str, Any]
 
 LENIENT: Mapping[str, float] = {
+    # One solution fits several puzzles.
+    "graph_color": 0.2,
+    "jugs": 0.1,
+    "n_queens": 0.15,
+    "quantum_lock": 0.1,
+    "sokoban": 0.1,
     # A premise said again follows from the premises.
     "propositional_logic": 1.0,
     # Where no rule applies, the text that was given is the answer.

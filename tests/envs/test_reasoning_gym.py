@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -319,8 +320,10 @@ def test_no_answer_is_right_for_more_tasks_of_a_generator_than_it_says(
     tasks = _all_tasks(env)
     commonest = {task.data["entry"]["answer"] or "" for task in tasks[:4]}
     constants = (*NONSENSE, *commonest, "0", "1", "2", "-1", "Yes", "No", "True", "False", "red")
+    # Of so few tasks, three standard errors more.
+    most = env.chance + 3 * math.sqrt(env.chance * (1 - env.chance) / len(tasks))
     for said in constants:
-        assert _wins(env, said) <= env.chance + 1e-9, said
+        assert _wins(env, said) <= most + 1e-9, said
     for said in HANGS:
         assert not env.verify(tasks[0], f"<answer>{said}</answer>").success, said
     for task in tasks[:4]:
