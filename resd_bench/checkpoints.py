@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resd_bench import reading
 from resd_bench.agent import State
+from resd_bench.writing import make_folder, remove, write_atomically
 
 KEEP = 2
 """Checkpoints kept: the last, and the one to fall back on."""
+MAX_HEADER = 1 << 20
+"""Bytes of a checkpoint's first line."""
 
 
 class CorruptCheckpoint(Exception):
@@ -36,31 +39,16 @@ class Checkpoint:
     state: State
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds either the old content or all of the new."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, where the system can open folders."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def checkpoint_files(folder: Path) -> list[Path]:
     """The checkpoints of a folder, newest first."""
-    return sorted(folder.glob("update-*.ckpt"), reverse=True)
+    return list(by_update(folder, ".ckpt").values())[::-1]
+
+
+def by_update(folder: Path, suffix: str = ".json") -> dict[int, Path]:
+    """The files `update-NUMBER` of a folder by their number, in order; others are passed over."""
+    found = {path.stem.removeprefix("update-"): path for path in folder.glob(f"update-*{suffix}")}
+    numbered = {int(n): path for n, path in found.items() if n.isascii() and n.isdigit()}
+    return dict(sorted(numbered.items()))
 
 
 def checkpoint_path(folder: Path, update: int) -> Path:
@@ -68,8 +56,8 @@ def checkpoint_path(folder: Path, update: int) -> Path:
     return folder / f"update-{update:08d}.ckpt"
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint and drop all but the last `KEEP`."""
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, root: Path | None = None) -> Path:
+    """Write a checkpoint and drop all but the last `KEEP`; no link below `root` is followed."""
     import torch
 
     buffer = io.BytesIO()
@@ -81,11 +69,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "rows": dict(checkpoint.rows),
         "sha256": hashlib.sha256(payload).hexdigest(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, root or folder)
     path = checkpoint_path(folder, checkpoint.update)
-    write_atomically(path, json.dumps(header).encode() + b"\n" + payload)
+    write_atomically(path, json.dumps(header).encode() + b"\n" + payload, root)
     for old in checkpoint_files(folder)[KEEP:]:
-        old.unlink()
+        remove(old, root)
     return path
 
 
@@ -94,25 +82,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Only tensors and plain containers are read, so that a foreign run folder cannot run code.
     """
-    import torch
-
     header, payload = _split(path)
     if hashlib.sha256(payload).hexdigest() != header.get("sha256"):
         raise CorruptCheckpoint(f"{path}: its checksum does not match (damaged or cut off)")
     try:
-        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise CorruptCheckpoint(f"{path}: torch cannot read it: {first}") from error
+        state = reading.load_tensors(payload)
+    except reading.Unreadable as error:
+        raise CorruptCheckpoint(f"{path}: {error}") from error
     return Checkpoint(int(header["update"]), dict(header["rows"]), state)
 
 
 def _split(path: Path) -> tuple[dict[str, Any], bytes]:
     try:
-        line, _, payload = path.read_bytes().partition(b"\n")
-        header = json.loads(line)
+        with reading.open_file(path) as file:
+            header = reading.parse_json(file.readline(MAX_HEADER))
+            payload = file.read()
         if not isinstance(header, dict) or "update" not in header or "rows" not in header:
             raise ValueError("its first line is not a checkpoint header")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         raise CorruptCheckpoint(f"{path}: {error}") from None
     return header, payload

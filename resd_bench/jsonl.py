@@ -5,14 +5,12 @@ Left out: logs of runs, whose last line a kill may have cut off (see `resd_bench
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resd_bench import reading
 from resd_bench.plugins import UsageError
 
 
@@ -29,11 +27,9 @@ class Line:
 
 def read_objects(path: Path, expected: str, *, strict: bool = False) -> Iterator[Line]:
     """The objects of a file, which may be compressed by gzip (`.gz`); see `parse_objects`."""
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rb") as lines:
-            yield from parse_objects(lines, str(path), expected, strict=strict)
-    except (OSError, EOFError, zlib.error) as error:
+        yield from parse_objects(reading.read_lines(path), str(path), expected, strict=strict)
+    except (OSError, reading.Unreadable) as error:
         raise UsageError(f"{path} cannot be read: {error}. Give a JSONL file") from None
 
 
@@ -45,19 +41,14 @@ def parse_objects(
     UsageError names a line that is no JSON object and says what is `expected`; `strict` refuses
     NaN and infinities, which JSON does not have, too.
     """
-    constant = _refuse if strict else None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"{source} line {number}"
         try:
-            row = json.loads(line, parse_constant=constant)
-        except (ValueError, RecursionError) as error:
+            row = reading.parse_json(line, strict=strict)
+        except ValueError as error:
             raise UsageError(f"{where} is no JSON ({error}): {expected}") from None
         if not isinstance(row, dict):
             raise UsageError(f"{where} is no object: {expected}")
         yield Line(number, where, row)
-
-
-def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")

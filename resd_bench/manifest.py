@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench import nano
+from resd_bench.redaction import redact_command
 from resd_bench.types import Task
 
 PACKAGES = (
@@ -48,7 +49,7 @@ def manifest(tasks: Iterable[Task], threads: int, model: str) -> dict[str, Any]:
     """The facts of this process, of the tasks it will use and of the model, as JSON."""
     return {
         "code": code_version(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": redact_command([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "hardware": hardware(),
@@ -71,15 +72,20 @@ def panel_hash(tasks: Iterable[Task]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-@cache
 def weights_hash(model: str) -> str | None:
     """SHA-256 of the weights that `model` starts from; None where they are on a hub, or large."""
     folder = nano.local_folder(model)
     files = sorted(folder.glob("*.safetensors")) if folder else []
     if not files or sum(file.stat().st_size for file in files) > MOST_HASHED:
         return None
+    return _hash_of(tuple((file.resolve(), file.stat().st_mtime_ns) for file in files))
+
+
+@cache
+def _hash_of(files: tuple[tuple[Path, int], ...]) -> str:
+    """SHA-256 of files that were last written then."""
     digest = hashlib.sha256()
-    for file in files:
+    for file, _ in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

@@ -13,30 +13,30 @@ Left out: Parquet.
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import os
 import time
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from resd_bench import reading
 from resd_bench.agent import State
 from resd_bench.checkpoints import (
     Checkpoint,
     CorruptCheckpoint,
+    by_update,
     checkpoint_files,
     load_checkpoint,
     save_checkpoint,
-    write_atomically,
 )
 from resd_bench.config import RunConfig, differences
 from resd_bench.plugins import UsageError
 from resd_bench.types import Group, Trajectory
+from resd_bench.writing import append_to, make_folder, open_lock, rename, write_atomically
 
 LOGS = ("metrics.jsonl", "episodes.jsonl", "evals.jsonl")
 RunState = Literal["new", "running", "interrupted", "failed", "finished"]
@@ -61,9 +61,10 @@ def to_line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(plain(row), allow_nan=False).encode() + b"\n"
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically."""
-    write_atomically(path, json.dumps(plain(value), indent=2, allow_nan=False).encode() + b"\n")
+def write_json(path: Path, value: Mapping[str, Any], root: Path | None = None) -> None:
+    """Write a JSON file atomically; no link below `root` is followed."""
+    text = json.dumps(plain(value), indent=2, allow_nan=False)
+    write_atomically(path, text.encode() + b"\n", root)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        loaded = json.loads(path.read_bytes())
+        loaded = reading.parse_json(reading.read_bytes(path))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is damaged ({error}): restore it from a copy") from None
     return dict(loaded)
@@ -88,13 +89,13 @@ class LogText:
 
 def read_log(path: Path) -> LogText:
     """Read a JSONL log. A damaged last line is the tail; a damaged earlier one is a UsageError."""
-    lines = log_bytes(path).splitlines(keepends=True)
+    lines = _log_lines(path)
     rows: list[Row] = []
     for number, line in enumerate(lines, start=1):
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("cut off")
-            row = json.loads(line)
+            row = reading.parse_json(line)
             if not isinstance(row, dict) or not isinstance(row.get("update"), int):
                 raise ValueError("not an object with an update number")
             rows.append(row)
@@ -111,27 +112,30 @@ def read_log(path: Path) -> LogText:
 
 def log_bytes(path: Path) -> bytes:
     """What `path` holds, or its compressed form beside it; nothing where there is neither."""
+    return b"".join(_log_lines(path))
+
+
+def _log_lines(path: Path) -> list[bytes]:
     packed = path.with_name(path.name + ".gz")
-    if path.exists():
-        return path.read_bytes()
+    here = next((file for file in (path, packed) if file.exists()), None)
     try:
-        return gzip.decompress(packed.read_bytes()) if packed.exists() else b""
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{packed} is damaged ({error}): restore it from a copy") from None
+        return [] if here is None else list(reading.read_lines(here))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{here} is damaged ({error}): restore it from a copy") from None
 
 
-def cut_log(path: Path, log: LogText, update: int) -> int:
+def cut_log(path: Path, log: LogText, update: int, root: Path | None = None) -> int:
     """Move rows later than `update`, and the tail, to `<name>.orphaned`; how many lines moved."""
     keep = [line for row, line in zip(log.rows, log.lines, strict=True) if row["update"] <= update]
     gone = [line for row, line in zip(log.rows, log.lines, strict=True) if row["update"] > update]
     if log.tail:
         gone.append(log.tail.rstrip(b"\n") + b"\n")
     if gone:
-        with path.with_name(path.name + ".orphaned").open("ab") as sidecar:
+        with append_to(path.with_name(path.name + ".orphaned"), root) as sidecar:
             sidecar.write(b"".join(gone))
             sidecar.flush()
             os.fsync(sidecar.fileno())
-        write_atomically(path, b"".join(keep))
+        write_atomically(path, b"".join(keep), root)
     return len(gone)
 
 
@@ -148,10 +152,16 @@ class Recorder:
     _files: dict[str, IO[bytes]] = field(default_factory=dict)
     _lock: IO[bytes] | None = None
 
+    @property
+    def root(self) -> Path:
+        """The folder that was named: below it no link is followed."""
+        out = Path(self.config.out)
+        return out if self.folder.is_relative_to(out) else self.folder
+
     def log(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a log, in one write that a kill cannot lose."""
         if name not in self._files:
-            self._files[name] = (self.folder / name).open("ab")
+            self._files[name] = append_to(self.folder / name, self.root)
         lines = [to_line(row) for row in rows]
         self._files[name].write(b"".join(lines))
         self._files[name].flush()
@@ -159,28 +169,31 @@ class Recorder:
 
     def context(self, update: int, context: Mapping[str, Any]) -> None:
         """Write what the method wrote and remembers after `update` updates."""
-        (self.folder / "context").mkdir(exist_ok=True)
-        path = self.folder / "context" / f"update-{update:04d}.json"
-        path.write_bytes(json.dumps(plain(context), indent=2).encode() + b"\n")
+        text = json.dumps(plain(context), indent=2).encode() + b"\n"
+        self._write("context", f"update-{update:04d}.json", text)
 
     def trace(self, update: int, trace: Mapping[str, Any]) -> None:
         """Write how update number `update` scored its examples, token by token."""
-        (self.folder / "traces").mkdir(exist_ok=True)
-        (self.folder / "traces" / f"update-{update:04d}.json").write_bytes(to_line(trace))
+        self._write("traces", f"update-{update:04d}.json", to_line(trace))
+
+    def _write(self, folder: str, name: str, data: bytes) -> None:
+        place = make_folder(self.folder / folder, self.root)
+        write_atomically(place / name, data, self.root)
 
     def checkpoint(self, update: int, state: State) -> None:
         """Make everything logged so far durable, then write a checkpoint that relies on it."""
         for file in self._files.values():
             os.fsync(file.fileno())
         rows = {name: self.counts.get(name, 0) for name in LOGS}
-        save_checkpoint(self.folder / "checkpoints", Checkpoint(update, rows, state))
+        folder = self.folder / "checkpoints"
+        save_checkpoint(folder, Checkpoint(update, rows, state), self.root)
 
     def status(self, state: RunState, **facts: Any) -> None:
         """Say how the run stands."""
         self.state = state
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         row = {"state": state, "digest": self.config.digest(), "pid": os.getpid(), "at": stamp}
-        write_json(self.folder / "status.json", row | facts)
+        write_json(self.folder / "status.json", row | facts, self.root)
 
     def close(self) -> None:
         """Close the logs and let go of the folder."""
@@ -196,7 +209,7 @@ class Recorder:
         with suppress(ImportError):
             import fcntl
 
-            self._lock = (self.folder / ".lock").open("wb")
+            self._lock = open_lock(self.folder / ".lock", self.root)
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -243,18 +256,18 @@ def open_run(config: RunConfig, *, resume: bool = False) -> Recorder:
     """Make or take up the run folder of `config`, held against other processes; see `look`."""
     folder = config.folder()
     recorder = Recorder(folder, config)
-    _make_folder(folder)
+    _make_folder(folder, recorder.root)
     recorder.lock()
     state = look(config, resume=resume)
     # A folder in which nothing was measured yet may be taken over with other settings.
     if state == "new":
-        write_atomically(folder / "config.yaml", config.to_yaml().encode())
+        write_atomically(folder / "config.yaml", config.to_yaml().encode(), recorder.root)
     return recorder
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, root: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, root)
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error}. Give another --out") from None
 
@@ -262,9 +275,7 @@ def _make_folder(folder: Path) -> None:
 def _refuse_other(config: RunConfig, saved: Path) -> None:
     remedy = f"give another --out, use the same settings (--config {saved}), or move it away"
     try:
-        old = RunConfig.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{saved} cannot be read ({error}): {remedy}") from None
+        old = RunConfig.of_record(saved)
     except UsageError as error:
         raise UsageError(
             f"{saved} is not a configuration of this version ({error}): {remedy}"
@@ -302,11 +313,12 @@ def recover(recorder: Recorder) -> Checkpoint | None:
             "in its logs) and start again without --resume"
         )
     for path in refused:
-        path.replace(path.with_name(path.name + ".damaged"))
+        rename(path, f"{path.name}.damaged", recorder.root)
     update = -1 if chosen is None else chosen.update
-    moved = {name: cut_log(folder / name, log, update) for name, log in logs.items()}
-    _orphan_later(folder / "context", update)
-    _orphan_later(folder / "traces", update)
+    root = recorder.root
+    moved = {name: cut_log(folder / name, log, update, root) for name, log in logs.items()}
+    _orphan_later(folder / "context", update, root)
+    _orphan_later(folder / "traces", update, root)
     recorder.counts = {
         name: sum(row["update"] <= update for row in log.rows) for name, log in logs.items()
     }
@@ -327,10 +339,10 @@ def _supported(checkpoint: Checkpoint, logs: Mapping[str, LogText], path: Path) 
     return checkpoint
 
 
-def _orphan_later(folder: Path, update: int) -> None:
-    for path in folder.glob("update-*.json"):
-        if int(path.stem.removeprefix("update-")) > update:
-            path.replace(path.with_name(path.name + ".orphaned"))
+def _orphan_later(folder: Path, update: int, root: Path) -> None:
+    for number, path in by_update(folder).items():
+        if number > update:
+            rename(path, f"{path.name}.orphaned", root)
 
 
 def episode_rows(groups: Sequence[Group], update: int, first_attempt: int) -> list[Row]:

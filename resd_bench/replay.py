@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench import run
-from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, checkpoint_files, load_checkpoint
+from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, by_update, load_checkpoint
 from resd_bench.config import RunConfig, load_file, resolve
 from resd_bench.plugins import UsageError
 from resd_bench.record import Recorder, Row, plain, read_log
@@ -86,8 +86,8 @@ def replay(
 
 def newest_before(folder: Path, update: int) -> Checkpoint | None:
     """The newest whole checkpoint that `update` can be repeated from; None for the start."""
-    for path in checkpoint_files(folder / "checkpoints"):
-        if int(path.stem.removeprefix("update-")) < update:
+    for number, path in reversed(by_update(folder / "checkpoints", ".ckpt").items()):
+        if number < update:
             try:
                 return load_checkpoint(path)
             except CorruptCheckpoint:

@@ -36,6 +36,7 @@ from resd_bench.record import (
     read_log,
     write_json,
 )
+from resd_bench.redaction import redact
 from resd_bench.rollout import EnvPool, roll_out
 from resd_bench.seeds import derive, stream
 from resd_bench.signals import Signals
@@ -84,6 +85,18 @@ def make_agent(config: RunConfig, policy: BuildPolicy | None = None) -> tuple[Po
     model, spec = (policy or build_policy)(config), plugins.method(config.method)
     options = method_config(spec.config, config.method_options, spec.name)
     return model, spec.build(model, options)
+
+
+def restore_agent(agent: Agent, checkpoint: Checkpoint) -> None:
+    """Let `agent` go on from a checkpoint; UsageError where that is of another method or model."""
+    try:
+        agent.load_state_dict(checkpoint.state["agent"])
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UsageError(
+            f"the checkpoint after update {checkpoint.update} does not fit this method and model "
+            f"({type(error).__name__}: {first[:200]}): give those it was made with"
+        ) from error
 
 
 def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
@@ -242,7 +255,7 @@ class Run:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
-        self.agent.load_state_dict(checkpoint.state["agent"])
+        restore_agent(self.agent, checkpoint)
         # In place: policy and methods hold this very ledger.
         for name, value in checkpoint.state["ledger"].items():
             setattr(self.ledger, name, value)
@@ -337,7 +350,8 @@ def run(
             recorder.status("interrupted", **this.progress())
             return Outcome(recorder.folder, "interrupted", this.signal(signals), recorder.notes)
         if team.rank == 0:
-            write_json(recorder.folder / "summary.json", summarise(recorder.folder, this))
+            told = summarise(recorder.folder, this)
+            write_json(recorder.folder / "summary.json", told, recorder.root)
         recorder.status("finished", **this.progress())
     return Outcome(recorder.folder, "finished", notes=recorder.notes)
 
@@ -349,7 +363,7 @@ def closing(recorder: Recorder, envs: EnvPool, beside: Beside) -> Iterator[None]
         yield
     except Exception as error:
         if recorder.state == "running":
-            recorder.status("failed", error=f"{type(error).__name__}: {error}")
+            recorder.status("failed", error=redact(f"{type(error).__name__}: {error}"))
         raise
     finally:
         recorder.close()
@@ -407,7 +421,8 @@ def note_session(this: Run, tasks: Sequence[Task]) -> None:
     if this.team.size > 1:
         facts["processes"] = this.team.size
     known = {"schema_version": schema.VERSION, **facts}
-    write_json(path, {**known, "sessions": [*sessions, {"from_update": this.update, **facts}]})
+    told = {**known, "sessions": [*sessions, {"from_update": this.update, **facts}]}
+    write_json(path, told, this.recorder.root)
 
 
 def summarise(folder: Path, this: Run) -> Mapping[str, Any]:

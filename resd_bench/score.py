@@ -9,7 +9,7 @@ from typing import Any
 
 from resd_bench import run
 from resd_bench.budget import Ledger
-from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, checkpoint_files, load_checkpoint
+from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, by_update, load_checkpoint
 from resd_bench.config import RunConfig, load_file, resolve
 from resd_bench.evaluate import eval_rows, evaluate
 from resd_bench.plugins import UsageError
@@ -21,6 +21,7 @@ from resd_bench.run import (
     make_agent,
     make_envs,
     make_panel,
+    restore_agent,
 )
 from resd_bench.stats import EvalPoint, eval_points
 
@@ -49,7 +50,7 @@ def score_run(
     config = resolve(load_file(saved), flags, sets)
     checkpoint = find_checkpoint(folder, update)
     _, agent = make_agent(config, policy)
-    agent.load_state_dict(checkpoint.state["agent"])
+    restore_agent(agent, checkpoint)
     what = f"{config.method} after {checkpoint.update} updates"
     return _score(config, agent.act, checkpoint.update, what)
 
@@ -64,16 +65,15 @@ def score_model(
 
 def find_checkpoint(folder: Path, update: int | None) -> Checkpoint:
     """The checkpoint after `update` updates; UsageError names those there are."""
-    files = checkpoint_files(folder / "checkpoints")
-    by_update = {int(path.stem.removeprefix("update-")): path for path in files}
-    if not by_update:
+    files = by_update(folder / "checkpoints", ".ckpt")
+    if not files:
         raise UsageError(f"{folder} has no checkpoint: go on with `run --resume`")
-    wanted = max(by_update) if update is None else update
-    if wanted not in by_update:
-        known = ", ".join(map(str, sorted(by_update)))
+    wanted = max(files) if update is None else update
+    if wanted not in files:
+        known = ", ".join(map(str, files))
         raise UsageError(f"{folder} has no checkpoint {wanted}: give --checkpoint {known}")
     try:
-        return load_checkpoint(by_update[wanted])
+        return load_checkpoint(files[wanted])
     except CorruptCheckpoint as error:
         raise UsageError(f"{error}. Give another one with --checkpoint, or restore it") from None
 

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from resd_bench import plugins
-from resd_bench.commands.shared import Name, note, options, out, show_verdicts
+from resd_bench import plugins, reading
+from resd_bench.commands.shared import Name, options, show_verdicts
 from resd_bench.config import coerce
 from resd_bench.env import TextEnv
 from resd_bench.plugins import UsageError
+from resd_bench.terminal import note, out
 from resd_bench.types import Split, Task
+from resd_bench.writing import write_named
 
 if TYPE_CHECKING:
     from resd_bench.calibrate import Rarity
@@ -60,7 +62,7 @@ def info(name: Name, sets: Sets = None) -> None:
 
     make(name, sets)
     for part in describe(name, **options(sets, "env")):
-        out().print(part + "\n", soft_wrap=True, markup=False)
+        out().print(part + "\n", soft_wrap=True)
 
 
 @app.command("check")
@@ -159,8 +161,7 @@ def score_command(
     rows = list(grade(env, answers))
     lines = b"".join(to_line(row) for row in rows)
     if save is not None:
-        save.parent.mkdir(parents=True, exist_ok=True)
-        save.write_bytes(lines)
+        write_named(save, lines)
     else:
         sys.stdout.write(lines.decode())
     note(_summary(rows))
@@ -170,8 +171,8 @@ def _read(file: str) -> bytes:
     if file == "-":
         return sys.stdin.buffer.read()
     try:
-        return Path(file).read_bytes()
-    except OSError as error:
+        return reading.read_bytes(Path(file))
+    except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: {error}. Give a JSONL file") from None
 
 
@@ -234,7 +235,7 @@ def calibrate_command(
     out().print(rarity_table(found, model))
     if target is not None:
         best = nearest(found, target)
-        out().print(f"nearest to {target:g}: {best.env}", markup=False)
+        out().print(f"nearest to {target:g}: {best.env}")
 
 
 def rarity_table(found: Sequence[Rarity], model: str) -> Table:
@@ -255,7 +256,7 @@ def rarity_table(found: Sequence[Rarity], model: str) -> Table:
             percent(one.p0),
             f"{one.dead:.1%}",
             f"{one.dead_if_alike:.1%}",
-            f"{mean} \\[{low}, {high}]",
+            f"{mean} [{low}, {high}]",
             str(one.errors),
         )
     return table

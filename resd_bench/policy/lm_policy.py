@@ -16,8 +16,10 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
+from resd_bench import adapters
 from resd_bench.agent import State, TeacherKind
 from resd_bench.budget import Ledger, Purpose
+from resd_bench.manifest import weights_hash
 from resd_bench.plugins import UsageError
 from resd_bench.policy import fast_engine, loading, lora, trainer
 from resd_bench.policy.agreement import GapMeter
@@ -110,6 +112,7 @@ class LMPolicy:
         self.config = config = config or PolicyConfig()
         self.adapted: Any = _adapted(model, config)
         """The peft model around `model` if an adapter is trained, else None."""
+        self._base_sha256 = weights_hash(lora.base_name(self.adapted)) if self.adapted else None
         self.model = model.eval()
         self.ledger = ledger if ledger is not None else Ledger()
         self.codec = Codec(
@@ -157,6 +160,7 @@ class LMPolicy:
         attention: str | None = None,
         team: Team = ALONE,
         weights: bool = True,
+        trust_remote_code: bool = False,
     ) -> LMPolicy:
         """The policy of the model at `path_or_name`, see `loading.load`."""
         loading.tune_allocator()
@@ -168,6 +172,7 @@ class LMPolicy:
             device_map=device_map,
             attention=attention,
             weights=weights,
+            trust_remote_code=trust_remote_code,
         )
         return cls(model, tokenizer, config, ledger, team)
 
@@ -388,6 +393,8 @@ class LMPolicy:
             return
         if self.adapted is not None:
             lora.save(self.adapted, folder)
+            base = lora.base_name(self.adapted)
+            adapters.note_base(Path(folder), base, self._base_sha256)
         else:
             whole.save_pretrained(str(folder))
         self.codec.tokenizer.save_pretrained(str(folder))
@@ -436,7 +443,7 @@ def _adapted(model: Any, config: PolicyConfig) -> Any:
     """The peft model around `model` where an adapter is asked for, else None."""
     if not config.lora_rank:
         return None
-    name = str(getattr(model, "name_or_path", ""))
+    name = adapters.base_name(str(getattr(model, "name_or_path", "")))
     return lora.adapt(model, config.lora_rank, config.lora_alpha, config.adapter_seed, name)
 
 

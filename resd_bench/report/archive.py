@@ -10,14 +10,15 @@ re-deriving committed tables from records, see `resd_bench.report.verify`.
 from __future__ import annotations
 
 import gzip
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from resd_bench import reading
 from resd_bench.plugins import UsageError
 from resd_bench.record import Row, log_bytes, to_line
 from resd_bench.report.runs import RunData
+from resd_bench.writing import check_name, make_folder, write_atomically
 
 KEPT = ("config.yaml", "manifest.json", "metrics.jsonl", "status.json", "summary.json")
 
@@ -27,24 +28,32 @@ def keep(runs: Iterable[RunData], to: Path) -> list[Path]:
 
     UsageError, before anything is written, where a run is unfinished or its place is taken.
     """
-    return keep_at({_place(run, to): run for run in runs})
+    return keep_at({_place(run, to): run for run in runs}, to)
 
 
-def keep_at(places: Mapping[Path, RunData]) -> list[Path]:
-    """Copy each run's records to the folder named beside it; as `keep`."""
+def keep_at(places: Mapping[Path, RunData], to: Path) -> list[Path]:
+    """Copy each run's records to the folder named beside it, which lies below `to`; as `keep`."""
     for place, run in places.items():
         if run.status.get("state") != "finished":
             raise UsageError(f"{run.folder} is not finished: go on with `run --resume` first")
         if place.exists():
             raise UsageError(f"{place} exists: move it away, or give another --to")
     for place, run in places.items():
-        place.mkdir(parents=True)
+        make_folder(place, to)
         for name in KEPT:
             if (run.folder / name).exists():
-                shutil.copyfile(run.folder / name, place / name)
+                write_atomically(place / name, _own_bytes(run.folder / name), to)
         _pack(log_bytes(run.folder / "evals.jsonl"), place / "evals.jsonl.gz")
         keep_episodes(run, place)
     return list(places)
+
+
+def _own_bytes(path: Path) -> bytes:
+    """What a file of a run holds; UsageError where it is a link to a file of somebody else."""
+    try:
+        return reading.read_bytes(path, follow=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is not kept: {error}. Replace it by a file of its own") from None
 
 
 def keep_episodes(run: RunData, place: Path) -> None:
@@ -66,8 +75,9 @@ def episode_summary(row: Mapping[str, Any]) -> Row:
 
 def _pack(content: bytes, path: Path) -> None:
     # Without a time stamp, equal records give equal bytes.
-    path.write_bytes(gzip.compress(content, mtime=0))
+    write_atomically(path, gzip.compress(content, mtime=0))
 
 
 def _place(run: RunData, to: Path) -> Path:
-    return to / str(run.settings["env"]) / run.method / f"seed-{run.seed}"
+    env = check_name(str(run.settings["env"]), f"{run.folder}: environment")
+    return to / env / check_name(run.method, f"{run.folder}: method") / f"seed-{run.seed}"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-from resd_bench import schema
+from resd_bench import reading, schema
 from resd_bench.config import RunConfig, load_file
 from resd_bench.plugins import UsageError
 from resd_bench.record import read_json, read_log
@@ -59,12 +56,14 @@ class RunData:
         if not path.is_file():
             return
         try:
-            with gzip.open(path, "rb") if path == packed else path.open("rb") as file:
-                yield from map(json.loads, file)
-        except ValueError:
-            # A kill cuts off a last line; `read_log` judges the rest.
-            return
-        except (OSError, EOFError, zlib.error) as error:
+            for line in reading.read_lines(path):
+                try:
+                    row = reading.parse_json(line)
+                except ValueError:
+                    # A kill cuts off a last line; `read_log` judges the rest.
+                    return
+                yield row
+        except (OSError, ValueError) as error:
             raise UsageError(f"{path} is damaged ({error}): restore it from a copy") from None
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from resd_bench import reading
 from resd_bench.config import RunConfig
 from resd_bench.manifest import weights_hash
 from resd_bench.panels import other_environments
@@ -19,6 +20,7 @@ from resd_bench.sweep.definition import Trial, load_sweep
 BESIDE = frozenset({"eval_every", "eval_validation", "eval_contexts", "eval_also"})
 """Settings that say what is measured besides; they change neither training nor the last number."""
 NAMED = re.compile(r"^(env|method|seed): *(\S+) *$", re.MULTILINE)
+SEED = re.compile(r"[0-9]{1,19}")
 FILE_NAMES = {"sdpo-ss": "sdpo+ss"}
 """Variants whose file is called otherwise."""
 
@@ -37,7 +39,7 @@ class Records:
         found: dict[tuple[str, str, str], list[Path]] = {}
         for root in dict.fromkeys(roots):
             for config in sorted(root.rglob("config.yaml")):
-                text = config.read_text(encoding="utf-8", errors="replace")
+                text = _beginning(config)
                 named = {name: value.strip("'\"") for name, value in NAMED.findall(text)}
                 key = (named.get("env", ""), named.get("method", ""), named.get("seed", ""))
                 found.setdefault(key, []).append(config.parent)
@@ -68,8 +70,16 @@ class Records:
         return sorted(
             int(seed)
             for env, method, seed in self.folders
-            if (env, method) == (config.env, config.method) and seed.isdigit()
+            if (env, method) == (config.env, config.method) and SEED.fullmatch(seed)
         )
+
+
+def _beginning(config: Path) -> str:
+    """The text of a saved configuration; "" where it cannot be read."""
+    try:
+        return reading.read_bytes(config, reading.MAX_YAML).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return ""
 
 
 def _finished(folder: Path) -> RunConfig | None:
@@ -81,7 +91,7 @@ def _finished(folder: Path) -> RunConfig | None:
         return None
     saved = folder / "config.yaml"
     try:
-        config = RunConfig.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
+        config = RunConfig.of_record(saved)
     except UsageError:
         return None
     began = read_json(folder / "manifest.json").get("weights_sha256")
@@ -178,7 +188,7 @@ def folder_trials(
         variant = FILE_NAMES.get(path.stem, path.stem)
         if (envs and path.parent.name not in envs) or (variants and variant not in variants):
             continue
-        config = RunConfig.from_yaml(path.read_text(encoding="utf-8"), str(path))
+        config = RunConfig.of_record(path)
         for seed in sorted({0, *records.seeds(config)}):
             trials.append(Trial(0, variant, replace(config, seed=seed)))
     if variants:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from resd_bench.checkpoints import by_update
 from resd_bench.record import read_json
 from resd_bench.report.html.page import clip
 from resd_bench.report.html.playbooks import reflections_by_task
@@ -29,8 +30,7 @@ def episode_id(row: Mapping[str, Any]) -> str:
 
 def traces(folder: Path) -> dict[int, Mapping[str, Any]]:
     """What `--trace` recorded in a run folder, by update."""
-    paths = sorted((folder / "traces").glob("update-*.json"))
-    return {int(path.stem.removeprefix("update-")): read_json(path) for path in paths}
+    return {n: read_json(path) for n, path in by_update(folder / "traces").items()}
 
 
 def episodes_data(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from resd_bench.checkpoints import by_update
 from resd_bench.record import read_json
 from resd_bench.report.html.page import clip
 
@@ -20,8 +21,7 @@ _SAID_CHARS = 4000
 
 def contexts(folder: Path) -> dict[int, Mapping[str, Any]]:
     """What the method wrote, by number of the update (from 1)."""
-    paths = sorted((folder / "context").glob("update-*.json"))
-    return {int(path.stem.removeprefix("update-")): read_json(path) for path in paths}
+    return {n: read_json(path) for n, path in by_update(folder / "context").items()}
 
 
 def time_machine(by_update: Mapping[int, Mapping[str, Any]]) -> dict[str, Any] | None:
