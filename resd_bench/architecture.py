@@ -7,11 +7,9 @@ out: models with code of their own, vision parts, and what weights a file really
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from resd_bench.plugins import UsageError
@@ -103,30 +101,12 @@ def read(model: str, revision: str | None = None) -> Architecture:
 
     if (file := loading.gguf_file(model, revision)) is not None:
         return of_config(gguf.config(file))
-    where = _base(Path(loading.resolve(model)))
+    config = loading.read_config(model, revision)
     try:
-        return of_config(AutoConfig.from_pretrained(str(where), **_source(str(where), revision)))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        return of_config(config)
+    except (ValueError, LookupError, AttributeError, TypeError, RuntimeError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"the config of {model!r} cannot be read: {first}") from error
-
-
-def _base(where: Path) -> Path:
-    """The base model of an adapter's folder; of anything else, itself."""
-    from resd_bench.policy import loading
-
-    adapter = where / "adapter_config.json"
-    if not adapter.is_file():
-        return where
-    return Path(loading.resolve(json.loads(adapter.read_text("utf-8"))["base_model_name_or_path"]))
-
-
-def _source(where: str, revision: str | None) -> dict[str, Any]:
-    from resd_bench.policy import loading
-
-    if Path(where).is_dir():
-        return {}
-    return {"revision": revision or "main", "local_files_only": loading.without_network()}
 
 
 def of_config(config: Any) -> Architecture:

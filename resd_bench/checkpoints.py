@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from resd_bench import reading
 from resd_bench.agent import State
 from resd_bench.integrity import Extent, is_intact, sealed, sha256
+from resd_bench.writing import make_folder, remove, write_atomically
 
 KEEP = 2
 """Checkpoints kept: the last, and the one to fall back on."""
 FORMAT = 2
 """Version of the files that are written; those of version 1 are read too."""
-MOST_HEADER = 1 << 20
+MAX_HEADER = 1 << 20
 """Bytes of a first line; one that is longer is none."""
 
 
@@ -49,35 +49,6 @@ class Checkpoint:
         return Extent(self.rows.get(log, 0), self.digests.get(log))
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds either the old content or all of the new."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        # On a full disk every byte counts.
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, where the system can open folders."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def by_update(folder: Path, suffix: str) -> dict[int, Path]:
     """The files `update-N` + `suffix` of a folder by N, in order; other files are passed over."""
     pattern = re.compile(rf"update-(\d+){re.escape(suffix)}")
@@ -95,8 +66,8 @@ def checkpoint_path(folder: Path, update: int) -> Path:
     return folder / f"update-{update:08d}.ckpt"
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint and drop all but the last `KEEP`."""
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, root: Path | None = None) -> Path:
+    """Write a checkpoint and drop all but the last `KEEP`; no link below `root` is followed."""
     import torch
 
     buffer = io.BytesIO()
@@ -109,11 +80,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         "digests": dict(checkpoint.digests),
         "sha256": sha256(payload),
     }
-    folder.mkdir(exist_ok=True)
+    make_folder(folder, root or folder)
     path = checkpoint_path(folder, checkpoint.update)
-    write_atomically(path, json.dumps(sealed(header)).encode() + b"\n" + payload)
+    write_atomically(path, json.dumps(sealed(header)).encode() + b"\n" + payload, root)
     for old in checkpoint_files(folder)[KEEP:]:
-        old.unlink()
+        remove(old, root)
     return path
 
 
@@ -122,20 +93,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Only tensors and plain containers are read, so that a foreign run folder cannot run code.
     """
-    import torch
-
     try:
-        line, _, payload = path.read_bytes().partition(b"\n")
-    except OSError as error:
+        with reading.open_file(path) as file:
+            header = _header(file.readline(MAX_HEADER).rstrip(b"\n"), path)
+            payload = file.read()
+    except (OSError, MemoryError) as error:
         raise CorruptCheckpoint(f"{path}: {error}") from None
-    header = _header(line, path)
     if sha256(payload) != header.get("sha256"):
         raise CorruptCheckpoint(f"{path}: its checksum does not match (damaged or cut off)")
     try:
-        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise CorruptCheckpoint(f"{path}: torch cannot read it: {first}") from error
+        state = reading.load_tensors(payload)
+    except reading.Unreadable as error:
+        raise CorruptCheckpoint(f"{path}: {error}") from error
     return replace(_described(header), state=state)
 
 
@@ -145,8 +114,8 @@ def describe_checkpoint(path: Path) -> Checkpoint:
     CorruptCheckpoint where the line is not what was written; the rest is not looked at.
     """
     try:
-        with path.open("rb") as file:
-            return _described(_header(file.readline(MOST_HEADER).rstrip(b"\n"), path))
+        with reading.open_file(path) as file:
+            return _described(_header(file.readline(MAX_HEADER).rstrip(b"\n"), path))
     except OSError as error:
         raise CorruptCheckpoint(f"{path}: {error}") from None
 
@@ -157,8 +126,8 @@ def _described(header: Mapping[str, Any]) -> Checkpoint:
 
 def _header(line: bytes, path: Path) -> dict[str, Any]:
     try:
-        header = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        header = reading.parse_json(line)
+    except ValueError as error:
         raise CorruptCheckpoint(f"{path}: its first line is not JSON ({error})") from None
     if not isinstance(header, dict) or not _fits(header):
         raise CorruptCheckpoint(f"{path}: its first line is not a checkpoint header")

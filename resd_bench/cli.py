@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
-from rich.console import Console
 
 from resd_bench.commands import envs, export, init, methods, results
 from resd_bench.commands.plan import show_plan
-from resd_bench.commands.shared import note, out
 from resd_bench.config import (
     NESTED,
     RunConfig,
@@ -29,6 +27,8 @@ from resd_bench.config import (
 )
 from resd_bench.plugins import UsageError, explaining_disk
 from resd_bench.team import defer_to_first, join, leads
+from resd_bench.terminal import complain, guard_python, note, out, say
+from resd_bench.writing import write_named
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -74,6 +74,13 @@ Varies = Annotated[
         help="Settings of the measurement that differ on purpose, e.g. model,feedback_level; "
         "without it, runs that were measured differently get no verdict.",
     ),
+]
+Server = Annotated[
+    str | None, typer.Option(metavar="URL", help="As in `run`: a file cannot decide it.")
+]
+Trust = Annotated[
+    str | None,
+    typer.Option(metavar="true|false", help="As in `run`: a file cannot decide it."),
 ]
 
 
@@ -167,7 +174,7 @@ def run_command(
             show_plan(resolved, gpus, gpu_memory, mean_tokens, fsdp)
             continue
         if len(configs) > 1 and leads():
-            Console(stderr=True).print(f"run {number} of {len(configs)}: seed {resolved.seed}")
+            note(f"run {number} of {len(configs)}: seed {resolved.seed}")
         if code := run_one(resolved, resume):
             raise typer.Exit(code)
 
@@ -196,30 +203,28 @@ def run_one(config: RunConfig, resume: bool) -> int:
         return 128 + outcome.signal if outcome.state == "interrupted" else 0
     with Progress(config) as progress, make_tracker(config) as tracker:
         outcome = run(config, resume=resume, watchers=[progress, tracker])
-    errors = Console(stderr=True, highlight=False)
-    for text in outcome.notes:
-        errors.print(f"note: {text}", soft_wrap=True, markup=False)
+    for told in outcome.notes:
+        note(f"note: {told}")
     if outcome.state == "interrupted":
-        errors.print(
+        note(
             f"interrupted; everything is saved in {outcome.folder}. "
-            "Go on with the same command and --resume",
-            soft_wrap=True,
+            "Go on with the same command and --resume"
         )
         return 128 + outcome.signal
     if outcome.state == "already finished":
-        errors.print(f"{outcome.folder} holds this run, finished; its results:", soft_wrap=True)
-    show_run(outcome.folder)
+        note(f"{outcome.folder} holds this run, finished; its results:")
+    show_run(outcome.folder, Path(config.out))
     return 0
 
 
-def show_run(folder: Path) -> None:
-    """The final table of a run, and its figure."""
+def show_run(folder: Path, root: Path) -> None:
+    """The final table of a run below the named folder `root`, and its figure."""
     from resd_bench.report.figures import learning_curve
     from resd_bench.report.runs import load_run
     from resd_bench.report.tables import run_table
 
     data = load_run(folder)
-    figure = learning_curve(data, folder / "learning_curve")[0]
+    figure = learning_curve(data, folder / "learning_curve", root)[0]
     console = out()
     console.print(run_table(data))
     console.print(f"run    {folder}\nfigure {figure}", soft_wrap=True)
@@ -242,6 +247,8 @@ def eval_command(
     max_new_tokens: Annotated[str | None, typer.Option(help="Longest completion.")] = None,
     seed: Annotated[str | None, typer.Option(help="Seed of the samples.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    server: Server = None,
+    trust_remote_code: Trust = None,
     sets: Sets = None,
     save: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write a row per sample, JSONL.")
@@ -261,6 +268,8 @@ def eval_command(
         "max_new_tokens": max_new_tokens,
         "seed": seed,
         "device": device,
+        "server": server,
+        "trust_remote_code": trust_remote_code,
     }
     if run_folder is not None:
         scored = score_run(run_folder, checkpoint, flags, sets or ())
@@ -274,16 +283,14 @@ def eval_command(
     console.print(f"{scored.what} on {scored.config.env}, {scored.config.eval_split} tasks")
     for name, text in (("mean", rates(point.rate())), ("best", best_rates(point))):
         head = f"{name}@{point.per_task}  "
-        console.print(head + text.replace("\n", f"\n{'':{len(head)}}"), markup=False)
+        console.print(head + text.replace("\n", f"\n{'':{len(head)}}"))
     console.print(f"samples {point.samples}, without verdict {point.errors}")
     if point.errors:
         console.print(WITH_FAILURES, style="bold red")
     if save is not None:
-        from resd_bench.checkpoints import write_atomically
         from resd_bench.record import to_line
 
-        save.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(save, b"".join(to_line(row) for row in scored.rows))
+        write_named(save, b"".join(to_line(row) for row in scored.rows))
         console.print(f"rows    {save}", soft_wrap=True)
 
 
@@ -344,14 +351,17 @@ def sweep_command(
         Path | None,
         typer.Option(metavar="FOLDER", help="Then keep the records: FOLDER/ENV/VARIANT/seed-K."),
     ] = None,
+    server: Server = None,
+    trust_remote_code: Trust = None,
 ) -> None:
     """Run every configuration of a file; finished runs are passed over, others gone on with."""
     from resd_bench.commands import sweep
 
-    trials = sweep.sweep_file(file, save, only, show)
+    named = {"server": server, "trust_remote_code": trust_remote_code}
+    trials = sweep.sweep_file(file, save, only, show, named)
     if show:
         return
-    where = sweep.make_launcher(launcher, jobs, address, cpus, gpus)
+    where = sweep.make_launcher(launcher, jobs, address, cpus, gpus, named)
     received, done = sweep.run_sweep(file.stem, trials, where, retries)
     if keep is not None:
         sweep.keep_finished(done, keep)
@@ -450,11 +460,14 @@ def trace_command(
         Path, typer.Option("--out", metavar="FILE", help="The page; its data go beside it as JSON.")
     ] = Path("trace.html"),
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda; the run's own.")] = None,
+    server: Server = None,
+    trust_remote_code: Trust = None,
 ) -> None:
     """Repeat an update and show what the teacher saw, and the loss of every token."""
     from resd_bench.commands.report import trace_run
 
-    trace_run(run_folder, update, episode, examples, save, device=device)
+    named = {"device": device, "server": server, "trust_remote_code": trust_remote_code}
+    trace_run(run_folder, update, episode, examples, save, **named)
 
 
 @app.command("doctor")
@@ -463,7 +476,7 @@ def doctor_command() -> None:
     from resd_bench import doctor
 
     checks = doctor.report()
-    print(doctor.render(checks))
+    say(doctor.render(checks))
     if any(check.required and not check.ok for check in checks):
         raise typer.Exit(1)
 
@@ -487,12 +500,13 @@ def nano_command(context: typer.Context) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
+    guard_python()
     try:
         with explaining_disk():
             app(args=list(argv) if argv is not None else None, prog_name="resd-bench")
     except UsageError as error:
         defer_to_first()
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         return 2
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -24,11 +24,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from resd_bench import nano, plugins, ranges
+from resd_bench import adapters, nano, plugins, ranges, reading
 from resd_bench.budget import Budget
 from resd_bench.extract import Grade
 from resd_bench.plugins import UsageError, near_miss
 from resd_bench.ranges import ABOVE_0, EXACT, NOT_NEGATIVE, NUCLEUS, POSITIVE, SHARE, Range
+from resd_bench.redaction import HIDDEN, redact_values
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ class RunConfig:
     engine_memory: float | None = None
     """GiB of vLLM's key-value cache; unless given, 0.5 on a CPU, 30% of what is free on a GPU."""
     server: str | None = None
-    """With `--engine openai`: the server's URL, such as http://localhost:8000/v1."""
+    """With `--engine openai`: the server's URL, such as http://localhost:8000/v1. It gets the
+    prompts and OPENAI_API_KEY, so a file cannot decide it: give it on the command line."""
     server_model: str | None = None
     """The model's name on that server; unless given, the only one it serves."""
     context_limit: int | None = None
@@ -111,6 +113,9 @@ class RunConfig:
     precision: Literal["float32", "mixed", "bfloat16"] = "float32"
     """Of weights and arithmetic; `mixed` trains float32 weights with bfloat16 products (under LoRA:
     a float32 adapter on bfloat16 weights)."""
+    trust_remote_code: bool = False
+    """Run code that the model's folder brings along. A file cannot decide it: give it on the
+    command line."""
     model_revision: str | None = None
     """Branch, tag or commit of a model on the Hub; unless given, its main branch."""
     thinking: Literal["auto", "on", "off"] = "auto"
@@ -150,14 +155,34 @@ class RunConfig:
     env_options: dict[str, Any] = field(default_factory=dict)
     """Options of the environment, `--set env.NAME=VALUE`."""
 
-    def to_yaml(self) -> str:
-        """The configuration as YAML that `from_yaml` and `--config` read back."""
-        return yaml.safe_dump(asdict(self), sort_keys=False, allow_unicode=True)
+    def to_yaml(self, *, hide: bool = True) -> str:
+        """The configuration as YAML that `from_yaml` and `--config` read back.
+
+        With `hide` what looks secret is hidden and must be given again to run it.
+        """
+        values = self.shown() if hide else asdict(self)
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+    def shown(self) -> dict[str, Any]:
+        """The settings as they may be written down: without what looks secret."""
+        return redact_values(asdict(self))
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "the configuration") -> RunConfig:
-        """Read what `to_yaml` wrote; UsageError names `source` and what is wrong with it."""
-        return resolve(_parse_yaml(text, source))
+        """Read what `to_yaml` wrote; UsageError names `source` and what is wrong with it.
+
+        It is to be read and not to be run: whether a server may be asked, `resolve` judges.
+        """
+        return _resolved(_parse_yaml(text, source), {})
+
+    @classmethod
+    def of_record(cls, path: Path) -> RunConfig:
+        """The configuration of a run, see `from_yaml`; UsageError where it cannot be read."""
+        try:
+            text = reading.read_text(path, reading.MAX_YAML)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} cannot be read: {error}") from None
+        return cls.from_yaml(text, str(path))
 
     def digest(self) -> str:
         """16 hex digits that depend on everything that changes results, and on nothing else."""
@@ -165,8 +190,9 @@ class RunConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def of_results(self) -> dict[str, Any]:
-        """The settings that change results, nested options under dotted keys."""
-        return {k: v for k, v in flatten(asdict(self)).items() if k not in NOT_RESULTS}
+        """The settings that change results, nested options under dotted keys, secrets hidden."""
+        flat = flatten(self.shown())
+        return {k: v for k, v in flat.items() if k not in NOT_RESULTS and v != HIDDEN}
 
     def parsed_budget(self) -> Budget:
         """The budget; UsageError where it is not understood."""
@@ -180,8 +206,12 @@ class RunConfig:
         return Path(self.out) / self.env / self.method / f"seed-{self.seed}"
 
 
+NAMED_ONLY = ("server", "trust_remote_code")
+"""Settings that a file cannot decide: they give away keys and prompts, or run code. They count
+where they are given on the command line."""
+
 NOT_RESULTS = frozenset(
-    {"out", "step_seconds", "track", "checkpoint_every", "trace", "engine_memory", "server"}
+    {"out", "step_seconds", "track", "checkpoint_every", "trace", "engine_memory", *NAMED_ONLY}
 )
 """Settings that may differ between a run and its resumption."""
 
@@ -222,11 +252,29 @@ def resolve(
 ) -> RunConfig:
     """The explicit configuration that a YAML mapping, flags and `a.b=c` settings ask for.
 
-    Flags that are None count as not given. UsageError for whatever is unknown or out of range.
+    Flags that are None count as not given. UsageError for whatever is unknown or out of range, for
+    what a file says and only the command line may (`NAMED_ONLY`), and for hidden secrets.
     """
-    asked = _merge({}, _normal(file or {}))
-    asked = _merge(asked, {k: v for k, v in (flags or {}).items() if v is not None})
-    asked = _merge(asked, _normal(dict(_split_setting(text) for text in sets)))
+    named = {k: v for k, v in (flags or {}).items() if v is not None}
+    named = _merge(named, _normal(dict(_split_setting(text) for text in sets)))
+    config = _resolved(file or {}, named)
+    for key in NAMED_ONLY:
+        value = config.shown()[key]
+        if value and key not in named:
+            given = str(value).lower() if value is True else value
+            raise UsageError(
+                f"a file says {key}: {value}, and only the command line may: if you mean it, add "
+                f"--{key.replace('_', '-')} {given}"
+            )
+    for key, value in flatten(asdict(config)).items():
+        if value == HIDDEN:
+            raise UsageError(f"{key} was hidden when the file was written: add --set {key}=VALUE")
+    return config
+
+
+def _resolved(file: Mapping[str, Any], named: Mapping[str, Any]) -> RunConfig:
+    """The configuration that a file and what overrides it ask for."""
+    asked = _merge(_normal(file), named)
     hints = get_type_hints(RunConfig)
     asked = {k: coerce(k, v, _hint(hints, k)) for k, v in asked.items()}
     base = {f.name: asked.get(f.name, f.default) for f in fields(RunConfig)}
@@ -254,8 +302,8 @@ def resolve(
 def load_file(path: str | Path) -> dict[str, Any]:
     """The mapping a YAML file holds; UsageError where it cannot be read."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = reading.read_text(Path(path), reading.MAX_YAML)
+    except (OSError, ValueError) as error:
         raise UsageError(f"--config {path} cannot be read: {error}. Give a YAML file") from None
     return _parse_yaml(text, str(path))
 
@@ -267,8 +315,9 @@ def model_dialect(model: str) -> str:
     folder = nano.local_folder(model)
     if folder is None:
         return "full"
+    folder = Path(adapters.model_folder(folder))
     try:
-        named = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        named = reading.parse_json(reading.read_bytes(folder / "config.json"))
     except (OSError, ValueError):
         return "full"
     return str(named.get("resd_dialect", "full")) if isinstance(named, dict) else "full"
@@ -482,9 +531,9 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
 
 def _yaml(text: str, source: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+        return reading.parse_yaml(text)
+    except ValueError as error:
+        raise UsageError(f"{source} is not YAML: {error}") from None
 
 
 def _check(config: RunConfig) -> None:

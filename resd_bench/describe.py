@@ -10,7 +10,7 @@ from resd_bench import plugins
 from resd_bench.contract import checked_reset, checked_step, checked_tasks
 from resd_bench.env import TextEnv
 from resd_bench.manifest import panel_hash
-from resd_bench.play import printable
+from resd_bench.terminal import printable
 from resd_bench.types import Dialect, Feedback, Split, Task
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

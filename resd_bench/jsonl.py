@@ -5,16 +5,15 @@ Left out: logs of runs, whose last line a kill may have cut off (see `resd_bench
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from resd_bench import reading
 from resd_bench.plugins import UsageError
 
 
@@ -31,11 +30,9 @@ class Line:
 
 def read_objects(path: Path, expected: str, *, strict: bool = False) -> Iterator[Line]:
     """The objects of a file, which may be compressed by gzip (`.gz`); see `parse_objects`."""
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rb") as lines:
-            yield from parse_objects(lines, str(path), expected, strict=strict)
-    except (OSError, EOFError, zlib.error) as error:
+        yield from parse_objects(reading.read_lines(path), str(path), expected, strict=strict)
+    except (OSError, reading.Unreadable) as error:
         raise UsageError(f"{path} cannot be read: {error}. Give a JSONL file") from None
 
 
@@ -47,36 +44,17 @@ def parse_objects(
     UsageError names a line that is no JSON object and says what is `expected`; `strict` also
     refuses NaN and infinities, which JSON does not have, and an object with a key twice.
     """
-    constant = _refuse if strict else None
-    hooks: dict[str, Any] = {"parse_float": _finite, "object_pairs_hook": _once} if strict else {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"{source} line {number}"
         try:
-            row = json.loads(line, parse_constant=constant, **hooks)
-        except (ValueError, RecursionError) as error:
+            row = reading.parse_json(line, strict=strict)
+        except ValueError as error:
             raise UsageError(f"{where} is no JSON ({error}): {expected}") from None
         if not isinstance(row, dict):
             raise UsageError(f"{where} is no object: {expected}")
         yield Line(number, where, row)
-
-
-def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _refuse(text)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
-        raise ValueError(f"the key {twice!r} stands there twice")
-    return found
 
 
 @dataclass(frozen=True, slots=True)

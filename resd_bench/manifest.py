@@ -16,6 +16,7 @@ from typing import Any
 
 from resd_bench import nano
 from resd_bench.integrity import cached_sha256
+from resd_bench.redaction import redact_command
 from resd_bench.types import Task
 
 PACKAGES = (
@@ -58,7 +59,7 @@ def manifest(
     """
     return {
         "code": code_version(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": redact_command([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "python": platform.python_version(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "hardware": hardware(),

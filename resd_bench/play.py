@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from resd_bench.contract import checked_reset, checked_step
 from resd_bench.env import TextEnv
+from resd_bench.terminal import printable
 from resd_bench.types import Feedback, Task
 
 DOT = "."
@@ -73,12 +74,6 @@ def read_answer(given: TextIO) -> str | None:
             return "\n".join(lines)
         lines.append(line.rstrip("\n"))
     return "\n".join(lines) if lines else None
-
-
-def printable(text: str) -> str:
-    """`text` without what would steer a terminal or cannot be encoded: shown as escapes."""
-    escaped = (c if c in "\n\t" or c.isprintable() else ascii(c)[1:-1] for c in text)
-    return "".join(escaped)
 
 
 def _say(out: TextIO, text: str, end: str = "\n") -> None:

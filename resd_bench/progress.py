@@ -11,6 +11,7 @@ from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig
 from resd_bench.record import Row
 from resd_bench.stats import EvalPoint
+from resd_bench.terminal import errors, printable
 
 SMOOTH = 8
 """Updates that the live training success is averaged over."""
@@ -21,23 +22,23 @@ class Progress:
 
     def __init__(self, config: RunConfig, console: Console | None = None) -> None:
         self._budget = config.parsed_budget()
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or errors()
         self._recent: list[float] = []
         self._errors = 0
         """Training rollouts without a verdict so far."""
         self._held_out = ""
         self._bar = bars.Progress(
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(bar_width=24),
             bars.TaskProgressColumn(),
-            bars.TextColumn("{task.fields[success]}"),
+            bars.TextColumn("{task.fields[success]}", markup=False),
             bars.TimeElapsedColumn(),
             bars.TextColumn("left"),
             bars.TimeRemainingColumn(elapsed_when_finished=False),
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        name = f"{config.method} · {config.env} · seed {config.seed}"
+        name = printable(f"{config.method} · {config.env} · seed {config.seed}")
         self._task = self._bar.add_task(name, total=self._budget.amount, success="")
 
     def __enter__(self) -> Progress:
@@ -74,7 +75,6 @@ class Progress:
             limits = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
             self._console.print(
                 f"update {point.update}: {point.episodes} rollouts, {self._live()} {limits}",
-                markup=False,
                 soft_wrap=True,
             )
 

@@ -13,20 +13,18 @@ Left out: Parquet.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import math
 import os
 import time
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from resd_bench import schema
+from resd_bench import reading, schema
 from resd_bench.agent import State
 from resd_bench.budget import Ledger
 from resd_bench.checkpoints import (
@@ -36,7 +34,6 @@ from resd_bench.checkpoints import (
     checkpoint_files,
     load_checkpoint,
     save_checkpoint,
-    write_atomically,
 )
 from resd_bench.config import RunConfig, differences
 from resd_bench.integrity import (
@@ -50,6 +47,7 @@ from resd_bench.integrity import (
 )
 from resd_bench.plugins import UsageError
 from resd_bench.types import Group, Trajectory
+from resd_bench.writing import append_to, make_folder, open_lock, rename, write_atomically
 
 LOGS = ("metrics.jsonl", "episodes.jsonl", "evals.jsonl")
 WHOLE = ("config.yaml", "manifest.json", "summary.json")
@@ -77,9 +75,10 @@ def to_line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(plain(row), allow_nan=False).encode() + b"\n"
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically."""
-    write_atomically(path, json.dumps(plain(value), indent=2, allow_nan=False).encode() + b"\n")
+def write_json(path: Path, value: Mapping[str, Any], root: Path | None = None) -> None:
+    """Write a JSON file atomically; no link below `root` is followed."""
+    text = json.dumps(plain(value), indent=2, allow_nan=False)
+    write_atomically(path, text.encode() + b"\n", root)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -87,10 +86,10 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        loaded = json.loads(path.read_bytes())
+        loaded = reading.parse_json(reading.read_bytes(path))
         if not isinstance(loaded, dict):
             raise ValueError("it holds no object")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise damaged(path, str(error)) from None
     return loaded
 
@@ -133,13 +132,13 @@ class LogText:
 
 def read_log(path: Path) -> LogText:
     """Read a JSONL log. A damaged last line is the tail; a damaged earlier one is a UsageError."""
-    lines = log_bytes(path).splitlines(keepends=True)
+    lines = _log_lines(path)
     rows: list[Row] = []
     for number, line in enumerate(lines, start=1):
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("cut off")
-            row = json.loads(line)
+            row = reading.parse_json(line)
             if not isinstance(row, dict) or not isinstance(row.get("update"), int):
                 raise ValueError("not an object with an update number")
             rows.append(row)
@@ -156,26 +155,28 @@ def read_log(path: Path) -> LogText:
 
 def log_bytes(path: Path) -> bytes:
     """What `path` holds, or its compressed form beside it; nothing where there is neither."""
+    return b"".join(_log_lines(path))
+
+
+def _log_lines(path: Path) -> list[bytes]:
     packed = path.with_name(path.name + ".gz")
-    if path.exists():
-        return path.read_bytes()
+    here = next((file for file in (path, packed) if file.exists()), None)
     try:
-        return gzip.decompress(packed.read_bytes()) if packed.exists() else b""
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{packed} is damaged ({error}): restore it from a copy") from None
+        return [] if here is None else list(reading.read_lines(here))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{here} is damaged ({error}): restore it from a copy") from None
 
 
-def cut_log(path: Path, log: LogText, rows: int) -> int:
+def cut_log(path: Path, log: LogText, rows: int, root: Path | None = None) -> int:
     """Move what is after the first `rows` rows to `<name>.orphaned`; how many lines moved."""
     keep, gone = log.lines[:rows], log.lines[rows:]
     if log.tail:
         gone.append(log.tail.rstrip(b"\n") + b"\n")
     if gone:
-        with path.with_name(path.name + ".orphaned").open("ab") as sidecar:
-            sidecar.write(b"".join(gone))
-            sidecar.flush()
+        with append_to(path.with_name(path.name + ".orphaned"), root) as sidecar:
+            write_all(sidecar, b"".join(gone))
             os.fsync(sidecar.fileno())
-        write_atomically(path, b"".join(keep))
+        write_atomically(path, b"".join(keep), root)
     return len(gone)
 
 
@@ -211,12 +212,17 @@ class Recorder:
     _files: dict[str, IO[bytes]] = field(default_factory=dict)
     _lock: IO[bytes] | None = None
 
+    @property
+    def root(self) -> Path:
+        """The folder that was named: below it no link is followed."""
+        out = Path(self.config.out)
+        return out if self.folder.is_relative_to(out) else self.folder
+
     def log(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to a log, in one write that a kill cannot lose."""
         self._check_place()
         if name not in self._files:
-            # Without a buffer: what a full disk refuses must not be tried again at the end.
-            self._files[name] = (self.folder / name).open("ab", buffering=0)
+            self._files[name] = append_to(self.folder / name, self.root)
         lines = [to_line(row) for row in rows]
         write_all(self._files[name], b"".join(lines))
         self.logged[name].add(lines)
@@ -232,8 +238,8 @@ class Recorder:
 
     def _numbered(self, name: str, update: int, content: bytes) -> None:
         self._check_place()
-        (self.folder / name).mkdir(exist_ok=True)
-        write_atomically(self.folder / name / f"update-{update:04d}.json", content)
+        place = make_folder(self.folder / name, self.root)
+        write_atomically(place / f"update-{update:04d}.json", content, self.root)
 
     def checkpoint(self, update: int, state: State) -> None:
         """Make everything logged so far durable, then write a checkpoint that relies on it."""
@@ -243,7 +249,7 @@ class Recorder:
         rows = {name: log.rows for name, log in self.logged.items()}
         digests = {name: log.sha256 for name, log in self.logged.items()}
         folder = self.folder / "checkpoints"
-        save_checkpoint(folder, Checkpoint(update, rows, state, digests))
+        save_checkpoint(folder, Checkpoint(update, rows, state, digests), self.root)
 
     def status(self, state: RunState, **facts: Any) -> None:
         """Say how the run stands; of a finished one also what its files are."""
@@ -252,7 +258,7 @@ class Recorder:
         self.state = state
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         row = {"state": state, "digest": self.config.digest(), "pid": os.getpid(), "at": stamp}
-        write_json(self.folder / "status.json", sealed(plain(row | facts | files)))
+        write_json(self.folder / "status.json", sealed(plain(row | facts | files)), self.root)
 
     def _written(self) -> dict[str, Any]:
         """What readers shall find; UsageError where a log is no longer what was written."""
@@ -289,7 +295,7 @@ class Recorder:
         """Hold the folder; UsageError names the process that does."""
         for left in range(LOCK_TRIES, 0, -1):
             try:
-                self._lock = lock_folder(self.folder)
+                self._lock = lock_folder(self.folder, self.root)
                 return
             except BlockingIOError:
                 if left > 1:
@@ -304,16 +310,17 @@ LOCK_TRIES, LOCK_WAIT = 4, 0.1
 """Times that a held folder is tried, and seconds between: whoever looks holds it for a moment."""
 
 
-def lock_folder(folder: Path) -> IO[bytes] | None:
+def lock_folder(folder: Path, root: Path) -> IO[bytes] | None:
     """Hold a folder until the file given back is closed; BlockingIOError where another does.
 
-    None where the system has no such locks; UsageError where this file system has none.
+    None where the system has no such locks; UsageError where this file system has none, or a link
+    lies at or below `root`.
     """
     try:
         import fcntl
     except ImportError:
         return None
-    file = (folder / ".lock").open("ab", buffering=0)
+    file = open_lock(folder / ".lock", root)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -334,7 +341,7 @@ def is_held(folder: Path) -> bool:
     if not (folder / ".lock").exists():
         return False
     try:
-        file = lock_folder(folder)
+        file = lock_folder(folder, folder)
     except BlockingIOError:
         return True
     except (OSError, UsageError):
@@ -348,8 +355,8 @@ def holder(folder: Path) -> str:
     """Who holds a run folder, in words, as far as the system says."""
     lock = folder / ".lock"
     try:
-        taken_by = lock.read_text(encoding="ascii", errors="replace").strip() or "unknown"
-    except OSError:
+        taken_by = reading.read_text(lock, limit=100, follow=False).strip() or "unknown"
+    except (OSError, ValueError):
         taken_by = "unknown"
     # A lock passes to every child that was forked, and lives as long as one of them.
     found = {pid: _command(pid) for pid in _having_open(lock)}
@@ -457,12 +464,12 @@ def open_run(config: RunConfig, *, resume: bool = False) -> Recorder:
     """Make or take up the run folder of `config`, held against other processes; see `look`."""
     folder = config.folder()
     recorder = Recorder(folder, config)
-    _make_folder(folder)
+    _make_folder(folder, recorder.root)
     recorder.lock()
     state = look(config, resume=resume)
     # A folder in which nothing was measured yet may be taken over with other settings.
     if state == "new":
-        write_atomically(folder / "config.yaml", config.to_yaml().encode())
+        write_atomically(folder / "config.yaml", config.to_yaml().encode(), recorder.root)
     elif state != "finished":
         _take_on(recorder, _refuse_other(config, folder / "config.yaml"))
     return recorder
@@ -475,12 +482,12 @@ def _take_on(recorder: Recorder, old: RunConfig) -> None:
         # First of all the run is not finished any more.
         recorder.status("interrupted")
         text = replace(old, budget=budget).to_yaml()
-        write_atomically(recorder.folder / "config.yaml", text.encode())
+        write_atomically(recorder.folder / "config.yaml", text.encode(), recorder.root)
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, root: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, root)
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error}. Give another --out") from None
 
@@ -528,9 +535,7 @@ def _refuse_other(config: RunConfig, saved: Path) -> RunConfig:
     """The saved configuration; UsageError where it is another than `config`."""
     remedy = f"give another --out, use the same settings (--config {saved}), or move it away"
     try:
-        old = RunConfig.from_yaml(saved.read_text(encoding="utf-8"), str(saved))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{saved} cannot be read ({error}): {remedy}") from None
+        old = RunConfig.of_record(saved)
     except UsageError as error:
         raise UsageError(
             f"{saved} is not a configuration of this version ({error}): {remedy}"
@@ -576,12 +581,13 @@ def recover(recorder: Recorder) -> Checkpoint | None:
             "in its logs) and start again without --resume"
         )
     for path in refused:
-        path.replace(path.with_name(path.name + ".damaged"))
+        rename(path, f"{path.name}.damaged", recorder.root)
     update = -1 if chosen is None else chosen.update
     rows = {name: 0 if chosen is None else chosen.rows.get(name, 0) for name in LOGS}
-    moved = {name: cut_log(folder / name, log, rows[name]) for name, log in logs.items()}
+    root = recorder.root
+    moved = {name: cut_log(folder / name, log, rows[name], root) for name, log in logs.items()}
     for kind in FOLDERS:
-        _orphan_later(folder / kind, update)
+        _orphan_later(folder / kind, update, root)
     recorder.logged = {name: Logged(log.lines[: rows[name]]) for name, log in logs.items()}
     if any(moved.values()):
         parts = [f"{count} of {name}" for name, count in moved.items() if count]
@@ -608,10 +614,10 @@ def _supported(checkpoint: Checkpoint, logs: Mapping[str, LogText], path: Path) 
     return checkpoint
 
 
-def _orphan_later(folder: Path, update: int) -> None:
+def _orphan_later(folder: Path, update: int, root: Path) -> None:
     for number, path in by_update(folder, ".json").items():
         if number > update:
-            path.replace(path.with_name(path.name + ".orphaned"))
+            rename(path, f"{path.name}.orphaned", root)
 
 
 def episode_rows(groups: Sequence[Group], update: int, first_attempt: int) -> list[Row]:

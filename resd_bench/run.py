@@ -33,7 +33,8 @@ from resd_bench.evaluate import (
     panel_sampling,
     why_not,
 )
-from resd_bench.identity import Identity, identity, refuse_changed
+from resd_bench.fingerprints import Identity
+from resd_bench.identity import identity, refuse_changed
 from resd_bench.manifest import content_hash, manifest, panel_hash
 from resd_bench.panels import Beside, Elsewhere, as_on, other_environments, validation_tasks
 from resd_bench.plugins import UsageError, explaining_disk
@@ -45,6 +46,7 @@ from resd_bench.record import (
     look,
     write_json,
 )
+from resd_bench.redaction import redact
 from resd_bench.rollout import EnvPool, roll_out
 from resd_bench.run_files import EVALS, RunFiles, check_evals
 from resd_bench.seeds import derive, stream
@@ -103,12 +105,12 @@ def take_over(agent: Agent, checkpoint: Checkpoint, folder: Path) -> None:
     """Load what a checkpoint of the run in `folder` holds; UsageError where it does not fit."""
     try:
         agent.load_state_dict(checkpoint.state["agent"])
-    except (ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-        first = (str(error).splitlines() or [""])[0]
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
         raise UsageError(
             f"{folder}: the checkpoint after {checkpoint.update} updates is of another model or "
-            f"another version of the method ({type(error).__name__}: {first}): use those that its "
-            "manifest.json names, or give another --out"
+            f"another version of the method ({type(error).__name__}: {first[:200]}): use those "
+            "that its manifest.json names, or give another --out"
         ) from error
 
 
@@ -434,7 +436,8 @@ def run(
             recorder.status("interrupted", **this.progress())
             return Outcome(recorder.folder, "interrupted", this.signal(signals), recorder.notes)
         if team.rank == 0:
-            write_json(recorder.folder / "summary.json", summarise(recorder.folder, this))
+            told = summarise(recorder.folder, this)
+            write_json(recorder.folder / "summary.json", told, recorder.root)
         recorder.status("finished", **this.progress())
     return Outcome(recorder.folder, "finished", notes=recorder.notes)
 
@@ -448,7 +451,7 @@ def closing(recorder: Recorder, envs: EnvPool, beside: Beside) -> Iterator[None]
         if recorder.state == "running":
             # Where the disk is full or the folder gone, the first error is the one to tell.
             with suppress(OSError, UsageError):
-                recorder.status("failed", error=f"{type(error).__name__}: {error}")
+                recorder.status("failed", error=redact(f"{type(error).__name__}: {error}"))
         raise
     finally:
         recorder.close()
@@ -560,7 +563,8 @@ def note_session(this: Run, tasks: Sequence[Task], about: Callable[[], Identity]
     if this.team.size > 1:
         facts["processes"] = this.team.size
     known = {"schema_version": schema.VERSION, **facts}
-    write_json(path, {**known, "sessions": [*sessions, {"from_update": this.update, **facts}]})
+    told = {**known, "sessions": [*sessions, {"from_update": this.update, **facts}]}
+    write_json(path, told, this.recorder.root)
 
 
 def summarise(folder: Path, this: Run) -> Mapping[str, Any]:

@@ -8,12 +8,9 @@ of it. Left out: what rows mean, see `resd_bench.report.runs`.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import math
 import os
-import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from resd_bench import schema
+from resd_bench import reading, schema
 from resd_bench.checkpoints import (
     Checkpoint,
     CorruptCheckpoint,
@@ -104,7 +101,11 @@ class RunFiles:
     def config_text(self) -> str:
         """Its config.yaml, as it stands there."""
         self._check_whole("config.yaml")
-        return (self.folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
+        path = self.folder / "config.yaml"
+        try:
+            return reading.read_bytes(path, reading.MAX_YAML).decode("utf-8", "replace")
+        except (OSError, ValueError) as error:
+            raise damaged(path, str(error)) from None
 
     def config(self) -> RunConfig:
         """Its config.yaml; UsageError also where it is not one of this version."""
@@ -227,11 +228,9 @@ class RunFiles:
 @contextmanager
 def _opened(path: Path) -> Iterator[Iterable[bytes]]:
     """The lines of a log, plain or compressed; UsageError where it cannot be read."""
-    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rb") as lines:
-            yield lines
-    except (OSError, EOFError, zlib.error) as error:
+        yield reading.read_lines(path)
+    except (OSError, reading.Unreadable) as error:
         raise damaged(path, str(error)) from None
 
 
@@ -239,10 +238,10 @@ def _row(line: bytes, number: int, path: Path) -> Row:
     try:
         if not line.endswith(b"\n"):
             raise ValueError("cut off")
-        row = json.loads(line.decode())
+        row = reading.parse_json(line.decode())
         if not isinstance(row, dict) or type(row.get("update")) is not int:
             raise ValueError("not an object with an update number")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise damaged(path, f"line {number}: {error}") from None
     return row
 

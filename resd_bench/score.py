@@ -14,12 +14,12 @@ from resd_bench.config import RunConfig, resolve
 from resd_bench.env import TextEnv
 from resd_bench.evaluate import eval_rows, evaluate
 from resd_bench.identity import (
-    model_identity,
     plugin_version,
     refuse_changed,
     split_hashes,
 )
 from resd_bench.manifest import panel_hash
+from resd_bench.model_identity import model_identity
 from resd_bench.plugins import UsageError
 from resd_bench.record import Row
 from resd_bench.rollout import Act, EnvPool

@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -20,6 +20,7 @@ from resd_bench.config import RunConfig
 from resd_bench.plugins import UsageError
 from resd_bench.record import Row
 from resd_bench.stats import EvalPoint
+from resd_bench.writing import make_folder
 
 PROJECT = "resd-bench"
 
@@ -94,9 +95,8 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         # A resumed run repeats updates: what was written for them before is dropped.
-        self._writer: Any = SummaryWriter(
-            str(config.folder() / "tensorboard"), purge_step=update or None
-        )
+        folder = own_folder(config, "tensorboard")
+        self._writer: Any = SummaryWriter(str(folder), purge_step=update or None)
         if update == 0:
             self._writer.add_text("config", f"```yaml\n{config.to_yaml()}```", 0)
 
@@ -114,11 +114,12 @@ class WandB:
 
     def __init__(self, config: RunConfig, update: int) -> None:
         wandb: Any = importlib.import_module("wandb")
+        own_folder(config, "wandb")
         self._run = wandb.init(
             project=PROJECT,
             name=run_name(config),
             group=f"{config.env} {config.method}",
-            config=asdict(config),
+            config=config.shown(),
             dir=str(config.folder()),
             mode=os.environ.get("WANDB_MODE", "offline"),
         )
@@ -140,7 +141,7 @@ class Trackio:
             project=PROJECT,
             name=run_name(config),
             group=f"{config.env} {config.method}",
-            config=asdict(config),
+            config=config.shown(),
             resume="allow",
         )
 
@@ -149,6 +150,11 @@ class Trackio:
 
     def close(self) -> None:
         self._trackio.finish()
+
+
+def own_folder(config: RunConfig, name: str) -> Path:
+    """A tracker's folder in the run folder, which no link leads to."""
+    return make_folder(config.folder() / name, Path(config.out))
 
 
 def run_name(config: RunConfig) -> str:

@@ -13,16 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resd_bench import identity
+from resd_bench import adapters
+from resd_bench import model_identity as models
 from resd_bench.config import resolve
-from resd_bench.identity import (
-    fingerprint,
-    model_identity,
-    prompts_hash,
-    refuse_other_base,
-    sampled_hash,
-    write_base,
-)
+from resd_bench.fingerprints import fingerprint
+from resd_bench.identity import prompts_hash
+from resd_bench.model_identity import model_identity, refuse_other_base, sampled_hash
 from resd_bench.plugins import UsageError
 from resd_bench.run import run
 from resd_bench.sweep import content
@@ -75,8 +71,8 @@ def test_a_model_of_the_hub_is_its_commit(tmp_path: Path, monkeypatch: pytest.Mo
 def test_files_that_are_too_large_are_read_in_part_and_training_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity, "SAMPLED_BYTES", 8)
-    monkeypatch.setattr(identity, "STRIDE_BYTES", 64)
+    monkeypatch.setattr(models, "SAMPLED_BYTES", 8)
+    monkeypatch.setattr(models, "STRIDE_BYTES", 64)
     path = tmp_path / "model.safetensors"
     content = bytearray(range(200))
     seen = []
@@ -104,7 +100,7 @@ def test_an_exported_adapter_knows_its_base(model: Path, tmp_path: Path) -> None
     adapter = tmp_path / "adapter"
     adapter.mkdir()
     refuse_other_base(adapter, str(model))
-    write_base(adapter, model_identity(str(model)))
+    adapters.note_base(adapter, str(model), model_identity(str(model)))
     refuse_other_base(adapter, str(model))
     (model / "model.safetensors").write_bytes(b"others")
     with pytest.raises(UsageError, match=r"trained on another .*model\.weights.*Restore"):

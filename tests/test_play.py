@@ -9,7 +9,8 @@ import pytest
 
 from resd_bench import plugins
 from resd_bench.cli import main
-from resd_bench.play import Played, play, printable, read_answer
+from resd_bench.play import Played, play, read_answer
+from resd_bench.terminal import printable
 
 Capture = pytest.CaptureFixture[str]
 

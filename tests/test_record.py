@@ -20,11 +20,11 @@ from resd_bench.checkpoints import (
     checkpoint_files,
     load_checkpoint,
     save_checkpoint,
-    write_atomically,
 )
 from resd_bench.config import resolve
 from resd_bench.plugins import UsageError
 from resd_bench.record import cut_log, open_run, plain, read_json, read_log, to_line
+from resd_bench.writing import write_atomically
 
 
 @given(st.text())

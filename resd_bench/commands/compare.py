@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resd_bench.budget import Budget
-from resd_bench.commands.shared import note, out
 from resd_bench.plugins import UsageError, near_miss
 from resd_bench.report.comparisons import (
     common_budget,
@@ -28,6 +27,7 @@ from resd_bench.report.tables import (
     write_csv,
 )
 from resd_bench.stats import AXES, Axis
+from resd_bench.terminal import note, out, say
 
 UNIT_AXES: dict[str, tuple[Axis, float]] = {
     "ep": ("episodes", 1),
@@ -102,7 +102,7 @@ def compare_runs(
     paths = comparison(groups, title, folder / "compare", axis)
     write_csv(groups, folder / "compare.csv")
     if markdown:
-        print("\n\n".join(map(as_markdown, tables)))
+        say("\n\n".join(map(as_markdown, tables)))
         return
     console = out()
     for table in tables:

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from resd_bench import plugins
-from resd_bench.commands.shared import Name, note, options, out, show_verdicts
+from resd_bench import plugins, reading
+from resd_bench.commands.shared import Name, options, show_verdicts
 from resd_bench.config import coerce
 from resd_bench.contract import checked_tasks
 from resd_bench.env import TextEnv
 from resd_bench.extract import Grade
 from resd_bench.plugins import UsageError
+from resd_bench.terminal import note, out
 from resd_bench.types import Split, Task
+from resd_bench.writing import write_named
 
 if TYPE_CHECKING:
     from resd_bench.calibrate import Rarity
@@ -65,7 +67,7 @@ def info(name: Name, sets: Sets = None) -> None:
 
     make(name, sets)
     for part in describe(name, **options(sets, "env")):
-        out().print(part + "\n", soft_wrap=True, markup=False)
+        out().print(part + "\n", soft_wrap=True)
 
 
 @app.command("check")
@@ -159,7 +161,6 @@ def score_command(
     sets: Sets = None,
 ) -> None:
     """Mark saved answers: {"task": ID, "answer": TEXT} a line in, with verdicts out."""
-    from resd_bench.checkpoints import write_atomically
     from resd_bench.grade import grade, read_answers
     from resd_bench.record import to_line
 
@@ -169,8 +170,7 @@ def score_command(
     rows = list(grade(env, answers))
     lines = b"".join(to_line(row) for row in rows)
     if save is not None:
-        save.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(save, lines)
+        write_named(save, lines)
     else:
         sys.stdout.write(lines.decode())
     note(_summary(rows))
@@ -185,8 +185,8 @@ def _read(file: str) -> bytes:
     if path.name == EPISODES and (path.parent / "config.yaml").is_file():
         return b"".join(RunFiles.at(path.parent).lines(EPISODES))
     try:
-        return path.read_bytes()
-    except OSError as error:
+        return reading.read_bytes(path)
+    except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: {error}. Give a JSONL file") from None
 
 
@@ -255,7 +255,7 @@ def calibrate_command(
     out().print(rarity_table(found, model))
     if target is not None:
         best = nearest(found, target)
-        out().print(f"nearest to {target:g}: {best.env}", markup=False)
+        out().print(f"nearest to {target:g}: {best.env}")
 
 
 def rarity_table(found: Sequence[Rarity], model: str) -> Table:

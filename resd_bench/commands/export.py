@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from resd_bench.commands.shared import note, out
+from resd_bench.terminal import note, out
 
 
 def export_command(
@@ -20,6 +20,9 @@ def export_command(
         str | None,
         typer.Option(metavar="OWNER/NAME", help="Also send it to this repository on the Hub."),
     ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that the model brings along.")
+    ] = False,
     public: Annotated[
         bool, typer.Option("--public", help="Make a new repository public; it is private.")
     ] = False,
@@ -29,15 +32,13 @@ def export_command(
 
     if push is not None:
         export.check_repository(push)
-    made = export.export(run_folder, to, checkpoint)
+    made = export.export(run_folder, to, checkpoint, trust_remote_code=trust_remote_code)
     for text in made.notes:
         note(text)
     kind = "adapter" if made.adapter else "model"
     beside = ", its card and its playbook" if made.playbook else " and its card"
-    out().print(
-        f"{kind} after {made.update} updates{beside}: {made.folder}", soft_wrap=True, markup=False
-    )
+    out().print(f"{kind} after {made.update} updates{beside}: {made.folder}", soft_wrap=True)
     if push is not None:
         note(f"sending {made.folder} to {push}")
         address = export.push(made.folder, push, private=not public)
-        out().print(f"sent to {address}", soft_wrap=True, markup=False)
+        out().print(f"sent to {address}", soft_wrap=True)

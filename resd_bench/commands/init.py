@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from resd_bench.commands.shared import out
 from resd_bench.scaffold import Kind, write_package
+from resd_bench.terminal import out
 
 app = typer.Typer(help="Start a package with an environment or a method.", no_args_is_help=True)
 
@@ -33,10 +33,9 @@ def new_method(name: NewName, folder: Folder = None) -> None:
 def _write(kind: Kind, name: str, folder: Path | None) -> None:
     place = folder or Path(name)
     for path in write_package(kind, name, place):
-        out().print(f"wrote {path}", soft_wrap=True, markup=False)
+        out().print(f"wrote {path}", soft_wrap=True)
     group = "envs" if kind == "env" else "methods"
     out().print(
         f"\npip install -e {place}\npython -m resd_bench {group} check {name}\npytest {place}",
         soft_wrap=True,
-        markup=False,
     )

@@ -10,8 +10,9 @@ import typer
 from rich.table import Table
 
 from resd_bench import plugins
-from resd_bench.commands.shared import Name, options, out, show_verdicts
+from resd_bench.commands.shared import Name, options, show_verdicts
 from resd_bench.config import field_help
+from resd_bench.terminal import out
 
 app = typer.Typer(help="The installed methods.", no_args_is_help=True)
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from resd_bench import nano, plugins
 from resd_bench.agent import Load
-from resd_bench.commands.shared import out
 from resd_bench.config import RunConfig, method_config
 from resd_bench.env import TextEnv
 from resd_bench.estimate import (
@@ -33,6 +32,7 @@ from resd_bench.estimate import (
     ways,
 )
 from resd_bench.plugins import UsageError
+from resd_bench.terminal import out
 from resd_bench.types import Task
 
 EXPECTED_SHARE = 0.5
@@ -58,7 +58,7 @@ def show_plan(
     env = make_envs(config)[0]
     train, held_out = choose_tasks(env, config)
     console = out()
-    console.print(config.to_yaml(), end="", markup=False)
+    console.print(config.to_yaml(), end="")
     mean = mean_tokens or max(1, round(config.max_new_tokens * EXPECTED_SHARE))
     if mean > config.max_new_tokens:
         raise UsageError(
@@ -66,7 +66,7 @@ def show_plan(
         )
     plan = Plan(config, env, train, len(held_out), mean)
     for line in plan.lines(replace(find_machine(config, gpus, gpu_memory), shared=shared)):
-        console.print(f"# {line}", soft_wrap=True, markup=False)
+        console.print(f"# {line}", soft_wrap=True)
     console.print(f"# would write to {config.folder()}; nothing was written", soft_wrap=True)
 
 
@@ -176,7 +176,13 @@ def longest_prompt(tasks: Sequence[Task], model: str) -> int:
     if folder is not None and (folder / "tokenizer.json").is_file():
         from tokenizers import Tokenizer
 
-        return len(Tokenizer.from_file(str(folder / "tokenizer.json")).encode(longest).ids)
+        from resd_bench.policy.model_files import check_tokenizer
+
+        check_tokenizer(folder / "tokenizer.json", model)
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return len(tokenizer.encode(longest).ids)
     return -(-len(longest) // CHARACTERS_PER_TOKEN)
 
 

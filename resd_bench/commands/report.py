@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench.commands.compare import budget_all_reached, choose_axis
-from resd_bench.commands.shared import note, out
 from resd_bench.plugins import UsageError, near_miss
 from resd_bench.report.comparisons import group_runs, in_common_environments
 from resd_bench.report.html.episodes import episode_id
 from resd_bench.report.measured import not_compared, parse_varies
 from resd_bench.report.runs import find_runs
 from resd_bench.run_files import EPISODES, METRICS, RunFiles
+from resd_bench.terminal import note, out
 
 
 def report_runs(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
 
-from resd_bench.commands.shared import note, out
 from resd_bench.commands.sweep import make_launcher, run_sweep
 from resd_bench.plugins import UsageError
 from resd_bench.reproduce.gather import Records, folder_trials, gather, sweep_trials
@@ -18,6 +16,7 @@ from resd_bench.reproduce.registry import EXPERIMENTS, Experiment, choose
 from resd_bench.sweep.definition import Trial, sweep_out
 from resd_bench.sweep.live import summary_table
 from resd_bench.sweep.scheduler import RETRIES
+from resd_bench.terminal import note, out
 
 TIERS = ("nano", "paper")
 FRESH = Path("runs-out")
@@ -132,12 +131,12 @@ def distinct(trials: Iterable[Trial]) -> list[Trial]:
 def show(page: Page, wanted: Wanted) -> None:
     """Print a page and save it."""
     console = out()
-    console.print(f"{page.heading} · {wanted.tier} tier", style="bold", markup=False)
+    console.print(f"{page.heading} · {wanted.tier} tier", style="bold")
     for text in page.notes:
-        console.print(text, markup=False)
+        console.print(text)
     for table in page.tables:
         console.print(table)
     chosen = "".join(f" --env {env}" for env in wanted.envs)
     command = f"resd-bench reproduce {page.name} --tier {wanted.tier}{chosen}"
     for path in page.save(wanted.pages, command):
-        print(f"wrote {path}", file=sys.stderr)
+        note(f"wrote {path}")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from resd_bench.commands.shared import note, out
+from resd_bench.terminal import note, out, say
 
 app = typer.Typer(help="Records of runs, to commit and to share.", no_args_is_help=True)
 
@@ -25,7 +25,7 @@ def keep_command(
     from resd_bench.report.runs import find_runs
 
     for folder in keep(find_runs(runs), to):
-        typer.echo(folder)
+        say(folder)
 
 
 @app.command("show")
@@ -44,7 +44,7 @@ def show_command(
 
     table = evaluations_table(find_evaluations(places))
     if markdown:
-        typer.echo(as_markdown(table))
+        say(as_markdown(table))
     else:
         out().print(table)
 
@@ -64,11 +64,11 @@ def schema_command(
     if name is None:
         for known in schema.NAMES:
             own = schema.load(known)
-            typer.echo(f"{known:14} {own['title']}: {own['description']}")
+            say(f"{known:14} {own['title']}: {own['description']}")
         return
     own = schema.load(name)
     text = json.dumps(own, indent=2, ensure_ascii=False) if as_json else schema.as_markdown(own)
-    typer.echo(text)
+    say(text)
 
 
 @app.command("verify")
@@ -84,9 +84,9 @@ def verify_command(
     failed = 0
     for check in verify(folder, write=write):
         word = "DIFFERS" if check.problems else "written" if check.written else "ok"
-        typer.echo(f"{word:8}{check.what}")
+        say(f"{word:8}{check.what}")
         for difference in (*check.problems, *check.written):
-            typer.echo(f"        {difference}")
+            say(f"        {difference}")
         for remark in check.notes:
             note(f"note: {remark}")
         failed += bool(check.problems)

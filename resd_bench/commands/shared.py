@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
-import yaml
-from rich.console import Console
 
+from resd_bench import reading
 from resd_bench.check.verdict import Verdict
 from resd_bench.plugins import UsageError
+from resd_bench.terminal import out
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Short name, as in the list.")]
-
-
-def out() -> Console:
-    """Where results go."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-
-
-def note(text: str) -> None:
-    """Tell the user something that is not a result."""
-    Console(stderr=True, highlight=False).print(text, soft_wrap=True, markup=False)
 
 
 def options(sets: Iterable[str] | None, prefix: str) -> dict[str, Any]:
@@ -35,8 +24,8 @@ def options(sets: Iterable[str] | None, prefix: str) -> dict[str, Any]:
         if not equals or not key.startswith(f"{prefix}.") or not name.isidentifier():
             raise UsageError(f"--set {text!r} is not understood: give {prefix}.NAME=VALUE")
         try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            found[name] = reading.parse_yaml(value)
+        except ValueError as error:
             raise UsageError(f"--set {text!r}: the value is no YAML: {error}") from None
     return found
 
@@ -44,10 +33,10 @@ def options(sets: Iterable[str] | None, prefix: str) -> dict[str, Any]:
 def show_verdicts(name: str, verdicts: Iterable[Verdict]) -> int:
     """Print each verdict as it comes; the number of properties that do not hold."""
     console, failed, seen = out(), 0, 0
-    console.print(name, markup=False)
+    console.print(name)
     for verdict in verdicts:
-        console.print(f"  {verdict}", soft_wrap=True, markup=False)
+        console.print(f"  {verdict}", soft_wrap=True)
         failed, seen = failed + verdict.failed, seen + 1
     word = "passes" if not failed else f"FAILS {failed} of {seen} properties"
-    console.print(f"{name} {word}", markup=False)
+    console.print(f"{name} {word}")
     return failed

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from resd_bench.commands.shared import note, out
 from resd_bench.plugins import UsageError
 from resd_bench.sweep.definition import Sweep, Trial, load_sweep
-from resd_bench.sweep.launch import Launcher, LocalLauncher, RayLauncher
+from resd_bench.sweep.launch import Launcher, LocalLauncher, RayLauncher, cores, run_command
 from resd_bench.sweep.live import LiveTable, summary_table
 from resd_bench.sweep.scheduler import Job, Scheduler, make_jobs
+from resd_bench.terminal import note, out, say
 
 LAUNCHERS = ("local", "ray")
 
 
 def make_launcher(
-    name: str, jobs: int | None, address: str | None, cpus: float, gpus: float
+    name: str,
+    jobs: int | None,
+    address: str | None,
+    cpus: float,
+    gpus: float,
+    named: Mapping[str, str | None] | None = None,
 ) -> Launcher:
-    """The launcher called `name`; UsageError for another one, or settings that are not its own."""
+    """The launcher called `name`; UsageError for another one, or settings that are not its own.
+
+    `named` are settings of the command line that every run is given too.
+    """
     if name not in LAUNCHERS:
         raise UsageError(f"--launcher {name!r}: give local or ray")
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs {jobs}: give at least 1")
+    flags = [word for key, value in (named or {}).items() if value for word in _flag(key, value)]
+    command = partial(run_command, named=flags)
     if name == "local":
-        return LocalLauncher(jobs) if jobs else LocalLauncher()
-    return RayLauncher(address, cpus, gpus)
+        return LocalLauncher(jobs or cores(), command)
+    return RayLauncher(address, cpus, gpus, command)
+
+
+def _flag(key: str, value: str) -> tuple[str, str]:
+    return f"--{key.replace('_', '-')}", value
 
 
 def choose(sweep: Sweep, only: str | None) -> list[Trial]:
@@ -53,7 +68,8 @@ def list_trials(trials: Sequence[Trial]) -> None:
     """A line per trial: index, variant, environment, seed, folder."""
     for trial in trials:
         config = trial.config
-        print(trial.index, trial.variant, config.env, config.seed, trial.folder, sep="\t")
+        shown = (trial.index, trial.variant, config.env, config.seed, trial.folder)
+        say("\t".join(map(str, shown)))
 
 
 def run_sweep(
@@ -61,7 +77,7 @@ def run_sweep(
 ) -> tuple[int, list[Job]]:
     """Run `trials` to the end; the signal that interrupted it or 0, and how each job ended."""
     root = Path(trials[0].config.out).parent
-    jobs = make_jobs(trials, root / ".sweeps" / name)
+    jobs = make_jobs(trials, root / ".sweeps" / name, root)
     with LiveTable() as table:
         try:
             received = Scheduler(jobs, launcher, retries, table.watch).run()
@@ -71,9 +87,18 @@ def run_sweep(
     return received, jobs
 
 
-def sweep_file(file: Path, out_folder: str | None, only: str | None, show: bool) -> list[Trial]:
-    """The trials of `file` that are asked for; with `show` they are listed."""
-    trials = choose(load_sweep(file, out=out_folder), only)
+def sweep_file(
+    file: Path,
+    out_folder: str | None,
+    only: str | None,
+    show: bool,
+    named: Mapping[str, str | None] | None = None,
+) -> list[Trial]:
+    """The trials of `file` that are asked for; with `show` they are listed.
+
+    `named` are settings of the command line.
+    """
+    trials = choose(load_sweep(file, out=out_folder, named=named), only)
     if show:
         list_trials(trials)
     return trials
@@ -89,7 +114,7 @@ def keep_finished(jobs: Sequence[Job], to: Path) -> None:
         to / trial.config.env / trial.variant / f"seed-{trial.config.seed}": trial for trial in done
     }
     new = {place: load_run(t.folder) for place, t in places.items() if not place.exists()}
-    note(f"kept {len(keep_at(new))} of {len(done)} records in {to}; the others were there")
+    note(f"kept {len(keep_at(new, to))} of {len(done)} records in {to}; the others were there")
 
 
 def finish(received: int, jobs: Sequence[Job]) -> int:

@@ -96,13 +96,27 @@ _HUB_FILE = re.compile(r"(\w[\w.-]*/[\w.-]+)/(.+\.gguf)", re.IGNORECASE)
 _CONVERSION = 1
 """Raised when the same file would be converted to something else."""
 
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+"""What a packaged model consists of, at least."""
+
+
+def packaged_folder(name: str) -> Path:
+    """Where a packaged model lies, whether or not it is there."""
+    return Path(__file__).parent / "weights" / name
+
+
+def missing_files(name: str) -> list[str]:
+    """What a packaged model lacks."""
+    folder = packaged_folder(name)
+    return [file for file in FILES if not (folder / file).is_file()]
+
 
 def weights_folder(name: str) -> Path:
     """A packaged model, as `from_pretrained` reads it; UsageError where it is missing."""
-    folder = Path(__file__).parent / "weights" / name
-    if not (folder / "model.safetensors").exists():
+    folder = packaged_folder(name)
+    if missing := missing_files(name):
         raise UsageError(
-            f"the embedded model is not packaged here: {folder} holds no model.safetensors. "
+            f"the embedded model is not packaged here: {folder} holds no {', '.join(missing)}. "
             "Make it with: python -m resd_bench nano pretrain --out nano-out"
         )
     return folder

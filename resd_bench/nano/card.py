@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from resd_bench import reading
 from resd_bench.nano.pretrain import PretrainConfig
 from resd_bench.nano.probe import SAMPLING, Probe, table
+from resd_bench.plugins import UsageError
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.loading import parameters
+from resd_bench.writing import write_atomically
 
 TEMPLATE = Path(__file__).with_name("card.md")
 
@@ -20,7 +22,7 @@ def write(folder: Path, samples: int = 4) -> Path:
 
     `samples` are taken of each held-out task and kind of context.
     """
-    made = json.loads((folder / "pretraining.json").read_text())
+    made = _json(folder / "pretraining.json")
     policy = LMPolicy.load(folder)
     config, progress = made["config"], made["progress"]
     names = PretrainConfig(config["curriculum"]).environments
@@ -33,7 +35,7 @@ def write(folder: Path, samples: int = 4) -> Path:
         else "pre-trained from random weights",
         command=_command(config),
         parameters=parameters(policy.model) / 1e6,
-        vocabulary=json.loads((folder / "config.json").read_text())["vocab_size"],
+        vocabulary=_json(folder / "config.json")["vocab_size"],
         tokens=progress["tokens"] / 1e6,
         minutes=progress["seconds"] / 60,
         threads=config["threads"],
@@ -47,9 +49,14 @@ def write(folder: Path, samples: int = 4) -> Path:
         tables="\n\n".join(_section(probe) for probe in probes),
         dials="\n".join(f"- {name}: {value}" for name, value in config["dials"].items()),
     )
-    path = folder / "README.md"
-    path.write_text(text)
-    return path
+    return write_atomically(folder / "README.md", text.encode())
+
+
+def _json(path: Path) -> Any:
+    try:
+        return reading.parse_json(reading.read_bytes(path))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}. Give a folder of `pretrain`") from None
 
 
 def _command(config: Mapping[str, Any]) -> str:

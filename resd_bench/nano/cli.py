@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from resd_bench.terminal import say
+
 app = typer.Typer(help="The embedded model: pre-train it, measure it.", no_args_is_help=True)
 
 
@@ -59,7 +61,7 @@ def pretrain(
             bar.update(row, completed=p.step, description=text)
 
         folder = training.pretrain(config, out, show)
-    typer.echo(f"model in {folder}")
+    say(f"model in {folder}")
 
 
 @app.command()
@@ -72,7 +74,7 @@ def probe(
     from resd_bench.nano.probe import Probe, table
     from resd_bench.policy.lm_policy import LMPolicy
 
-    typer.echo(table(Probe(LMPolicy.load(model), env, samples).rows()))
+    say(table(Probe(LMPolicy.load(model), env, samples).rows()))
 
 
 @app.command()
@@ -84,4 +86,4 @@ def card(
     from resd_bench.nano.card import write
     from resd_bench.policy.loading import resolve
 
-    typer.echo(write(Path(resolve(model)), samples))
+    say(write(Path(resolve(model)), samples))

@@ -10,8 +10,8 @@ are fully weighted; the rest of a document teaches a little of what attempts and
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,11 +25,14 @@ import torch.nn.functional as F
 from torch.optim import Optimizer
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
 
+from resd_bench import reading
 from resd_bench.nano import attention
 from resd_bench.nano import tokenizer as bpe
 from resd_bench.nano.documents import Dials, Document, Recipe
+from resd_bench.plugins import UsageError
 from resd_bench.policy.loading import resolve
 from resd_bench.seeds import stream
+from resd_bench.writing import refuse_links, write_atomically
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,9 @@ def build_tokenizer(config: PretrainConfig) -> Any:
 def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
     """A Qwen3 model with random weights, or the model that training is to begin with."""
     if config.start:
-        started: torch.nn.Module = AutoModelForCausalLM.from_pretrained(resolve(config.start))
+        started: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
+            resolve(config.start), trust_remote_code=False, use_safetensors=True
+        )
         return started
     torch.manual_seed(config.seed)
     architecture = Qwen3Config(
@@ -222,6 +227,7 @@ def pretrain(
 ) -> Path:
     """Train, or go on training, in `out`; returns the folder of the finished model."""
     out.mkdir(parents=True, exist_ok=True)
+    refuse_links(out)
     torch.set_num_threads(config.threads)
     tokenizer = _tokenizer(config, out)
     model: Any = build_model(config, tokenizer)
@@ -259,7 +265,7 @@ def export(
     tokenizer.save_pretrained(folder)
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     made = {"config": asdict(config), "progress": asdict(progress), "weights_sha256": weights}
-    (folder / "pretraining.json").write_text(json.dumps(made, indent=2) + "\n")
+    write_atomically(folder / "pretraining.json", json.dumps(made, indent=2).encode() + b"\n", out)
     return folder
 
 
@@ -272,7 +278,7 @@ def _tokenizer(config: PretrainConfig, out: Path) -> Any:
             else build_tokenizer(config)
         )
         made.save_pretrained(folder)
-        (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+        write_atomically(out / "config.json", json.dumps(asdict(config), indent=2).encode() + b"\n")
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
@@ -282,15 +288,18 @@ def _save(path: Path, model: Any, optimisers: Sequence[Optimizer], progress: Pro
         "optimisers": [optimiser.state_dict() for optimiser in optimisers],
         "progress": asdict(progress),
     }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
 
 
 def _restore(path: Path, model: Any, optimisers: Sequence[Optimizer]) -> Progress:
     if not path.exists():
         return Progress()
-    state = torch.load(path, weights_only=True)
+    try:
+        state = reading.load_tensors(reading.read_bytes(path))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is damaged ({error}): remove it, or give another --out") from None
     model.load_state_dict(state["model"])
     for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
         optimiser.load_state_dict(saved)

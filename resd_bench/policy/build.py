@@ -36,6 +36,7 @@ def build(config: RunConfig) -> LMPolicy:
         device_map=config.device_map,
         attention=config.attention,
         team=team,
+        trust_remote_code=config.trust_remote_code,
     )
     policy.room_for_prompts(config.max_new_tokens)
     return policy

@@ -16,8 +16,10 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
+from resd_bench import adapters
 from resd_bench.agent import State, TeacherKind
 from resd_bench.budget import Ledger, Purpose
+from resd_bench.model_identity import model_identity
 from resd_bench.plugins import UsageError
 from resd_bench.policy import fast_engine, loading, lora, trainer
 from resd_bench.policy.agreement import GapMeter
@@ -114,6 +116,7 @@ class LMPolicy:
         _refuse_non_finite(model)
         self.adapted: Any = _adapted(model, config)
         """The peft model around `model` if an adapter is trained, else None."""
+        self._base = model_identity(lora.base_name(self.adapted)) if self.adapted else {}
         self.model = model.eval()
         self.ledger = ledger if ledger is not None else Ledger()
         self.codec = Codec(
@@ -163,6 +166,7 @@ class LMPolicy:
         attention: str | None = None,
         team: Team = ALONE,
         weights: bool = True,
+        trust_remote_code: bool = False,
     ) -> LMPolicy:
         """The policy of the model at `path_or_name`, see `loading.load`."""
         loading.tune_allocator()
@@ -174,6 +178,7 @@ class LMPolicy:
             device_map=device_map,
             attention=attention,
             weights=weights,
+            trust_remote_code=trust_remote_code,
         )
         return cls(model, tokenizer, config, ledger, team)
 
@@ -425,6 +430,7 @@ class LMPolicy:
             return
         if self.adapted is not None:
             lora.save(self.adapted, folder)
+            adapters.note_base(Path(folder), lora.base_name(self.adapted), self._base)
         else:
             whole.save_pretrained(str(folder))
         self.codec.tokenizer.save_pretrained(str(folder))
@@ -484,7 +490,7 @@ def _adapted(model: Any, config: PolicyConfig) -> Any:
     """The peft model around `model` where an adapter is asked for, else None."""
     if not config.lora_rank:
         return None
-    name = str(getattr(model, "name_or_path", ""))
+    name = adapters.base_name(str(getattr(model, "name_or_path", "")))
     return lora.adapt(model, config.lora_rank, config.lora_alpha, config.adapter_seed, name)
 
 

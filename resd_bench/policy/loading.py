@@ -1,29 +1,28 @@
 """Load a model and its tokenizer, and set up the process for it: threads, allocator, determinism.
 
-Left out: quantised models, models with code of their own, and vision parts.
+A model's files are looked at before they are loaded (`model_files`), and no code that lies beside
+weights is run unless the user says so. Left out: quantised models and vision parts.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
-import json
 import os
 import re
 import socket
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from resd_bench import nano
-from resd_bench.identity import refuse_other_base
+from resd_bench import adapters, nano
+from resd_bench.model_identity import refuse_other_base
 from resd_bench.plugins import UsageError
-from resd_bench.policy import gguf
+from resd_bench.policy import gguf, model_files
 
-_ADAPTER = "adapter_config.json"
-"""What marks the folder of an adapter that `peft` wrote."""
 _LAYER = re.compile(r"\.(layers|h|blocks)\.\d+\.")
 """What names the weights of a decoder's layers have."""
 _HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -49,7 +48,7 @@ def resolve(path_or_name: str | Path, revision: str | None = None) -> str:
         return str(gguf.folder(file, given))
     folder = Path(given).expanduser()
     if folder.is_dir():
-        if not any((folder / name).is_file() for name in ("config.json", _ADAPTER)):
+        if not any((folder / name).is_file() for name in ("config.json", adapters.CONFIG)):
             raise UsageError(
                 f"{given!r} is not a model folder: it holds no config.json. Expected what "
                 "save_pretrained writes (config.json, weights, tokenizer files), or a GGUF file"
@@ -92,7 +91,7 @@ def _fetch(given: str, named: tuple[str, str], revision: str | None) -> Path:
         offline = without_network()
         return Path(hf_hub_download(*named, revision=revision, local_files_only=offline))
     except (OSError, ValueError) as error:
-        raise UsageError(_why(given, given, error)) from error
+        raise UsageError(_why(_Given(given, given, revision, False), error)) from error
 
 
 def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
@@ -124,6 +123,7 @@ def load(
     device_map: str | None = None,
     attention: str | None = None,
     weights: bool = True,
+    trust_remote_code: bool = False,
 ) -> tuple[Any, Any]:
     """The causal language model (in evaluation mode) and tokenizer at `path_or_name`.
 
@@ -132,8 +132,9 @@ def load(
     dequantised; anything else is a hub name, at `revision`.
     `device_map` spreads the model over devices instead of `device`; `attention` is the name of an
     implementation in `transformers`. Without `weights` the model is only a shape, on the meta
-    device, for a server that holds them. UsageError where there is no model, no tokenizer, no chat
-    template, or the hub is out of reach.
+    device, for a server that holds them. Code that comes with a model runs with
+    `trust_remote_code` only. UsageError where there is no model, no tokenizer, no chat template,
+    or the hub is out of reach, and for files beyond a bound.
     """
     wanted, precision = as_device(device), as_dtype(dtype)
     where = resolve(path_or_name, revision)
@@ -148,14 +149,25 @@ def load(
         raise UsageError(
             "--device-map needs accelerate, which is not installed: pip install 'resd-bench[lora]'"
         )
+    if attention is not None and "/" in attention and not trust_remote_code:
+        raise UsageError(
+            f"--attention {attention} is code from the Hub: give eager, sdpa or flash_attention_2, "
+            "or add --trust-remote-code true"
+        )
+    given = _Given(str(path_or_name), where, revision, trust_remote_code)
     try:
         read = _read if weights else _read_hollow
-        model, tokenizer = read(where, revision, dtype=precision, **options)
+        model, tokenizer = read(given, dtype=precision, **options)
     except UsageError:
         raise
     except Exception as error:
         # Whatever a damaged file, or one of another kind, makes of the readers of others.
-        raise UsageError(_why(str(path_or_name), where, error)) from error
+        raise UsageError(_why(given, error)) from error
+    except BaseException as error:
+        # What is written in Rust panics so.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise UsageError(_why(given, RuntimeError(str(error)))) from error
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError(
             f"the model {str(path_or_name)!r} has no chat template: use a chat model, or add a "
@@ -164,41 +176,82 @@ def load(
     return (model if device_map or not weights else model.to(wanted)).eval(), tokenizer
 
 
-def _read(where: str, revision: str | None, **options: Any) -> tuple[Any, Any]:
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What is to be loaded."""
+
+    shown: str
+    """As the user says it."""
+    where: str
+    """A folder, or a name on the Hub."""
+    revision: str | None
+    trusted: bool
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What `from_pretrained` is told of where it is."""
+        local = not Path(self.where).is_dir() and without_network()
+        revision = self.revision or "main"
+        return {
+            "revision": revision,
+            "local_files_only": local,
+            "trust_remote_code": self.trusted,
+        }
+
+    def below(self) -> _Given:
+        """The base model of this adapter; UsageError where it is not what it was trained on."""
+        base = adapters.base_of(Path(self.where))
+        refuse_other_base(Path(self.where), base)
+        return replace(self, where=resolve(base), revision=None)
+
+
+def _read(given: _Given, **options: Any) -> tuple[Any, Any]:
     """Model and tokenizer as `transformers` reads them, an adapter merged into its base."""
-    from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    source = _source(where, revision)
-    tokenizer = _read_tokenizer(where, source)
-    if not (Path(where) / _ADAPTER).is_file():
-        return _whole(AutoModelForCausalLM, where, **source, **options), tokenizer
-    import peft
-
-    base = json.loads((Path(where) / _ADAPTER).read_text("utf-8"))["base_model_name_or_path"]
-    refuse_other_base(Path(where), base)
-    model: Any = _whole(AutoModelForCausalLM, resolve(base), **options)
-    return peft.PeftModel.from_pretrained(model, where).merge_and_unload(), tokenizer
+    adapters.model_folder(Path(given.where))
+    _look_at(given)
+    tokenizer = _read_tokenizer(given)
+    return _model(given, **options), tokenizer
 
 
-def _whole(kind: Any, where: str, **options: Any) -> Any:
+def _model(given: _Given, **options: Any) -> Any:
+    from transformers import AutoConfig
+
+    if adapters.is_adapter(Path(given.where)):
+        below = given.below()
+        _look_at(below)
+        return _merged(_model(below, **options), Path(given.where))
+    config = AutoConfig.from_pretrained(given.where, **given.source)
+    size = None if "device_map" in options else options["dtype"].itemsize
+    model_files.check_config(config, given.shown, trusted=given.trusted, bytes_each=size)
+    return _whole(given, config=config, use_safetensors=True, **options)
+
+
+def _whole(given: _Given, **options: Any) -> Any:
     """The model with every weight from its files; UsageError where some are not there.
 
     `transformers` would draw what is missing at random, and pass over layers that it has no place
     for.
     """
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     level = logging.get_verbosity()
     # What it would report at length is said below in a line.
     logging.set_verbosity_error()
     try:
-        model, info = kind.from_pretrained(
-            where, **options, output_loading_info=True, ignore_mismatched_sizes=True
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            given.where,
+            **given.source,
+            **options,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
     finally:
         logging.set_verbosity(level)
+    model, info = loaded
     wrong = {
         "missing": sorted(info["missing_keys"]),
         "of another shape": sorted(str(key[0]) for key in info["mismatched_keys"]),
@@ -207,38 +260,115 @@ def _whole(kind: Any, where: str, **options: Any) -> Any:
     found = [f"{len(keys)} {how} (such as {keys[0]})" for how, keys in wrong.items() if keys]
     if found:
         raise UsageError(
-            f"the weights in {where!r} are not those of its config.json: {', '.join(found)}. They "
-            "are perhaps an older model's: give a folder as save_pretrained wrote it"
+            f"the weights in {given.where!r} are not those of its config.json: {', '.join(found)}. "
+            "They are perhaps an older model's: give a folder as save_pretrained wrote it"
         )
     return model
 
 
-def _read_hollow(where: str, revision: str | None, **options: Any) -> tuple[Any, Any]:
-    """A model of the right shape without weights, and its tokenizer."""
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+def _merged(model: Any, folder: Path) -> Any:
+    """`model` with an adapter added to its weights, all of which train; UsageError if unfit."""
+    try:
+        import peft
+    except ImportError as error:
+        raise UsageError(
+            f"the adapter {folder} needs peft, which is not installed: "
+            "pip install 'resd-bench[lora]'"
+        ) from error
+    model_files.check_adapter(adapters.read_config(folder), folder)
+    config: Any = peft.PeftConfig.from_pretrained(str(folder))
+    if isinstance(config, peft.LoraConfig):
+        # By name and not by a pattern of the file's, which could run for ever.
+        modules = model_files.adapted_modules(folder)
+        config.target_modules, config.exclude_modules = list(modules), None
+        config.layers_to_transform = config.layers_pattern = None
+        if config.r > max(modules.values(), default=0):
+            raise UsageError(f"the adapter {folder} says rank {config.r} and has none so high")
+    try:
+        adapted: Any = peft.PeftModel.from_pretrained(model, str(folder), config=config)
+        merged = adapted.merge_and_unload()
+    except (ValueError, RuntimeError, KeyError, AttributeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"the adapter {folder} does not fit its base model {model.name_or_path}: {first}"
+        ) from error
+    merged.name_or_path = str(folder.resolve())
+    return merged.requires_grad_(True)
 
-    source = _source(where, revision)
-    tokenizer = _read_tokenizer(where, source)
+
+def _read_hollow(asked: _Given, **options: Any) -> tuple[Any, Any]:
+    """A model of the right shape without weights, and its tokenizer."""
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    given, config = _config(asked)
+    _look_at(asked)
+    tokenizer = _read_tokenizer(asked)
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(
-            AutoConfig.from_pretrained(where, **source), dtype=options["dtype"]
+            config, dtype=options["dtype"], trust_remote_code=given.trusted
         )
     with suppress(OSError):
-        model.generation_config = GenerationConfig.from_pretrained(where, **source)
+        source = {k: v for k, v in given.source.items() if k != "trust_remote_code"}
+        model.generation_config = GenerationConfig.from_pretrained(given.where, **source)
     return model, tokenizer
 
 
-def _read_tokenizer(where: str, source: dict[str, Any]) -> Any:
-    if gguf.is_kept(where):
-        return gguf.tokenizer(Path(where))
+def _read_tokenizer(given: _Given) -> Any:
+    if gguf.is_kept(given.where):
+        return gguf.tokenizer(Path(given.where))
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(where, **source)
+    return AutoTokenizer.from_pretrained(given.where, **given.source)
 
 
-def _source(where: str, revision: str | None) -> dict[str, Any]:
-    local = not Path(where).is_dir() and without_network()
-    return {"revision": revision or "main", "local_files_only": local}
+def read_config(path_or_name: str, revision: str | None = None) -> Any:
+    """The config of a model, of an adapter's base: its sizes, without weights.
+
+    UsageError where there is none, or it is beyond a bound.
+    """
+    given = _Given(path_or_name, resolve(path_or_name), revision, False)
+    try:
+        return _config(given)[1]
+    except UsageError:
+        raise
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"the config of {path_or_name!r} cannot be read: {first}") from error
+
+
+def _config(given: _Given) -> tuple[_Given, Any]:
+    """The whole model below adapters, and its config."""
+    from transformers import AutoConfig
+
+    adapters.model_folder(Path(given.where))
+    while adapters.is_adapter(Path(given.where)):
+        given = given.below()
+    _look_at(given)
+    config = AutoConfig.from_pretrained(given.where, **given.source)
+    model_files.check_config(config, given.shown, trusted=given.trusted, bytes_each=None)
+    return given, config
+
+
+_SMALL_FILES = (
+    *("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"),
+    *("chat_template.jinja", adapters.CONFIG),
+)
+
+
+def _look_at(given: _Given) -> None:
+    """UsageError where a model's files are beyond a bound; those on the Hub are fetched first."""
+    folder = Path(given.where)
+    if not folder.is_dir():
+        from transformers.utils.hub import cached_file
+
+        source = {name: given.source[name] for name in ("revision", "local_files_only")}
+        found = [
+            cached_file(given.where, name, _raise_exceptions_for_missing_entries=False, **source)
+            for name in _SMALL_FILES
+        ]
+        folder = next((Path(path).parent for path in found if path), folder)
+    if folder.is_dir():
+        model_files.check_folder(folder, given.shown)
 
 
 def without_network() -> bool:
@@ -252,11 +382,17 @@ def without_network() -> bool:
     return False
 
 
-def _why(given: str, where: str, error: Exception) -> str:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
+def _why(asked: _Given, error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if not isinstance(error, OSError | ValueError | ImportError | RuntimeError):
         first = f"{type(error).__name__}: {first}"
-    if Path(where).is_dir():
+    given = asked.shown
+    if "trust_remote_code" in str(error):
+        return (
+            f"{given!r} brings code of its own, which is not run: give a model that transformers "
+            "knows, or add --trust-remote-code true where you trust it"
+        )
+    if Path(asked.where).is_dir():
         return f"{given!r} cannot be loaded as a causal language model with a tokenizer: {first}"
     if "gated repo" in str(error):
         return (

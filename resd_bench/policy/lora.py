@@ -81,7 +81,13 @@ def activate(adapted: Any, adapter: str) -> None:
 
 def save(adapted: Any, folder: str | Path) -> None:
     """Write the student's adapter: adapter_config.json and adapter_model.safetensors."""
-    adapted.save_pretrained(str(folder), selected_adapters=[STUDENT])
+    # Embeddings are never adapted: there is no need to look up the base model for them.
+    adapted.save_pretrained(str(folder), selected_adapters=[STUDENT], save_embedding_layers=False)
+
+
+def base_name(adapted: Any) -> str:
+    """What the adapter calls its base model."""
+    return str(adapted.peft_config[STUDENT].base_model_name_or_path or "")
 
 
 def base_layer(linear: Any) -> Any:

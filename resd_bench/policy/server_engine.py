@@ -23,8 +23,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from resd_bench import reading
 from resd_bench.plugins import UsageError, near_miss
 from resd_bench.policy import lora
 from resd_bench.policy.agreement import GREEDY, TOLERANCE, measure
@@ -37,6 +38,11 @@ _TIMEOUT_S = 3600.0
 _PAUSES_S = (0.5, 4.0, 16.0)
 """Before each new attempt at a request that found no server or a busy one."""
 _BUSY = frozenset({429, 502, 503, 504})
+_MOVED = frozenset({301, 302, 303, 307, 308})
+_MOST_ANSWERED = 256 << 20
+"""Bytes of an answer."""
+_MOST_TOLD = 1 << 16
+"""Bytes of a refusal that are read."""
 _TOKEN = "token_id:"
 """How vLLM writes a token as its id in place of its text."""
 _TEMPERED = Sampling(temperature=2.0, max_new_tokens=8)
@@ -51,16 +57,27 @@ _NEUTRAL = {
 }
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Makes an answer of a redirect, see `Server._refusal`."""
+
+    def redirect_request(self, *args: Any, **options: Any) -> None:
+        return None
+
+
 class Server:
     """An OpenAI-compatible server at a URL that ends in `/v1`, asked in JSON."""
 
     def __init__(self, url: str, pauses_s: Sequence[float] = _PAUSES_S) -> None:
-        """UsageError where `url` is none. A key is taken from OPENAI_API_KEY."""
+        """UsageError where `url` is none. A key is taken from OPENAI_API_KEY.
+
+        It goes to this server and no other: no redirect is followed.
+        """
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise UsageError(
                 f"--server {url!r} is no URL: give one such as http://localhost:8000/v1"
             )
+        self._opener = urllib.request.build_opener(_NoRedirects)
         self._pauses_s = pauses_s
         self._headers = {"Content-Type": "application/json"}
         if key := os.environ.get("OPENAI_API_KEY"):
@@ -70,7 +87,7 @@ class Server:
         """What the server says of each model it serves, by name; UsageError where it is down."""
         told = self._ask("models", None, pauses_s=())
         entries = told.get("data") if isinstance(told, dict) else None
-        if not isinstance(entries, list):
+        if not isinstance(entries, list) or not all(map(_is_named, entries)):
             raise UsageError(
                 f"{self.url} answers, but lists no models: give the URL up to and with /v1"
             )
@@ -84,8 +101,8 @@ class Server:
         request = urllib.request.Request(f"{self.url}/{path}", body, self._headers)
         for pause in (*pauses_s, None):
             try:
-                with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-                    return _decoded(answer.read())
+                with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
+                    return _decoded(self._read(answer))
             except urllib.error.HTTPError as error:
                 refusal = self._refusal(path, error)
                 if error.code not in _BUSY or pause is None:
@@ -99,8 +116,21 @@ class Server:
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
+    def _read(self, answer: IO[bytes]) -> bytes:
+        raw = answer.read(_MOST_ANSWERED + 1)
+        if len(raw) > _MOST_ANSWERED:
+            most = _MOST_ANSWERED >> 20
+            raise UsageError(f"{self.url} answers more than {most} MiB: give another --server")
+        return raw
+
     def _refusal(self, path: str, error: urllib.error.HTTPError) -> UsageError:
-        told = _decoded(error.read())
+        if error.code in _MOVED:
+            there = error.headers.get("Location", "elsewhere")
+            return UsageError(
+                f"{self.url}/{path} answers {error.code}, moved to {there[:200]}: no redirect is "
+                "followed, which could carry your key off; give the right --server"
+            )
+        told = _decoded(error.read(_MOST_TOLD))
         told = told.get("error", told) if isinstance(told, dict) else told
         words = told.get("message", told) if isinstance(told, dict) else told
         hint = ""
@@ -291,10 +321,14 @@ def _named_ids(tokens: Sequence[str]) -> list[int]:
     return [int(str(token).removeprefix(_TOKEN)) for token in tokens]
 
 
+def _is_named(entry: Any) -> bool:
+    return isinstance(entry, dict) and "id" in entry
+
+
 def _decoded(raw: bytes) -> Any:
     text = raw.decode("utf-8", "replace")
     try:
-        return json.loads(text)
+        return reading.parse_json(text)
     except ValueError:
         return text[:200]
 

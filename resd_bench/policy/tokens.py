@@ -5,7 +5,7 @@ message. Earlier answers are shown without their thinking, whether the template 
 Tags of thinking stay in decoded text even where the tokenizer calls them special, and an answer
 gets back the opening tag that its template wrote, so that it says itself what of it is thinking.
 Left out: tools, images, reasoning marked by anything but `<think>`, and re-tokenising completions
-(training uses the tokens sampled).
+(training uses the tokens sampled). What keeps text from forging a turn stands in `control_tokens`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 from resd_bench.extract import visible_answer
 from resd_bench.plugins import UsageError
+from resd_bench.policy.chat_renderer import RENDERER, TemplateRefused
+from resd_bench.policy.control_tokens import ControlTokens
 from resd_bench.types import Message, Messages
 
 Thinking = Literal["auto", "on", "off"]
@@ -50,20 +52,20 @@ class Codec:
                 "add a chat_template.jinja beside its weights"
             )
         self.tokenizer = tokenizer
+        self._control = ControlTokens(tokenizer)
         self._options = dict(template_options or {})
         if thinking != "auto":
             self._options |= dict.fromkeys(_SWITCHES, thinking == "on")
         vocabulary = _vocabulary(model_config)
-        found = _stop_ids(tokenizer, generation_config, model_config)
+        found = _stop_ids(tokenizer, generation_config, model_config) | self._closing_ids()
         if not found:
             raise UsageError(
                 f"the tokenizer {_name(tokenizer)!r} names no end-of-sequence token: set eos_token "
                 "in tokenizer_config.json or eos_token_id in generation_config.json"
             )
-        found |= self._closing_ids()
         self.stop_ids = frozenset(i for i in found if 0 <= i < vocabulary)
         """Ids that end a turn: end of sequence, the generation config's end-of-turn tokens, and
-        the special token with which the chat template closes an answer."""
+        the control token with which the chat template closes an answer."""
         if not self.stop_ids:
             raise UsageError(
                 f"the end-of-sequence ids {sorted(found)} of {_name(tokenizer)!r} are outside the "
@@ -78,35 +80,42 @@ class Codec:
     def prompt_ids(self, messages: Messages) -> list[int]:
         """Ids of the chat up to where the assistant's next turn begins.
 
-        UsageError where the chat template refuses the chat.
+        What the messages say becomes no control token. UsageError where the chat template refuses
+        the chat, or does not come to an end.
         """
         return list(self._encode(messages))
 
     def _encode_anew(self, messages: Messages) -> tuple[int, ...]:
-        from jinja2.exceptions import TemplateError
-
         try:
-            ids = self._render(self._as_taken(messages), tokenize=True)
-        except TemplateError as error:
+            shown = self._render(self._as_taken(messages))
+        except TemplateRefused as error:
             roles = ", ".join(message.role for message in messages)
             raise UsageError(
                 f"the chat template of {_name(self.tokenizer)!r} refuses a chat of {roles}: "
                 f"{error}. Use a model whose template takes these roles in this order"
             ) from error
-        return tuple(int(i) for i in ids)
+        return tuple(int(i) for i in self._control.encode(shown))
 
-    def _render(
-        self, messages: Sequence[Message], *, tokenize: bool, answering: bool = True
-    ) -> Any:
-        """The chat as text or ids, up to the assistant's next turn if `answering`."""
-        chat = [{"role": m.role, "content": _clean(m.content)} for m in messages]
-        return self.tokenizer.apply_chat_template(
-            chat,
-            add_generation_prompt=answering,
-            tokenize=tokenize,
-            return_dict=False,
+    def _render(self, messages: Sequence[Message], *, answering: bool = True) -> str:
+        """The chat as masked text, up to the assistant's next turn if `answering`."""
+        mask = self._control.mask
+        chat = [{"role": m.role, "content": mask(_clean(m.content))} for m in messages]
+        variables = {
+            "messages": chat,
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": answering,
+            **self.tokenizer.special_tokens_map,
             **self._options,
-        )
+        }
+        return RENDERER.render(self._template, variables)
+
+    @cached_property
+    def _template(self) -> str:
+        try:
+            return str(self.tokenizer.get_chat_template(None, None))
+        except ValueError as error:
+            raise UsageError(f"the tokenizer {_name(self.tokenizer)!r}: {error}") from None
 
     def _as_taken(self, messages: Messages) -> Sequence[Message]:
         """The chat as the template can take it, earlier answers without their thinking."""
@@ -144,15 +153,13 @@ class Codec:
 
     def _probe(self, *messages: Message, answering: bool = True) -> str:
         """What the template makes of a chat; "" where it refuses it."""
-        from jinja2.exceptions import TemplateError
-
         try:
-            return str(self._render(messages, tokenize=False, answering=answering))
-        except TemplateError:
+            return self._control.unmask(self._render(messages, answering=answering))
+        except TemplateRefused:
             return ""
 
     def _closing_ids(self) -> set[int]:
-        """The special token right after an answer in the template, where there is one.
+        """The control token right after an answer in the template, where there is one.
 
         It stands in for what a base model's config does not name, such as `<|im_end|>`.
         """
@@ -160,29 +167,24 @@ class Codec:
         text = self._probe(*chat, answering=False)
         after = text.partition(_PROBE)[2].lstrip()
         ids = self.tokenizer.encode(after, add_special_tokens=False) if after else []
-        return set(ids[:1]) & set(self.tokenizer.all_special_ids)
+        return set(ids[:1]) & {*self._control.special_ids, *self._control.ids.values()}
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of sampled ids, special tokens left out, tags of thinking kept.
+        """Text of sampled ids, special and stop tokens left out, tags of thinking kept.
 
         Bytes that are not UTF-8, such as half an emoji, become U+FFFD.
         """
-        kept = [i for i in ids if i not in self._hidden] if self._tags_are_special else list(ids)
         text: str = self.tokenizer.decode(
-            kept,
-            skip_special_tokens=not self._tags_are_special,
+            [i for i in ids if i not in self._hidden],
+            skip_special_tokens=False,
             clean_up_tokenization_spaces=False,
         )
         return text
 
     @cached_property
-    def _tags_are_special(self) -> bool:
-        return not {OPEN, CLOSE}.isdisjoint(self.tokenizer.all_special_tokens)
-
-    @cached_property
     def _hidden(self) -> frozenset[int]:
-        tags = self.tokenizer.convert_tokens_to_ids([OPEN, CLOSE])
-        return frozenset(self.tokenizer.all_special_ids) - frozenset(tags)
+        tags = {self._control.ids[tag] for tag in (OPEN, CLOSE) if tag in self._control.ids}
+        return (self._control.special_ids - tags) | self.stop_ids
 
 
 def _clean(text: str) -> str:

@@ -124,6 +124,7 @@ class VllmEngine:
                 dtype=str(self.dtype).removeprefix("torch."),
                 max_model_len=self.limit,
                 skip_tokenizer_init=True,
+                trust_remote_code=False,
                 generation_config="vllm",
                 logprobs_mode="processed_logprobs",
                 enable_prefix_caching=True,

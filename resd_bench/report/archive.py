@@ -15,11 +15,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from resd_bench import reading
 from resd_bench.integrity import Extent, sealed, sha256
 from resd_bench.plugins import UsageError
 from resd_bench.record import Row, files_of, to_line, write_json
 from resd_bench.report.runs import RunData
 from resd_bench.run_files import EPISODES, EVALS, METRICS, SUFFIX, RunFiles
+from resd_bench.writing import check_name, make_folder, rename, write_atomically
 
 KEPT = ("config.yaml", "manifest.json", "summary.json")
 
@@ -29,42 +31,51 @@ def keep(runs: Iterable[RunData], to: Path) -> list[Path]:
 
     UsageError, before anything is written, where a run is unfinished or its place is taken.
     """
-    return keep_at({_place(run, to): run for run in runs})
+    return keep_at({_place(run, to): run for run in runs}, to)
 
 
-def keep_at(places: Mapping[Path, RunData]) -> list[Path]:
-    """Copy each run's records to the folder named beside it; as `keep`."""
+def keep_at(places: Mapping[Path, RunData], to: Path) -> list[Path]:
+    """Copy each run's records to the folder named beside it, which lies below `to`; as `keep`."""
     for place, run in places.items():
         if run.status.get("state") != "finished":
             raise UsageError(f"{run.folder} is not finished: go on with `run --resume` first")
         if place.exists():
             raise UsageError(f"{place} exists: move it away, or give another --to")
     for place, run in places.items():
-        _keep(run, place)
+        _keep(run, place, to)
     return list(places)
 
 
-def _keep(run: RunData, place: Path) -> None:
+def _keep(run: RunData, place: Path, to: Path) -> None:
     """Write a kept record in whole or not at all; UsageError where the run is damaged."""
     files = run.files or RunFiles.at(run.folder)
     files.check()
+    make_folder(place.parent, to)
     scratch = place.with_name(place.name + SUFFIX)
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    make_folder(scratch, to)
     for name in KEPT:
         if (run.folder / name).exists():
-            shutil.copyfile(run.folder / name, scratch / name)
+            write_atomically(scratch / name, _own_bytes(run.folder / name), to)
     logs = {name: list(files.lines(name)) for name in (METRICS, EVALS)}
     logs[EPISODES] = [to_line(episode_summary(row)) for row in run.training()]
-    (scratch / METRICS).write_bytes(b"".join(logs[METRICS]))
+    write_atomically(scratch / METRICS, b"".join(logs[METRICS]), to)
     _pack(logs[EVALS], scratch / f"{EVALS}.gz")
     if logs[EPISODES]:
         _pack(logs[EPISODES], scratch / f"{EPISODES}.gz")
     extents = {name: Extent(len(lines), sha256(b"".join(lines))) for name, lines in logs.items()}
     # What vouches for the run's own files does not for what is made of them.
     status = {key: value for key, value in run.status.items() if key not in ("files", "checksum")}
-    write_json(scratch / "status.json", sealed(status | {"files": files_of(scratch, extents)}))
-    scratch.rename(place)
+    write_json(scratch / "status.json", sealed(status | {"files": files_of(scratch, extents)}), to)
+    rename(scratch, place.name, to)
+
+
+def _own_bytes(path: Path) -> bytes:
+    """What a file of a run holds; UsageError where it is a link to a file of somebody else."""
+    try:
+        return reading.read_bytes(path, follow=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is not kept: {error}. Replace it by a file of its own") from None
 
 
 def episode_summary(row: Mapping[str, Any]) -> Row:
@@ -76,8 +87,9 @@ def episode_summary(row: Mapping[str, Any]) -> Row:
 
 def _pack(lines: Iterable[bytes], path: Path) -> None:
     # Without a time stamp, equal records give equal bytes.
-    path.write_bytes(gzip.compress(b"".join(lines), mtime=0))
+    write_atomically(path, gzip.compress(b"".join(lines), mtime=0))
 
 
 def _place(run: RunData, to: Path) -> Path:
-    return to / str(run.settings["env"]) / run.method / f"seed-{run.seed}"
+    env = check_name(str(run.settings["env"]), f"{run.folder}: environment")
+    return to / env / check_name(run.method, f"{run.folder}: method") / f"seed-{run.seed}"

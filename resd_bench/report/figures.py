@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from resd_bench.report.runs import RunData
 from resd_bench.stats import Axis
+from resd_bench.writing import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +35,7 @@ AXES: Mapping[Axis, str] = {
 }
 
 
-def learning_curve(run: RunData, stem: Path) -> list[Path]:
+def learning_curve(run: RunData, stem: Path, root: Path | None = None) -> list[Path]:
     """Draw one run as `<stem>.png` and `<stem>.svg`: held-out and training success over rollouts.
 
     The band is Wilson's 95% interval of mean@k on the effective number of samples.
@@ -65,7 +67,7 @@ def learning_curve(run: RunData, stem: Path) -> list[Path]:
     _dress(axes, "episodes")
     axes.legend(frameon=False, loc="best")
     axes.set_title(f"{run.method} on {run.setting} · seed {run.seed}", fontsize=11)
-    return save_figure(figure, stem)
+    return save_figure(figure, stem, root=root)
 
 
 def comparison(
@@ -168,25 +170,30 @@ def _dress(axes: Axes, axis: Axis) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def save_figure(figure: Figure, stem: Path, title: str = "") -> list[Path]:
+def save_figure(
+    figure: Figure, stem: Path, title: str = "", root: Path | None = None
+) -> list[Path]:
     """Write PNG and SVG under a title; equal records give equal pixels, and equal bytes of the SVG.
 
     That holds for an SVG without rasters, whose compressed bytes depend on the processor. Names
     inside the SVG are counted: matplotlib hashes them from all digits of a position, of which the
-    layout's solver leaves the last to chance.
+    layout's solver leaves the last to chance. No link below `root`, by default the file's folder,
+    is followed.
     """
     import matplotlib
 
     if title:
         figure.suptitle(plain_text(title, 140), fontsize=11)
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    raster, vector = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "resd-bench", "svg.fonttype": "none"}):
-        figure.savefig(paths[0], dpi=150)
-        figure.savefig(paths[1], metadata={"Date": None})
-    drawn = paths[1].read_text(encoding="utf-8")
+        figure.savefig(raster, format="png", dpi=150)
+        figure.savefig(vector, format="svg", metadata={"Date": None})
+    drawn = vector.getvalue().decode()
     names = dict.fromkeys(HASHED.findall(drawn))
     for number, name in enumerate(names, start=1):
         drawn = drawn.replace(name, f"{stem.name}-{number}")
-    paths[1].write_text(drawn, encoding="utf-8")
+    make_folder(stem.parent, root or stem.parent)
+    for path, data in zip(paths, (raster.getvalue(), drawn.encode()), strict=True):
+        write_atomically(path, data, root)
     return paths

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from resd_bench.terminal import printable
+
 
 def as_markdown(table: Table) -> str:
     """A table of texts: its title, its rows and its caption, with blank lines between."""
@@ -25,5 +27,15 @@ def _row(cells: Sequence[object]) -> str:
 def _plain(cell: object) -> str:
     if cell is None:
         return ""
-    text = cell.plain if isinstance(cell, Text) else Text.from_markup(str(cell)).plain
-    return " ".join(text.split()).replace("|", "\\|")
+    return as_text(cell.plain if isinstance(cell, Text) else str(cell)).replace("|", "\\|")
+
+
+def as_text(text: str) -> str:
+    """`text` on one line of a document, where no HTML, link or picture can begin in it."""
+    line = without_html(" ".join(text.split()))
+    return line.replace("\\", "&#92;").replace("`", "&#96;").replace("](", "]&#40;")
+
+
+def without_html(text: str) -> str:
+    """Markdown in which no HTML can begin."""
+    return printable(text).replace("&", "&amp;").replace("<", "&lt;")

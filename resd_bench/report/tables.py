@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 from resd_bench.report.comparisons import (
@@ -18,7 +16,9 @@ from resd_bench.report.comparisons import (
     group_runs,
 )
 from resd_bench.report.runs import RunData
+from resd_bench.report.spreadsheet import as_csv
 from resd_bench.stats import Axis, EvalPoint, Interval, Rate, wilson
+from resd_bench.writing import write_atomically
 
 __all__ = [
     "CSV_COLUMNS",
@@ -126,9 +126,9 @@ def amount(value: float) -> str:
 
 
 def printable(text: str, longest: int = 60) -> str:
-    """A label as a terminal can show it: no markup, no control characters, not too long."""
+    """A label as a table can show it: no control characters, not too long."""
     safe = "".join(c if c.isprintable() else "?" for c in text)
-    return escape(safe if len(safe) <= longest else safe[: longest - 1] + "…")
+    return safe if len(safe) <= longest else safe[: longest - 1] + "…"
 
 
 def compare_table(
@@ -183,7 +183,9 @@ def _warnings(rows: Sequence[Comparison]) -> list[str]:
     unlike: dict[str, list[str]] = {}
     for row in rows:
         if row.unlike:
-            unlike.setdefault("; ".join(map(escape, row.unlike)), []).append(printable(row.label))
+            unlike.setdefault("; ".join(map(printable, row.unlike)), []).append(
+                printable(row.label)
+            )
     return [
         *(warnings if missing else ()),
         *(f"measured differently, {', '.join(who)}: {what}" for what, who in unlike.items()),
@@ -277,19 +279,19 @@ def write_csv(groups: Mapping[str, Sequence[RunData]], path: Path) -> None:
 
     Rates leave out attempts without a verdict, but for the last column.
     """
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
-        for label, runs in groups.items():
-            for run in runs:
-                names = [run.settings[key] for key in ("env", "method", "model", "seed")]
-                for point in run.points:
-                    interval = point.interval()
-                    where: list[object] = [point.update, point.episodes, point.generated_tokens]
-                    where += [_blank(point.seconds), _blank(point.flops)]
-                    rates = [interval.mean, interval.low, interval.high, point.best]
-                    missing = [point.errors, point.with_failures().mean]
-                    writer.writerow([label, *names, *where, point.samples, *rates, *missing])
+    labelled = [(label, run) for label, runs in groups.items() for run in runs]
+    lines = [_csv_row(label, run, point) for label, run in labelled for point in run.points]
+    write_atomically(path, as_csv([CSV_COLUMNS, *lines]))
+
+
+def _csv_row(label: str, run: RunData, point: EvalPoint) -> list[object]:
+    names = [run.settings[key] for key in ("env", "method", "model", "seed")]
+    interval = point.interval()
+    spent = [point.update, point.episodes, point.generated_tokens]
+    clocks = [_blank(point.seconds), _blank(point.flops)]
+    rates = [interval.mean, interval.low, interval.high, point.best]
+    missing = [point.errors, point.with_failures().mean]
+    return [label, *names, *spent, *clocks, point.samples, *rates, *missing]
 
 
 def _blank(value: float) -> float | str:

@@ -14,11 +14,11 @@ out: numbers in running text, which nothing marks; and commands that measure any
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,7 +27,9 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
+from resd_bench import reading
 from resd_bench.plugins import UsageError
+from resd_bench.writing import make_folder, write_atomically
 
 MARK = re.compile(r"^<!-- made by: (?P<command>.+?) -->\n(?P<text>.*?)^<!-- end -->$", re.M | re.S)
 DERIVING = ("compare", "report", "reproduce", "results show", "results schema")
@@ -79,7 +81,7 @@ class Check:
 
 def blocks(document: Path) -> list[Block]:
     """The marked parts of a Markdown file, in order; UsageError where a mark has no end."""
-    text = document.read_text(encoding="utf-8")
+    text = _text(document)
     found = []
     for match in MARK.finditer(text):
         line = text.count("\n", 0, match.start("text")) + 1
@@ -89,12 +91,20 @@ def blocks(document: Path) -> list[Block]:
     return found
 
 
+def _text(path: Path) -> str:
+    try:
+        return reading.read_text(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+
+
 def verify(folder: Path, *, write: bool = False) -> Iterator[Check]:
     """Derive every marked table and figure below `folder` again; a `Check` for each.
 
     With `write` what differs is written instead of reported. The last check is of tables and
     figures that no command made. UsageError where nothing is marked.
     """
+    folder = Path(os.path.normpath(folder))
     found = [block for path in sorted(folder.rglob("*.md")) for block in blocks(path)]
     if not found:
         raise UsageError(
@@ -105,7 +115,7 @@ def verify(folder: Path, *, write: bool = False) -> Iterator[Check]:
     for together in _batches(found):
         with tempfile.TemporaryDirectory() as scratch:
             for block, derived in _derive_batch(together, Path(scratch)):
-                check = _check(block, derived, write)
+                check = _check(block, derived, folder, write)
                 made |= {path.resolve() for path in check.made}
                 yield check
     # Where no command writes files, the pictures are illustrations.
@@ -153,10 +163,12 @@ def _attempt(block: Block, scratch: Path) -> Derived | UsageError:
         return error
 
 
-def _check(block: Block, derived: Derived | UsageError, write: bool) -> Check:
+def _check(block: Block, derived: Derived | UsageError, root: Path, write: bool) -> Check:
     what = f"{block.document} line {block.line}: {block.command}"
     if isinstance(derived, UsageError):
         return Check(what, [str(derived)])
+    if outside := [path for path in derived.files if not path.is_relative_to(root)]:
+        return Check(what, [f"{path} is not inside {root}: give another --out" for path in outside])
     problems: list[str] = []
     notes: list[str] = []
     # A command that writes the document itself is judged by the document as a whole.
@@ -170,14 +182,17 @@ def _check(block: Block, derived: Derived | UsageError, write: bool) -> Check:
     made = list(derived.files)
     if not (write and problems):
         return Check(what, problems, notes, made)
-    _write(block, derived)
+    try:
+        _write(block, derived, root)
+    except (UsageError, OSError) as error:
+        return Check(what, [f"not written: {error}"], notes, made)
     return Check(what, (), notes, made, written=problems)
 
 
 def derive(block: Block, scratch: Path) -> Derived:
     """Run the command of a block, with its files in `scratch`; UsageError where it fails."""
     words = _words(block)
-    place = Path(_option(words, "--out") or ".")
+    place = Path(_last_option(words, "--out") or ".")
     target = scratch / "out" / (place.name if place.suffix else "")
     target.parent.mkdir(parents=True, exist_ok=True)
     # Of an option that is given twice the last counts.
@@ -214,6 +229,11 @@ def _words(block: Block) -> list[str]:
             f"{block.document} line {block.line}: {block.command!r} is not run: give resd-bench "
             f"with {', '.join(DERIVING)}"
         )
+    if "--" in words:
+        raise UsageError(
+            f"{block.document} line {block.line}: {block.command!r} is not run: leave out `--`, "
+            "after which no option counts"
+        )
     return words
 
 
@@ -222,24 +242,27 @@ def _calls(words: Sequence[str], command: str) -> bool:
     return list(words[: len(own)]) == own
 
 
-def _option(words: Sequence[str], name: str) -> str | None:
+def _last_option(words: Sequence[str], name: str) -> str | None:
+    found: str | None = None
     for word, after in zip_longest(words, words[1:]):
         if word == name:
-            return after
-        if word.startswith(f"{name}="):
-            return word.removeprefix(f"{name}=")
-    return None
+            found = after
+        elif word.startswith(f"{name}="):
+            found = word.removeprefix(f"{name}=")
+    return found
 
 
-def _write(block: Block, derived: Derived) -> None:
+def _write(block: Block, derived: Derived, root: Path) -> None:
+    """Write what the records give; UsageError where a link below `root` is in the way."""
+    for committed in derived.files:
+        make_folder(committed.parent, root)
     if block.document not in derived.files:
-        text = block.document.read_text(encoding="utf-8")
+        text = _text(block.document)
         mark = f"<!-- made by: {block.command} -->\n"
         new = text.replace(f"{mark}{block.text}<!-- end -->", f"{mark}{derived.text}<!-- end -->")
-        block.document.write_text(new, encoding="utf-8")
+        write_atomically(block.document, new.encode(), root)
     for committed, now in derived.files.items():
-        committed.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(now, committed)
+        write_atomically(committed, now.read_bytes(), root)
 
 
 def text_differences(old: str, new: str, where: str, first: int = 1) -> list[str]:
@@ -290,18 +313,25 @@ def file_differences(committed: Path, now: Path) -> Check:
     what = str(committed)
     if not committed.is_file():
         return Check(what, [f"{committed} is missing: the records give it"])
-    if committed.read_bytes() == now.read_bytes():
+    try:
+        same = reading.read_bytes(committed) == now.read_bytes()
+    except (OSError, ValueError) as error:
+        return Check(what, [f"{committed} cannot be read: {error}"])
+    if same:
         return Check(what)
     if committed.suffix == ".csv":
         return Check(what, _csv_differences(committed, now))
     if committed.suffix in (".svg", ".png"):
         return _figure_differences(committed, now)
-    old, new = (path.read_text(encoding="utf-8") for path in (committed, now))
+    old, new = (_text(path) for path in (committed, now))
     return Check(what, text_differences(old, new, what))
 
 
 def _csv_differences(committed: Path, now: Path) -> list[str]:
-    old, new = (_table(path) for path in (committed, now))
+    try:
+        old, new = (_table(path) for path in (committed, now))
+    except csv.Error as error:
+        return [f"{committed} is not CSV: {error}"]
     if old[:1] != new[:1]:
         return [f"{committed}: its columns are {old[:1]}, the records give {new[:1]}"]
     found = []
@@ -319,8 +349,7 @@ def _csv_differences(committed: Path, now: Path) -> list[str]:
 
 
 def _table(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))
+    return list(csv.reader(io.StringIO(_text(path), newline="")))
 
 
 def _same(a: str, b: str) -> bool:
@@ -336,18 +365,27 @@ def _figure_differences(committed: Path, now: Path) -> Check:
     if drawn != here:
         note = f"{committed} was drawn by matplotlib {drawn}, here is {here}: not compared"
         return Check(str(committed), notes=[note])
-    if committed.suffix == ".png" and _pixels(committed) == _pixels(now):
+    if (
+        committed.suffix == ".png"
+        and _png_size(committed) == _png_size(now)
+        and (_pixels(committed) == _pixels(now))
+    ):
         return Check(str(committed))
     found = [f"{committed}: the figure differs from what the records give"]
     if committed.suffix == ".svg":
-        old, new = (path.read_text(encoding="utf-8") for path in (committed, now))
+        old, new = (_text(path) for path in (committed, now))
         found += text_differences(old, new, str(committed))[:1]
     return Check(str(committed), found)
 
 
 def _drawn_by(path: Path) -> str:
-    found = re.search(rb"Matplotlib v(?:ersion)?([0-9][0-9.]*)", path.read_bytes())
+    found = re.search(rb"Matplotlib v(?:ersion)?([0-9][0-9.]*)", reading.read_bytes(path))
     return found[1].decode() if found else "of an unknown version"
+
+
+def _png_size(path: Path) -> bytes:
+    """Width and height as the file's head says them: a small file may claim a huge picture."""
+    return reading.read_bytes(path)[16:24]
 
 
 def _pixels(path: Path) -> tuple[tuple[int, ...], bytes]:

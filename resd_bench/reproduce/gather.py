@@ -19,6 +19,7 @@ from resd_bench.sweep.definition import Trial, load_sweep
 BESIDE = frozenset({"eval_every", "eval_validation", "eval_contexts", "eval_also"})
 """Settings that say what is measured besides; they change neither training nor the last number."""
 NAMED = re.compile(r"^(env|method|seed): *(\S+) *$", re.MULTILINE)
+SEED = re.compile(r"[0-9]{1,19}")
 FILE_NAMES = {"sdpo-ss": "sdpo+ss"}
 """Variants whose file is called otherwise."""
 
@@ -69,7 +70,7 @@ class Records:
         return sorted(
             int(seed)
             for env, method, seed in self.folders
-            if (env, method) == (config.env, config.method) and seed.isdigit()
+            if (env, method) == (config.env, config.method) and SEED.fullmatch(seed)
         )
 
 
@@ -180,7 +181,7 @@ def folder_trials(
         variant = FILE_NAMES.get(path.stem, path.stem)
         if (envs and path.parent.name not in envs) or (variants and variant not in variants):
             continue
-        config = RunConfig.from_yaml(path.read_text(encoding="utf-8"), str(path))
+        config = RunConfig.of_record(path)
         for seed in sorted({0, *records.seeds(config)}):
             trials.append(Trial(0, variant, replace(config, seed=seed)))
     if variants:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from resd_bench.report.figures import save_figure
-from resd_bench.report.markdown import as_markdown
+from resd_bench.report.markdown import as_markdown, as_text, without_html
+from resd_bench.report.spreadsheet import as_csv
+from resd_bench.writing import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,17 +41,18 @@ class Page:
 
     def save(self, folder: Path, command: str) -> list[Path]:
         """Write the page; the files written. `command` is what made it."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, folder)
         figures: list[Path] = []
         if self.draw is not None:
             figures = save_figure(self.draw(), folder / self.name, self.heading)
-        text = folder / f"{self.name}.md"
-        text.write_text(self._markdown(command, figures), encoding="utf-8")
+        page = self._markdown(command, figures).encode("utf-8", "backslashreplace")
+        text = write_atomically(folder / f"{self.name}.md", page)
         return [text, *self._csv(folder / f"{self.name}.csv"), *figures]
 
     def _markdown(self, command: str, figures: Sequence[Path]) -> str:
         # `results verify` finds the page by this mark, and makes it again.
-        parts = [f"# {self.heading}", f"<!-- made by: {command} -->", f"`{command}`", *self.notes]
+        parts = [f"# {as_text(self.heading)}", f"<!-- made by: {command} -->", f"`{command}`"]
+        parts += map(without_html, self.notes)
         parts += [f"![{self.title}]({path.name})" for path in figures if path.suffix == ".png"]
         parts += [*(as_markdown(table) for table in self.tables), "<!-- end -->"]
         return "\n\n".join(parts) + "\n"
@@ -59,11 +61,8 @@ class Page:
         if not self.rows:
             return []
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        return [path]
+        lines = [[row.get(column, "") for column in columns] for row in self.rows]
+        return [write_atomically(path, as_csv([columns, *lines]))]
 
 
 def table(title: str, columns: Sequence[str], numbers: int, caption: str = "") -> Table:

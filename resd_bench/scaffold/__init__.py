@@ -18,6 +18,7 @@ from typing import Literal
 
 from resd_bench import plugins
 from resd_bench.plugins import UsageError
+from resd_bench.writing import make_folder, write_atomically
 
 Kind = Literal["env", "method"]
 
@@ -39,8 +40,8 @@ def write_package(kind: Kind, name: str, folder: Path) -> list[Path]:
     given = fields(name)
     texts = {fill(path, given): fill(text, given) for path, text in templates(kind)}
     for path, text in texts.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text, encoding="utf-8")
+        make_folder((folder / path).parent, folder)
+        write_atomically(folder / path, text.encode(), folder)
     return [folder / path for path in texts]
 
 

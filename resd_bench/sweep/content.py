@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from resd_bench.config import RunConfig
-from resd_bench.identity import Identity
+from resd_bench.fingerprints import Identity
 from resd_bench.plugins import UsageError
 from resd_bench.types import Task
 
@@ -46,7 +46,7 @@ def _look(paths: Iterable[str]) -> dict[str, str]:
     known: dict[str, tuple[Identity, Sequence[Task]]] = {}
     found: dict[str, str] = {}
     for path in paths:
-        config = RunConfig.from_yaml(Path(path).read_text(encoding="utf-8"), path)
+        config = RunConfig.of_record(Path(path))
         key = json.dumps([getattr(config, name) for name in ABOUT], sort_keys=True, default=str)
         try:
             if key not in known:

@@ -22,6 +22,7 @@ Points that have all settings of an entry of `exclude` are left out. See docs/sw
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,12 @@ from typing import Any
 
 from resd_bench.config import RunConfig, coerce, load_file, resolve
 from resd_bench.plugins import UsageError, near_miss
+from resd_bench.writing import check_name
 
 KEYS = ("name", "out", "base", "variants", "grid", "overrides", "exclude")
+MOST_TRIALS = 100_000
+"""Runs of one variant."""
+SEEDS = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 IN_FOLDERS = frozenset({"env", "method", "seed"})
 """Settings that have a folder of their own; others of a grid become part of the variant's name."""
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=,@-]*")
@@ -68,11 +73,18 @@ class Sweep:
     trials: tuple[Trial, ...]
 
 
-def load_sweep(path: Path, *, out: str | None = None, only: Settings | None = None) -> Sweep:
+def load_sweep(
+    path: Path,
+    *,
+    out: str | None = None,
+    only: Settings | None = None,
+    named: Settings | None = None,
+) -> Sweep:
     """Read a sweep; UsageError names what is wrong with it.
 
-    `out` takes the place of the file's own, and `only` (values or lists of them, by key of the
-    grid) leaves out what is not asked for; indices stay those of the whole file.
+    `named` are settings of the command line, which win (None counts as not given); `out` takes the
+    place of the file's own, and `only` (values or lists of them, by key of the grid) leaves out
+    what is not asked for; indices stay those of the whole file.
     """
     values = load_file(path)
     for key in values:
@@ -81,11 +93,11 @@ def load_sweep(path: Path, *, out: str | None = None, only: Settings | None = No
     for key in ("name", "out"):
         if key in values:
             values[key] = coerce(f"{path}: {key}", values[key], str)
-    name = str(values.get("name", path.stem))
+    name = check_name(str(values.get("name", path.stem)), f"{path}: name")
     root = out or _out(values, name)
     points = list(_points(values, path))
     trials = [
-        Trial(index, variant, _resolved(settings, root, variant, path))
+        Trial(index, variant, _resolved(settings, root, variant, path, named))
         for index, (variant, settings) in enumerate(points)
         if _wanted(settings, only or {})
     ]
@@ -115,6 +127,8 @@ def _points(values: Mapping[str, Any], path: Path) -> Iterable[tuple[str, dict[s
     for name, own in (variants or {"": {}}).items():
         settings = {**base, **_mapping(own, f"variant {name}", path)}
         axes = _grid(settings.pop("grid", None), path) | grid
+        if (runs := math.prod(map(len, axes.values()))) > MOST_TRIALS:
+            raise UsageError(f"{path}: variant {name!r} has {runs:,} runs: give a smaller grid")
         for chosen in itertools.product(*axes.values()):
             point = settings | dict(zip(axes, chosen, strict=True))
             for when, change in overrides:
@@ -141,10 +155,12 @@ def _label(variant: str, point: Settings, grid: Settings, path: Path) -> str:
 def _values(key: str, value: Any, path: Path) -> list[Any]:
     """The values of a key of the grid: a list, one value, or `0-4` for seeds."""
     if key == "seed" and isinstance(value, str):
-        first, dash, last = value.partition("-")
-        if not (first.isdigit() and (not dash or last.isdigit())):
+        if (ends := SEEDS.fullmatch(value)) is None:
             raise UsageError(f"{path}: grid: seed {value!r}: give a list, or a range like 0-4")
-        return list(range(int(first), int(last if dash else first) + 1))
+        seeds = range(int(ends[1]), int(ends[2] or ends[1]) + 1)
+        if len(seeds) > MOST_TRIALS:
+            raise UsageError(f"{path}: grid: seed {value}: give at most {MOST_TRIALS:,} seeds")
+        return list(seeds)
     values = list(value) if isinstance(value, list) else [value]
     if not values:
         raise UsageError(f"{path}: grid: {key} is empty: give at least one value")
@@ -183,11 +199,13 @@ def _wanted(settings: Settings, only: Settings) -> bool:
     )
 
 
-def _resolved(settings: Settings, root: str, variant: str, path: Path) -> RunConfig:
+def _resolved(
+    settings: Settings, root: str, variant: str, path: Path, named: Settings | None
+) -> RunConfig:
     if "out" in settings:
         raise UsageError(f"{path}: `out` is a key of the sweep itself, not of a run")
     try:
-        return resolve({**settings, "out": f"{root}/{variant}"})
+        return resolve({**settings, "out": f"{root}/{variant}"}, named)
     except UsageError as error:
         raise UsageError(f"{path}, {variant}: {error}") from None
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from resd_bench.plugins import UsageError
+from resd_bench.writing import append_to
 
 Command = Callable[[Path], Sequence[str]]
 """From the file of a run's configuration to what runs it."""
@@ -57,9 +58,10 @@ class Launcher(Protocol):
     def close(self) -> None: ...
 
 
-def run_command(config: Path) -> list[str]:
-    """What runs a trial."""
-    return [sys.executable, "-m", "resd_bench", "run", "--config", str(config), "--resume"]
+def run_command(config: Path, named: Sequence[str] = ()) -> list[str]:
+    """What runs a trial, with flags of what a file cannot decide."""
+    run = [sys.executable, "-m", "resd_bench", "run", "--config", str(config), "--resume"]
+    return [*run, *named]
 
 
 def single_threaded(environment: Mapping[str, str]) -> dict[str, str]:
@@ -112,7 +114,7 @@ class LocalLauncher:
     command: Command = run_command
 
     def start(self, config: Path, log: Path) -> Process:
-        with log.open("ab") as file:
+        with append_to(log) as file:
             return Process(start_process(self.command(config), file))
 
     def close(self) -> None:
@@ -130,7 +132,7 @@ def run_remotely(command: Sequence[str], log: str) -> int:
     """On a machine of the cluster: run a trial to its end, its exit code; SIGINT is passed on."""
     import time
 
-    with open(log, "ab") as file:
+    with append_to(Path(log)) as file:
         process = start_process(command, file)
         try:
             # A cancelled task gets a KeyboardInterrupt, and only between two instructions.

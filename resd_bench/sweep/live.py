@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +12,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from resd_bench import reading
 from resd_bench.budget import Ledger
 from resd_bench.report.tables import both, printable
 from resd_bench.run_files import RunFiles
 from resd_bench.sweep.scheduler import Job, State
+from resd_bench.terminal import errors
 
 ORDER: tuple[State, ...] = ("running", "waiting", "finished", "there already", "failed")
 ROWS = 24
@@ -29,7 +30,7 @@ class LiveTable:
     """A live table of the running trials, redrawn by `watch`; lines where there is no terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or errors()
         # Redrawn by hand: children are started by a process without threads.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._said: dict[int, tuple[State, int, str]] = {}
@@ -64,7 +65,7 @@ class LiveTable:
         if job.state == "waiting" and job.starts:
             text += f" (it crashed and is taken up again; start {job.starts + 1})"
         if job.state != "running" or not self._console.is_terminal:
-            self._console.print(text + (f": {job.reason}" if job.reason else ""), markup=False)
+            self._console.print(text + (f": {job.reason}" if job.reason else ""))
 
 
 def running_table(jobs: Sequence[Job]) -> Table:
@@ -98,15 +99,13 @@ def progress(job: Job) -> tuple[str, str]:
 def last_row(path: Path) -> dict[str, Any]:
     """The last whole line of a log; {} where there is none."""
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - TAIL))
-            lines = file.read().splitlines(keepends=True)
+        lines = reading.read_tail(path, TAIL).splitlines(keepends=True)
     except OSError:
         return {}
     for line in reversed(lines):
         try:
-            return dict(json.loads(line)) if line.endswith(b"\n") else {}
-        except ValueError:
+            return dict(reading.parse_json(line)) if line.endswith(b"\n") else {}
+        except (ValueError, TypeError):
             continue
     return {}
 

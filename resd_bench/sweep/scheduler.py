@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from resd_bench import reading
 from resd_bench.plugins import UsageError
 from resd_bench.record import holder, is_held, look
 from resd_bench.run_files import RunFiles
@@ -16,12 +17,15 @@ from resd_bench.signals import Signals
 from resd_bench.sweep.content import changed
 from resd_bench.sweep.definition import Trial
 from resd_bench.sweep.launch import Handle, Launcher
+from resd_bench.writing import make_folder, write_atomically
 
 State = Literal["waiting", "running", "finished", "there already", "failed", "interrupted"]
 RETRIES = 2
 """Times that a crashed trial is taken up again; a mistake of the user's never is."""
 USAGE = 2
 """Exit code of `run` for a mistake of the user's."""
+TAIL = 64 << 10
+"""Bytes read from the end of a trial's output to find its last words."""
 PERIOD = 0.2
 """Seconds between two looks at the trials."""
 PATIENCE = 600.0
@@ -164,13 +168,13 @@ class Scheduler:
             job.end("interrupted", "ended at once; its last checkpoint is there")
 
 
-def make_jobs(trials: Sequence[Trial], folder: Path) -> list[Job]:
-    """A job for each trial; configurations and logs go to `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
+def make_jobs(trials: Sequence[Trial], folder: Path, root: Path | None = None) -> list[Job]:
+    """A job for each trial; configurations and logs go to `folder`, below the named `root`."""
+    make_folder(folder, root or folder)
     jobs = []
     for trial in trials:
         config = folder / f"{trial.index:04d}.yaml"
-        config.write_text(trial.config.to_yaml(), encoding="utf-8")
+        write_atomically(config, trial.config.to_yaml(hide=False).encode(), root, mode=0o600)
         jobs.append(Job(trial, config, folder / f"{trial.index:04d}.log"))
     return jobs
 
@@ -178,7 +182,8 @@ def make_jobs(trials: Sequence[Trial], folder: Path) -> list[Job]:
 def reason(code: int, log: Path) -> str:
     """Why a trial ended with `code`: its last words."""
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        words = reading.read_tail(log, TAIL).decode("utf-8", "replace")
+        lines = words.strip().splitlines()
     except OSError:
         lines = []
     last = lines[-1].strip() if lines else "it said nothing"

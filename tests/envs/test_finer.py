@@ -204,10 +204,17 @@ def test_a_folder_gives_its_splits_and_nothing_held_out_is_trained_on(tmp_path: 
 
 def test_a_dataset_of_hugging_face_is_read_by_its_splits(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = ModuleType("datasets")
-    fake.load_dataset = lambda name: {"train": _rows(4), "test": _rows(2, first=9)}  # type: ignore[attr-defined]
+    asked: dict[str, Any] = {}
+
+    def load_dataset(name: str, **options: Any) -> dict[str, Any]:
+        asked.update(options)
+        return {"train": _rows(4), "test": _rows(2, first=9)}
+
+    fake.load_dataset = load_dataset  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "datasets", fake)
     splits = load("hf:someone/finer")
     assert [len(splits[split]) for split in SPLITS] == [4, 0, 2]
+    assert asked == {"trust_remote_code": False}
 
 
 def test_errors_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

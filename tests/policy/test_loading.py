@@ -254,6 +254,8 @@ def test_a_tokenizer_without_pad_token_pads_with_a_stop_token() -> None:
     tokenizer.pad_token = None
     assert Codec(tokenizer).pad_id == 1
     tokenizer.eos_token = None
+    assert Codec(tokenizer).stop_ids == {1}, "the template closes an answer with it"
+    tokenizer.chat_template = tiny.TEMPLATE.replace("<|end|>", "")
     with pytest.raises(UsageError, match="end-of-sequence"):
         Codec(tokenizer)
 

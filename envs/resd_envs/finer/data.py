@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Item:
 
 Splits = Mapping[Split, Sequence[Item]]
 
-_QUESTION = re.compile(r'entity "(.*?)" in sentence: "(.*?)"\n')
+_ENTITY, _SENTENCE = 'entity "', '" in sentence: "'
 _OPTIONS = re.compile(r"options:([\w\s,]+)\.")
 
 
@@ -50,7 +50,7 @@ def parse_item(row: Any, where: str) -> Item:
     target = row.get("target") if isinstance(row, Mapping) else None
     if not (isinstance(context, str) and isinstance(target, str) and context and target):
         raise UsageError(f"{where} is no FiNER item: expected an object like {SCHEMA}")
-    found = _QUESTION.findall(f"{context}\n")
+    found = [pair for line in context.split("\n") for pair in _question(line)]
     gold = tuple(tag.strip() for tag in target.split(","))
     if not all(gold):
         raise UsageError(f"{where}: 'target' {target[:60]!r} has an empty tag: give {SCHEMA}")
@@ -62,6 +62,14 @@ def parse_item(row: Any, where: str) -> Item:
         tuple(t.strip() for t in options[1].split(",") if t.strip()) if options else (),
         tuple(sentence for _, sentence in found),
     )
+
+
+def _question(line: str) -> Iterator[tuple[str, str]]:
+    """Entity and sentence of a line that ends in `entity "..." in sentence: "..."`."""
+    start = line.find(_ENTITY)
+    middle = line.find(_SENTENCE, start + len(_ENTITY))
+    if start >= 0 <= middle and line.endswith('"', middle + len(_SENTENCE)):
+        yield line[start + len(_ENTITY) : middle], line[middle + len(_SENTENCE) : -1]
 
 
 def read_jsonl(path: Path) -> list[Item]:
@@ -111,7 +119,7 @@ def _from_hub(name: str) -> dict[Split, Sequence[Item]]:
             "pip install resd-bench[datasets]"
         ) from error
     try:
-        loaded = datasets.load_dataset(name)
+        loaded = datasets.load_dataset(name, trust_remote_code=False)
     except Exception as error:
         raise UsageError(
             f"the Hugging Face dataset {name!r} did not load: {error}. Check its name and the "

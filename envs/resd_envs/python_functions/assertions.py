@@ -12,7 +12,9 @@ import ast
 import builtins
 import math
 import operator
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,7 +24,13 @@ from resd_envs.arithmetic import BINARY
 from resd_envs.python_functions.problem import Case, Check
 
 MAX_SIZE = 1_000_000
-"""Elements or digits of a constant."""
+"""Elements or characters of a constant."""
+MAX_BITS = 100_000
+"""Bits of a whole number on the way to a constant; at the end Python writes 4,300 digits."""
+MOST_ALIKE = 5000
+"""Elements of a set with one hash."""
+MAX_WORK = 5_000_000
+"""Elements and characters of all values of a test together."""
 
 
 class Unconvertible(Exception):
@@ -33,7 +41,7 @@ def parse(source: str) -> ast.Module:
     """The syntax tree of a test; Unconvertible where there is none."""
     try:
         return ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise Unconvertible(f"a test that does not parse: {type(error).__name__}") from None
 
 
@@ -85,12 +93,13 @@ class _Reader:
     def __init__(self, function: str) -> None:
         self.function = function
         self.scope: dict[str, Any] = {}
+        self.constants = Constants(self.scope)
 
     def statement(self, statement: ast.stmt) -> Iterator[Case]:
         if isinstance(statement, ast.Assert):
             yield from self.assertion(statement.test)
         elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            self.scope[statement.targets[0].id] = constant(statement.value, self.scope)
+            self.scope[statement.targets[0].id] = self.constants.value(statement.value)
         elif not isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass) and not (
             isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
         ):
@@ -123,7 +132,7 @@ class _Reader:
         }
         if type(sign) not in checks:
             raise _unknown(left)
-        expected, check = constant(right, self.scope), checks[type(sign)]
+        expected, check = self.constants.value(right), checks[type(sign)]
         if check == "equal" and not (expected is None or isinstance(expected, bool)):
             raise _unknown(right)
         return replace(self.wrapped(left), expected=expected, check=check)
@@ -136,11 +145,11 @@ class _Reader:
                 one, other = inside.left, inside.right
                 if not self.mentions(one):
                     one, other = other, one
-                return self.close(one, other, 0.0, constant(right, self.scope))
+                return self.close(one, other, 0.0, self.constants.value(right))
         raise _unknown(left)
 
     def is_close(self, test: ast.Call) -> Case:
-        options = {word.arg: constant(word.value, self.scope) for word in test.keywords}
+        options = {word.arg: self.constants.value(word.value) for word in test.keywords}
         if len(test.args) != 2 or not set(options) <= {"rel_tol", "abs_tol"}:
             raise _unknown(test)
         one, other = test.args
@@ -149,7 +158,7 @@ class _Reader:
         return self.close(one, other, options.get("rel_tol", 1e-9), options.get("abs_tol", 0.0))
 
     def close(self, call: ast.expr, expected: ast.expr, rel: Any, absolute: Any) -> Case:
-        value = constant(expected, self.scope)
+        value = self.constants.value(expected)
         if not all(type(n) in (int, float) and _is_finite(n) for n in (value, rel, absolute)):
             raise _unknown(expected)
         case = replace(self.call(call), expected=value, check="close")
@@ -166,8 +175,8 @@ class _Reader:
     def call(self, node: ast.expr) -> Case:
         if not isinstance(node, ast.Call) or _name_of(node) != self.function:
             raise _unknown(node)
-        args = tuple(constant(argument, self.scope) for argument in node.args)
-        named = {word.arg: constant(word.value, self.scope) for word in node.keywords}
+        args = tuple(self.constants.value(argument) for argument in node.args)
+        named = {word.arg: self.constants.value(word.value) for word in node.keywords}
         if None in named:
             raise _unknown(node)
         kwargs = {str(name): value for name, value in named.items()}
@@ -196,7 +205,10 @@ def _name_of(node: ast.AST) -> str:
 
 
 def _unknown(node: ast.AST) -> Unconvertible:
-    text = " ".join(ast.unparse(node).split())
+    try:
+        text = " ".join(ast.unparse(node).split())
+    except (RecursionError, ValueError):
+        text = "one that is nested too deeply"
     return Unconvertible(f"a test of unknown form: {text[:80]}")
 
 
@@ -224,48 +236,139 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
 }
 
 
-def constant(node: ast.expr, scope: Mapping[str, Any]) -> Any:
-    """The value of an expression of literals, operators and a few pure functions of Python's."""
+class Constants:
+    """Values of expressions, small ones: what a file writes in a line must not fill the memory.
+
+    The values of all expressions of a test together are bounded, elements that are shared counted
+    each time.
+    """
+
+    def __init__(self, scope: Mapping[str, Any]) -> None:
+        self._scope = scope
+        """What names stand for."""
+        self._left = MAX_WORK
+
+    def value(self, node: ast.expr) -> Any:
+        """The value of an expression of literals, operators and a few pure functions of Python's.
+
+        Unconvertible for any other, and where a value is too large.
+        """
+        try:
+            found = self._value(node)
+            if not _can_be_written(found):
+                raise ValueError
+            return found
+        except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, MemoryError):
+            raise _unknown(node) from None
+
+    def _value(self, node: ast.expr) -> Any:
+        found = self._made(node)
+        self._left -= measure(found, min(MAX_SIZE, self._left))
+        return found
+
+    def _made(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, ast.Name):
+            return self._scope[node.id]
+        if isinstance(node, ast.List | ast.Tuple | ast.Set):
+            kind = {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)]
+            items = [self._value(item) for item in node.elts]
+            return kind(items) if kind is not set else set(_hashable(items))
+        if isinstance(node, ast.Dict):
+            pairs = [
+                (self._value(key), self._value(value))
+                for key, value in zip(node.keys, node.values, strict=True)
+                if key is not None
+            ]
+            _hashable([key for key, _ in pairs])
+            return dict(pairs)
+        if isinstance(node, ast.UnaryOp):
+            return _UNARY[type(node.op)](self._value(node.operand))
+        if isinstance(node, ast.BinOp):
+            left, right = self._value(node.left), self._value(node.right)
+            _check_size(node.op, left, right)
+            return BINARY[type(node.op)](left, right)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            return {"math.pi": math.pi, "math.e": math.e, "math.inf": math.inf}[
+                f"{node.value.id}.{node.attr}"
+            ]
+        if isinstance(node, ast.Call) and not node.keywords:
+            given = [self._value(argument) for argument in node.args]
+            if _name_of(node) in ("set", "frozenset") and given:
+                given[0] = _hashable(list(given[0]))
+            return _CALLS[_name_of(node)](*given)
+        raise _unknown(node)
+
+
+def measure(value: Any, most: int) -> int:
+    """How large a value is: elements, characters and tens of digits, shared ones each time.
+
+    ValueError beyond `most`, before it has counted much further.
+    """
+    size, level = 0, [value]
+    while level:
+        below: list[Any] = []
+        for item in level:
+            size += 1 + _own_size(item)
+            if isinstance(item, dict):
+                below += [*item.keys(), *item.values()]
+            elif isinstance(item, list | tuple | set | frozenset):
+                below += item
+            if size + len(below) > most:
+                raise ValueError("too large")
+        level = below
+    return size
+
+
+def _own_size(value: Any) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    return value.bit_length() // 32 if isinstance(value, int) else 0
+
+
+def _hashable(items: list[Any]) -> list[Any]:
+    """`items`; ValueError where many have one hash, which takes time in the square of them."""
+    counts = Counter(map(hash, items)) if len(items) > MOST_ALIKE else Counter()
+    if any(count > MOST_ALIKE for count in counts.values()):
+        raise ValueError
+    return items
+
+
+def _can_be_written(value: Any) -> bool:
+    """Whether Python writes the whole numbers in a value: it refuses very long ones."""
     try:
-        return _value(node, scope)
-    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
-        raise _unknown(node) from None
+        repr(value)
+    except ValueError:
+        return False
+    return True
 
 
-def _value(node: ast.expr, scope: Mapping[str, Any]) -> Any:
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Name):
-        return scope[node.id]
-    if isinstance(node, ast.List | ast.Tuple | ast.Set):
-        kind = {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)]
-        return kind(_value(item, scope) for item in node.elts)
-    if isinstance(node, ast.Dict):
-        pairs = zip(node.keys, node.values, strict=True)
-        return {_value(k, scope): _value(v, scope) for k, v in pairs if k is not None}
-    if isinstance(node, ast.UnaryOp):
-        return _UNARY[type(node.op)](_value(node.operand, scope))
-    if isinstance(node, ast.BinOp):
-        left, right = _value(node.left, scope), _value(node.right, scope)
-        _check_size(node.op, left, right)
-        return BINARY[type(node.op)](left, right)
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        return {"math.pi": math.pi, "math.e": math.e, "math.inf": math.inf}[
-            f"{node.value.id}.{node.attr}"
-        ]
-    if isinstance(node, ast.Call) and not node.keywords:
-        return _CALLS[_name_of(node)](*(_value(argument, scope) for argument in node.args))
-    raise _unknown(node)
+_FORMATS = re.compile(r"[0-9]+|\*")
+"""Widths and precisions in a format, and more numbers."""
 
 
 def _check_size(sign: ast.operator, left: Any, right: Any) -> None:
-    """ValueError where the result would be huge."""
+    """ValueError where the result would be huge, before it is made."""
     if isinstance(sign, ast.Pow):
         if not isinstance(left, int | float) or not isinstance(right, int | float):
             raise ValueError
-        if isinstance(left, int) and left.bit_length() * abs(right) > MAX_SIZE:
+        if isinstance(left, int) and left.bit_length() * abs(right) > MAX_BITS:
             raise ValueError
     elif isinstance(sign, ast.Mult):
         for one, other in ((left, right), (right, left)):
             if hasattr(one, "__len__") and isinstance(other, int) and len(one) * other > MAX_SIZE:
                 raise ValueError
+    elif isinstance(sign, ast.Mod) and isinstance(left, str | bytes):
+        _check_format(left if isinstance(left, str) else left.decode("latin-1"), right)
+
+
+def _check_format(form: str, right: Any) -> None:
+    numbers = _FORMATS.findall(form)
+    if "*" in numbers or any(len(number) > 4 for number in numbers):
+        raise ValueError
+    widest = max(map(int, numbers), default=0)
+    # The longest way of writing an element is that of a float, some 25 characters.
+    shown = widest + 32 * measure(right, MAX_SIZE)
+    if len(form) + form.count("%") * shown > MAX_SIZE:
+        raise ValueError

@@ -25,9 +25,8 @@ import ast
 import base64
 import binascii
 import hashlib
-import io
 import json
-import pickle
+import pickletools
 import re
 import warnings
 import zlib
@@ -35,8 +34,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
+from resd_bench import reading
 from resd_bench.jsonl import (
     LIST,
     NAME,
@@ -54,6 +54,7 @@ from resd_bench.jsonl import (
 )
 from resd_bench.plugins import UsageError
 from resd_bench.sandbox import shared
+from resd_bench.terminal import printable
 from resd_bench.types import Split
 from resd_envs.python_functions import written
 from resd_envs.python_functions.assertions import Unconvertible, called, cases_of, parse
@@ -109,7 +110,8 @@ def warn_of_skipped(loaded: Loaded, where: str) -> None:
     """Warn of every problem that was left out, with the reason."""
     if loaded.skipped:
         total = len(loaded.skipped) + len(loaded.problems)
-        reasons = "\n".join(f"  {name}: {reason}" for name, reason in loaded.skipped.items())
+        told = [printable(f"  {name}: {reason}") for name, reason in loaded.skipped.items()]
+        reasons = "\n".join(told)
         warnings.warn(
             f"{where}: {len(loaded.skipped)} of {total} problems are left out:\n{reasons}",
             stacklevel=3,
@@ -234,10 +236,10 @@ def _before(prompt: str, entry: str) -> str:
     """Imports and functions that a prompt gives beside the one to complete."""
     try:
         tree = parse(prompt)
-    except Unconvertible:
+        given = [node for node in tree.body if getattr(node, "name", "") != entry]
+        return "\n\n".join(ast.unparse(node) for node in given)
+    except (Unconvertible, RecursionError):
         return ""
-    given = [node for node in tree.body if getattr(node, "name", "") != entry]
-    return "\n\n".join(ast.unparse(node) for node in given)
 
 
 # MBPP.
@@ -317,8 +319,8 @@ def _functional(test: Record) -> Case:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return reading.parse_json(text)
+    except ValueError:
         raise Unconvertible(f"a test that is no JSON: {text[:40]!r}") from None
 
 
@@ -340,19 +342,33 @@ def _unpacked(text: str) -> str:
     try:
         packed = base64.b64decode(text, validate=True)
         unpacked = zlib.decompressobj().decompress(packed, MAX_UNPACKED)
-        found = _PlainUnpickler(io.BytesIO(unpacked)).load()
-    except (binascii.Error, zlib.error, pickle.UnpicklingError, EOFError, ValueError) as error:
+        return _text_of(unpacked)
+    except (binascii.Error, zlib.error, ValueError) as error:
         raise Unconvertible(f"packed tests that cannot be read: {error}") from None
-    if not isinstance(found, str):
-        raise Unconvertible("packed tests that are no text")
-    return found
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Loads plain values; a pickle that names any class or function is refused."""
+def _text_of(pickled: bytes) -> str:
+    """The text that was pickled; ValueError where it is anything but one text.
 
-    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
-        raise pickle.UnpicklingError(f"it refers to {module_name}.{global_name}")
+    The pickle is read and not run: even one without classes can ask for all memory.
+    """
+    texts: list[str] = []
+    for step, argument, _ in pickletools.genops(pickled):
+        if step.name in _TEXTS:
+            texts.append(str(argument))
+        elif step.name in ("GLOBAL", "STACK_GLOBAL"):
+            named = ".".join(str(argument).split()) if argument else ".".join(texts[-2:])
+            raise ValueError(f"it refers to {named}")
+        elif step.name not in _AROUND_TEXTS:
+            break
+    if len(texts) != 1:
+        raise ValueError("they are no text")
+    return texts[0]
+
+
+_TEXTS = frozenset({"UNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE"})
+_AROUND_TEXTS = frozenset({"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"})
+"""What stands around a text in every version of pickle."""
 
 
 # Our own schema.

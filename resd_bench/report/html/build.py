@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from resd_bench.checkpoints import write_atomically
 from resd_bench.record import plain
 from resd_bench.report.comparisons import Groups
 from resd_bench.report.html.episodes import episodes_data, traces
@@ -17,6 +16,7 @@ from resd_bench.report.html.playbooks import contexts, time_machine
 from resd_bench.report.html.suite import suite
 from resd_bench.report.runs import RunData, model_label
 from resd_bench.stats import Axis
+from resd_bench.writing import write_named
 
 
 def write_report(
@@ -77,5 +77,5 @@ def write_trace(trace: Mapping[str, Any], folder: Path, path: Path) -> list[Path
     }
     beside = path.with_suffix(".json")
     written = write_page(page, path)
-    write_atomically(beside, json.dumps(plain(trace), allow_nan=False).encode() + b"\n")
+    write_named(beside, json.dumps(plain(trace), allow_nan=False).encode() + b"\n")
     return [written, beside]

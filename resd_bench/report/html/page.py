@@ -18,9 +18,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from resd_bench.checkpoints import write_atomically
-from resd_bench.plugins import UsageError
 from resd_bench.record import plain
+from resd_bench.terminal import printable
+from resd_bench.writing import write_named
 
 SCRIPTS = ("base.js", "charts.js", "suite.js", "playbook.js", "episodes.js", "main.js")
 """In this order; together they are one script."""
@@ -50,7 +50,7 @@ def render(data: Mapping[str, Any]) -> str:
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
     return Template(_static("page.html")).substitute(
-        title=escape(_without_surrogates(str(data["title"]))),
+        title=escape(printable(_without_surrogates(str(data["title"])))),
         policy=policy,
         style=style,
         script=script,
@@ -60,12 +60,7 @@ def render(data: Mapping[str, Any]) -> str:
 
 def write_page(data: Mapping[str, Any], path: Path) -> Path:
     """Write the page of `data`; UsageError where it cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, render(data).encode())
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error}. Give another --out") from None
-    return path
+    return write_named(path, render(data).encode())
 
 
 def _without_surrogates(text: str) -> str:

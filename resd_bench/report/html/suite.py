@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
-from rich.text import Text
 
 from resd_bench.report.comparisons import (
     Comparison,
@@ -88,7 +87,7 @@ def table_data(table: Table) -> dict[str, Any]:
 
 
 def _plain(cell: Any) -> str:
-    return Text.from_markup(cell).plain if isinstance(cell, str) else str(cell)
+    return str(cell)
 
 
 def _limits(interval: Interval) -> dict[str, Any]:

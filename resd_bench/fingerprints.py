@@ -1,0 +1,102 @@
+"""A hash of what a value holds, the same in every process; what two hashes differ in, in words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+Identity = Mapping[str, str]
+"""A hash or a version by what it is of; what cannot be told is absent."""
+
+
+def fingerprint(value: Any) -> bytes:
+    """SHA-256 of what a value holds, the same in every process; fields of objects count.
+
+    Mappings and sets have no order, lists and tuples are alike, and so is an object to the mapping
+    of its fields. Of code the name counts, and of what has no fields its text, unless that is its
+    place in memory.
+    """
+    try:
+        text = _text(value, ())
+    except RecursionError:
+        text = "nested too deeply"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+CODE = (type, FunctionType, BuiltinFunctionType, MethodType)
+
+
+def _text(value: Any, around: tuple[int, ...]) -> str:
+    """What a value holds as text; `around` are the objects that it is in."""
+    if value is None or isinstance(value, bool | int | float):
+        return f"{value!r};"
+    if isinstance(value, str):
+        # With its length, so that no text can pass for another value.
+        return f"{len(value)}:{value};"
+    if isinstance(value, bytes):
+        return f"b{value.hex()};"
+    if id(value) in around:
+        return "itself;"
+    ordered, parts = _parts(value)
+    inside = (*around, id(value))
+    texts = [_text(part, inside) for part in parts]
+    return f"[{''.join(texts)}]" if ordered else f"{{{''.join(sorted(texts))}}}"
+
+
+def _parts(value: Any) -> tuple[bool, Iterable[Any]]:
+    """The values in a value, and whether their order counts."""
+    if isinstance(value, list | tuple):
+        return True, value
+    if isinstance(value, Mapping):
+        return False, list(value.items())
+    if isinstance(value, set | frozenset):
+        return False, value
+    if isinstance(value, Sequence):
+        return True, list(value)
+    if isinstance(value, partial):
+        return True, ["partial", value.func, value.args, value.keywords]
+    if isinstance(value, CODE):
+        return True, ["code", value.__qualname__]
+    if hasattr(value, "tolist"):
+        return True, ["array", value.tolist()]
+    if own := _fields(value):
+        return False, list(own.items())
+    text = repr(value)
+    return True, [type(value).__qualname__, "" if " at 0x" in text else text]
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """The fields of an object, without what it remembers of what they say."""
+    if is_dataclass(value):
+        return {f.name: getattr(value, f.name) for f in fields(value)}
+    slots = (name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ()))
+    own = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    own |= getattr(value, "__dict__", {})
+    kind = type(value)
+    return {k: v for k, v in own.items() if not isinstance(getattr(kind, k, None), cached_property)}
+
+
+def files_hash(paths: Iterable[Path]) -> str:
+    """SHA-256 over names and contents."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(fingerprint([path.name, path.read_bytes()]))
+    return digest.hexdigest()
+
+
+def differing(there: Identity, here: Identity) -> list[str]:
+    """What both know and is not the same, in words."""
+    return [
+        f"{key} ({_brief(there[key])} then, {_brief(here[key])} now)"
+        for key in there
+        if key in here and there[key] != here[key]
+    ]
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:12]}…"

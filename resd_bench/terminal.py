@@ -1,0 +1,77 @@
+"""The one way to a terminal: what is printed is text, whatever it holds.
+
+Names, paths and errors may come from a stranger's file. They are never read as markup, and what
+would steer a terminal (escape sequences, control characters, marks that turn the direction of
+writing) is shown as an escape. Left out: standard output that a program reads, such as JSON.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+_KEPT = "\n\t"
+_WIDTH = 110
+"""Columns of tables that go into a file or a pipe."""
+
+
+def printable(text: str) -> str:
+    """`text` without what would steer a terminal or cannot be encoded: shown as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c in _KEPT or c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+class PlainConsole(Console):
+    """A console that takes no text for markup, cells of tables included."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """`text` as it stands, see `printable`."""
+        return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
+
+
+def out() -> Console:
+    """Where results go."""
+    return PlainConsole(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+
+
+def errors() -> Console:
+    """Where everything else goes that a person should know."""
+    return PlainConsole(stderr=True, highlight=False)
+
+
+def say(text: object) -> None:
+    """A line of result, of any length."""
+    print(printable(str(text)))
+
+
+def note(text: str) -> None:
+    """Tell the user something that is not a result."""
+    errors().print(text, soft_wrap=True)
+
+
+def complain(error: Exception) -> None:
+    """Tell the user of a mistake."""
+    print(f"error: {printable(str(error))}", file=sys.stderr)
+
+
+def guard_python() -> None:
+    """Let Python's own warnings and tracebacks be printable too: they quote what was read."""
+    sys.excepthook = _show_exception
+    warnings.formatwarning = _format_warning
+
+
+def _show_exception(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    import traceback
+
+    print(printable("".join(traceback.format_exception(kind, error, trace))), file=sys.stderr)
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: object = None
+) -> str:
+    return printable(f"{filename}:{lineno}: {category.__name__}: {message}\n")
