@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
@@ -79,14 +78,6 @@ def _fields(value: Any) -> dict[str, Any]:
     own |= getattr(value, "__dict__", {})
     kind = type(value)
     return {k: v for k, v in own.items() if not isinstance(getattr(kind, k, None), cached_property)}
-
-
-def files_hash(paths: Iterable[Path]) -> str:
-    """SHA-256 over names and contents."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(fingerprint([path.name, path.read_bytes()]))
-    return digest.hexdigest()
 
 
 def differing(there: Identity, here: Identity) -> list[str]:

@@ -20,6 +20,7 @@ from resd_bench import plugins
 from resd_bench.config import RunConfig
 from resd_bench.env import TextEnv
 from resd_bench.fingerprints import Identity, differing, fingerprint
+from resd_bench.integrity import file_sha256, files_sha256
 from resd_bench.manifest import code_version
 from resd_bench.model_identity import model_identity
 from resd_bench.plugins import UsageError
@@ -65,8 +66,7 @@ def tasks_hash(env: TextEnv, tasks: Sequence[Task]) -> str:
     digest = hashlib.sha256()
     for task in tasks:
         digest.update(fingerprint(task))
-    for path in env.files_of(tasks):
-        digest.update(fingerprint([path.name, path.read_bytes()]))
+    digest.update(files_sha256(env.files_of(tasks)).encode())
     return digest.hexdigest()
 
 
@@ -86,10 +86,7 @@ def plugin_version(group: str, name: str) -> str:
 def _code_hash(point: EntryPoint) -> str:
     """SHA-256 of the source of the plug-in's package, or of its module where that is all."""
     spec = importlib.util.find_spec(point.module.partition(".")[0])
-    digest = hashlib.sha256()
-    for place in _sources(spec.submodule_search_locations, spec.origin) if spec else ():
-        digest.update(fingerprint([place.name, place.read_bytes()]))
-    return digest.hexdigest()
+    return files_sha256(_sources(spec.submodule_search_locations, spec.origin) if spec else ())
 
 
 def _sources(folders: Iterable[str] | None, origin: str | None) -> list[Path]:
@@ -106,7 +103,7 @@ def prompts_hash(dialect: str | None) -> str:
         spec = importlib.util.find_spec(point.module)
         for path in _sources(spec.submodule_search_locations, spec.origin) if spec else ():
             if path.suffix != ".py" and path.parent.name not in other:
-                digest.update(fingerprint([name, path.parent.name, path.name, path.read_bytes()]))
+                digest.update(fingerprint([name, path.parent.name, path.name, file_sha256(path)]))
     return digest.hexdigest()
 
 

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from resd_bench import reading
+
 CHECKSUM = "checksum"
 """Key of an object under which the SHA-256 of all its other fields stands."""
 BLOCK = 1 << 20
@@ -37,7 +39,7 @@ def sha256(data: bytes) -> str:
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with reading.open_file(path) as file:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()

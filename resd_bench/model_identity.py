@@ -9,8 +9,9 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from resd_bench import adapters, nano
-from resd_bench.fingerprints import differing, files_hash, fingerprint
+from resd_bench import adapters, nano, reading
+from resd_bench.fingerprints import differing, fingerprint
+from resd_bench.integrity import files_sha256
 from resd_bench.manifest import MOST_HASHED, weights_hash
 from resd_bench.plugins import UsageError
 
@@ -41,8 +42,8 @@ def model_identity(
         return {} if commit is None else {"model.commit": commit}
     found = {
         "model.weights": weights_hash(model) or _large_or_old(folder),
-        "model.config": files_hash(_matching(folder, CONFIGURATION)),
-        "model.tokenizer": files_hash(_matching(folder, TOKENIZER)),
+        "model.config": files_sha256(_matching(folder, CONFIGURATION)),
+        "model.tokenizer": files_sha256(_matching(folder, TOKENIZER)),
     }
     if adapters.is_adapter(folder) and depth:
         own = model_identity(adapters.base_of(folder), depth=depth - 1)
@@ -56,7 +57,7 @@ def _large_or_old(folder: Path) -> str | None:
     if not files:
         return None
     small = sum(path.stat().st_size for path in files) <= MOST_HASHED
-    return files_hash(files) if small else sampled_hash(files)
+    return files_sha256(files) if small else sampled_hash(files)
 
 
 def hub_commit(model: str, revision: str | None) -> str | None:
@@ -90,7 +91,7 @@ def sampled_hash(paths: Iterable[Path]) -> str:
     for path in paths:
         size = path.stat().st_size
         digest.update(fingerprint([path.name, size]))
-        with path.open("rb") as file:
+        with reading.open_file(path) as file:
             for start in (*range(0, size, STRIDE_BYTES), max(0, size - SAMPLED_BYTES)):
                 file.seek(start)
                 digest.update(file.read(SAMPLED_BYTES))

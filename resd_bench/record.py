@@ -380,8 +380,8 @@ def _having_open(path: Path) -> list[str]:
 
 
 def _command(pid: str) -> str:
-    with suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    with suppress(OSError, ValueError):
+        words = reading.read_bytes(Path(f"/proc/{pid}/cmdline")).decode(errors="replace")
         return " ".join(words.replace("\0", " ").split())[:120]
     return ""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -132,6 +133,12 @@ def remove(path: Path, root: Path | None = None) -> None:
     """Remove the file `path`."""
     with _opened(path.parent, root or path.parent) as folder:
         os.unlink(path.name, dir_fd=folder)
+
+
+def remove_folder(path: Path, root: Path) -> None:
+    """Remove the folder `path` with all that is in it, where it is there."""
+    with _opened(path.parent, root) as folder:
+        shutil.rmtree(path.name, ignore_errors=True, dir_fd=folder)
 
 
 def refuse_links(folder: Path) -> None:

@@ -283,7 +283,7 @@ def _rarity_cells(one: Rarity) -> Sequence[str]:
 
     mean, low, high = (_number(value) for value in one.episodes)
     shares = (f"{one.dead:.1%}", f"{one.dead_if_alike:.1%}")
-    return (percent(one.p0), *shares, f"{mean} \\[{low}, {high}]")
+    return (percent(one.p0), *shares, f"{mean} [{low}, {high}]")
 
 
 def _number(value: float) -> str:

@@ -10,7 +10,6 @@ re-deriving committed tables from records, see `resd_bench.report.verify`.
 from __future__ import annotations
 
 import gzip
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,13 @@ from resd_bench.plugins import UsageError
 from resd_bench.record import Row, files_of, to_line, write_json
 from resd_bench.report.runs import RunData
 from resd_bench.run_files import EPISODES, EVALS, METRICS, SUFFIX, RunFiles
-from resd_bench.writing import check_name, make_folder, rename, write_atomically
+from resd_bench.writing import (
+    check_name,
+    make_folder,
+    remove_folder,
+    rename,
+    write_atomically,
+)
 
 KEPT = ("config.yaml", "manifest.json", "summary.json")
 
@@ -52,7 +57,7 @@ def _keep(run: RunData, place: Path, to: Path) -> None:
     files.check()
     make_folder(place.parent, to)
     scratch = place.with_name(place.name + SUFFIX)
-    shutil.rmtree(scratch, ignore_errors=True)
+    remove_folder(scratch, to)
     make_folder(scratch, to)
     for name in KEPT:
         if (run.folder / name).exists():

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+from resd_bench import reading
 from resd_bench.config import RunConfig
 from resd_bench.fingerprints import Identity
 from resd_bench.plugins import UsageError
@@ -36,7 +37,7 @@ def changed(configs: Sequence[Path]) -> dict[Path, str]:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise UsageError(f"finished runs could not be looked at: {last}")
     # What environments print comes before.
-    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, str] = reading.parse_json(done.stdout.splitlines()[-1])
     return {Path(config): text for config, text in found.items()}
 
 

@@ -22,6 +22,7 @@ from hypothesis import given
 from resd_bench.checkpoints import Checkpoint, CorruptCheckpoint, load_checkpoint, save_checkpoint
 from resd_bench.cli import main
 from resd_bench.config import load_file
+from resd_bench.integrity import sealed
 from resd_bench.jsonl import read_objects
 from resd_bench.plugins import UsageError
 from resd_bench.record import read_json, read_log
@@ -246,6 +247,7 @@ def repacked(path: Path, how: Any) -> None:
         for entry in old.infolist():
             made.writestr(entry.filename, how(entry.filename, old.read(entry)))
     header = json.loads(line) | {"sha256": hashlib.sha256(new.getvalue()).hexdigest()}
+    header = sealed({key: value for key, value in header.items() if key != "checksum"})
     path.write_bytes(json.dumps(header).encode() + b"\n" + new.getvalue())
 
 
@@ -291,6 +293,7 @@ def test_a_sweep_has_no_more_runs_than_anyone_starts(grid: str, tmp_path: Path) 
 def test_a_run_folder_with_strange_names_is_read_all_the_same(tmp_path: Path) -> None:
     from resd_bench.report.html.playbooks import contexts
 
+    (tmp_path / "config.yaml").write_text("env: e\n")
     (tmp_path / "context").mkdir()
     for name in ("update-x.json", "update-.json", "update-²3.json", "update--1.json"):
         (tmp_path / "context" / name).write_text("{}")

@@ -17,6 +17,7 @@ from resd_bench.config import RunConfig, resolve
 from resd_bench.plugins import UsageError
 from resd_bench.policy.server_engine import Server
 from resd_bench.sweep.definition import load_sweep
+from tests.vouched import vouch
 
 Capture = pytest.CaptureFixture[str]
 KEY = "sk-SECRETSECRET1"
@@ -94,6 +95,7 @@ def theirs(
 
 def change(path: Path, **values: Any) -> None:
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values))
+    vouch(path.parent)
 
 
 COMMANDS = {

@@ -15,8 +15,11 @@ import yaml
 
 from resd_bench.cli import main
 from resd_bench.config import resolve
+from resd_bench.integrity import sealed
 from resd_bench.plugins import UsageError
+from resd_bench.record import write_json
 from resd_bench.run import run
+from tests.vouched import vouch
 
 Capture = pytest.CaptureFixture[str]
 RUN = Path("theirs/toy-say/toy-learner/seed-0")
@@ -47,8 +50,8 @@ def interrupt(run: Path) -> None:
     """Let a run that has finished look as if it had been killed on the way to more."""
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump(config | {"budget": "20ep"}))
-    status = json.loads((run / "status.json").read_text())
-    (run / "status.json").write_text(json.dumps(status | {"state": "interrupted"}))
+    status = json.loads((run / "status.json").read_text()) | {"state": "interrupted"}
+    write_json(run / "status.json", sealed({k: v for k, v in status.items() if k != "checksum"}))
     (run / "summary.json").unlink()
     with (run / "episodes.jsonl").open("a") as log:
         log.write("echo owned # ")
@@ -226,6 +229,7 @@ def test_a_record_is_kept_inside_the_folder_that_was_named(
     main(words("10ep"))
     config = yaml.safe_load((RUN / "config.yaml").read_text())
     (RUN / "config.yaml").write_text(yaml.safe_dump(config | {field: value}))
+    vouch(RUN)
     assert main(["results", "keep", str(RUN), "--to", "kept"]) == 2
     assert "cannot name a folder" in capsys.readouterr().err
     assert not Path("kept").exists()
@@ -318,6 +322,7 @@ def steps(path: Path) -> Iterator[Callable[[], Any]]:
     yield lambda: writing.make_folder(path, named)
     yield lambda: writing.rename(path, "other", named)
     yield lambda: writing.remove(path, named)
+    yield lambda: writing.remove_folder(path, named)
 
 
 @pytest.mark.parametrize(

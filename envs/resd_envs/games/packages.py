@@ -14,6 +14,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from resd_bench import reading
 from resd_bench.plugins import UsageError
 from resd_envs.games import java
 
@@ -112,8 +113,8 @@ def find_damaged(distribution: str) -> str:
             continue
         path = Path(str(file.locate()))
         try:
-            digest = hashlib.new(file.hash.mode, path.read_bytes()).digest()
-        except OSError:
+            digest = hashlib.new(file.hash.mode, reading.read_bytes(path)).digest()
+        except (OSError, ValueError):
             return str(path)
         if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
             return str(path)

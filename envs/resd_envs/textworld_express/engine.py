@@ -6,7 +6,6 @@ ever sent to it. Left out: its own ways to draw a game at random.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -167,7 +166,7 @@ class Engine(java.Engine):
 
 def _read(told: str) -> State:
     """The state in the answer of the game."""
-    answer: dict[str, Any] = json.loads(told)
+    answer: dict[str, Any] = reading.parse_json(told)
     lost = bool(answer["taskfailure"])
     return State(
         text=_tidy(answer["observation"]),
