@@ -59,7 +59,7 @@ def noted(folder: Path) -> dict[str, Any]:
 
 
 def base_of(folder: Path) -> str:
-    """The base model of the adapter in `folder`: a folder on this machine, or a name on the Hub.
+    """The base model of the adapter in `folder`: a place on this machine, or a name on the Hub.
 
     UsageError where it is not here. Whether it is still what the adapter was trained on says
     `resd_bench.model_identity`.
@@ -68,7 +68,7 @@ def base_of(folder: Path) -> str:
     place = Path(named).expanduser()
     if not place.is_dir() and embedded in nano.NAMES:
         place = nano.weights_folder(embedded)
-    if place.is_dir():
+    if place.exists():
         return str(place)
     if _HUB_NAME.fullmatch(named) or place.parent == nano.models_folder():
         return str(named)

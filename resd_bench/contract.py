@@ -53,7 +53,10 @@ def checked_tasks(env: TextEnv, split: Split) -> tuple[Task, ...]:
         if problem := _wrong_task(task, split):
             raise UsageError(f"{name}: {where}, number {number}: {problem}")
         if task.id in seen:
-            raise UsageError(f"{name}: {where} has two tasks {_shown(task.id)}: give each its id")
+            raise UsageError(
+                f"{name}: {where}: the id {_shown(task.id)} names two tasks: mend the environment "
+                "(`envs check`)"
+            )
         seen.add(task.id)
     return tasks
 
@@ -70,7 +73,7 @@ def _wrong_task(task: Any, split: Split) -> str | None:
     if not isinstance(task.data, Mapping):
         return f"the data of {task.id!r} is {_shown(task.data)}: expected a mapping"
     if task.split != split:
-        return f"{task.id!r} says that its split is {_shown(task.split)}"
+        return f"{task.id!r} of {split} says it is of {_shown(task.split)}"
     return None
 
 
@@ -120,7 +123,19 @@ def checked_feedback(env: gym.Env[Any, Any], given: Feedback) -> Feedback:
         text=_text(env, "feedback.text", given.text),
         kind=_text(env, "feedback.kind", given.kind),
         solution=_text(env, "feedback.solution", given.solution),
+        metrics=_metrics(env, given.metrics),
     )
+
+
+def _metrics(env: gym.Env[Any, Any], given: Any) -> dict[str, float]:
+    if not isinstance(given, Mapping):
+        raise _error(env, "feedback.metrics", given, "numbers by name")
+    return {
+        _text(env, "a name in feedback.metrics", name): _number(
+            env, f"feedback.metrics[{_shown(name)}]", value, MOST_REWARD
+        )
+        for name, value in given.items()
+    }
 
 
 def _case(env: gym.Env[Any, Any], case: Any) -> CaseResult:

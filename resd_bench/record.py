@@ -47,7 +47,14 @@ from resd_bench.integrity import (
 )
 from resd_bench.plugins import UsageError
 from resd_bench.types import Group, Trajectory
-from resd_bench.writing import append_to, make_folder, open_lock, rename, write_atomically
+from resd_bench.writing import (
+    append_to,
+    make_folder,
+    open_lock,
+    refuse_links,
+    rename,
+    write_atomically,
+)
 
 LOGS = ("metrics.jsonl", "episodes.jsonl", "evals.jsonl")
 WHOLE = ("config.yaml", "manifest.json", "summary.json")
@@ -466,6 +473,7 @@ def open_run(config: RunConfig, *, resume: bool = False) -> Recorder:
     recorder = Recorder(folder, config)
     _make_folder(folder, recorder.root)
     recorder.lock()
+    refuse_links(folder)
     state = look(config, resume=resume)
     # A folder in which nothing was measured yet may be taken over with other settings.
     if state == "new":

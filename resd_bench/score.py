@@ -55,8 +55,8 @@ def score_run(
     policy: BuildPolicy | None = None,
 ) -> Scored:
     """Evaluate a run's checkpoint (the last unless `update` is given), with other settings."""
-    settings = RunFiles.at(folder).settings()
-    began, config = resolve(settings), resolve(settings, flags, sets)
+    files = RunFiles.at(folder)
+    began, config = files.config(), resolve(files.settings(), flags, sets)
     checkpoint = find_checkpoint(folder, update)
     env, envs = make_envs(config)
     _, agent = make_agent(config, policy)

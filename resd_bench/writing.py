@@ -68,7 +68,7 @@ def write_atomically(
             # Renaming takes the place of a link and does not follow it.
             os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as error:
-            if error.filename is None or isinstance(error.filename, int):
+            if error.errno is not None:
                 error.filename = str(path)
             # On a full disk every byte counts.
             with suppress(OSError):

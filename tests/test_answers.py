@@ -65,7 +65,9 @@ RELEASED = ("manufactoria-has", "finer", "ifeval")
 @cache
 def env_of(name: str) -> TextEnv:
     if name == "reasoning-gym":
-        pytest.importorskip("reasoning_gym", reason="the package reasoning-gym is not installed")
+        pytest.importorskip(
+            "reasoning_gym", reason="REASONING-GYM ABSENT: pip install '.[reasoning-gym]'"
+        )
     try:
         return make_env(name)
     except SandboxTooWeak as error:

@@ -251,8 +251,8 @@ TASKS: dict[str, tuple[Any, str]] = {
     ),
     "no prompt": ([Task("a", "train", None)], "the prompt of 'a' is None"),  # type: ignore[arg-type]
     "no data": ([Task("a", "train", "p", None)], "the data of 'a' is None"),  # type: ignore[arg-type]
-    "another split": ([Task("a", "test", "p")], "'a' says that its split is 'test'"),
-    "one id twice": ([Task("a", "train", p) for p in "pq"], "has two tasks 'a'"),
+    "another split": ([Task("a", "test", "p")], "'a' of train says it is of 'test'"),
+    "one id twice": ([Task("a", "train", p) for p in "pq"], "the id 'a' names two tasks"),
 }
 
 

@@ -64,7 +64,9 @@ SAYS_MALFORMED = (
 def env_of(name: str, dialect: Dialect, level: int = 3) -> TextEnv:
     needs = {"reasoning-gym": "reasoning_gym", "textworld-coin": "textworld"}
     if name in needs:
-        pytest.importorskip(needs[name], reason=f"the package {needs[name]} is not installed")
+        pytest.importorskip(
+            needs[name], reason=f"ABSENT: pip install '.[{needs[name].replace('_', '-')}]'"
+        )
     try:
         return make_env(name, dialect=dialect, feedback_level=level)
     except SandboxTooWeak as error:

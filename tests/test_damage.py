@@ -25,6 +25,7 @@ from resd_bench.report.tables import compare_table
 from resd_bench.reproduce.gather import Records
 from resd_bench.run import run
 from resd_bench.score import score_run
+from resd_bench.sweep import content, scheduler
 from resd_bench.sweep.definition import Trial
 from resd_bench.sweep.launch import LocalLauncher
 from resd_bench.sweep.live import summary_table
@@ -109,8 +110,14 @@ READERS: dict[str, Reader] = {
 
 
 @pytest.fixture
-def finished(toy: ModuleType, tmp_path: Path) -> RunConfig:
+def finished(toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     """A finished run with every kind of file."""
+    # In this process, which has the plug-ins of the test and starts faster.
+    monkeypatch.setattr(
+        scheduler,
+        "changed",
+        lambda paths: {Path(p): why for p, why in content._look(map(str, paths)).items()},
+    )
     config = resolve(SETTINGS, {"out": str(tmp_path / "out")})
     assert run(config).state == "finished"
     return config

@@ -21,13 +21,15 @@ from resd_bench.plugins import installed, make_env
 from resd_bench.sandbox import SandboxTooWeak
 from resd_bench.testing import SPLITS, check_env
 from resd_bench.types import Dialect, Feedback, Task
+from resd_envs.games.packages import PACKAGES, find_problem
 
 NAMES = sorted(installed("resd_bench.envs"))
 # Of packages of games, whose episodes take long, one each; `envs check` proves the others.
 GAMES = ("textworld-", "scienceworld-", "textarena-")
 CHOSEN = {"textworld-coin", "textworld-express-simonsays", "textarena-guess-the-number"}
 PLAYED = [n for n in NAMES if not n.startswith(GAMES) or n in CHOSEN]
-NEED_EXTRAS = ("textworld", "scienceworld", "textarena", "reasoning-gym")
+NEED_EXTRAS = ("textworld-express", "textworld", "scienceworld", "textarena", "reasoning-gym")
+"""Each before those whose names it begins with."""
 DIALECTS: list[Dialect] = ["full", "compact"]
 INFO_KEYS = {"task_id", "split", "feedback_level"}
 LAST_INFO_KEYS = INFO_KEYS | {"feedback", "success", "score", "stop_reason"}
@@ -39,9 +41,12 @@ INJECTION = (
 
 @cache
 def _made(name: str, dialect: Dialect) -> TextEnv:
-    for extra in NEED_EXTRAS:
-        if name.startswith(extra) and find_spec(extra.replace("-", "_")) is None:
-            pytest.skip(f"{extra.upper()} ABSENT: pip install 'resd-bench[{extra}]'")
+    extra = next((extra for extra in NEED_EXTRAS if name.startswith(extra)), None)
+    package = next((package for package in PACKAGES if package.name == extra), None)
+    if extra and (
+        find_spec(extra.replace("-", "_")) is None or (package and find_problem(package))
+    ):
+        pytest.skip(f"{extra.upper()} ABSENT: pip install 'resd-bench[{extra}]' (some need Java)")
     try:
         return make_env(name, dialect=dialect)
     except SandboxTooWeak as error:

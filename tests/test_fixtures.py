@@ -131,7 +131,7 @@ def skips(path: Path) -> Iterator[tuple[int, str]]:
 REMEDY = re.compile(r"(pip|apt) install ")
 OF_THE_MACHINE = re.compile(
     r"NO SANDBOX|NOT TESTED|DOES NOT RUN|NO GLOO|NOT GLIBC|Linux only|Gymnasium 1\.4|"
-    r"has no oracle|declares that chance"
+    r"has no oracle|declares that chance|machine code of x86_64|NO /proc|no sparse file"
 )
 """Reasons that nothing installed would mend; they say themselves what is the matter."""
 

@@ -347,7 +347,7 @@ def test_another_version_of_a_plugin_or_other_code_of_it_ends_the_resumption(
 @pytest.fixture
 def few_games(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
     """Text games of which there are eight, in a cache of their own."""
-    pytest.importorskip("textworld", reason="TEXTWORLD ABSENT: install the extra textworld")
+    pytest.importorskip("textworld", reason="TEXTWORLD ABSENT: pip install '.[textworld]'")
     from resd_envs.textworld import env, games
 
     monkeypatch.setenv("RESD_BENCH_CACHE", str(tmp_path / "cache"))

@@ -20,6 +20,7 @@ from resd_bench.report.runs import find_runs, load_run
 from resd_bench.report.verify import blocks
 from resd_bench.run import run
 from resd_bench.schema import settings
+from tests.vouched import vouch
 
 jsonschema = pytest.importorskip(
     "jsonschema", reason="JSONSCHEMA ABSENT: pip install 'resd-bench[dev]'"
@@ -138,10 +139,12 @@ def test_records_of_a_later_version_are_refused(nano_run: Path, tmp_path: Path) 
     [place] = keep(find_runs([str(nano_run)]), tmp_path)
     manifest = read_json(place / "manifest.json")
     (place / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 99}))
+    vouch(place)
     with pytest.raises(UsageError, match="records of version 99, and this resd-bench reads up to"):
         load_run(place)
     del manifest["schema_version"]
     (place / "manifest.json").write_text(json.dumps(manifest))
+    vouch(place)
     assert load_run(place).points
 
 

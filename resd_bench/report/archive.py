@@ -17,7 +17,7 @@ from typing import Any
 from resd_bench import reading
 from resd_bench.integrity import Extent, sealed, sha256
 from resd_bench.plugins import UsageError
-from resd_bench.record import Row, files_of, to_line, write_json
+from resd_bench.record import LOGS, Row, files_of, to_line, write_json
 from resd_bench.report.runs import RunData
 from resd_bench.run_files import EPISODES, EVALS, METRICS, SUFFIX, RunFiles
 from resd_bench.writing import (
@@ -55,13 +55,18 @@ def _keep(run: RunData, place: Path, to: Path) -> None:
     """Write a kept record in whole or not at all; UsageError where the run is damaged."""
     files = run.files or RunFiles.at(run.folder)
     files.check()
+    for name in (*KEPT, *LOGS):
+        if (run.folder / name).is_symlink():
+            raise UsageError(
+                f"{run.folder / name} is not kept: it is a link. Replace it by a file of its own"
+            )
     make_folder(place.parent, to)
     scratch = place.with_name(place.name + SUFFIX)
     remove_folder(scratch, to)
     make_folder(scratch, to)
     for name in KEPT:
         if (run.folder / name).exists():
-            write_atomically(scratch / name, _own_bytes(run.folder / name), to)
+            write_atomically(scratch / name, reading.read_bytes(run.folder / name), to)
     logs = {name: list(files.lines(name)) for name in (METRICS, EVALS)}
     logs[EPISODES] = [to_line(episode_summary(row)) for row in run.training()]
     write_atomically(scratch / METRICS, b"".join(logs[METRICS]), to)
@@ -73,14 +78,6 @@ def _keep(run: RunData, place: Path, to: Path) -> None:
     status = {key: value for key, value in run.status.items() if key not in ("files", "checksum")}
     write_json(scratch / "status.json", sealed(status | {"files": files_of(scratch, extents)}), to)
     rename(scratch, place.name, to)
-
-
-def _own_bytes(path: Path) -> bytes:
-    """What a file of a run holds; UsageError where it is a link to a file of somebody else."""
-    try:
-        return reading.read_bytes(path, follow=False)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is not kept: {error}. Replace it by a file of its own") from None
 
 
 def episode_summary(row: Mapping[str, Any]) -> Row:

@@ -12,6 +12,7 @@ from rich.table import Table
 from resd_bench import schema
 from resd_bench.jsonl import COUNT, NAME, SHARE_OR_NULL, check_fields, read_objects
 from resd_bench.plugins import UsageError
+from resd_bench.record import LOGS
 from resd_bench.report.runs import find_runs
 from resd_bench.report.tables import WITH_FAILURES, best_rates, printable, rates
 from resd_bench.run_files import check_evals
@@ -39,7 +40,8 @@ def find_evaluations(places: Iterable[str]) -> list[Evaluated]:
     for place in places:
         for path in sorted(glob(place, recursive=True)) or [place]:
             file, folder = path.endswith(SUFFIXES), Path(path).parent
-            if file and not (folder / "config.yaml").is_file():
+            is_log = Path(path).name.removesuffix(".gz") in LOGS
+            if file and not (is_log and (folder / "config.yaml").is_file()):
                 found.append(Evaluated(path, _points(Path(path))))
                 continue
             # A log of a run folder stands for the run.

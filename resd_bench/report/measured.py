@@ -24,6 +24,7 @@ MEASUREMENT = frozenset(
     {
         *("eval_samples", "eval_temperature", "eval_top_p", "eval_tasks", "eval_split"),
         *("max_new_tokens", "context_limit", "thinking", "dialect", "feedback_level"),
+        "grade",
         *("model", "model_revision", "server_model", "weights", "tasks", "evaluation_seeds"),
         *("evaluated tasks", "samples a task", "machine", "evaluations"),
     }

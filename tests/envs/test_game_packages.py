@@ -30,7 +30,8 @@ needs_py4j = pytest.mark.skipif(
 )
 PLAYABLE = packages.find_problem(TEXTWORLD_EXPRESS) is None
 needs_games = pytest.mark.skipif(
-    not PLAYABLE, reason=f"GAMES ABSENT: {packages.find_problem(TEXTWORLD_EXPRESS)}"
+    not PLAYABLE,
+    reason="GAMES ABSENT: pip install -c constraints.txt -e '.[textworld-express]', and Java",
 )
 
 

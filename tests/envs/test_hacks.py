@@ -25,7 +25,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 @cache
 def env_of(name: str) -> TextEnv:
     if name.startswith("textworld"):
-        pytest.importorskip("textworld", reason="the package textworld is not installed")
+        pytest.importorskip("textworld", reason="TEXTWORLD ABSENT: pip install '.[textworld]'")
     return make_env(name)
 
 

@@ -35,7 +35,8 @@ from resd_envs.scienceworld.tasks import (
 )
 
 PROBLEM = packages.find_problem(SCIENCEWORLD)
-needs_games = pytest.mark.skipif(PROBLEM is not None, reason=f"GAMES ABSENT: {PROBLEM}")
+ABSENT = f"GAMES ABSENT (pip install '.[scienceworld]'): {PROBLEM}"
+needs_games = pytest.mark.skipif(PROBLEM is not None, reason=ABSENT)
 DIALECTS: tuple[Dialect, ...] = ("full", "compact")
 RULER = "-" * 100
 PRINTED = f"""Completed keys: 

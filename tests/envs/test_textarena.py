@@ -32,7 +32,8 @@ from resd_envs.textarena.ids import (
 )
 
 PROBLEM = packages.find_problem(TEXTARENA)
-needs_games = pytest.mark.skipif(PROBLEM is not None, reason=f"GAMES ABSENT: {PROBLEM}")
+ABSENT = f"GAMES ABSENT (pip install '.[textarena]'): {PROBLEM}"
+needs_games = pytest.mark.skipif(PROBLEM is not None, reason=ABSENT)
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 NAMES = sorted(name for name in installed("resd_bench.envs") if name.startswith("textarena-"))
 QUICK = ["frozen-lake", "guess-the-number", "lights-out", "logic-puzzle", "mastermind"]

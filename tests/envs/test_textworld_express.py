@@ -27,7 +27,8 @@ from resd_envs.textworld_express.env import _why_not, find_tier, resolve
 from resd_envs.textworld_express.games import LEFT_OUT, SIZES, TIERS, Tier, games
 
 PROBLEM = packages.find_problem(TEXTWORLD_EXPRESS)
-needs_games = pytest.mark.skipif(PROBLEM is not None, reason=f"GAMES ABSENT: {PROBLEM}")
+ABSENT = f"GAMES ABSENT (pip install '.[textworld-express]'): {PROBLEM}"
+needs_games = pytest.mark.skipif(PROBLEM is not None, reason=ABSENT)
 DIALECTS: tuple[Dialect, ...] = ("full", "compact")
 ODD_TEXTS = ["", "\ud800", "take coin\udfff", "\x00\x07", "x" * 10**6, "9" * 10_000, "{} %s"]
 

@@ -17,7 +17,7 @@ from resd_bench.policy.objective import TokenBatch, TokenObjective
 from resd_bench.types import Completion, Example, user
 from tests.policy import odd_tokenizers, tiny
 
-pytest.importorskip("peft", reason="adapters need peft")
+pytest.importorskip("peft", reason="PEFT ABSENT: pip install 'resd-bench[lora]'")
 
 
 def nll(batch: TokenBatch) -> torch.Tensor:

