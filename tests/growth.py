@@ -45,7 +45,6 @@ def _too_slow(times: list[float]) -> bool:
 
 def _seconds(work: Callable[[str], object], text: str) -> float:
     # Without the collector, whose time depends on everything else that this process holds.
-    gc.collect()
     gc.disable()
     try:
         begin = time.process_time()

@@ -157,8 +157,8 @@ def test_a_revision_belongs_to_the_hub_and_reaches_it(
         loading.load(saved, revision="v1")
     asked: list[Any] = []
 
-    def read(where: str, revision: str | None, **options: Any) -> Any:
-        asked.append((where, revision))
+    def read(given: Any, **options: Any) -> Any:
+        asked.append((given.where, given.revision))
         return tiny.model(), tiny.tokenizer()
 
     monkeypatch.setattr(loading, "_read", read)
