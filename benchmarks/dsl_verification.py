@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 
-from resd_bench.extract import last_code_block
+from resd_bench.parsing import last_code_block
 from resd_envs.manufactoria.machine import parse
 from resd_envs.manufactoria.problems import has_split, make_problem
 from resd_envs.manufactoria.verifier import TAG, oracle_program, verify

@@ -23,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from resd_bench.check.answers import ODD_TEXTS
+from resd_bench.check.adversarial_answers import ODD_TEXTS
 from resd_bench.plugins import make_env
+from resd_bench.rollout.vector_env import EpisodeSlot, make_vector
 from resd_bench.seeds import derive, stream
-from resd_bench.vector import Slot, make_vector
 
 AT_ONCE = 16
 """Episodes under way together."""
@@ -108,7 +108,7 @@ def endure(name: str, episodes: int, every: int) -> list[Held]:
     begin = time.monotonic()
     while done < episodes:
         live = [
-            Slot(derive(0, name, done + n), {"task": tasks[(done + n) % len(tasks)].id})
+            EpisodeSlot(derive(0, name, done + n), {"task": tasks[(done + n) % len(tasks)].id})
             for n in range(min(AT_ONCE, episodes - done))
         ]
         vector.reset(live)

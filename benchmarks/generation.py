@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from resd_bench.policy.fast_engine import FastEngine
-from resd_bench.policy.hf_engine import HfEngine
+from resd_bench.policy.engines.fast import FastEngine
+from resd_bench.policy.engines.hf import HfEngine
+from resd_bench.policy.engines.vllm import VllmEngine
 from resd_bench.policy.loading import parameters, tune_allocator
-from resd_bench.policy.vllm_engine import VllmEngine
 from resd_bench.types import Sampling
 
 

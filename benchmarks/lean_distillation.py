@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from resd_baselines.losses import distillation_objective
-from resd_bench.policy.head import Head, piecewise
-from resd_bench.policy.lm_policy import PolicyConfig
-from resd_bench.policy.objective import TokenBatch, TokenObjective
+from resd_bench.objective import TokenBatch, TokenObjective
+from resd_bench.policy.chunked_loss import Head, chunked_loss
+from resd_bench.policy.config import PolicyConfig
 
 WAYS = ("whole", "pieces")
 VOCABULARY = 151_936
@@ -80,7 +80,7 @@ def loss_pieces(head: Head, states: Tensor, taught: Tensor, ids: Tensor, size: i
         terms: Tensor = per_token(batch(student[:, None], teacher, ids[piece, None], len(student)))
         return terms.sum() / count
 
-    return piecewise(head, states, loss, size)
+    return chunked_loss(head, states, loss, size)
 
 
 def peak_mib(device: str) -> float:

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.generation import make_model, measure
+from resd_bench.objective import TokenBatch, TokenObjective
 from resd_bench.policy import trainer
-from resd_bench.policy.batches import Limits, Row
-from resd_bench.policy.fast_engine import FastEngine
-from resd_bench.policy.kept import Memory
+from resd_bench.policy.engines.fast import FastEngine
+from resd_bench.policy.engines.prefix_cache import PrefixCache
 from resd_bench.policy.loading import parameters, tune_allocator
-from resd_bench.policy.objective import TokenBatch, TokenObjective
+from resd_bench.policy.micro_batches import Limits, TokenizedExample
 from resd_bench.types import Sampling
 
 LIMITS = Limits(4096, 1 << 25)
@@ -43,17 +43,20 @@ OBJECTIVE = TokenObjective(divergence)
 
 def play(
     engine: FastEngine, prompts: Prompts, turns: int, observed: int, *, forget: bool
-) -> list[list[Row]]:
+) -> list[list[TokenizedExample]]:
     """Rows by turn of episodes that begin with `prompts`."""
     rng, sampling = random.Random(0), Sampling(max_new_tokens=8)
     made = []
     for _ in range(turns):
         if forget:
-            engine._memory = Memory()
+            engine._memory = PrefixCache()
         said = engine.generate(prompts, n=1, sampling=sampling)
         answers = [one.token_ids for (one,) in said]
         made.append(
-            [Row(p, a, [7, *p], [], 0.0, 1.0) for p, a in zip(prompts, answers, strict=True)]
+            [
+                TokenizedExample(p, a, [7, *p], [], 0.0, 1.0)
+                for p, a in zip(prompts, answers, strict=True)
+            ]
         )
         prompts = [
             [*p, *a, *(rng.randrange(4, 500) for _ in range(observed))]
@@ -62,7 +65,7 @@ def play(
     return made
 
 
-def gradient(model: Any, teacher: Any, steps: Sequence[Sequence[Row]]) -> Tensor:
+def gradient(model: Any, teacher: Any, steps: Sequence[Sequence[TokenizedExample]]) -> Tensor:
     """Of the losses of all rows; rows of different steps share nothing."""
     model.zero_grad()
     for rows in steps:

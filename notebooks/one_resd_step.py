@@ -21,14 +21,14 @@ import matplotlib.pyplot as plt
 import torch
 
 from resd_baselines.base import scored_attempts
+from resd_baselines.context_update import PromptWriter
 from resd_baselines.playbook import Playbook
-from resd_baselines.reflect import Writer
-from resd_baselines.teacher import TeacherOptions, teacher_prompts
+from resd_baselines.teacher_prompt import TeacherOptions, teacher_prompts
 from resd_bench.config import resolve
+from resd_bench.jobs.setup import make_envs
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.trainer import response_logits
-from resd_bench.rollout import roll_out
-from resd_bench.run import make_envs
+from resd_bench.rollout.rollout import roll_out
 from resd_bench.types import Sampling, user
 
 config = resolve({"method": "resd", "env": "manufactoria-has"})
@@ -60,7 +60,7 @@ print(attempt.prompt, attempt.response, attempt.feedback, sep="\n\n")
 # The same model reads attempt and feedback, and names a cause and a lesson.
 
 # %%
-writer, empty = Writer(policy.dialect), Playbook()
+writer, empty = PromptWriter(policy.dialect), Playbook()
 asked = writer.reflect(attempt, empty)
 [[said]] = policy.sample([user(asked)], n=1, sampling=sampling, purpose="reflection")
 reflection = writer.read_reflection(said.text, empty)

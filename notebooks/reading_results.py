@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 
 import resd_bench
+from resd_bench.records.find_runs import find_runs
 from resd_bench.report.comparisons import compare, group_runs
 from resd_bench.report.figures import COLOURS, mean_curve
-from resd_bench.report.runs import find_runs
 from resd_bench.stats import discovery_curve, kaplan_meier, success_at, time_to_threshold
 
 RECORDS = Path(resd_bench.__file__).parents[1] / "results/nano/manufactoria-has"

@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 
 from resd_bench.budget import Ledger
 from resd_bench.env import TextEnv
-from resd_bench.rollout import EnvPool, roll_out
+from resd_bench.rollout.rollout import EnvPool, roll_out
 from resd_bench.seeds import stream
 from resd_bench.stats import success_interval
 from resd_bench.testing import ScriptedPolicy, check_env

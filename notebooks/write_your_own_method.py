@@ -32,9 +32,9 @@ import resd_bench
 from resd_bench import plugins
 from resd_bench.agent import MethodSpec, Policy, State
 from resd_bench.config import resolve
+from resd_bench.jobs.run import run
+from resd_bench.records.find_runs import find_runs
 from resd_bench.report.comparisons import compare, group_runs
-from resd_bench.report.runs import find_runs
-from resd_bench.run import run
 from resd_bench.stats import success_at
 from resd_bench.testing import check_agent
 from resd_bench.types import Example, Group, Messages, Metrics, Sampling, Step, Stop

@@ -13,7 +13,7 @@ from resd_bench.budget import Ledger, Purpose
 from resd_bench.types import Completion, Dialect, Example, Group, Messages, Metrics, Sampling, Step
 
 if TYPE_CHECKING:
-    from resd_bench.policy.objective import Objective
+    from resd_bench.objective import Objective
 
 State = dict[str, Any]
 """What `torch.save` can write and `load_state_dict` needs to go on as if nothing had happened."""

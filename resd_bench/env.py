@@ -18,8 +18,9 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from resd_bench.extract import Grade, visible_answer
+from resd_bench.parsing import Grade, visible_answer
 from resd_bench.types import (
+    SPLITS,
     Answer,
     CaseResult,
     Dialect,
@@ -38,8 +39,6 @@ CUT_OFF: Mapping[Dialect, str] = {
     "compact": "answer : cut off",
 }
 CONTEXT_FULL = "The context was full before there was a further answer."
-
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class Utf8Text(gym.Space[str]):

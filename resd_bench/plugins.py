@@ -2,17 +2,15 @@
 
 Built-in plugins are found exactly like third-party ones: the harness imports none by name.
 Groups: `resd_bench.envs` (a callable that makes a `TextEnv`), `resd_bench.methods` (a
-`MethodSpec`), `resd_bench.curricula` (a curriculum for the embedded model), `resd_bench.prompts`
-(a `PromptPack`) and `resd_bench.doctor` (a function that returns checks for `doctor`).
+`MethodSpec`), `resd_bench.engines` (an `EngineSpec`), `resd_bench.curricula` (a curriculum for
+the embedded model), `resd_bench.prompts` (a `PromptPack`) and `resd_bench.doctor` (a function that
+returns checks for `doctor`).
 """
 
 from __future__ import annotations
 
-import difflib
-import errno
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -21,42 +19,22 @@ import gymnasium as gym
 
 from resd_bench.agent import MethodSpec
 from resd_bench.env import TextEnv
-from resd_bench.extract import Grade
+from resd_bench.errors import UsageError, near_miss
+from resd_bench.parsing import Grade
 
 
-class UsageError(Exception):
-    """A mistake of the user's: the message says what was given, what was expected, what to do."""
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What `doctor` looked at; entry points of `resd_bench.doctor` return lists of them."""
 
-
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-NO_ACCESS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-
-
-@contextmanager
-def explaining_disk() -> Iterator[None]:
-    """Within the context, a disk that is full, or files that may not be used, are a UsageError."""
-    try:
-        yield
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        if error.errno in NO_SPACE:
-            raise UsageError(
-                f"{where}{error.strerror}: make room, then use the same command again, of a run "
-                "with --resume; what was on record before is kept"
-            ) from None
-        if error.errno in NO_ACCESS:
-            raise UsageError(
-                f"{where}{error.strerror}: give a place that you may read and write"
-            ) from None
-        raise
-
-
-def near_miss(kind: str, given: str, known: Iterable[str]) -> UsageError:
-    """An error for an unknown name, with the nearest right one."""
-    names = sorted(known)
-    close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    return UsageError(f"unknown {kind} {given!r}. {hint}Known: {', '.join(names) or 'none'}")
+    name: str
+    ok: bool
+    detail: str
+    """What was found."""
+    remedy: str = ""
+    """What to do where it is not `ok`, and what for."""
+    required: bool = False
+    """Whether nothing works without it."""
 
 
 @cache

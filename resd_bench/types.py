@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 Metrics = dict[str, float]
 """Numbers to log, keyed `area/name`; each is explained where it is written."""
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 Dialect = Literal["full", "compact"]
 """How prompts are worded: `full` for real language models, `compact` for the embedded one."""
 

@@ -1,4 +1,4 @@
-"""What tests share: where the reference values are."""
+"""What tests share: where the reference values are, a toy plug-in, and how slow a test may be."""
 
 import importlib
 import os
@@ -11,8 +11,8 @@ import hypothesis
 import pytest
 
 from resd_bench import plugins
+from tests.places import ROOT, TOY_PLUGIN
 
-ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = ROOT / "tests" / "fixtures"
 
 # Games are slow to make: tests share a cache of their own, and leave the user's alone.
@@ -24,14 +24,35 @@ os.environ.setdefault(
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
+MOST_CPU_S = 5.0
+"""Processor seconds of a test that is not marked slow, children included."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that no process is left with it at the end."""
+    items.sort(key=lambda item: "slow" not in item.keywords)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that takes long and does not say so."""
+    began = sum(os.times()[:4])
+    yield
+    if problem := too_slow(sum(os.times()[:4]) - began, marked="slow" in item.keywords):
+        pytest.fail(problem)
+
+
+def too_slow(spent: float, *, marked: bool) -> str | None:
+    """What is wrong with a test that has `spent` so many processor seconds."""
+    if marked or spent <= MOST_CPU_S:
+        return None
+    return f"it took {spent:.1f} processor seconds: mark it slow, or make it faster"
+
 
 @pytest.fixture(scope="session")
 def fixtures() -> Path:
     """The folder of reference values and cases; a test fails where one it needs is missing."""
     return FIXTURES
-
-
-TOY_PLUGIN = Path(__file__).resolve().parent / "toy_plugin"
 
 
 @pytest.fixture
@@ -41,7 +62,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     importlib.invalidate_caches()
     plugins.installed.cache_clear()
     module = importlib.import_module("toy_plugin")
-    monkeypatch.setattr("resd_bench.run.build_policy", module.policy)
+    monkeypatch.setattr("resd_bench.jobs.setup.build_policy", module.policy)
     yield module
     monkeypatch.undo()
     plugins.installed.cache_clear()

@@ -27,10 +27,10 @@ import torch  # noqa: F401  Once here, and not in every child.
 import toy_plugin  # type: ignore[import-not-found]
 
 from resd_bench.config import RunConfig, resolve
-from resd_bench.plugins import UsageError
-from resd_bench.record import LOGS, read_log
-from resd_bench.report.runs import load_run
-from resd_bench.run import run
+from resd_bench.errors import UsageError
+from resd_bench.jobs.run import run
+from resd_bench.records.recorder import LOGS, read_log
+from resd_bench.records.runs import load_run
 
 KILLED = 9
 CLOCK = {"seconds", "evaluation_seconds"}

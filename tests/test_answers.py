@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resd_baselines.base import scored_attempts
+from resd_baselines.context_update import PromptWriter
 from resd_baselines.playbook import Playbook
 from resd_baselines.prompts import PromptPack
-from resd_baselines.reflect import Writer
 from resd_baselines.resd import RESD
-from resd_baselines.teacher import (
+from resd_baselines.teacher_prompt import (
     TeacherOptions,
     find_solutions,
     remember_solutions,
@@ -27,8 +27,8 @@ from resd_baselines.teacher import (
 from resd_bench.cli import main
 from resd_bench.config import resolve
 from resd_bench.env import TextEnv
+from resd_bench.jobs.setup import make_envs
 from resd_bench.plugins import make_env
-from resd_bench.run import make_envs
 from resd_bench.sandbox import SandboxTooWeak
 from resd_bench.testing import ScriptedPolicy
 from resd_bench.types import (
@@ -160,6 +160,7 @@ def check_placed(name: str, parts: Sequence[Part]) -> None:
         assert play(env, task, text).success, text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in WRONG if name not in SANDBOXED])
 @settings(max_examples=50)
 @given(parts=placed())
@@ -201,13 +202,18 @@ def test_a_right_draft_in_the_reasoning_does_not_save_a_wrong_answer() -> None:
             assert not env.verify(task, said).success, (name, said)
 
 
-def test_the_verifiers_by_themselves_read_the_visible_answer() -> None:
+def test_the_verifiers_by_themselves_read_what_the_released_ones_do_or_the_visible_answer() -> None:
     env = env_of("manufactoria-has")
     task = env.tasks("test")[0]
-    for said in (f"<think>{env.oracle(task)}", f"<think>{env.oracle(task)}</think> no"):
-        assert not verify(said, task.data["problem"]).success
-        assert not score(said.replace(env.oracle(task), "<answer>A,B</answer>"), "A,B").success
-    assert verify(f"<think>x</think> {env.oracle(task)}", task.data["problem"]).success
+    problem, right = task.data["problem"], env.oracle(task)
+    for said in (f"<think>{right}", f"<think>{right}</think> no"):
+        assert verify(said, problem).success
+        assert not verify(said, problem, grade="answer").success
+        assert not env.verify(task, said).success
+    unfinished = "<think><answer>A,B</answer>"
+    assert score(unfinished, "A,B").success
+    assert not score(unfinished, "A,B", grade="answer").success
+    assert verify(f"<think>x</think> {right}", problem, grade="answer").success
 
 
 def test_saved_answers_are_graded_without_their_reasoning(tmp_path: Path) -> None:
@@ -282,7 +288,7 @@ def test_a_transcript_is_shown_whole_whatever_the_environment_says() -> None:
         ]
         assert "a door" in text
         assert "hm" not in text
-    assert "> open" in Writer("full").tag(told, Playbook())
+    assert "> open" in PromptWriter("full").tag(told, Playbook())
 
 
 def solutions_shown_of(told: Any) -> list[str]:

@@ -11,18 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resd_bench import nano
+from resd_bench import packaged_models
 from resd_bench.config import (
     NOT_RESULTS,
     RunConfig,
-    coerce,
     differences,
-    field_help,
     load_file,
     method_config,
     resolve,
 )
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
+from resd_bench.options import coerce, field_help
 
 TOY = {"env": "toy-say", "method": "toy-learner", "model": "somewhere"}
 
@@ -35,7 +34,7 @@ def make(**flags: Any) -> RunConfig:
 
 def test_later_layers_override_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = {"learning_rate": 3e-4, "top_p": 0.8, "method": {"rate": 0.1, "unheard_of": 1}}
-    monkeypatch.setattr(nano, "model_defaults", lambda model: shipped)
+    monkeypatch.setattr(packaged_models, "model_defaults", lambda model: shipped)
     file = {**TOY, "preset": "release", "top_p": 0.7, "seed": 3}
     config = resolve(file, {"seed": "4"}, ["method.remember=9", "env.size=2"])
     assert config.weight_decay == 0.01
@@ -122,7 +121,7 @@ def test_mistakes_are_named_with_their_remedy(
     ("text", "message"),
     [
         ("- a\n- b\n", "holds a list: give a mapping"),
-        ("a: [1\n", "is not YAML"),
+        ("a: [1\n", "is not valid YAML"),
         ("batch_sizes: 3\n", "Did you mean 'batch_size'"),
     ],
 )
@@ -175,3 +174,8 @@ class Picky:
     def __post_init__(self) -> None:
         if self.rate >= 1:
             raise ValueError("rate must be below 1")
+
+
+def test_bytes_are_not_text() -> None:
+    with pytest.raises(UsageError, match="model: expected text, got b'nano'"):
+        resolve({**TOY, "model": b"nano"})

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FIXTURES, ROOT
+from tests.conftest import FIXTURES, MOST_CPU_S, too_slow
+from tests.places import ROOT
 
 SUMS = FIXTURES / "SHA256SUMS"
 README = (FIXTURES / "README.md").read_text(encoding="utf-8")
@@ -62,6 +63,7 @@ def test_every_fixture_is_small() -> None:
     assert sum(sizes) < 2_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "said"),
     [
@@ -71,7 +73,7 @@ def test_every_fixture_is_small() -> None:
 )
 def test_a_test_whose_fixture_is_missing_fails(tmp_path: Path, files: list[str], said: str) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    for name in ("conftest.py", *files):
+    for name in ("conftest.py", "places.py", *files):
         (tmp_path / "tests" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "tests" / name, tmp_path / "tests" / name)
     options = ["-q", "-p", "no:cacheprovider", "-k", "reference or corpus"]
@@ -96,6 +98,7 @@ OUTSIDE = re.compile(r"\b(?:ROOT|fixtures|FIXTURES)\.parent\b|\.\./shared\b|\bsh
 CLIMB = re.compile(r"(?<![\w./])(?:\.\./)+[\w.-]*")
 
 
+@pytest.mark.slow
 def test_no_text_names_a_folder_outside_the_repository() -> None:
     texts = {path: path.read_text(encoding="utf-8") for path in own_texts()}
     assert len(texts) > 300
@@ -136,6 +139,7 @@ OF_THE_MACHINE = re.compile(
 """Reasons that nothing installed would mend; they say themselves what is the matter."""
 
 
+@pytest.mark.slow
 def test_a_skip_says_what_to_install_or_what_the_machine_lacks() -> None:
     found = [
         (path, line, reason)
@@ -146,3 +150,28 @@ def test_a_skip_says_what_to_install_or_what_the_machine_lacks() -> None:
     assert len(found) > 20
     for path, line, reason in found:
         assert REMEDY.search(reason) or OF_THE_MACHINE.search(reason), (path, line, reason)
+
+
+def test_a_test_that_takes_long_is_marked_slow() -> None:
+    assert too_slow(MOST_CPU_S + 0.1, marked=False) == (
+        "it took 5.1 processor seconds: mark it slow, or make it faster"
+    )
+    assert too_slow(MOST_CPU_S, marked=False) is None
+    assert too_slow(1000.0, marked=True) is None
+
+
+@pytest.mark.slow
+def test_a_slow_test_without_its_mark_fails(tmp_path: Path) -> None:
+    for name in ("conftest.py", "places.py"):
+        (tmp_path / "tests").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests" / name)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    burn = "    while time.process_time() - began < 6:\n        pass\n"
+    body = f"    began = time.process_time()\n{burn}"
+    text = "import time, pytest\n\ndef test_long():\n" + body
+    text += "\n@pytest.mark.slow\ndef test_marked():\n" + body
+    (tmp_path / "tests/test_long.py").write_text(text)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "1 failed, 1 passed" in done.stdout, done.stdout
+    assert "mark it slow" in done.stdout

@@ -6,13 +6,18 @@ from typing import Any
 
 import pytest
 
+from tests.places import ROOT
+
+pytestmark = pytest.mark.slow
+
+
 REASON = "JUPYTEXT, NBFORMAT, NBCLIENT OR IPYKERNEL ABSENT: pip install 'resd-bench[dev]'"
 jupytext = pytest.importorskip("jupytext", reason=REASON)
 nbformat = pytest.importorskip("nbformat", reason=REASON)
 pytest.importorskip("nbclient", reason=REASON)
 pytest.importorskip("ipykernel", reason=REASON)
 
-FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+FOLDER = ROOT / "notebooks"
 SOURCES = sorted(FOLDER.glob("[a-z]*.py"))
 SHOWS = {
     "an_environment_by_hand": ("reward 0.0", "passed 26 of 28", "reward 1.0", "too high"),

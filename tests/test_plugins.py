@@ -10,7 +10,7 @@ import gymnasium as gym
 import pytest
 
 from resd_bench import plugins
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.testing import check_agent, check_env
 from resd_bench.types import Feedback, Task
 

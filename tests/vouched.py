@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resd_bench.integrity import Extent, sealed, sha256
-from resd_bench.record import LOGS, files_of, log_bytes, read_json, write_json
+from resd_bench.files.integrity import Extent, sealed, sha256
+from resd_bench.records.recorder import LOGS, files_of, log_bytes, read_json, write_json
 
 
 def vouch(folder: Path) -> Path:

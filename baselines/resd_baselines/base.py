@@ -14,7 +14,7 @@ from resd_baselines.losses import nll_objective
 from resd_baselines.prompts import PACK
 from resd_bench.agent import MethodSpec, Policy, State
 from resd_bench.budget import Purpose
-from resd_bench.extract import visible_answer, without_reasoning
+from resd_bench.parsing import visible_answer, without_reasoning
 from resd_bench.types import (
     Completion,
     Example,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
@@ -20,7 +21,7 @@ from resd_baselines.base import (
 )
 from resd_baselines.losses import group_advantages, policy_gradient_objective
 from resd_bench.agent import MethodSpec, Policy
-from resd_bench.ranges import ABOVE_0, NOT_NEGATIVE, SHARE, InRanges, Range
+from resd_bench.options import ABOVE_0, NOT_NEGATIVE, SHARE, InRanges, Range
 from resd_bench.types import Group, Metrics, Step
 
 
@@ -36,16 +37,16 @@ class GRPOConfig(InRanges):
     }
 
     normalise_std: bool = True
-    """Divide advantages by the standard deviation of their group."""
-    clip_low: float = 0.2
-    """The probability ratio is clipped below 1 - clip_low."""
-    clip_high: float = 0.28
-    """The probability ratio is clipped above 1 + clip_high."""
-    dual_clip: float | None = 3.0
-    """Largest loss per unit of negative advantage; None for no bound."""
-    importance_cap: float | None = 2.0
-    """Largest weight that corrects for sampling from another distribution than is trained, per
-    token; None for no correction."""
+    """Divide advantages by the standard deviation of the rewards in the group."""
+    clip_low: Annotated[float, SHARE] = 0.2
+    """Clip the probability ratio below 1 - clip_low."""
+    clip_high: Annotated[float, NOT_NEGATIVE] = 0.28
+    """Clip the probability ratio above 1 + clip_high."""
+    dual_clip: Annotated[float | None, Range(1, without_low=True)] = 3.0
+    """Cap on the loss per unit of negative advantage (dual clipping); none disables it."""
+    importance_cap: Annotated[float | None, ABOVE_0] = 2.0
+    """Cap on the per-token importance weight, which corrects for sampling from another
+    distribution than the one trained; none disables the correction."""
 
 
 class GRPOAgent(PolicyAgent):

@@ -18,12 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from resd_bench.policy.objective import (
-    Aggregation,
-    TokenBatch,
-    TokenObjective,
-    sequence_losses,
-)
+from resd_bench.objective import Aggregation, TokenBatch, TokenObjective, sequence_losses
 
 Divergence = Literal["reverse_kl", "forward_kl", "jsd"]
 

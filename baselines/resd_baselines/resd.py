@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
@@ -22,20 +22,20 @@ from resd_baselines.base import (
     scored_attempts,
     signal_metrics,
 )
-from resd_baselines.losses import success_rate_weights
-from resd_baselines.parse import NO_REFLECTION, Reflection
-from resd_baselines.playbook import Playbook
-from resd_baselines.reflect import (
+from resd_baselines.context_update import (
     ContextOptions,
     ContextUpdate,
+    PromptWriter,
     Role,
-    Writer,
-    misplace,
     reflect,
     update_context,
 )
+from resd_baselines.experiments.misplaced_reflections import shuffle_reflections
+from resd_baselines.losses import success_rate_weights
+from resd_baselines.parse_replies import NO_REFLECTION, Reflection
+from resd_baselines.playbook import Playbook
 from resd_baselines.self_distillation import DistillationOptions, with_prompt
-from resd_baselines.teacher import (
+from resd_baselines.teacher_prompt import (
     ENTRY_TOKENS,
     FEEDBACK_TOKENS,
     TeacherOptions,
@@ -45,7 +45,7 @@ from resd_baselines.teacher import (
 )
 from resd_bench.agent import Load, MethodSpec, Policy, State
 from resd_bench.budget import Purpose
-from resd_bench.ranges import NOT_NEGATIVE, SHARE
+from resd_bench.options import NOT_NEGATIVE, SHARE
 from resd_bench.seeds import derive, stream
 from resd_bench.types import Example, Group, Metrics, Sampling, Step, user
 
@@ -61,19 +61,19 @@ class RESDConfig(ContextOptions, TeacherOptions, DistillationOptions):
     }
 
     use_reflection: bool = True
-    """Show the teacher a reflection on the attempt (ablation). A playbook needs reflections even
-    so."""
+    """Show the teacher a reflection on the attempt (ablation). The playbook needs reflections
+    in any case."""
     use_solution_buffer: bool = True
     """Remember the last success of each task for later inner steps (ablation)."""
     success_rate_weighting: bool = True
-    """Weigh successes and failures by the rarity of the other (Eq. 2)."""
-    success_exponent: float = 1.0
+    """Rebalance successes and failures by the success rate s of the batch (Eq. 2)."""
+    success_exponent: Annotated[float, NOT_NEGATIVE] = 1.0
     """Exponent alpha of 1 - s, the weight of a success (Eq. 2)."""
-    failure_exponent: float = 1.0
+    failure_exponent: Annotated[float, NOT_NEGATIVE] = 1.0
     """Exponent beta of s, the weight of a failure (Eq. 2)."""
-    misplaced_reflections: float = 0.0
-    """Share of reflections replaced by one about another task: a dial for experiments on how good
-    a reflector must be, not part of the method."""
+    misplaced_reflections: Annotated[float, SHARE] = 0.0
+    """Share of reflections replaced by one on another task: for experiments on the quality of
+    the reflector, not part of the method."""
 
 
 class RESDAgent(PolicyAgent):
@@ -82,7 +82,7 @@ class RESDAgent(PolicyAgent):
     def __init__(self, policy: Policy, config: RESDConfig) -> None:
         super().__init__(policy)
         self.config = config
-        self.writer = Writer(policy.dialect)
+        self.writer = PromptWriter(policy.dialect)
         self.playbook = Playbook()
         self.solutions: dict[str, str] = {}
         self.births: dict[str, int] = {}
@@ -126,7 +126,7 @@ class RESDAgent(PolicyAgent):
             if role == "reflect" and self.config.misplaced_reflections:
                 tasks = [attempt.task_id for attempt in attempts if not attempt.success]
                 rng = stream(step.seed, "misplace")
-                texts = misplace(texts, tasks, self.config.misplaced_reflections, rng)
+                texts = shuffle_reflections(texts, tasks, self.config.misplaced_reflections, rng)
             return texts
 
         update = update_context(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from resd_baselines.base import (
     Attempt,
@@ -20,10 +21,10 @@ from resd_baselines.base import (
     signal_metrics,
 )
 from resd_baselines.losses import Divergence, distillation_objective
-from resd_baselines.teacher import FEEDBACK_TOKENS, find_solutions, sdpo_teacher_prompts
+from resd_baselines.teacher_prompt import FEEDBACK_TOKENS, find_solutions, sdpo_teacher_prompts
 from resd_bench.agent import Load, MethodSpec, Policy, TeacherKind
-from resd_bench.policy.objective import Aggregation, Objective
-from resd_bench.ranges import ABOVE_0, NUCLEUS, POSITIVE, InRanges, Range
+from resd_bench.objective import Aggregation, Objective
+from resd_bench.options import ABOVE_0, NUCLEUS, POSITIVE, InRanges, Range
 from resd_bench.types import Example, Group, Messages, Metrics, Step
 
 
@@ -41,27 +42,32 @@ class DistillationOptions(InRanges):
     }
 
     divergence: Divergence = "reverse_kl"
-    """`reverse_kl` for Manufactoria and BouncingSim-Medium, `jsd` for the others (appendix G)."""
-    mixture: float = 0.5
-    """Weight of the teacher in the mean distribution of `jsd`; 0.5 is Jensen-Shannon."""
-    top_k: int | None = 100
-    """Tokens the divergence is summed over, the student's likeliest; None for all (Eq. 1)."""
+    """Divergence between student and teacher: `reverse_kl` for Manufactoria and
+    BouncingSim-Medium, `jsd` for the others (appendix G)."""
+    mixture: Annotated[float, Range(0, 1, without_low=True, without_high=True)] = 0.5
+    """Weight of the teacher in the mixture of `jsd`; 0.5 is the Jensen-Shannon divergence."""
+    top_k: Annotated[int | None, POSITIVE] = 100
+    """Sum the divergence over the student's top-k tokens; none: over all tokens (Eq. 1)."""
     tail: bool = True
-    """One more bucket for all other tokens; without it both sides are renormalised."""
-    clip_low: float | None = 0.2
-    """Least teacher probability as a multiple of the student's (eps_min); None for no bound."""
-    clip_high: float | None = None
-    """Largest one (eps_max; 5 for Manufactoria in the paper, none in its release)."""
+    """Add one bucket for all other tokens; without it both distributions are renormalised over
+    the top k."""
+    clip_low: Annotated[float | None, ABOVE_0] = 0.2
+    """Lower bound on the teacher's probability relative to the student's (eps_min); none
+    disables it."""
+    clip_high: Annotated[float | None, ABOVE_0] = None
+    """Upper bound on the same ratio (eps_max; 5 for Manufactoria in the paper, none in its
+    release)."""
     teacher: TeacherKind = "ema"
-    """`ema` moves after every update (section 3.3); the release's teacher never moves."""
-    ema_rate: float = 1e-4
-    """Share of the student in each move of the teacher (appendix G). With a high learning rate
-    and few updates a higher rate is wanted, 0.05 for the embedded model."""
-    importance_cap: float | None = 2.0
-    """Largest weight that corrects for sampling from another distribution than is trained, per
-    token (release); None for no correction."""
+    """Weights of the teacher: `ema`, a moving average that follows every update (section 3.3),
+    or `frozen`, as in the release."""
+    ema_rate: Annotated[float, NUCLEUS] = 1e-4
+    """Rate of the moving average: the student's share in each step (appendix G). A high
+    learning rate with few updates calls for a higher rate, such as 0.05 for the embedded model."""
+    importance_cap: Annotated[float | None, ABOVE_0] = 2.0
+    """Cap on the per-token importance weight, which corrects for sampling from another
+    distribution than the one trained (release); none disables the correction."""
     loss_aggregation: Aggregation = "mean"
-    """Over the tokens of a sequence: `mean` (release) or `sum` (Eq. 3)."""
+    """Aggregation of the loss over the tokens of a sequence: `mean` (release) or `sum` (Eq. 3)."""
 
     def objective(self, step: Step) -> Objective:
         """The loss at the temperature that the rollouts of `step` were sampled with."""
@@ -83,15 +89,15 @@ class SDPOConfig(DistillationOptions):
     """Options of SDPO."""
 
     distil_successes: bool = False
-    """Learn from successes too, with their own answer as the solution (SDPO+ss)."""
+    """Also learn from successes, with their own answer as the solution (SDPO+ss)."""
     include_previous_attempt: bool = False
-    """Show the teacher the failed attempt beside the feedback on it (off in the paper)."""
+    """Show the teacher the failed attempt with its feedback (off in the paper)."""
     feedback_with_solution: bool = False
-    """Keep feedback beside a solution; SDPO shows one or the other."""
+    """Keep the feedback when a solution is shown; SDPO shows one or the other."""
     strip_thinking: bool = True
-    """Show solutions without their thinking."""
+    """Remove the thinking from solutions."""
     show_unfinished_thinking: bool = False
-    """Show thinking that was cut off where an answer is to be shown, as the release does."""
+    """Keep thinking that was cut off when an answer is shown, as the release does."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class SDPOPlusConfig(SDPOConfig):
     """Options of SDPO+ss."""
 
     distil_successes: bool = True
-    """Learn from successes too, with their own answer as the solution."""
+    """Also learn from successes, with their own answer as the solution."""
 
 
 class SelfDistillation(PolicyAgent):

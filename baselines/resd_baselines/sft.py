@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from resd_baselines.base import PolicyAgent, make_examples, scored_attempts, signal_metrics
 from resd_baselines.losses import nll_objective
 from resd_bench.agent import MethodSpec, Policy, State
-from resd_bench.ranges import POSITIVE, InRanges
+from resd_bench.options import POSITIVE, InRanges
 from resd_bench.types import Completion, Example, Group, Message, Metrics, Step, Stop
 
 
@@ -21,10 +21,9 @@ from resd_bench.types import Completion, Example, Group, Message, Metrics, Step,
 class SFTConfig(InRanges):
     """Options of SFT on success."""
 
-    RANGES = {"buffer_size": POSITIVE}  # noqa: RUF012
-
-    buffer_size: int = 64
-    """Tasks whose latest success is kept, the most recent ones: two batches of the paper's 32."""
+    buffer_size: Annotated[int, POSITIVE] = 64
+    """Number of tasks whose latest success is kept, the most recent ones: two batches of the
+    paper's 32."""
 
 
 class SFTAgent(PolicyAgent):

@@ -21,10 +21,10 @@ from functools import cache
 from typing import Any
 
 from resd_bench.env import TextEnv
-from resd_bench.extract import last_answer_tag, visible_answer
-from resd_bench.plugins import UsageError, near_miss
-from resd_bench.seeds import derive
-from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task
+from resd_bench.errors import UsageError, near_miss
+from resd_bench.parsing import last_answer_tag, visible_answer
+from resd_bench.types import SPLITS, CaseResult, Dialect, Feedback, Split, Task
+from resd_envs.reasoning_generators import generator, generators
 from resd_envs.reasoning_guards import LENIENT, is_arithmetic, is_earned
 from resd_envs.reasoning_scorer import TooMuch, shared
 
@@ -35,7 +35,6 @@ TEST_PERCENT, VALIDATION_PERCENT = 20, 10
 DRAWS_PER_TASK = 3
 """How many questions are drawn for each wanted one, before a generator is taken as exhausted."""
 
-_SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 DEFAULT = "basic_arithmetic"
 FRAMES: Mapping[Dialect, str] = {
@@ -121,7 +120,7 @@ class ReasoningGymEnv(TextEnv):
         size: int = DEFAULT_SIZE,
     ) -> None:
         super().__init__(dialect=dialect, feedback_level=feedback_level)
-        known = _generators()
+        known = generators()
         if dataset not in known:
             raise near_miss("reasoning-gym dataset", dataset, known)
         if type(size) is not int or size < 1:
@@ -182,7 +181,7 @@ class ReasoningGymEnv(TextEnv):
     @property
     def chance(self) -> float:  # type: ignore[override]
         """How often the commonest right answer is right, or what a generator's rules allow."""
-        tasks = [task for split in _SPLITS for task in self.tasks(split)]
+        tasks = [task for split in SPLITS for task in self.tasks(split)]
         counts = Counter(given for task in tasks for given in _answers(task.data["entry"])[:1])
         commonest = counts.most_common(1)[0][1] / len(tasks) if counts else 0.0
         return max(commonest, LENIENT.get(self.dataset, 0.0))
@@ -194,31 +193,6 @@ class ReasoningGymEnv(TextEnv):
             if self._score(answer.strip(), entry)[0] >= 1.0:
                 return f"<answer>{answer}</answer>"
         raise NotImplementedError(f"{self.dataset} does not tell an answer that scores 1")
-
-
-def _generators() -> Sequence[str]:
-    """Names of all generators; UsageError where the package is not installed."""
-    try:
-        from reasoning_gym.factory import DATASETS
-    except ImportError as error:
-        raise UsageError(
-            f"reasoning-gym environments need the package reasoning-gym ({error}): "
-            "pip install resd-bench[reasoning-gym]"
-        ) from error
-    return sorted(set(DATASETS) - {"composite"})
-
-
-def generator(dataset: str, options: str, size: int) -> Any:
-    """The package's generator of `size` entries, with `options` as JSON."""
-    import reasoning_gym
-
-    seed = derive(0, "reasoning-gym", dataset) % 2**31
-    try:
-        return reasoning_gym.create_dataset(dataset, seed=seed, size=size, **json.loads(options))
-    except (AssertionError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"reasoning-gym dataset {dataset!r} refuses config {options}: {error}"
-        ) from error
 
 
 @cache

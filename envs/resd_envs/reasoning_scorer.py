@@ -25,13 +25,15 @@ from collections.abc import Mapping
 from functools import cache
 from typing import IO, Any
 
+from resd_envs.reasoning_generators import generator
+
 CPU_S = 10.0
 """Processor time that scoring one answer may take; algebra of honest ones takes some seconds."""
 WALL_S = 60.0
 """Longest wait for a score, where the processor does nothing or is busy with other things."""
 START_S = 50.0
 """Longest wait for the process, which imports the package first. Both together are less than an
-environment may take for a step (`resd_bench.vector.DEADLINE`)."""
+environment may take for a step (`resd_bench.rollout.vector_env.DEADLINE`)."""
 MEMORY_BYTES = 4 << 30
 """Address space of the process."""
 LENGTH_BYTES = 8
@@ -81,7 +83,7 @@ class Scorer:
         # A process that was forked off shares nothing of its parent's.
         if self._process is None or self._process.poll() is not None or self._pid != os.getpid():
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "resd_envs.reasoning_scorer"],
+                [sys.executable, "-P", "-m", "resd_envs.reasoning_scorer"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -126,8 +128,6 @@ def shared() -> Scorer:
 
 @cache
 def _dataset(name: str, options: str) -> Any:
-    from resd_envs.reasoning_gym import generator
-
     return generator(name, options, 1)
 
 

@@ -1,18 +1,20 @@
-"""`envs check` and `methods check`: does a plugin keep what it promises?
+"""`envs check`, `methods check` and `engines check`: does a plugin keep what it promises?
 
-`check` and `check_method` examine an installed plugin in a process of its own, so that one that
-hangs or dies gets a verdict too, and yield a `Verdict` per property with the evidence. The same
-properties are asserted in-process by `resd_bench.testing.check_env` and `check_agent`.
+`check`, `check_method` and `check_engine` examine an installed plugin in a process of its own, so
+that one that hangs or dies gets a verdict too, and yield a `Verdict` per property with the
+evidence. The same properties are asserted in-process by `check_env`, `check_agent` and
+`check_engine` of `resd_bench.testing`.
 """
 
-from resd_bench.check.verdict import Broken, Skipped, Verdict, failures, report
-from resd_bench.check.watch import check, check_method, property_names
+from resd_bench.check.result import PropertyFailed, Skipped, Verdict, failures, report
+from resd_bench.check.supervisor import check, check_engine, check_method, property_names
 
 __all__ = [
-    "Broken",
+    "PropertyFailed",
     "Skipped",
     "Verdict",
     "check",
+    "check_engine",
     "check_method",
     "failures",
     "property_names",

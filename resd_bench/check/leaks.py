@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from resd_bench.check.answers import failing
-from resd_bench.check.subject import DEFAULT_LEVEL, RARE, Episode, Subject, shown
-from resd_bench.check.verdict import require
+from resd_bench.check.adversarial_answers import failing
+from resd_bench.check.env_subject import DEFAULT_LEVEL, RARE, Episode, Subject, shown
+from resd_bench.check.result import require
 from resd_bench.env import TextEnv
 from resd_bench.types import Dialect, Feedback, Task
 
@@ -127,7 +127,7 @@ def _occurs(secret: str, text: str) -> bool:
 
 
 def _judge(env: TextEnv, cases: Sequence[Case], channel: str, kind: str) -> None:
-    """Raise `Broken` where the secrets of `kind` stand in `channel` more often than by chance."""
+    """Raise `PropertyFailed` where secrets of `kind` are in `channel` more often than by chance."""
     if env.answer_in_prompt and channel == "the prompt":
         return
     own: list[bool] = []

@@ -1,4 +1,4 @@
-"""`python -m resd_bench export`: write, and only where asked send, what a run has trained."""
+"""`export`: write, and only where asked upload, what a run has trained."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from typing import Annotated
 
 import typer
 
-from resd_bench.terminal import note, out
+from resd_bench.files.terminal import note, out
 
 
-def export_command(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    to: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder to write to.")],
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="New folder to write to.")],
     checkpoint: Annotated[
-        int | None, typer.Option(metavar="UPDATE", help="Which of its checkpoints; the last.")
+        int | None,
+        typer.Option(metavar="UPDATE", help="Update of the checkpoint (default: the last)."),
     ] = None,
     push: Annotated[
         str | None,
-        typer.Option(metavar="OWNER/NAME", help="Also send it to this repository on the Hub."),
+        typer.Option(metavar="OWNER/NAME", help="Also upload to this repository on the Hub."),
     ] = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that the model brings along.")
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.")
     ] = False,
     public: Annotated[
-        bool, typer.Option("--public", help="Make a new repository public; it is private.")
+        bool, typer.Option("--public", help="Make a new repository public (default: private).")
     ] = False,
 ) -> None:
-    """Write a run's trained model or adapter, its card and its playbook."""
-    from resd_bench import export
+    """Write a run's trained model or adapter, with card and playbook."""
+    from resd_bench.jobs import export as job
 
     if push is not None:
-        export.check_repository(push)
-    made = export.export(run_folder, to, checkpoint, trust_remote_code=trust_remote_code)
+        job.check_repository(push)
+    made = job.export(run_folder, to, checkpoint, trust_remote_code=trust_remote_code)
     for text in made.notes:
         note(text)
     kind = "adapter" if made.adapter else "model"
@@ -40,5 +41,5 @@ def export_command(
     out().print(f"{kind} after {made.update} updates{beside}: {made.folder}", soft_wrap=True)
     if push is not None:
         note(f"sending {made.folder} to {push}")
-        address = export.push(made.folder, push, private=not public)
+        address = job.push(made.folder, push, private=not public)
         out().print(f"sent to {address}", soft_wrap=True)

@@ -7,26 +7,30 @@ from typing import Annotated
 
 import typer
 
+from resd_bench.commands.shared import group
+from resd_bench.files.terminal import out
 from resd_bench.scaffold import Kind, write_package
-from resd_bench.terminal import out
 
-app = typer.Typer(help="Start a package with an environment or a method.", no_args_is_help=True)
+app = group("Create a package with a new environment or method.")
 
-NewName = Annotated[str, typer.Argument(metavar="NAME", help="Short name, e.g. word-ladder.")]
+NewName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of the plug-in, e.g. word-ladder.")
+]
 Folder = Annotated[
-    Path | None, typer.Option("--out", metavar="FOLDER", help="Where to write it; else ./NAME.")
+    Path | None,
+    typer.Option("--out", metavar="FOLDER", help="Folder to write to (default: ./NAME)."),
 ]
 
 
 @app.command("env")
 def new_env(name: NewName, folder: Folder = None) -> None:
-    """Write an installable package with a small environment and its contract test."""
+    """Create a package with a small environment and its test."""
     _write("env", name, folder)
 
 
 @app.command("method")
 def new_method(name: NewName, folder: Folder = None) -> None:
-    """Write an installable package with a small method and its contract test."""
+    """Create a package with a small method and its test."""
     _write("method", name, folder)
 
 

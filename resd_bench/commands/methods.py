@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from resd_bench import plugins
-from resd_bench.commands.shared import Name, options, show_verdicts
-from resd_bench.config import field_help
-from resd_bench.terminal import out
+from resd_bench import errors, plugins
+from resd_bench.commands.shared import Deadline, MethodSets, Name, group, options, show_verdicts
+from resd_bench.files.terminal import out
+from resd_bench.options import field_help, field_types, notation
 
-app = typer.Typer(help="The installed methods.", no_args_is_help=True)
+app = group("List, describe and check the installed methods.")
 
 
 @app.command("list")
 def list_methods() -> None:
-    """Every installed method."""
+    """List the installed methods."""
     table = Table("method", "rollouts per task", "what it does")
     for name in plugins.installed("resd_bench.methods"):
         try:
@@ -32,35 +31,31 @@ def list_methods() -> None:
 
 @app.command("info")
 def show_method(name: Name) -> None:
-    """The options of a method, for `--set method.NAME=VALUE`."""
+    """Show the options of a method: type and range, default, meaning."""
     spec = plugins.method(name)
-    helps = field_help(spec.config)
-    table = Table("option", "default", "meaning", title=f"{name}: {spec.summary}")
+    helps, types = field_help(spec.config), field_types(spec.config)
+    table = Table(title=f"{name}: {spec.summary} Options: --set method.NAME=VALUE")
+    table.add_column("option", no_wrap=True)
+    for title in ("type", "default", "meaning"):
+        table.add_column(title, overflow="fold")
     for option in fields(spec.config):
         default = getattr(spec.config(), option.name)
-        table.add_row(
-            f"method.{option.name}", json.dumps(default, default=str), helps.get(option.name, "")
-        )
+        shown = json.dumps(default, default=str).strip('"') if default is not None else "none"
+        table.add_row(option.name, notation(types[option.name]), shown, helps.get(option.name, ""))
     out().print(table)
 
 
 @app.command("check")
-def check_command(
-    name: Name,
-    deadline: Annotated[
-        float, typer.Option(min=0.1, help="Seconds a single call may take.")
-    ] = 60.0,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="method.NAME=VALUE", help="An option of the method."),
-    ] = None,
-) -> None:
-    """Prove what the harness relies on: a verdict per property with the evidence."""
+def check(name: Name, deadline: Deadline = 60.0, sets: MethodSets = None) -> None:
+    """Check that a method keeps its contract.
+
+    Each property gets a verdict with its evidence.
+    """
     from resd_bench.check import check_method
 
     known = plugins.installed("resd_bench.methods")
     if name not in known:
-        raise plugins.near_miss("method", name, known)
+        raise errors.near_miss("method", name, known)
     verdicts = check_method(name, options=options(sets, "method"), deadline=deadline)
     if show_verdicts(name, verdicts):
         raise typer.Exit(1)

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from resd_bench import nano, plugins
+from resd_bench import packaged_models, plugins
 from resd_bench.agent import Load
 from resd_bench.config import RunConfig, method_config
 from resd_bench.env import TextEnv
-from resd_bench.estimate import (
+from resd_bench.errors import UsageError
+from resd_bench.files.terminal import out
+from resd_bench.planning.memory import (
     CHARACTERS_PER_TOKEN,
     Lengths,
     Machine,
@@ -31,8 +33,6 @@ from resd_bench.estimate import (
     total,
     ways,
 )
-from resd_bench.plugins import UsageError
-from resd_bench.terminal import out
 from resd_bench.types import Task
 
 EXPECTED_SHARE = 0.5
@@ -53,7 +53,7 @@ def show_plan(
     each is reckoned with a copy of the weights, or with `shared` a share of them. Where nothing is
     known about its memory, nothing is refused.
     """
-    from resd_bench.run import choose_tasks, make_envs
+    from resd_bench.jobs.setup import choose_tasks, make_envs
 
     env = make_envs(config)[0]
     train, held_out = choose_tasks(env, config)
@@ -87,7 +87,7 @@ class Plan:
 
     def lines(self, machine: Machine) -> Iterator[str]:
         """Updates, tokens, memory; UsageError where the memory of `machine` is not enough."""
-        from resd_bench import architecture
+        from resd_bench.planning import architecture
 
         model: architecture.Architecture | None = None
         reason = ""
@@ -172,11 +172,11 @@ def _memory_lines(needed: Memory, parameters: int, machine: Machine, used: int) 
 def longest_prompt(tasks: Sequence[Task], model: str) -> int:
     """Tokens of the longest first prompt, by the model's tokenizer where it is on this machine."""
     longest = max(tasks, key=lambda task: len(task.prompt)).prompt
-    folder = nano.local_folder(model)
+    folder = packaged_models.local_folder(model)
     if folder is not None and (folder / "tokenizer.json").is_file():
         from tokenizers import Tokenizer
 
-        from resd_bench.policy.model_files import check_tokenizer
+        from resd_bench.models.model_files import check_tokenizer
 
         check_tokenizer(folder / "tokenizer.json", model)
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -5,22 +5,83 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 
-from resd_bench.commands.sweep import make_launcher, run_sweep
-from resd_bench.plugins import UsageError
-from resd_bench.reproduce.gather import Records, folder_trials, gather, sweep_trials
-from resd_bench.reproduce.page import Page
-from resd_bench.reproduce.registry import EXPERIMENTS, Experiment, choose
+from resd_bench.commands import sweep
+from resd_bench.errors import UsageError
+from resd_bench.files.terminal import note, out
 from resd_bench.sweep.definition import Trial, sweep_out
-from resd_bench.sweep.live import summary_table
 from resd_bench.sweep.scheduler import RETRIES
-from resd_bench.terminal import note, out
+
+if TYPE_CHECKING:
+    from resd_bench.reproduce.experiments import Experiment
+    from resd_bench.reproduce.match_records import Records
+    from resd_bench.reproduce.page import Page
 
 TIERS = ("nano", "paper")
 FRESH = Path("runs-out")
 """Where the runs of sweeps write unless their files say otherwise."""
+
+
+def reproduce(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="table2, fig1, ..., all or experiments; see --list."),
+    ] = None,
+    tier: Annotated[
+        str, typer.Option(metavar="nano|paper", help="Which runs: of nano, or of the paper's size.")
+    ] = "nano",
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENV", help="Only this environment; can be repeated."),
+    ] = None,
+    start: Annotated[
+        bool | None,
+        typer.Option(
+            "--run/--no-run", help="Run what is missing (default: only in the nano tier)."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="INT", help="Parallel runs (default: number of cores).")
+    ] = None,
+    runs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder of sweep files (default: runs/TIER of the repository)."
+        ),
+    ] = None,
+    records: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of kept records; can be repeated (default: results/TIER of the "
+            "repository).",
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Folder to write pages to (default: runs-out/reproduce/TIER).",
+        ),
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--list", help="List what can be reproduced, and stop.")
+    ] = False,
+) -> None:
+    """Compare our results with the paper's tables and figures.
+
+    Runs that are missing are run first, see --run.
+    """
+    if show or not names:
+        list_experiments()
+        return
+    wanted = Wanted(tier, tuple(env or ()), runs, tuple(records or ()), save)
+    raise typer.Exit(make_pages(names, wanted, start, jobs))
 
 
 @dataclass(frozen=True)
@@ -56,6 +117,8 @@ def repository() -> Path:
 
 def list_experiments() -> None:
     """What there is."""
+    from resd_bench.reproduce.experiments import EXPERIMENTS
+
     table = Table()
     for name in ("name", "what", "runs of", ""):
         table.add_column(name)
@@ -64,8 +127,12 @@ def list_experiments() -> None:
     out().print(table)
 
 
-def reproduce(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: int | None) -> int:
+def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: int | None) -> int:
     """Make the pages of `names`; the exit code. See `reproduce --help` for `start` and `jobs`."""
+    from resd_bench.reproduce.experiments import choose
+    from resd_bench.reproduce.match_records import gather
+    from resd_bench.sweep.progress_table import summary_table
+
     if wanted.tier not in TIERS:
         raise UsageError(f"--tier {wanted.tier!r}: give nano or paper")
     chosen, failed = choose(names), 0
@@ -74,8 +141,8 @@ def reproduce(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: in
     missing = distinct(t for own in trials.values() for t in gather(own, records).missing)
     if missing and (wanted.tier == "nano" if start is None else start):
         note(f"{len(missing)} runs are missing and are run now; Ctrl-C keeps what they did")
-        launcher = make_launcher("local", jobs, None, 1, 0)
-        received, done = run_sweep("reproduce", missing, launcher, RETRIES)
+        launcher = sweep.make_launcher("local", jobs, None, 1, 0)
+        received, done = sweep.run_sweep("reproduce", missing, launcher, RETRIES)
         if received:
             note("interrupted; everything is saved. Go on with the same command")
             return 128 + received
@@ -98,11 +165,15 @@ def reproduce(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: in
 
 def scan(wanted: Wanted) -> Records:
     """The records there are: kept ones first, then fresh ones."""
+    from resd_bench.reproduce.match_records import Records
+
     kept = wanted.records or (repository() / "results" / wanted.tier,)
     return Records.scan([*kept, *_outs(wanted)])
 
 
 def _outs(wanted: Wanted) -> list[Path]:
+    from resd_bench.reproduce.experiments import EXPERIMENTS
+
     if wanted.tier == "paper":
         return [FRESH / "paper"]
     names = dict.fromkeys(one.sweep for one in EXPERIMENTS)
@@ -112,6 +183,8 @@ def _outs(wanted: Wanted) -> list[Path]:
 
 def trials_of(one: Experiment, wanted: Wanted, records: Records) -> list[Trial]:
     """The runs that an experiment needs; none where the tier has no definition of them."""
+    from resd_bench.reproduce.match_records import folder_trials, sweep_trials
+
     path = wanted.runs_folder / f"{one.sweep}.yaml"
     if path.exists():
         return sweep_trials(path, wanted.envs, one.variants)

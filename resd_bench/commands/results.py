@@ -10,19 +10,22 @@ from typing import Annotated
 
 import typer
 
-from resd_bench.terminal import note, out, say
+from resd_bench.commands.shared import Markdown, group
+from resd_bench.files.terminal import note, out, say
 
-app = typer.Typer(help="Records of runs, to commit and to share.", no_args_is_help=True)
+app = group("Keep, show, describe and verify records of runs.")
 
 
 @app.command("keep")
 def keep_command(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders or globs.")],
-    to: Annotated[Path, typer.Option(metavar="FOLDER", help="Writes TO/ENV/METHOD/seed-K.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Run folders or globs.")],
+    to: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder to copy to, as FOLDER/ENV/METHOD/seed-K.")
+    ],
 ) -> None:
-    """Copy what tables and figures are made from; texts and checkpoints stay where they are."""
-    from resd_bench.report.archive import keep
-    from resd_bench.report.runs import find_runs
+    """Copy records of runs, without texts and checkpoints."""
+    from resd_bench.records.archive import keep
+    from resd_bench.records.find_runs import find_runs
 
     for folder in keep(find_runs(runs), to):
         say(folder)
@@ -32,14 +35,12 @@ def keep_command(
 def show_command(
     places: Annotated[
         list[str],
-        typer.Argument(metavar="RUN...", help="Run folders, rows of `eval --out`, or globs."),
+        typer.Argument(metavar="RUN", help="Run folders, files of `eval --out`, or globs."),
     ],
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print Markdown, for a document.")
-    ] = False,
+    markdown: Markdown = False,
 ) -> None:
-    """Success at the first and last evaluation of each run, or in files of evaluated samples."""
-    from resd_bench.report.evaluations import evaluations_table, find_evaluations
+    """Show success at the first and the last evaluation of each run."""
+    from resd_bench.report.eval_table import evaluations_table, find_evaluations
     from resd_bench.report.markdown import as_markdown
 
     table = evaluations_table(find_evaluations(places))
@@ -52,14 +53,15 @@ def show_command(
 @app.command("schema")
 def schema_command(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One of them, field by field.")
+        str | None,
+        typer.Argument(metavar="NAME", help="Schema to show field by field (default: list all)."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The JSON Schema itself.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON Schema itself.")] = False,
 ) -> None:
-    """What the files of a run hold: every field with its unit, as Markdown or JSON Schema."""
+    """Describe every field in the files of a run."""
     import json
 
-    from resd_bench import schema
+    from resd_bench.records import schema
 
     if name is None:
         for known in schema.NAMES:
@@ -73,12 +75,17 @@ def schema_command(
 
 @app.command("verify")
 def verify_command(
-    folder: Annotated[Path, typer.Argument(help="Where the documents are.")] = Path("results"),
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of the documents.")
+    ] = Path("results"),
     write: Annotated[
-        bool, typer.Option("--write", help="Write what differs, instead of failing.")
+        bool, typer.Option("--write", help="Update what differs instead of failing.")
     ] = False,
 ) -> None:
-    """Make every marked table and figure again from the records; exit code 1 where one differs."""
+    """Make tables and figures again from the records, and compare.
+
+    The exit code is 1 if any of them differs.
+    """
     from resd_bench.report.verify import verify
 
     failed = 0

@@ -1,4 +1,4 @@
-"""What the groups of commands share."""
+"""Arguments and output that several commands share."""
 
 from __future__ import annotations
 
@@ -6,13 +6,115 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from resd_bench import reading
-from resd_bench.check.verdict import Verdict
-from resd_bench.plugins import UsageError
-from resd_bench.terminal import out
+from resd_bench import plugins
+from resd_bench.check.result import Verdict
+from resd_bench.env import TextEnv
+from resd_bench.errors import UsageError
+from resd_bench.files import reading
+from resd_bench.files.terminal import out
+from resd_bench.options import coerce
+from resd_bench.types import Split
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Short name, as in the list.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name, as shown by `list`.")]
+Runs = Annotated[
+    list[str], typer.Argument(metavar="RUN", help="Run folders, globs or .jsonl files.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any setting, e.g. method.NAME=4; can be repeated."
+    ),
+]
+EnvSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="env.NAME=VALUE", help="An option of the environment; can be repeated."
+    ),
+]
+MethodSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="method.NAME=VALUE", help="An option of the method; can be repeated."
+    ),
+]
+Varies = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Settings of the measurement that differ on purpose, e.g. model,feedback_level. "
+        "Without it, runs that were measured differently get no verdict.",
+    ),
+]
+Axis = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AXIS",
+        help="Budget axis: episodes, tokens, updates, seconds or flops (default: the unit of "
+        "--budget, else episodes).",
+    ),
+]
+AtBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BUDGET",
+        help="Compare at this budget, e.g. 640ep or 2Mtok (default: the largest that all runs "
+        "reached).",
+    ),
+]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")]
+Server = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="As in `run`; a file cannot set it."),
+]
+Trust = Annotated[
+    str | None,
+    typer.Option(metavar="true|false", help="As in `run`; a file cannot set it."),
+]
+Device = Annotated[
+    str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1 (default: auto).")
+]
+SplitFlag = Annotated[
+    str, typer.Option("--split", metavar="SPLIT", help="train, validation or test.")
+]
+DialectFlag = Annotated[
+    str, typer.Option("--dialect", metavar="full|compact", help="Wording of prompts.")
+]
+Level = Annotated[
+    int,
+    typer.Option(
+        "--feedback-level",
+        min=0,
+        max=5,
+        metavar="INT",
+        help="How much feedback a failure gets, from 0 (none) to 5 (the solution).",
+    ),
+]
+Deadline = Annotated[
+    float,
+    typer.Option(min=0.1, metavar="SECONDS", help="Time limit of a single call in seconds."),
+]
+
+
+class WholeHelp(TyperGroup):
+    """A group whose help shows the description of every command whole, however long."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """A row per command; the width of the terminal wraps it and cuts nothing off."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [
+            (name, command.get_short_help_str(limit=10_000))
+            for name, command in commands
+            if command is not None and not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def group(about: str) -> typer.Typer:
+    """A group of commands."""
+    return typer.Typer(help=about, no_args_is_help=True, cls=WholeHelp)
 
 
 def options(sets: Iterable[str] | None, prefix: str) -> dict[str, Any]:
@@ -26,8 +128,22 @@ def options(sets: Iterable[str] | None, prefix: str) -> dict[str, Any]:
         try:
             found[name] = reading.parse_yaml(value)
         except ValueError as error:
-            raise UsageError(f"--set {text!r}: the value is no YAML: {error}") from None
+            raise UsageError(f"--set {text!r}: the value is not valid YAML: {error}") from None
     return found
+
+
+def make_env(name: str, sets: Iterable[str] | None, **keywords: Any) -> TextEnv:
+    """Make an environment; UsageError where it refuses its options."""
+    try:
+        return plugins.make_env(name, **keywords, **options(sets, "env"))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"environment {name}: {error}. Check --set and the flags") from None
+
+
+def read_split(name: str) -> Split:
+    """The split called `name`; UsageError for another."""
+    split: Split = coerce("--split", name, Split)
+    return split
 
 
 def show_verdicts(name: str, verdicts: Iterable[Verdict]) -> int:

@@ -5,15 +5,80 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-from resd_bench.plugins import UsageError
+import typer
+
+from resd_bench.commands.shared import Server, Trust
+from resd_bench.errors import UsageError
+from resd_bench.files.terminal import note, out, say
+from resd_bench.options import whole_numbers
 from resd_bench.sweep.definition import Sweep, Trial, load_sweep
 from resd_bench.sweep.launch import Launcher, LocalLauncher, RayLauncher, cores, run_command
-from resd_bench.sweep.live import LiveTable, summary_table
-from resd_bench.sweep.scheduler import Job, Scheduler, make_jobs
-from resd_bench.terminal import note, out, say
+from resd_bench.sweep.scheduler import RETRIES, Job, Scheduler, make_jobs
 
 LAUNCHERS = ("local", "ray")
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Sweep file, see docs/sweeps.md.")],
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="INT", help="Parallel runs on this machine (default: number of cores)."
+        ),
+    ] = None,
+    launcher: Annotated[
+        str, typer.Option(metavar="local|ray", help="Where to run: this machine or Ray.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Address of a Ray cluster, or auto (default: start Ray on this machine).",
+        ),
+    ] = None,
+    cpus: Annotated[
+        float, typer.Option(min=0, metavar="NUMBER", help="CPU cores per run on Ray.")
+    ] = 1,
+    gpus: Annotated[float, typer.Option(min=0, metavar="NUMBER", help="GPUs per run on Ray.")] = 0,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="INDEX", help="Only these runs of the list: 3, 0-7 or 1,5."),
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, metavar="INT", help="Number of times to restart a crashed run.")
+    ] = RETRIES,
+    show: Annotated[bool, typer.Option("--list", help="List the runs and start none.")] = False,
+    save: Annotated[
+        str | None,
+        typer.Option(
+            "--out", metavar="FOLDER", help="Root folder of the runs (default: as in the file)."
+        ),
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Afterwards copy the records to FOLDER/ENV/VARIANT/seed-K."
+        ),
+    ] = None,
+    server: Server = None,
+    trust_remote_code: Trust = None,
+) -> None:
+    """Run every configuration in a file; finished runs are skipped.
+
+    Unfinished runs are resumed, so that the same command goes on after an interruption.
+    """
+    named = {"server": server, "trust_remote_code": trust_remote_code}
+    trials = choose(load_sweep(file, out=save, named=named), only)
+    if show:
+        list_trials(trials)
+        return
+    where = make_launcher(launcher, jobs, address, cpus, gpus, named)
+    received, done = run_sweep(file.stem, trials, where, retries)
+    if keep is not None:
+        keep_finished(done, keep)
+    raise typer.Exit(finish(received, done))
 
 
 def make_launcher(
@@ -48,16 +113,11 @@ def choose(sweep: Sweep, only: str | None) -> list[Trial]:
     if only is None:
         return list(sweep.trials)
     by_index = {trial.index: trial for trial in sweep.trials}
-    chosen: dict[int, Trial] = {}
-    for part in only.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
-            raise UsageError(f"--only {only!r} is not understood: give 3, 0-7 or 1,5")
-        for index in range(int(first), int(last if dash else first) + 1):
-            if index not in by_index:
-                raise UsageError(f"--only {index}: {sweep.name} has runs {_span(sweep)}")
-            chosen[index] = by_index[index]
-    return list(chosen.values())
+    chosen = whole_numbers("--only", only)
+    for index in chosen:
+        if index not in by_index:
+            raise UsageError(f"--only {index}: {sweep.name} has runs {_span(sweep)}")
+    return [by_index[index] for index in chosen]
 
 
 def _span(sweep: Sweep) -> str:
@@ -76,6 +136,8 @@ def run_sweep(
     name: str, trials: Sequence[Trial], launcher: Launcher, retries: int
 ) -> tuple[int, list[Job]]:
     """Run `trials` to the end; the signal that interrupted it or 0, and how each job ended."""
+    from resd_bench.sweep.progress_table import LiveTable
+
     root = Path(trials[0].config.out).parent
     jobs = make_jobs(trials, root / ".sweeps" / name, root)
     with LiveTable() as table:
@@ -87,27 +149,10 @@ def run_sweep(
     return received, jobs
 
 
-def sweep_file(
-    file: Path,
-    out_folder: str | None,
-    only: str | None,
-    show: bool,
-    named: Mapping[str, str | None] | None = None,
-) -> list[Trial]:
-    """The trials of `file` that are asked for; with `show` they are listed.
-
-    `named` are settings of the command line.
-    """
-    trials = choose(load_sweep(file, out=out_folder, named=named), only)
-    if show:
-        list_trials(trials)
-    return trials
-
-
 def keep_finished(jobs: Sequence[Job], to: Path) -> None:
     """Keep the records of the runs that are done, those apart that `to` has already."""
-    from resd_bench.report.archive import keep_at
-    from resd_bench.report.runs import load_run
+    from resd_bench.records.archive import keep_at
+    from resd_bench.records.runs import load_run
 
     done = [job.trial for job in jobs if job.state in ("finished", "there already")]
     places = {
@@ -119,6 +164,8 @@ def keep_finished(jobs: Sequence[Job], to: Path) -> None:
 
 def finish(received: int, jobs: Sequence[Job]) -> int:
     """Print the summary; the exit code."""
+    from resd_bench.sweep.progress_table import summary_table
+
     out().print(summary_table(jobs))
     if received:
         note("interrupted; everything is saved. Go on with the same command")

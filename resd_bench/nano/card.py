@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from resd_bench import reading
+from resd_bench.errors import UsageError
+from resd_bench.files import reading
+from resd_bench.files.writing import write_atomically
 from resd_bench.nano.pretrain import PretrainConfig
 from resd_bench.nano.probe import SAMPLING, Probe, table
-from resd_bench.plugins import UsageError
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.loading import parameters
-from resd_bench.writing import write_atomically
 
 TEMPLATE = Path(__file__).with_name("card.md")
 

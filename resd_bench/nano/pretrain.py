@@ -25,14 +25,14 @@ import torch.nn.functional as F
 from torch.optim import Optimizer
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
 
-from resd_bench import reading
+from resd_bench.errors import UsageError
+from resd_bench.files import reading
+from resd_bench.files.writing import refuse_links, write_atomically
 from resd_bench.nano import attention
 from resd_bench.nano import tokenizer as bpe
 from resd_bench.nano.documents import Dials, Document, Recipe
-from resd_bench.plugins import UsageError
 from resd_bench.policy.loading import resolve
 from resd_bench.seeds import stream
-from resd_bench.writing import refuse_links, write_atomically
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from resd_bench.budget import Ledger
 from resd_bench.nano.curriculum import Curriculum, Exercise
 from resd_bench.nano.documents import Prompts, numbered
 from resd_bench.policy.lm_policy import LMPolicy
-from resd_bench.rollout import EnvPool, roll_out
+from resd_bench.rollout.rollout import EnvPool, roll_out
 from resd_bench.seeds import derive, stream
 from resd_bench.stats import Interval, success_interval
 from resd_bench.types import Group, Sampling, Task, user

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import torch
 
-from resd_bench.plugins import UsageError
+from resd_bench.distributed.join import join
+from resd_bench.distributed.torch_group import TorchGroup
+from resd_bench.errors import UsageError
 from resd_bench.policy import loading
-from resd_bench.policy.distributed import Together
-from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
+from resd_bench.policy.config import PolicyConfig, PolicyOptions
+from resd_bench.policy.engines import registry
+from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.seeds import derive
-from resd_bench.team import join
 
 if TYPE_CHECKING:
     from resd_bench.config import RunConfig
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 def build(config: RunConfig) -> LMPolicy:
     """Load the model of `config` and make it a policy; UsageError where it cannot be loaded."""
     team = join(config.device)
-    together = team if isinstance(team, Together) else None
+    together = team if isinstance(team, TorchGroup) else None
     device = device_in(together, config) if together else choose_device(config.device)
     if not device.startswith("cpu"):
         loading.be_deterministic()
@@ -44,11 +46,12 @@ def build(config: RunConfig) -> LMPolicy:
 
 def needs_weights(config: RunConfig) -> bool:
     """Whether the model's weights are to be loaded here; UsageError for what a server cannot do."""
-    if config.engine != "openai" or config.lora_rank:
+    engine = registry.find(config.engine)
+    if engine is None or not engine.adapters_only or config.lora_rank:
         return True
     if config.method != "base":
         raise UsageError(
-            f"--engine openai cannot hand a server the weights that --method {config.method} "
+            f"--engine {config.engine} cannot be handed the weights that --method {config.method} "
             "trains: train an adapter (--lora-rank 16), use --engine vllm, or --method base"
         )
     return False
@@ -61,7 +64,7 @@ def choose_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def device_in(team: Together, config: RunConfig) -> str:
+def device_in(team: TorchGroup, config: RunConfig) -> str:
     """Where this process of `team` computes; UsageError for what several processes cannot do."""
     if config.device_map is not None:
         raise UsageError(
@@ -91,23 +94,7 @@ def weights_dtype(config: RunConfig) -> str:
 def policy_config(config: RunConfig) -> PolicyConfig:
     """The part of a run's configuration that a policy needs."""
     return PolicyConfig(
-        learning_rate=config.learning_rate,
-        warmup_updates=config.warmup_updates,
-        weight_decay=config.weight_decay,
-        grad_clip=config.grad_clip or math.inf,
+        **{option.name: getattr(config, option.name) for option in fields(PolicyOptions)},
         autocast=config.precision == "mixed",
-        lora_rank=config.lora_rank,
-        lora_alpha=config.lora_alpha,
         adapter_seed=derive(config.seed, "adapter"),
-        gradient_checkpointing=config.gradient_checkpointing,
-        teacher_precision=config.teacher_precision,
-        teacher_offload=config.teacher_offload,
-        thinking=config.thinking,
-        engine=config.engine,
-        engine_memory=config.engine_memory,
-        server=config.server,
-        server_model=config.server_model,
-        context_limit=config.context_limit,
-        dialect=config.dialect or "auto",
-        threads=config.threads or None,
     )

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.policy.chat_process import LENGTH, RENDER_BYTES, RENDER_SECONDS
 
 SCRIPT = Path(__file__).with_name("chat_process.py")

@@ -11,84 +11,38 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from resd_bench import adapters
 from resd_bench.agent import State, TeacherKind
 from resd_bench.budget import Ledger, Purpose
-from resd_bench.model_identity import model_identity
-from resd_bench.plugins import UsageError
-from resd_bench.policy import fast_engine, loading, lora, trainer
-from resd_bench.policy.agreement import GapMeter
-from resd_bench.policy.batches import Limits, Row, tokens_read
-from resd_bench.policy.engine import Engine, Generated, Mirror, NonFiniteLogits, context_limit
-from resd_bench.policy.hf_engine import HfEngine
-from resd_bench.policy.layout import Layout, lay_out
-from resd_bench.policy.objective import Objective
-from resd_bench.policy.server_engine import Server, ServerEngine
-from resd_bench.policy.teacher import AdapterTeacher, Precision, Teacher, put, to_state
-from resd_bench.policy.tokens import Codec, Thinking
-from resd_bench.policy.vllm_engine import VllmEngine
-from resd_bench.team import ALONE, Team
+from resd_bench.distributed.process_group import SINGLE_PROCESS, ProcessGroup
+from resd_bench.errors import UsageError
+from resd_bench.models import adapters
+from resd_bench.models.identity import model_identity
+from resd_bench.objective import Objective
+from resd_bench.policy import loading, lora, trainer
+from resd_bench.policy.chat_codec import Codec
+from resd_bench.policy.config import PolicyConfig
+from resd_bench.policy.engines import registry
+from resd_bench.policy.engines.base import (
+    Engine,
+    Generated,
+    NonFiniteLogits,
+    RemoteWeightsEngine,
+    context_limit,
+)
+from resd_bench.policy.engines.logprob_gap import LogprobGap
+from resd_bench.policy.micro_batches import Limits, TokenizedExample, tokens_read
+from resd_bench.policy.parallel.place import place
+from resd_bench.policy.parallel.placement import WeightPlacement
+from resd_bench.policy.teacher import AdapterTeacher, Teacher, put, to_state
 from resd_bench.types import Completion, Dialect, Example, Messages, Metrics, Sampling, Stop
 
 SKIPPED = 3
 """Steps in a row that may be skipped for a gradient that is not finite; then the run ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyConfig:
-    """How a language model samples and trains. Defaults follow the paper and its release."""
-
-    learning_rate: float = 1e-6
-    """Of AdamW after warm-up. The embedded model wants far more, about 1e-4 to 1e-3."""
-    warmup_updates: int = 10
-    """Updates of linear warm-up."""
-    warmup_from_zero: bool = True
-    """Whether the first update has learning rate 0, as in the paper's release."""
-    weight_decay: float = 0.01
-    grad_clip: float = 1.0
-    """Largest gradient norm."""
-    micro_batch_tokens: int = 4096
-    """Padded tokens (student and teacher) per forward and backward pass."""
-    micro_batch_logits: int = 1 << 25
-    """Largest number of logits (sequences x response tokens x vocabulary) held at a time."""
-    autocast: bool = False
-    """Train with matrix products in bfloat16; weights stay in their own precision."""
-    lora_rank: int = 0
-    """Rank of a low-rank adapter to train instead of all weights; 0 trains all weights."""
-    lora_alpha: int | None = None
-    """The adapter's update is multiplied by this over the rank; None is twice the rank."""
-    adapter_seed: int = 0
-    """Seed of the adapter's first weights."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, a third more arithmetic."""
-    teacher_precision: Precision = "float32"
-    """Of a teacher that is a copy of all weights; `bfloat16` keeps its rounding errors beside."""
-    teacher_offload: bool = False
-    """Keep such a teacher in main memory except while it scores."""
-    thinking: Thinking = "auto"
-    """Whether the chat template is asked for thinking; `auto` leaves it to the template."""
-    engine: Literal["auto", "fast", "hf", "vllm", "openai"] = "auto"
-    """`fast` decodes Qwen3, Qwen2 and Llama with our own loop, `hf` any model, slowly; `vllm` runs
-    vLLM in this process, `openai` asks a server."""
-    engine_memory: float | None = None
-    """GiB of vLLM's key-value cache; None is 0.5 on a CPU and 30% of what is free on a GPU."""
-    server: str | None = None
-    """URL of an OpenAI-compatible server, up to and with /v1, for the engine `openai`."""
-    server_model: str | None = None
-    """The policy's model by its name on the server; None is the only one it serves."""
-    max_batch_tokens: int | None = None
-    """Tokens (prompt and new) decoded together; None follows from the model's size."""
-    context_limit: int | None = None
-    """Most tokens of prompt and response; None is what the model can hold."""
-    dialect: Literal["auto", "full", "compact"] = "auto"
-    """How prompts are worded; `auto` is `compact` for the embedded model, else `full`."""
-    threads: int | None = None
-    """CPU threads of torch; None is 1 for models below 50 million parameters."""
 
 
 @dataclass(slots=True)
@@ -109,7 +63,7 @@ class LMPolicy:
         tokenizer: Any,
         config: PolicyConfig | None = None,
         ledger: Ledger | None = None,
-        team: Team = ALONE,
+        team: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         """Take over `model`: its weights are trained in place, by all processes of `team`."""
         self.config = config = config or PolicyConfig()
@@ -126,16 +80,16 @@ class LMPolicy:
             thinking=config.thinking,
         )
         self.parameters = loading.parameters(model)
-        self.threads = loading.set_threads(config.threads, model)
+        self.threads = loading.set_threads(config.threads or None, model)
         held = context_limit(model.config)
         self.context_limit = min(held, config.context_limit or held)
         self.team = team
-        self.layout: Layout = lay_out(model, team, config)
+        self.layout: WeightPlacement = place(model, team, config)
         engine = self._make_engine()
         self.engine = self.layout.engine(engine)
-        self._mirror = engine if isinstance(engine, Mirror) else None
+        self._mirror = engine if isinstance(engine, RemoteWeightsEngine) else None
         """The engine, if it must be told of new weights."""
-        self._meter = GapMeter()
+        self._meter = LogprobGap()
         self._drawn: Sampling | None = None
         """How the last rollouts were sampled."""
         self.optimiser = trainer.make_optimiser(model, config.weight_decay)
@@ -164,7 +118,7 @@ class LMPolicy:
         revision: str | None = None,
         device_map: str | None = None,
         attention: str | None = None,
-        team: Team = ALONE,
+        team: ProcessGroup = SINGLE_PROCESS,
         weights: bool = True,
         trust_remote_code: bool = False,
     ) -> LMPolicy:
@@ -254,29 +208,15 @@ class LMPolicy:
 
     def _make_engine(self) -> Engine:
         """The engine that the configuration asks for; UsageError where it does not serve here."""
-        c, stop_ids = self.config, self.codec.stop_ids
-        if c.engine not in ("vllm", "openai"):
-            return _own_engine(self.layout.sampler, self.codec, c)
-        if self.team.size > 1:
-            raise UsageError(
-                f"--engine {c.engine} samples for one process and there are {self.team.size}: use "
-                "--engine auto, which every process has"
-            )
-        limit, adapted = self.context_limit, self.adapted
-        if c.engine == "openai":
-            if c.server is None:
-                raise UsageError("--engine openai needs --server, e.g. http://localhost:8000/v1")
-            server, name = Server(c.server), c.server_model
-            return ServerEngine(server, name, self.model, stop_ids, limit=limit, adapted=adapted)
-        return VllmEngine(
-            self.model,
-            stop_ids,
-            limit=limit,
-            adapted=adapted,
-            # What the products of training are made in.
-            dtype=torch.bfloat16 if c.autocast else None,
-            cache_gib=c.engine_memory,
+        setup = registry.EngineSetup(
+            model=self.layout.sampler,
+            stop_ids=self.codec.stop_ids,
+            pad_id=self.codec.pad_id,
+            limit=self.context_limit,
+            adapted=self.adapted,
+            config=self.config,
         )
+        return registry.make(self.config.engine, setup, self.team.size)
 
     def use_teacher(self, kind: TeacherKind, ema_rate: float) -> None:
         """Keep a teacher from now on: a copy of the present weights, frozen or moving.
@@ -306,7 +246,7 @@ class LMPolicy:
         `shed_sections` to fit the context; since the last update, `overlong_prompts` not answered,
         `truncated_completions` cut off by length (not those of evaluations) and `unclosed_thinking`
         among them; `skipped_steps` so far for a non-finite gradient norm. With an engine that has
-        weights of its own, also what `GapMeter.metrics` says, under the weights that sampled.
+        weights of its own, also what `LogprobGap.metrics` says, under the weights that sampled.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} must be at least 1")
@@ -339,11 +279,11 @@ class LMPolicy:
         self._counts = Counts()
         return metrics | self._meter.metrics()
 
-    def row(self, example: Example) -> tuple[Row, int]:
+    def row(self, example: Example) -> tuple[TokenizedExample, int]:
         """The example in tokens, and how many sections its teacher's prompt had to shed."""
         said = example.completion
         context, shed = self._teacher_prompt(example)
-        row = Row(
+        row = TokenizedExample(
             prompt=self.codec.prompt_ids(example.messages),
             response=said.token_ids,
             teacher_prompt=context,
@@ -364,17 +304,17 @@ class LMPolicy:
                 return ids, number
         return self.codec.prompt_ids(prompts[-1]), len(prompts) - 1
 
-    def fits(self, row: Row) -> bool:
+    def fits(self, row: TokenizedExample) -> bool:
         """Whether student and teacher can hold it; one that does not fit is not trained on."""
         return max(row.student_tokens, row.teacher_tokens) <= self.context_limit
 
     def _step(
-        self, rows: Sequence[Row], objective: Objective, batch_size: int, lr: float
+        self, rows: Sequence[TokenizedExample], objective: Objective, batch_size: int, lr: float
     ) -> trainer.StepResult:
         c = self.config
         if self._mirror and self._drawn:
             objective = self._meter.watching(objective, self._drawn)
-        self.layout.moved()
+        self.layout.invalidate()
         with self.teacher.at_work() if self.teacher else nullcontext():
             result = trainer.train_step(
                 self.model,
@@ -384,7 +324,7 @@ class LMPolicy:
                 objective,
                 batch_size=batch_size,
                 learning_rate=lr,
-                grad_clip=c.grad_clip,
+                grad_clip=c.max_gradient_norm,
                 limits=Limits(c.micro_batch_tokens, c.micro_batch_logits),
                 autocast=c.autocast,
                 passes=self.layout,
@@ -396,7 +336,7 @@ class LMPolicy:
         elif self.teacher is not None:
             self.teacher.follow(self.model)
         if result.stepped and self._mirror:
-            self._mirror.weights_changed()
+            self._mirror.sync_weights()
         return result
 
     def _check_skipped(self, result: trainer.StepResult) -> None:
@@ -407,8 +347,8 @@ class LMPolicy:
         raise UsageError(
             f"update {self.updates}: {result.culprit or 'the gradient norm'} is not finite, for "
             f"{SKIPPED} updates in a row, so nothing is learned (loss {result.loss:g}, learning "
-            f"rate {c.learning_rate:g}, gradients clipped at {c.grad_clip:g}). Start anew with a "
-            "smaller --learning-rate or --precision float32, or with a --model that is intact"
+            f"rate {c.learning_rate:g}, gradients clipped at {c.max_gradient_norm:g}). Start anew "
+            "with a smaller --learning-rate or --precision float32, or with an intact --model"
         )
 
     def _charge(self, trained: int, scored: int) -> None:
@@ -460,10 +400,10 @@ class LMPolicy:
 
     def load_state_dict(self, state: State) -> None:
         """Go on exactly where `state_dict` was taken; ValueError for another model's state."""
-        self.layout.moved()
+        self.layout.invalidate()
         put(self._trained(), state["model"])
         if self._mirror:
-            self._mirror.weights_changed()
+            self._mirror.sync_weights()
         trainer.restore_optimiser(self.optimiser, state["optimiser"])
         self.teacher = None
         if (kept := state["teacher"]) is not None:
@@ -502,22 +442,8 @@ def _enable_checkpointing(model: Any) -> None:
         raise UsageError(f"--gradient-checkpointing is not for this model: {error}") from error
 
 
-def _own_engine(model: Any, codec: Codec, config: PolicyConfig) -> Engine:
-    """`fast` or `hf`; UsageError where the one asked for does not serve this model."""
-    spread = len({p.device for p in model.parameters()}) > 1
-    fast = fast_engine.supports(model) and not spread
-    if config.engine == "fast" and not fast:
-        raise UsageError(
-            f"the fast engine does not know {type(model).__name__}; use --engine hf or auto"
-        )
-    if config.engine == "hf" or not fast:
-        tokens = config.max_batch_tokens or 32768
-        return HfEngine(model, codec.stop_ids, codec.pad_id, tokens)
-    return fast_engine.FastEngine(model, codec.stop_ids, codec.pad_id, config.max_batch_tokens)
-
-
 def _dialect(model: Any, config: PolicyConfig) -> Dialect:
     """The dialect asked for, else the one the model's config names (`resd_dialect`), else full."""
-    if config.dialect != "auto":
+    if config.dialect is not None:
         return config.dialect
     return cast(Dialect, getattr(model.config, "resd_dialect", "full"))

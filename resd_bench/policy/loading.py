@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from resd_bench import adapters, nano
-from resd_bench.model_identity import refuse_other_base
-from resd_bench.plugins import UsageError
-from resd_bench.policy import gguf, model_files
+from resd_bench import packaged_models
+from resd_bench.errors import UsageError
+from resd_bench.models import adapters, gguf, model_files
+from resd_bench.models.identity import refuse_other_base
 
 _LAYER = re.compile(r"\.(layers|h|blocks)\.\d+\.")
 """What names the weights of a decoder's layers have."""
@@ -42,8 +42,8 @@ def resolve(path_or_name: str | Path, revision: str | None = None) -> str:
     or on the hub at `revision`.
     """
     given = str(path_or_name)
-    if given in nano.NAMES:
-        return str(nano.weights_folder(given))
+    if given in packaged_models.NAMES:
+        return str(packaged_models.weights_folder(given))
     if (file := gguf_file(given, revision)) is not None:
         return str(gguf.folder(file, given))
     folder = Path(given).expanduser()
@@ -54,13 +54,13 @@ def resolve(path_or_name: str | Path, revision: str | None = None) -> str:
                 "save_pretrained writes (config.json, weights, tokenizer files), or a GGUF file"
             )
         return str(folder)
-    if folder.parent == nano.models_folder():
+    if folder.parent == packaged_models.models_folder():
         raise UsageError(
             f"{given!r} held a model that was read from a GGUF file, and it is no longer in the "
             "cache: load that file with --model once more"
         )
     if folder.exists() or not _HUB_NAME.fullmatch(given) or folder.suffix.lower() == ".gguf":
-        known = (*nano.NAMES, *nano.GGUF_PACKAGES)
+        known = (*packaged_models.NAMES, *packaged_models.GGUF_PACKAGES)
         raise UsageError(
             f"no model at {given!r}: expected one of {', '.join(known)}, a folder with "
             "config.json, a GGUF file, or a hub name such as Qwen/Qwen3-0.6B"
@@ -73,10 +73,10 @@ def gguf_file(given: str, revision: str | None = None) -> Path | None:
 
     UsageError where the package that carries it is not installed, or the hub is out of reach.
     """
-    named = nano.hub_gguf(given)
-    file = nano.gguf_file(given) if named is None else _fetch(given, named, revision)
-    if file is None and given in nano.GGUF_PACKAGES:
-        package = nano.GGUF_PACKAGES[given]
+    named = packaged_models.hub_gguf(given)
+    file = packaged_models.gguf_file(given) if named is None else _fetch(given, named, revision)
+    if file is None and given in packaged_models.GGUF_PACKAGES:
+        package = packaged_models.GGUF_PACKAGES[given]
         raise UsageError(
             f"the model {given!r} is in the package {package.distribution}, which is not "
             f"installed: {package.install}"
@@ -138,7 +138,11 @@ def load(
     """
     wanted, precision = as_device(device), as_dtype(dtype)
     where = resolve(path_or_name, revision)
-    if revision is not None and Path(where).is_dir() and not nano.hub_gguf(str(path_or_name)):
+    if (
+        revision is not None
+        and Path(where).is_dir()
+        and not packaged_models.hub_gguf(str(path_or_name))
+    ):
         raise UsageError(
             f"--model-revision {revision} was given and {str(path_or_name)!r} is a folder: a "
             "revision belongs to a hub name such as Qwen/Qwen3-0.6B"

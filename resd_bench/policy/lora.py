@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 
 STUDENT, TEACHER = "default", "teacher"
 

@@ -10,16 +10,15 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from resd_bench.agent import State, TeacherKind
 from resd_bench.policy import lora
-from resd_bench.policy.shares import like
-
-Precision = Literal["float32", "bfloat16"]
+from resd_bench.policy.config import Precision
+from resd_bench.policy.parallel.dtensor import shard_like
 
 
 class Teacher(Protocol):
@@ -200,4 +199,4 @@ def put(mine: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
         odd = sorted(mine.keys() ^ weights.keys())
         raise ValueError(f"the saved state is of another model; parameters that differ: {odd[:3]}")
     for name, parameter in mine.items():
-        parameter.copy_(like(weights[name], parameter))
+        parameter.copy_(shard_like(weights[name], parameter))

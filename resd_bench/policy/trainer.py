@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from resd_bench.policy.batches import Limits, Row, hold, micro_batches
-from resd_bench.policy.head import Head, head_of, hidden_states, piecewise
-from resd_bench.policy.objective import Objective, TokenBatch, TokenObjective
-from resd_bench.policy.shares import like, whole
+from resd_bench.objective import Objective, TokenBatch, TokenObjective
+from resd_bench.policy.chunked_loss import Head, chunked_loss, head_of, hidden_states
+from resd_bench.policy.micro_batches import Limits, TokenizedExample, index_prefixes, micro_batches
+from resd_bench.policy.parallel.dtensor import gather_full, shard_like
 
 _BETAS = (0.9, 0.999)
 """Of AdamW, as in the paper's release."""
@@ -48,20 +48,24 @@ class StepResult:
     """Where there was no step, the tensor that is not finite."""
 
 
-Split = Callable[[Sequence[Row]], Iterable[Sequence[Row]]]
+Split = Callable[[Sequence[TokenizedExample]], Iterable[Sequence[TokenizedExample]]]
 """Rows in, micro-batches out."""
-Summed = Callable[[Sequence[Row]], Tensor]
+Summed = Callable[[Sequence[TokenizedExample]], Tensor]
 """A micro-batch in, the sum of its losses out."""
 
 
 class Passes(Protocol):
     """Who computes the micro-batches of a step, and how their gradients come together."""
 
-    def share(self, rows: Sequence[Row], split: Split) -> list[Sequence[Row]]:
+    def share(
+        self, rows: Sequence[TokenizedExample], split: Split
+    ) -> list[Sequence[TokenizedExample]]:
         """This process's part of `rows`, in micro-batches."""
         ...
 
-    def descend(self, batches: Sequence[Sequence[Row]], summed: Summed, batch_size: int) -> float:
+    def descend(
+        self, batches: Sequence[Sequence[TokenizedExample]], summed: Summed, batch_size: int
+    ) -> float:
         """Add the gradient of all summed losses over `batch_size` to the parameters; their sum.
 
         `batches` is what `share` gave. Other processes' losses are among them.
@@ -72,10 +76,14 @@ class Passes(Protocol):
 class Serial:
     """One process computes everything."""
 
-    def share(self, rows: Sequence[Row], split: Split) -> list[Sequence[Row]]:
+    def share(
+        self, rows: Sequence[TokenizedExample], split: Split
+    ) -> list[Sequence[TokenizedExample]]:
         return list(split(rows))
 
-    def descend(self, batches: Sequence[Sequence[Row]], summed: Summed, batch_size: int) -> float:
+    def descend(
+        self, batches: Sequence[Sequence[TokenizedExample]], summed: Summed, batch_size: int
+    ) -> float:
         total = 0.0
         for rows in batches:
             loss = summed(rows) / batch_size
@@ -106,7 +114,7 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]
         owner = parameters[number]
         for name, value in moments.items():
             if value.shape == owner.shape:
-                moments[name] = like(value, owner)
+                moments[name] = shard_like(value, owner)
     optimiser.load_state_dict(taken)
 
 
@@ -158,7 +166,7 @@ def _inputs(
     """
     device = model.get_input_embeddings().weight.device
     whole = [(*p, *r[:-1]) for p, r in zip(prompts, responses, strict=True)]
-    held = hold(whole)
+    held = index_prefixes(whole)
     ids = _padded([whole[place] for place in held.kept], 0, torch.long, device)
     first = torch.tensor([len(p) - 1 for p in prompts], device=device)
     steps = torch.arange(max(map(len, responses)), device=device)
@@ -188,7 +196,7 @@ def scoring(teacher: Any | None) -> AbstractContextManager[Any]:
     return nullcontext(teacher) if own is None else own()
 
 
-def token_batch(model: Any, teacher: Any | None, rows: Sequence[Row]) -> TokenBatch:
+def token_batch(model: Any, teacher: Any | None, rows: Sequence[TokenizedExample]) -> TokenBatch:
     """Forward passes of one micro-batch: the student with gradient, the teacher without."""
     responses = [row.response for row in rows]
     student = response_logits(model, [row.prompt for row in rows], responses)
@@ -211,7 +219,11 @@ def token_batch(model: Any, teacher: Any | None, rows: Sequence[Row]) -> TokenBa
 
 
 def loss_in_pieces(
-    model: Any, teacher: Any | None, rows: Sequence[Row], objective: TokenObjective, logits: int
+    model: Any,
+    teacher: Any | None,
+    rows: Sequence[TokenizedExample],
+    objective: TokenObjective,
+    logits: int,
 ) -> Tensor:
     """Scalar: the sum of the losses of one micro-batch, no more than `logits` logits at a time."""
     head = head_of(model)
@@ -231,7 +243,7 @@ def loss_in_pieces(
             terms = objective.per_token(batch)[:, 0]
             return (terms * (share if isinstance(share, float) else share[piece])).sum()
 
-        return piecewise(head, states, loss, size)
+        return chunked_loss(head, states, loss, size)
 
 
 def _device(head: Head) -> torch.device:
@@ -287,8 +299,10 @@ class _Tokens:
         )
 
 
-def _tokens(rows: Sequence[Row], device: torch.device) -> _Tokens:
-    def flat(of: Callable[[Row], Sequence[float]], dtype: torch.dtype = torch.float32) -> Tensor:
+def _tokens(rows: Sequence[TokenizedExample], device: torch.device) -> _Tokens:
+    def flat(
+        of: Callable[[TokenizedExample], Sequence[float]], dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         return torch.tensor([v for row in rows for v in of(row)], dtype=dtype, device=device)
 
     return _Tokens(
@@ -301,15 +315,15 @@ def _tokens(rows: Sequence[Row], device: torch.device) -> _Tokens:
 
 
 def accumulate(
-    batches: Sequence[Sequence[Row]],
-    forward: Callable[[Sequence[Row]], TokenBatch],
+    batches: Sequence[Sequence[TokenizedExample]],
+    forward: Callable[[Sequence[TokenizedExample]], TokenBatch],
     objective: Objective,
     batch_size: int,
     passes: Passes = SERIAL,
 ) -> float:
     """Add the gradient of the summed losses over `batch_size` to the parameters; the loss."""
 
-    def summed(rows: Sequence[Row]) -> Tensor:
+    def summed(rows: Sequence[TokenizedExample]) -> Tensor:
         losses = objective(forward(rows))
         if losses.shape != (len(rows),):
             raise ValueError(f"the objective gave shape {tuple(losses.shape)}, not ({len(rows)},)")
@@ -318,7 +332,9 @@ def accumulate(
     return passes.descend(batches, summed, batch_size)
 
 
-def in_pieces(model: Any, rows: Sequence[Row], objective: Objective, limits: Limits) -> bool:
+def in_pieces(
+    model: Any, rows: Sequence[TokenizedExample], objective: Objective, limits: Limits
+) -> bool:
     """Whether the loss is to be taken in pieces: a sequence alone exceeds the limit of logits."""
     vocabulary = model.get_output_embeddings().weight.shape[0]
     longest = max(len(row.response) for row in rows)
@@ -351,7 +367,7 @@ def train_step(
     model: Any,
     teacher: Any | None,
     optimiser: torch.optim.Optimizer,
-    rows: Sequence[Row],
+    rows: Sequence[TokenizedExample],
     objective: Objective,
     *,
     batch_size: int,
@@ -380,7 +396,7 @@ def train_step(
         )
     parameters = trained(model)
     total = get_total_norm([p.grad for p in parameters if p.grad is not None])
-    norm = float(whole(total))
+    norm = float(gather_full(total))
     stepped = math.isfinite(norm)
     culprit = "" if stepped else non_finite(model)
     if stepped:
@@ -418,7 +434,7 @@ def _is_finite(tensor: Tensor) -> bool:
 def backward(
     model: Any,
     teacher: Any | None,
-    rows: Sequence[Row],
+    rows: Sequence[TokenizedExample],
     objective: Objective,
     *,
     batch_size: int,
@@ -439,13 +455,13 @@ def backward(
     if isinstance(objective, TokenObjective) and in_pieces(model, rows, objective, limits):
         batches = passes.share(rows, partial(micro_batches, vocabulary=0, limits=limits))
 
-        def lean(batch: Sequence[Row]) -> Tensor:
+        def lean(batch: Sequence[TokenizedExample]) -> Tensor:
             with cast():
                 return loss_in_pieces(model, teacher, batch, objective, limits.logits)
 
         return passes.descend(batches, lean, batch_size), len(batches)
 
-    def forward(batch: Sequence[Row]) -> TokenBatch:
+    def forward(batch: Sequence[TokenizedExample]) -> TokenBatch:
         with cast():
             return token_batch(model, teacher, batch)
 

@@ -1,7 +1,7 @@
-"""Groups of runs against the first of them, at equal budget on any axis. Left out: printing.
+"""Groups of runs compared with the first of them, at equal budget on any axis. Left out: printing.
 
-Runs are grouped by method and settings, paired by (environment, seed), and environments count
-alike.
+Runs are grouped by method and settings and paired by (environment, seed); every environment has
+the same weight.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
+from resd_bench.records.runs import RunData
 from resd_bench.report.measured import (
     NOT_ON_RECORD,
     Facts,
@@ -23,15 +24,14 @@ from resd_bench.report.measured import (
     label_of,
     measured_differently,
 )
-from resd_bench.report.runs import RunData
 from resd_bench.seeds import stream
 from resd_bench.stats import (
     Axis,
+    CensoredTime,
     Interval,
     Pair,
     TimeVerdict,
     Verdict,
-    Wait,
     aggregate,
     area_by_task,
     area_under_curve,
@@ -53,17 +53,17 @@ Measure = Literal["success", "area"]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One group of runs at a budget, and against the first group."""
+    """One group of runs at a budget, and how it compares with the first group."""
 
     label: str
     seeds: tuple[int, ...]
     runs: int
     success: Interval
-    """Mean over seeds and environments; of a single run, with its Wilson limits."""
+    """Mean over seeds and environments; Wilson limits where there is a single run."""
     judged: Verdict | None
-    """Against the first group; None for the first, and where they cannot be compared."""
+    """Verdict against the first group; None for the first, and where they cannot be compared."""
     with_failures: Interval | None = None
-    """`success` with attempts without a verdict as failures; None where there are none."""
+    """`success` if attempts without a verdict count as failures; None where there are none."""
     left_out: int = 0
     """Attempts without a verdict, which `success` leaves out."""
     unlike: Sequence[str] = ()
@@ -71,7 +71,7 @@ class Comparison:
 
     @property
     def difference(self) -> Interval | None:
-        """This minus the first group over their common seeds, with t limits; None where none."""
+        """This group minus the first over their common seeds, with t limits; None if not judged."""
         return None if self.judged is None else self.judged.difference
 
     @property
@@ -82,28 +82,28 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class TimeComparison:
-    """How long one group took to a threshold, and against the first group."""
+    """How long one group took to reach a threshold, and how it compares with the first group."""
 
     label: str
-    waits: tuple[Wait, ...]
+    waits: tuple[CensoredTime, ...]
     median: Interval
     judged: TimeVerdict | None
     with_failures: Interval | None = None
-    """As of a `Comparison`."""
+    """As in a `Comparison`."""
 
     @property
     def reached(self) -> int:
-        """How many runs got there within the budget."""
+        """How many runs reached the threshold within the budget."""
         return sum(wait.reached for wait in self.waits)
 
 
 def group_runs(runs: Sequence[RunData]) -> dict[str, list[RunData]]:
-    """Runs by what they are runs of, in order of appearance; environments are pooled.
+    """Runs grouped by method and settings, in order of appearance; environments are pooled.
 
-    A label is the method, and whatever else differs: model and preset among all runs, any other
-    setting but the seed among those of one method on one environment. A model is what its weights
-    are, whatever it is called. UsageError where two runs of one environment and seed cannot be
-    told apart.
+    A label is the method and whatever else differs: model and preset among all runs, any other
+    setting except the seed among runs of one method on one environment. Models are the same if
+    their weights are, whatever they are called. UsageError where two runs on one environment and
+    seed cannot be told apart.
     """
     facts = _with_names_of_models(complete([facts_of(run) for run in runs]))
     among_all = differing(facts) & {"model", "preset"}
@@ -124,7 +124,7 @@ def group_runs(runs: Sequence[RunData]) -> dict[str, list[RunData]]:
 
 
 def _with_names_of_models(facts: Sequence[Facts]) -> list[Facts]:
-    """The facts with the same name for the same weights."""
+    """The facts, with one name for equal weights."""
     names: dict[str, str] = {}
     named = []
     for own in facts:
@@ -136,11 +136,11 @@ def _with_names_of_models(facts: Sequence[Facts]) -> list[Facts]:
 
 
 def _labels(facts: Sequence[Facts]) -> set[str]:
-    """What tells runs of one method apart."""
+    """The settings that tell runs of one method apart."""
     keys = _differing_in_an_environment(facts)
     if "model" in keys and _one_model_a_name(facts):
         keys = {key for key in keys if key != "weights" and not key.startswith("model.")}
-    # Runs are compared at equal budget: a longer one is another thing only beside its equal.
+    # Runs are compared at equal budget, so the budget tells runs apart only if nothing else does.
     without = [tuple(_shown(own, {*keys, "env", "seed"} - {"budget"})) for own in facts]
     return keys if len(set(without)) < len(facts) else keys - {"budget"}
 
@@ -164,18 +164,20 @@ def _differing_in_an_environment(facts: Sequence[Facts]) -> set[str]:
 
 
 def in_common_environments(groups: Groups) -> dict[str, list[RunData]]:
-    """The runs in environments that every group has; UsageError where there is none."""
+    """The runs on environments common to all groups; UsageError where there is none."""
     common = set.intersection(*({run.env for run in runs} for runs in groups.values()))
     if not common:
         places = "; ".join(
             f"{k}: {', '.join(sorted({r.env for r in v}))}" for k, v in groups.items()
         )
-        raise UsageError(f"no environment that all groups were run on ({places}): give such runs")
+        raise UsageError(
+            f"no environment is common to all groups ({places}): give runs on a common environment"
+        )
     return {label: [run for run in runs if run.env in common] for label, runs in groups.items()}
 
 
 def common_budget(runs: Sequence[RunData], axis: Axis = "episodes") -> float:
-    """What every run spent at least; UsageError where one does not say."""
+    """The least that any run spent; UsageError where a run does not say."""
     for run in runs:
         run.check_axis(axis)
     return min(run.points[-1].at(axis) for run in runs)
@@ -188,10 +190,10 @@ def compare(
     measure: Measure = "success",
     varies: Collection[str] = (),
 ) -> list[Comparison]:
-    """Each group at `budget`, and its paired difference to the first group, Holm over all.
+    """Each group at `budget`, and its paired difference to the first, Holm-corrected over all.
 
-    A group that was measured differently from the first is not judged, unless all that differs is
-    named in `varies`.
+    A group that was measured differently from the first is not judged, unless everything that
+    differs is named in `varies`.
     """
     scored = _outcomes_of(groups, budget, axis, measure)
     counted = scored
@@ -238,7 +240,7 @@ def _outcomes_of(
 
 
 def with_failures(groups: Groups) -> dict[str, list[RunData]]:
-    """The groups with attempts without a verdict as failures."""
+    """The groups, with attempts without a verdict counted as failures."""
     return {label: [run.with_failures() for run in runs] for label, runs in groups.items()}
 
 
@@ -249,7 +251,7 @@ def unlikeness(
     measure: Measure,
     varies: Collection[str],
 ) -> list[str]:
-    """Why groups of runs cannot be held against each other on `measure`; [] where they can."""
+    """Why groups of runs cannot be compared on `measure`; [] where they can."""
     sides = list(groups)
     found = measured_differently(sides, varies, axis)
     if measure == "area" and "evaluations" not in varies:
@@ -273,7 +275,7 @@ def _outcomes(run: RunData, budget: float, axis: Axis, measure: Measure) -> ByTa
     x, y = learning_curve_of(run.points, axis)
     if not x:
         raise UsageError(f"{run.folder}: no sample was scored at all: leave it out")
-    # Tasks that come and go have no curve of their own.
+    # A task that is not in every evaluation has no curve of its own.
     if len({frozenset(point.outcomes()) for point in run.points if point.samples}) > 1:
         return {"all": (area_under_curve(x, y, budget),)}
     return {task: (area,) for task, area in area_by_task(run.points, budget, axis).items()}
@@ -287,15 +289,15 @@ def _pairs(own: ByRun, first: ByRun) -> dict[str, list[Pair]]:
 
 
 def success_of(runs: Sequence[RunData], budget: float, axis: Axis = "episodes") -> Interval:
-    """What a group of runs came to at `budget`, as `compare` has it."""
+    """Success of a group of runs at `budget`, as `compare` computes it."""
     outcomes = {(run.env, run.seed): _outcomes(run, budget, axis, "success") for run in runs}
     return _overall(runs, outcomes, budget, axis, "success")
 
 
 def varying_settings(runs: Sequence[RunData]) -> list[str]:
-    """Settings that differ among runs of one method in one environment, and these two, sorted.
+    """Settings that differ among runs of one method on one environment, and those two, sorted.
 
-    What differs only because methods differ (a group size, their own options) is none.
+    A setting that differs only because methods differ (group size, their options) is left out.
     """
     facts = complete([facts_of(run) for run in runs])
     found = differing(facts) & {"env", "method", "model", "preset"}
@@ -305,7 +307,7 @@ def varying_settings(runs: Sequence[RunData]) -> list[str]:
 
 
 def left_out(runs: Sequence[RunData], budget: float, axis: Axis, measure: Measure) -> int:
-    """Attempts without a verdict in what `measure` is made of."""
+    """Number of attempts without a verdict among those that `measure` is computed from."""
     if measure == "success":
         return sum(success_at(run.points, budget, axis).errors for run in runs)
     return sum(p.errors for run in runs for p in run.points if p.at(axis) <= budget)
@@ -320,9 +322,9 @@ def _overall(
 
 
 def overall(outcomes: ByRun) -> Interval:
-    """Mean over environments of means over seeds, with limits that know the sampling of tasks.
+    """Mean over environments of means over seeds; the limits account for the sampling of tasks.
 
-    NaN limits where an environment has one seed.
+    Limits are NaN where an environment has one seed.
     """
     values: dict[str, list[float]] = {}
     variance: dict[str, list[float]] = {}
@@ -334,7 +336,7 @@ def overall(outcomes: ByRun) -> Interval:
         variance.setdefault(env, []).append(float(np.var(means)) / max(1, len(means) - 1))
     flat = {value for own in values.values() for value in own}
     if flat in ({0.0}, {1.0}):
-        # Seeds that agree on nothing, or on everything, say no more than one of them.
+        # Seeds that all fail, or all succeed, say no more than one of them.
         value, n = flat.pop(), min(sum(map(len, tasks.values())) for tasks in outcomes.values())
         return Interval(value, *wilson(value * n, n), n)
     parts = [sum(own) / len(own) ** 2 for own in variance.values()]
@@ -345,9 +347,11 @@ def overall(outcomes: ByRun) -> Interval:
     )
 
 
-def waits(runs: Sequence[RunData], budget: float, axis: Axis, tau: float) -> dict[str, list[Wait]]:
-    """By environment, how long each run took to stand at success `tau` at two evaluations."""
-    found: dict[str, list[Wait]] = {}
+def waits(
+    runs: Sequence[RunData], budget: float, axis: Axis, tau: float
+) -> dict[str, list[CensoredTime]]:
+    """By environment, how long each run took to hold success `tau` at two evaluations in a row."""
+    found: dict[str, list[CensoredTime]] = {}
     for run in runs:
         x, y = learning_curve_of(run.points, axis)
         found.setdefault(run.env, []).append(time_to_threshold(x, y, tau, budget))
@@ -361,9 +365,9 @@ def compare_times(
     tau: float = 0.5,
     varies: Collection[str] = (),
 ) -> list[TimeComparison]:
-    """Each group's time to success `tau`, right-censored at `budget`, and against the first.
+    """Each group's time to success `tau`, right-censored at `budget`, compared with the first.
 
-    What was measured differently is not judged; see `compare`.
+    Groups that were measured differently are not judged; see `compare`.
     """
     times, counted = (
         {label: waits(runs, budget, axis, tau) for label, runs in own.items()}
@@ -380,7 +384,7 @@ def compare_times(
     again = tests
     if counted != times:
         again = [stratified_logrank(counted[label], counted[first], rng) for label in judged]
-    # Seeds per environment: what one would have to run more of.
+    # Seeds per environment: the number that a user could increase.
     sizes = [min(map(len, times[label].values())) for label in judged]
     verdicts = dict(zip(judged, judge_times(tests, sizes, with_failures=again), strict=True))
     rows = []

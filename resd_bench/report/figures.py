@@ -1,4 +1,4 @@
-"""Learning curves: of one run, and of several over each other. Figures are functions of records."""
+"""Learning curves of one run and of several runs. Figures are functions of records."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resd_bench.report.runs import RunData
+from resd_bench.files.writing import make_folder, write_atomically
+from resd_bench.records.runs import RunData
 from resd_bench.stats import Axis
-from resd_bench.writing import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette: told apart by colour-blind readers too."""
+"""Okabe and Ito's palette, which colour-blind readers can distinguish."""
 METHODS = ("resd", "sft", "sdpo", "grpo", "sdpo+ss", "grpo-small-batch", "base")
-"""Whose colours are these."""
+"""The methods with these colours, in order."""
 HASHED = re.compile(r'id="([A-Za-z][0-9a-f]{10})"')
 """A name that matplotlib gives to a clip or a marker in an SVG."""
 
@@ -78,7 +78,7 @@ def comparison(
 
 
 def draw_comparison(groups: Mapping[str, Sequence[RunData]], axis: Axis = "episodes") -> Figure:
-    """Groups of runs over each other: a row of panels for each environment.
+    """Learning curves of groups of runs: a row of panels for each environment.
 
     Panels are over rollouts and all generated tokens, as far as the records hold them, and over
     `axis`. Thin lines are seeds, thick ones means over the evaluations that all seeds of a group
@@ -131,7 +131,7 @@ def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: 
 
 
 def colours_of(labels: Sequence[str]) -> dict[str, str]:
-    """A colour for each label: that of the method it names, in all figures the same, or another."""
+    """A colour for each label: a fixed one for a method's name, else one that is free."""
     own = {label: COLOURS[METHODS.index(label)] for label in labels if label in METHODS}
     spare = [colour for colour in COLOURS if colour not in own.values()] or list(COLOURS)
     others = [label for label in labels if label not in own]
@@ -147,13 +147,13 @@ def _with_seeds(label: str, group: Sequence[RunData]) -> str:
 
 
 def plain_text(text: str, longest: int = 60) -> str:
-    """A label as a figure can show it: no mathematics, no control characters, not too long."""
+    """A label that is safe in a figure: no mathematics, no control characters, not too long."""
     safe = "".join(c if c.isprintable() else "?" for c in text)
     return (safe if len(safe) <= longest else safe[: longest - 1] + "…").replace("$", r"\$")
 
 
 def mean_curve(runs: Sequence[RunData], axis: Axis) -> tuple[np.ndarray, np.ndarray]:
-    """Mean position on `axis` and mean success over runs, at the updates all of them evaluated."""
+    """Mean position on `axis` and mean success over runs, at updates that all of them evaluated."""
     by_update = [{point.update: point for point in run.points} for run in runs]
     common = sorted(set.intersection(*(set(points) for points in by_update)))
     x = [[points[u].at(axis) for u in common] for points in by_update]

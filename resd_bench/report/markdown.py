@@ -1,4 +1,4 @@
-"""Tables as Markdown, for documents. Left out: colours, widths and what else a terminal has."""
+"""Tables as Markdown, for documents. Left out: colours and widths."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from resd_bench.terminal import printable
+from resd_bench.files.terminal import printable
 
 
 def as_markdown(table: Table) -> str:
@@ -31,11 +31,11 @@ def _plain(cell: object) -> str:
 
 
 def as_text(text: str) -> str:
-    """`text` on one line of a document, where no HTML, link or picture can begin in it."""
+    """`text` on one line of a document, escaped so that it has no HTML, link or image."""
     line = without_html(" ".join(text.split()))
     return line.replace("\\", "&#92;").replace("`", "&#96;").replace("](", "]&#40;")
 
 
 def without_html(text: str) -> str:
-    """Markdown in which no HTML can begin."""
+    """Markdown escaped so that it has no HTML."""
     return printable(text).replace("&", "&amp;").replace("<", "&lt;")

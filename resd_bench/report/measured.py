@@ -1,10 +1,10 @@
-"""What runs differ in: how they were measured, and how they were trained.
+"""How runs differ: in how they were measured, and in how they were trained.
 
 A difference between two methods means something only where both were measured alike: the same
-tasks, posed alike, answered under the same limits by the same model, sampled as often and as hot.
-Whatever compares runs asks here; runs that were measured differently get no verdict, unless what
-differs is what somebody set out to compare (`varies`). Left out: rounding, which differs with
-engines, devices and versions of packages.
+tasks in the same prompts, answered under the same limits by the same model, with the same number
+of samples at the same temperature. Everything that compares runs asks this module; runs that were
+measured differently get no verdict, unless what differs is the point of the comparison (`varies`).
+Left out: rounding, which differs with engines, devices and versions of packages.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 
 from resd_bench import plugins
 from resd_bench.config import NOT_RESULTS, flatten
-from resd_bench.plugins import near_miss
-from resd_bench.report.runs import RunData
+from resd_bench.errors import near_miss
+from resd_bench.options import names_in
+from resd_bench.records.runs import RunData
 from resd_bench.stats import Axis, EvalPoint
 
 MEASUREMENT = frozenset(
@@ -29,12 +30,12 @@ MEASUREMENT = frozenset(
         *("evaluated tasks", "samples a task", "machine", "evaluations"),
     }
 )
-"""Settings and facts of a measurement; so are options of the environment and what begins with
-`tasks.`, `model.` or `code.env`. All others are of training."""
+"""Settings and facts that describe a measurement, as do options of the environment and keys that
+begin with `tasks.`, `model.` or `code.env`. All others describe training."""
 PREFIXES = ("env.", "tasks.", "model.", "code.env")
 UNSEEN = NOT_RESULTS | {"seed", "eval_every", "eval_validation", "eval_contexts", "eval_also"}
-"""Settings that make no run another thing: pairs are of one seed, and the rest says what is
-measured besides."""
+"""Settings that do not tell runs apart: pairs share a seed, and the others say what else is
+measured."""
 NOT_ON_RECORD = "not on record"
 
 Facts = Mapping[str, Any]
@@ -43,7 +44,7 @@ Facts = Mapping[str, Any]
 def facts_of(run: RunData) -> dict[str, Any]:
     """Settings of a run under dotted keys, and what its manifest says of tasks, model and code.
 
-    What is not known is absent: other people's results say little, and old records not everything.
+    What is unknown is absent: other people's results say little, and old records lack some facts.
     """
     found = flatten(run.settings)
     if not found.get("model"):
@@ -51,7 +52,7 @@ def facts_of(run: RunData) -> dict[str, Any]:
     if run.manifest is None:
         return found
     identity = run.manifest.get("identity") or {}
-    # Every model of 1 GiB or less has this hash, but in records that are older than it.
+    # Every model of 1 GiB or less has this hash, except in records from before the hash existed.
     weights = run.manifest.get("weights_sha256", NOT_ON_RECORD)
     known = {
         "weights": weights or identity.get("model.weights") or identity.get("model.commit"),
@@ -63,15 +64,15 @@ def facts_of(run: RunData) -> dict[str, Any]:
 
 
 def is_measurement(key: str) -> bool:
-    """Whether a setting or fact is about how a run was measured, and not about its training."""
+    """Whether a setting or fact is about how a run was measured, not how it was trained."""
     return key in MEASUREMENT or key.startswith(PREFIXES)
 
 
 def complete(facts: Sequence[Facts]) -> list[Facts]:
-    """The facts with options that a method has gained since at their defaults.
+    """The facts, with options that a method has gained since then at their defaults.
 
-    A record that lacks an option which another of the method has is older than the option, which
-    then had its default's meaning.
+    A record that lacks an option which another record of the method has is older than the option,
+    and behaved as its default does.
     """
     every: dict[str, set[str]] = {}
     for own in facts:
@@ -135,7 +136,7 @@ CONSEQUENCES: Mapping[str, Sequence[str]] = {
     "eval_tasks": ("tasks", "evaluated tasks"),
     "eval_samples": ("samples a task",),
 }
-"""What differs because something else does, by the beginnings of their names."""
+"""Keys that differ as a consequence of another difference, by how they begin."""
 
 
 def differences(
@@ -143,8 +144,8 @@ def differences(
 ) -> dict[str, list[str]]:
     """How runs of one environment were measured differently: what differs, and its values.
 
-    `varies` names what may differ, with what follows from it. On the axis `seconds` the machines
-    must be alike too.
+    `varies` names what may differ, together with its consequences. On the axis `seconds` the
+    machines must be alike too.
     """
     facts = complete(
         [facts_of(run) | _machine(run, axis) | _evaluation(run.points[-1]) for run in runs]
@@ -168,7 +169,7 @@ def _is(key: str, cause: str) -> bool:
 
 
 def _evaluation(point: EvalPoint) -> dict[str, Any]:
-    """What an evaluation itself says of how it was made."""
+    """What an evaluation itself says about how it was made."""
     found: dict[str, Any] = {"samples a task": point.per_task}
     if point.tasks:
         found["evaluated tasks"] = sorted(point.tasks)
@@ -185,13 +186,13 @@ def _machine(run: RunData, axis: Axis) -> dict[str, Any]:
 
 
 def label_of(value: Any) -> str:
-    """A value as it tells groups apart: all of it, but of a SHA-256 the first digits."""
+    """A value as groups are told apart by it: whole, except that a SHA-256 is shortened."""
     text = str(value)
     return text[:8] if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
 def brief(value: Any) -> str:
-    """A value as a message shows it: of a long one the beginning."""
+    """A value for a message: only the beginning of a long one."""
     text = label_of(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
 
@@ -201,9 +202,9 @@ def measured_differently(
     varies: Collection[str] = (),
     axis: Axis = "episodes",
 ) -> list[str]:
-    """Why there is no verdict between groups of runs: a text for each difference; [] for none.
+    """Why there is no verdict between groups of runs: a text for each difference, [] if none.
 
-    Runs are held against each other within environments.
+    Runs are compared within environments.
     """
     by_env: dict[str, list[RunData]] = {}
     for run in (run for group in groups for run in group):
@@ -218,9 +219,9 @@ def measured_differently(
 def evaluated_elsewhere(
     groups: Iterable[Sequence[RunData]], budget: float, axis: Axis
 ) -> list[str]:
-    """Why curves cannot be held against each other: runs were evaluated at other points.
+    """Why curves cannot be compared: runs were evaluated at different points.
 
-    A curve of two evaluations has another area than the same one with ten.
+    A curve of two evaluations has another area than the same curve with ten.
     """
     by_env: dict[str, list[RunData]] = {}
     for run in (run for group in groups for run in group):
@@ -228,12 +229,12 @@ def evaluated_elsewhere(
     for runs in by_env.values():
         if not any(len(set(grids)) == 1 for grids in _grids(runs, budget, axis)):
             counts = sorted({len(grid) for grid in _grids(runs, budget, axis)[0]})
-            return [f"evaluations at other points of the curve ({_span(counts)} of them)"]
+            return [f"evaluated at different points of the curve ({_span(counts)} evaluations)"]
     return []
 
 
 def _grids(runs: Sequence[RunData], budget: float, axis: Axis) -> list[list[tuple[float, ...]]]:
-    """Where the runs were evaluated, on the axis, and where that is measured, in updates too."""
+    """Where on the axis the runs were evaluated; for a measured axis, in rollouts and updates."""
     inside = [[p for p in run.points if p.samples and p.at(axis) <= budget] for run in runs]
     axes: list[Axis] = [axis] if axis in ("episodes", "updates") else ["episodes", "updates"]
     return [[tuple(p.at(over) for p in points) for points in inside] for over in axes]
@@ -244,8 +245,8 @@ def _span(counts: Sequence[int]) -> str:
 
 
 def parse_varies(text: str | None) -> frozenset[str]:
-    """The settings that `--varies a,b` names; UsageError for one that is no measurement's."""
-    names = [part.strip().replace("-", "_") for part in (text or "").split(",") if part.strip()]
+    """The settings that `--varies a,b` names; UsageError for any other setting."""
+    names = [name.replace("-", "_") for name in names_in(text)]
     for name in names:
         if not is_measurement(name):
             raise near_miss("setting of a measurement", name, [*MEASUREMENT, "env.NAME"])
@@ -253,7 +254,7 @@ def parse_varies(text: str | None) -> frozenset[str]:
 
 
 def not_compared(runs: Sequence[RunData]) -> list[str]:
-    """What cannot be told of some runs, a sentence each, for the user to know."""
+    """Notes for the user on what is unknown about some runs, a sentence each."""
     others = [run for run in runs if run.manifest is None]
     old = [run for run in runs if run.manifest is not None and "identity" not in run.manifest]
     notes = []
@@ -262,7 +263,7 @@ def not_compared(runs: Sequence[RunData]) -> list[str]:
     if old:
         notes.append(
             f"{_named(old)} began before records held the content of environments, prompts and "
-            "tokenizers: that was not compared"
+            "tokenizers, so that was not compared"
         )
     return notes
 

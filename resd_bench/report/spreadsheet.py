@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-"""How texts begin that a spreadsheet takes for a formula."""
+"""Beginnings of texts that a spreadsheet interprets as a formula."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?%?", re.ASCII)
 
 

@@ -1,4 +1,4 @@
-"""What runs came to, in text: one run before and after, and several against the first."""
+"""Results as tables: one run before and after training, and several compared with the first."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from resd_bench.files.writing import write_atomically
+from resd_bench.records.runs import RunData
 from resd_bench.report.comparisons import (
     Comparison,
     TimeComparison,
@@ -15,10 +17,8 @@ from resd_bench.report.comparisons import (
     compare,
     group_runs,
 )
-from resd_bench.report.runs import RunData
 from resd_bench.report.spreadsheet import as_csv
 from resd_bench.stats import Axis, EvalPoint, Interval, Rate, wilson
-from resd_bench.writing import write_atomically
 
 __all__ = [
     "CSV_COLUMNS",
@@ -54,14 +54,14 @@ UNLIKE = "not judged: measured differently"
 
 
 def both(scored: str, with_failures: str | None) -> str:
-    """A number that leaves attempts out, with what it is with them as failures below it."""
+    """A number that leaves attempts out, and below it the number that counts them as failures."""
     if with_failures is None or with_failures == scored:
         return scored
     return f"{scored}\n{with_failures} with failures"
 
 
 def rates(rate: Rate) -> str:
-    """A success rate, both ways where that makes a difference."""
+    """A success rate; both ways where they differ."""
     return both(percent(rate.scored), percent(rate.with_failures) if rate.left_out else None)
 
 
@@ -71,12 +71,12 @@ def best_rates(point: EvalPoint) -> str:
 
 
 def if_any(interval: Interval | None, show: Callable[[Interval], str]) -> str | None:
-    """What `show` says of an interval; None without one."""
+    """`show` of an interval, or None."""
     return None if interval is None else show(interval)
 
 
 def best_interval(point: EvalPoint) -> Interval:
-    """best@k with Wilson limits; tasks are independent, so they are what counts."""
+    """best@k with Wilson limits; n is the number of tasks, since tasks are independent."""
     tasks = sum(bool(task) for task in point.success)
     if not tasks:
         return Interval(math.nan, math.nan, math.nan, 0)
@@ -85,7 +85,7 @@ def best_interval(point: EvalPoint) -> Interval:
 
 
 def run_table(run: RunData) -> Table:
-    """Held-out success before the first update and after the last, with 95% limits."""
+    """Held-out success before the first update and after the last, with 95% intervals."""
     first, last = run.points[0], run.points[-1]
     k, cases = last.per_task, f"per_test_case_mean@{last.per_task}"
     table = Table(title=f"{run.method} on {run.setting} · seed {run.seed}", title_justify="left")
@@ -116,7 +116,7 @@ AXIS_NAMES: Mapping[Axis, str] = {
 
 
 def amount(value: float) -> str:
-    """A spent amount in four digits: `1280`, `1.234M`, `26.6T`."""
+    """An amount spent, to four digits: `1280`, `1.234M`, `26.6T`."""
     if not math.isfinite(value):
         return str(value)
     for scale, suffix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
@@ -126,7 +126,7 @@ def amount(value: float) -> str:
 
 
 def printable(text: str, longest: int = 60) -> str:
-    """A label as a table can show it: no control characters, not too long."""
+    """A label that is safe in a table: no control characters, not too long."""
     safe = "".join(c if c.isprintable() else "?" for c in text)
     return safe if len(safe) <= longest else safe[: longest - 1] + "…"
 
@@ -142,8 +142,8 @@ def compare_table(
     table.add_column(
         f"success at {amount(budget)} {AXIS_NAMES[axis]}", justify="right", no_wrap=True
     )
-    table.add_column(f"minus {printable(rows[0].label)}, same seeds", justify="right")
-    table.add_column("detectable", justify="right")
+    table.add_column(f"difference to {printable(rows[0].label)}\n(paired)", justify="right")
+    table.add_column("minimum\ndetectable\ndifference", justify="right")
     table.add_column("verdict")
     for row in rows:
         each = " each" if row.runs > 1 and row.success.mean == 0 else ""
@@ -170,14 +170,14 @@ def _caption(rows: Sequence[Comparison]) -> str:
     if verdicts:
         several = f", Holm over {verdicts} comparisons" if verdicts > 1 else ""
         parts.append(
-            f"95% intervals; verdicts: paired t{several}; detectable: a true difference found with "
-            "80% power"
+            f"95% intervals; verdicts: paired t{several}; minimum detectable difference: the "
+            "smallest true difference that is found with 80% power"
         )
     return ".\n".join([*parts, *_warnings(rows)])
 
 
 def _warnings(rows: Sequence[Comparison]) -> list[str]:
-    """What a table of comparisons must not be read without."""
+    """The warnings that belong under a table of comparisons."""
     missing = [f"{printable(row.label)}: {row.left_out}" for row in rows if row.left_out]
     warnings = [f"attempts without a verdict ({', '.join(missing)}); {WITH_FAILURES}"]
     unlike: dict[str, list[str]] = {}
@@ -194,8 +194,8 @@ def _warnings(rows: Sequence[Comparison]) -> list[str]:
 
 
 REMEDY = (
-    "Runs that were measured differently get no verdict: give runs that were measured alike, or "
-    "say what is compared on purpose with --varies NAME"
+    "Runs that were measured differently get no verdict: compare runs that were measured alike, or "
+    "name what differs on purpose with --varies NAME"
 )
 
 
@@ -204,7 +204,7 @@ def _points(row: Comparison, first: Comparison) -> str:
     if row.unlike:
         return ""
     if difference is None:
-        return "" if row is first else "no seed in common"
+        return "" if row is first else "no common seed"
     if math.isnan(difference.low):
         return f"{100 * difference.mean:+.1f} points (one pair)"
     low, high = 100 * difference.low, 100 * difference.high
@@ -214,7 +214,7 @@ def _points(row: Comparison, first: Comparison) -> str:
 def _detectable(row: Comparison) -> str:
     if row.judged is None or math.isnan(row.judged.detectable):
         return ""
-    # A difference of more than 100 points does not exist.
+    # No difference can exceed 100 points.
     points = 100 * row.judged.detectable
     return f"{points:.1f} points" if points <= 100 else "none"
 
@@ -226,16 +226,18 @@ def learning_table(
     axis: Axis = "episodes",
     tau: float = 0.5,
 ) -> Table:
-    """How fast: area under the curve, and time to a threshold, each with a verdict."""
-    way = f"on the way to {amount(budget)} {AXIS_NAMES[axis]}"
-    reach = f"{AXIS_NAMES[axis]} to {100 * tau:g}%"
-    title = f"{way}: area under the curve (AUC); median {reach}"
+    """Speed of learning: area under the curve and time to a threshold, each with a verdict."""
+    way = f"up to {amount(budget)} {AXIS_NAMES[axis]}"
+    reach = f"{AXIS_NAMES[axis]} to {100 * tau:g}% success"
+    title = f"{way}: area under the curve (AUC) and median {reach}"
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("runs")
     table.add_column("AUC", justify="right")
-    table.add_column(f"minus {printable(areas[0].label)}, points", justify="right")
+    table.add_column(
+        f"difference to {printable(areas[0].label)}\n(paired), points", justify="right"
+    )
     table.add_column("verdict")
-    table.add_column(f"{reach} (runs there)", justify="right")
+    table.add_column(f"{reach}\n(runs that reached it)", justify="right")
     table.add_column("verdict")
     for area, time in zip(areas, times, strict=True):
         table.add_row(
@@ -258,7 +260,7 @@ def _area(interval: Interval) -> str:
 
 
 def duration(median: Interval, budget: float) -> str:
-    """`512 [320, >1280]`: a time with its limits, those beyond the budget as such."""
+    """`512 [320, >1280]`: a time with its limits; one beyond the budget is shown as `>budget`."""
     if math.isinf(median.mean):
         low = "" if math.isinf(median.low) else f" [{amount(median.low)}, …]"
         return f">{amount(budget)}{low}"
@@ -277,7 +279,7 @@ CSV_COLUMNS = (
 def write_csv(groups: Mapping[str, Sequence[RunData]], path: Path) -> None:
     """Every evaluation of every run as a row; rates are fractions, limits Wilson's at 95%.
 
-    Rates leave out attempts without a verdict, but for the last column.
+    All rates but that of the last column leave out attempts without a verdict.
     """
     labelled = [(label, run) for label, runs in groups.items() for run in runs]
     lines = [_csv_row(label, run, point) for label, run in labelled for point in run.points]

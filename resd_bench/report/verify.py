@@ -1,4 +1,4 @@
-"""Re-derive what is committed from the records it was made from, and say what differs.
+"""Derive committed tables and figures again from their records, and report differences.
 
 A document says how a table in it is made:
 
@@ -6,9 +6,9 @@ A document says how a table in it is made:
     ...
     <!-- end -->
 
-The command runs again, in the folder of the document and with another `--out`. What it prints must
-be what stands between the marks, and the files it writes must be those beside the document. Left
-out: numbers in running text, which nothing marks; and commands that measure anything anew.
+The command runs again, in the folder of the document and with another `--out`. Its output must
+equal the text between the marks, and the files it writes must equal those next to the document.
+Left out: numbers in running text, which are not marked; and commands that measure.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from resd_bench import reading
-from resd_bench.plugins import UsageError
-from resd_bench.writing import make_folder, write_atomically
+from resd_bench.errors import UsageError
+from resd_bench.files import reading
+from resd_bench.files.writing import make_folder, write_atomically
 
 MARK = re.compile(r"^<!-- made by: (?P<command>.+?) -->\n(?P<text>.*?)^<!-- end -->$", re.M | re.S)
 DERIVING = ("compare", "report", "reproduce", "results show", "results schema")
 """Commands that only read records; no other is run."""
 WRITING = {"compare": (), "report": (), "reproduce": ("--no-run",)}
-"""Of these, the ones that take `--out`, and what keeps them from measuring what is missing."""
+"""Those of them that take `--out`, with the option that keeps them from measuring."""
 MADE = (".csv", ".svg", ".png", ".html")
-"""Suffixes of files that a command must have made."""
+"""Suffixes of files that only a command may make."""
 CLOSE = 1e-9
-"""Numbers of a CSV closer than this, relatively, are the same: processors round differently."""
+"""Relative difference below which numbers in a CSV are equal: processors round differently."""
 SHOWN = 8
-"""Differences that are listed of one table or file."""
+"""Maximum number of differences listed for one table or file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,16 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """What the command of a block gives now."""
+    """The present output of a block's command."""
 
     text: str
     files: Mapping[Path, Path]
-    """Where each file it wrote belongs, and where it is."""
+    """The place of each file it wrote, and its path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What came of one block, or of the files that no block accounts for."""
+    """The result for one block, or for the files that no block accounts for."""
 
     what: str
     problems: Sequence[str] = ()
@@ -76,11 +76,11 @@ class Check:
     made: Sequence[Path] = ()
     """The committed files that its command makes."""
     written: Sequence[str] = ()
-    """What differed and was written anew, where that was asked for."""
+    """What differed and was rewritten, if requested."""
 
 
 def blocks(document: Path) -> list[Block]:
-    """The marked parts of a Markdown file, in order; UsageError where a mark has no end."""
+    """The marked parts of a Markdown file, in order; UsageError if a mark has no end."""
     text = _text(document)
     found = []
     for match in MARK.finditer(text):
@@ -125,7 +125,7 @@ def verify(folder: Path, *, write: bool = False) -> Iterator[Check]:
 
 
 def _batches(found: Sequence[Block]) -> list[list[Block]]:
-    """Blocks that one process derives: pages of `reproduce` that lie together read what others do.
+    """Blocks that one process derives: pages of `reproduce` in one folder read the same records.
 
     Such a page is called as what it reproduces.
     """
@@ -141,7 +141,7 @@ def _batches(found: Sequence[Block]) -> list[list[Block]]:
 def _derive_batch(
     blocks: Sequence[Block], scratch: Path
 ) -> list[tuple[Block, Derived | UsageError]]:
-    """What each of the blocks gives now, or why its command failed."""
+    """The present output of each block's command, or why it failed."""
     first, names = blocks[0], [block.document.stem for block in blocks]
     if len(blocks) == 1:
         return [(first, _attempt(first, scratch))]
@@ -171,7 +171,7 @@ def _check(block: Block, derived: Derived | UsageError, root: Path, write: bool)
         return Check(what, [f"{path} is not inside {root}: give another --out" for path in outside])
     problems: list[str] = []
     notes: list[str] = []
-    # A command that writes the document itself is judged by the document as a whole.
+    # If a command writes the document itself, the document is compared as a whole.
     if block.document not in derived.files:
         where = str(block.document)
         problems += text_differences(block.text, derived.text, where, block.line)
@@ -190,15 +190,15 @@ def _check(block: Block, derived: Derived | UsageError, root: Path, write: bool)
 
 
 def derive(block: Block, scratch: Path) -> Derived:
-    """Run the command of a block, with its files in `scratch`; UsageError where it fails."""
+    """Run the command of a block, with its files in `scratch`; UsageError if it fails."""
     words = _words(block)
     place = Path(_last_option(words, "--out") or ".")
     target = scratch / "out" / (place.name if place.suffix else "")
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Of an option that is given twice the last counts.
+    # If an option is given twice, the last one counts.
     elsewhere = ["--out", str(target), *WRITING[words[0]]] if words[0] in WRITING else []
     done = subprocess.run(
-        [sys.executable, "-m", "resd_bench", *words, *elsewhere],
+        [sys.executable, "-P", "-m", "resd_bench", *words, *elsewhere],
         cwd=block.document.parent,
         env={**os.environ, "PYTHONUTF8": "1"},
         capture_output=True,
@@ -222,7 +222,7 @@ def _joined(folder: Path, path: Path) -> Path:
 
 
 def _words(block: Block) -> list[str]:
-    """The arguments of the block's command; UsageError where it may do more than read records."""
+    """The arguments of the block's command; UsageError if it may do more than read records."""
     program, *words = shlex.split(block.command)
     if program != "resd-bench" or not any(_calls(words, name) for name in DERIVING):
         raise UsageError(
@@ -253,7 +253,7 @@ def _last_option(words: Sequence[str], name: str) -> str | None:
 
 
 def _write(block: Block, derived: Derived, root: Path) -> None:
-    """Write what the records give; UsageError where a link below `root` is in the way."""
+    """Write what the records give; UsageError if a link below `root` is in the way."""
     for committed in derived.files:
         make_folder(committed.parent, root)
     if block.document not in derived.files:
@@ -266,12 +266,12 @@ def _write(block: Block, derived: Derived, root: Path) -> None:
 
 
 def text_differences(old: str, new: str, where: str, first: int = 1) -> list[str]:
-    """Lines that differ, cells of a Markdown table by row and column; `first` is the first line."""
+    """Lines that differ, in Markdown tables by row and column; `first` numbers the first line."""
     found: list[str] = []
     header: Sequence[str] = ()
     for number, (a, b) in enumerate(zip_longest(old.splitlines(), new.splitlines()), start=first):
         cells, others = _cells(a), _cells(b)
-        # A table begins where the line before is none.
+        # A table begins where the previous line is not part of one.
         header = () if not cells else header or cells
         if a == b:
             continue
@@ -309,7 +309,7 @@ def _first(found: list[str], where: str) -> list[str]:
 
 
 def file_differences(committed: Path, now: Path) -> Check:
-    """How a committed file differs from the same file made now."""
+    """How a committed file differs from the newly made one."""
     what = str(committed)
     if not committed.is_file():
         return Check(what, [f"{committed} is missing: the records give it"])
@@ -360,7 +360,7 @@ def _same(a: str, b: str) -> bool:
 
 
 def _figure_differences(committed: Path, now: Path) -> Check:
-    """Figures of one version of matplotlib must agree; between versions every stroke may move."""
+    """Figures of the same version of matplotlib must agree; between versions any line may move."""
     drawn, here = (_drawn_by(path) for path in (committed, now))
     if drawn != here:
         note = f"{committed} was drawn by matplotlib {drawn}, here is {here}: not compared"
@@ -384,7 +384,7 @@ def _drawn_by(path: Path) -> str:
 
 
 def _png_size(path: Path) -> bytes:
-    """Width and height as the file's head says them: a small file may claim a huge picture."""
+    """Width and height from the header, since a small file may hold a huge image."""
     return reading.read_bytes(path)[16:24]
 
 

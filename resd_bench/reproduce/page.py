@@ -1,4 +1,4 @@
-"""What an experiment comes to: text, tables, rows and a figure; as Markdown, CSV, PNG and SVG."""
+"""The result of an experiment: text, tables, rows and a figure, as Markdown, CSV, PNG and SVG."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from resd_bench.files.writing import make_folder, write_atomically
 from resd_bench.report.figures import save_figure
 from resd_bench.report.markdown import as_markdown, as_text, without_html
 from resd_bench.report.spreadsheet import as_csv
-from resd_bench.writing import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ class Page:
     notes: list[str] = field(default_factory=list)
     draw: Draw | None = None
     model: str = ""
-    """Whose numbers these are."""
+    """The model that the numbers are of."""
 
     @property
     def heading(self) -> str:
@@ -40,7 +40,7 @@ class Page:
         return f"{self.title} · {self.model}" if self.model else self.title
 
     def save(self, folder: Path, command: str) -> list[Path]:
-        """Write the page; the files written. `command` is what made it."""
+        """Write the page and return the files written; `command` made it."""
         make_folder(folder, folder)
         figures: list[Path] = []
         if self.draw is not None:
@@ -50,7 +50,7 @@ class Page:
         return [text, *self._csv(folder / f"{self.name}.csv"), *figures]
 
     def _markdown(self, command: str, figures: Sequence[Path]) -> str:
-        # `results verify` finds the page by this mark, and makes it again.
+        # `results verify` finds the page by this mark, and derives it again.
         parts = [f"# {as_text(self.heading)}", f"<!-- made by: {command} -->", f"`{command}`"]
         parts += map(without_html, self.notes)
         parts += [f"![{self.title}]({path.name})" for path in figures if path.suffix == ".png"]
@@ -66,7 +66,7 @@ class Page:
 
 
 def table(title: str, columns: Sequence[str], numbers: int, caption: str = "") -> Table:
-    """An empty table; the first columns are words, the rest, from `numbers` on, right-aligned."""
+    """An empty table; columns before `numbers` are left-aligned, the others right-aligned."""
     made = Table(title=title, title_justify="left", caption_justify="left", caption=caption or None)
     for place, column in enumerate(columns):
         made.add_column(column, justify="left" if place < numbers else "right")

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.sandbox import plain, wire
 from resd_bench.sandbox.compare import Tolerance, same, same_text
 from resd_bench.sandbox.limits import Limits

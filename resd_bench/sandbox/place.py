@@ -15,7 +15,7 @@ import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.sandbox.preload import SUBMODULES
 
 HERE = os.path.dirname(os.path.abspath(__file__))

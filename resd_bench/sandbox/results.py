@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 
 Kind = Literal[
     "ok", "wrong", "timeout", "memory", "crash", "forbidden", "bad_output", "verifier_limit"

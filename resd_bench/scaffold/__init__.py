@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from resd_bench import plugins
-from resd_bench.plugins import UsageError
-from resd_bench.writing import make_folder, write_atomically
+from resd_bench.errors import UsageError
+from resd_bench.files.writing import make_folder, write_atomically
 
 Kind = Literal["env", "method"]
 

@@ -13,6 +13,19 @@ from resd_bench.stats.aggregates import (
     stratified_error,
     stratified_mean,
 )
+from resd_bench.stats.eval_points import (
+    AXES,
+    Axis,
+    EvalPoint,
+    area_by_task,
+    area_under_curve,
+    chosen_on_validation,
+    eval_points,
+    learning_curve_of,
+    panels,
+    reported,
+    success_at,
+)
 from resd_bench.stats.intervals import (
     Interval,
     effective_samples,
@@ -29,19 +42,6 @@ from resd_bench.stats.learning import (
 )
 from resd_bench.stats.paired import holm, least_sign_flip_p, sign_flip_p
 from resd_bench.stats.passk import discovery_curve, first_success, pass_at_k, pass_at_k_interval
-from resd_bench.stats.points import (
-    AXES,
-    Axis,
-    EvalPoint,
-    area_by_task,
-    area_under_curve,
-    chosen_on_validation,
-    eval_points,
-    learning_curve_of,
-    panels,
-    reported,
-    success_at,
-)
 from resd_bench.stats.power import (
     detectable_difference,
     problems_per_arm,
@@ -50,9 +50,9 @@ from resd_bench.stats.power import (
 )
 from resd_bench.stats.selection import RANK_METRICS, best_at_k, mean_at_k, select_checkpoint_by_rank
 from resd_bench.stats.survival import (
+    CensoredTime,
     LogRank,
     Survival,
-    Wait,
     kaplan_meier,
     restricted_mean,
     stratified_logrank,
@@ -75,6 +75,7 @@ __all__ = [
     "CONTESTED",
     "RANK_METRICS",
     "Axis",
+    "CensoredTime",
     "EvalPoint",
     "Interval",
     "LogRank",
@@ -86,7 +87,6 @@ __all__ = [
     "Survival",
     "TimeVerdict",
     "Verdict",
-    "Wait",
     "aggregate",
     "area_by_task",
     "area_under_curve",

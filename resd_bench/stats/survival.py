@@ -26,7 +26,7 @@ EXACT_ARRANGEMENTS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class CensoredTime:
     """How long one run took, on any budget axis; where not `reached`, at least so long."""
 
     time: float
@@ -67,7 +67,7 @@ class LogRank:
 
 def time_to_threshold(
     x: Sequence[float], y: Sequence[float], threshold: float, budget: float
-) -> Wait:
+) -> CensoredTime:
     """When y first stood at or above `threshold` at two evaluations running, within `budget`.
 
     The time is that of the first of the two. A lone last evaluation does not count. Censored at
@@ -76,11 +76,11 @@ def time_to_threshold(
     inside = [(a, b) for a, b in zip(x, y, strict=True) if a <= budget]
     for (time, before), (_, after) in pairwise(inside):
         if before >= threshold and after >= threshold:
-            return Wait(float(time), True)
-    return Wait(min(float(budget), float(x[-1])) if len(x) else 0.0, False)
+            return CensoredTime(float(time), True)
+    return CensoredTime(min(float(budget), float(x[-1])) if len(x) else 0.0, False)
 
 
-def kaplan_meier(waits: Sequence[Wait], *, level: float = 0.95) -> Survival:
+def kaplan_meier(waits: Sequence[CensoredTime], *, level: float = 0.95) -> Survival:
     """The product-limit curve with limits on the log-minus-log scale.
 
     Where nothing or everything has happened that scale has no limits: the curve itself is
@@ -103,7 +103,7 @@ def kaplan_meier(waits: Sequence[Wait], *, level: float = 0.95) -> Survival:
 
 
 def restricted_mean(
-    waits: Sequence[Wait], horizon: float | None = None, *, level: float = 0.95
+    waits: Sequence[CensoredTime], horizon: float | None = None, *, level: float = 0.95
 ) -> Interval:
     """Mean of min(time, horizon): the area under the Kaplan-Meier curve, with t limits.
 
@@ -131,8 +131,8 @@ def restricted_mean(
 
 
 def stratified_logrank(
-    a: Mapping[str, Sequence[Wait]],
-    b: Mapping[str, Sequence[Wait]],
+    a: Mapping[str, Sequence[CensoredTime]],
+    b: Mapping[str, Sequence[CensoredTime]],
     rng: np.random.Generator | None = None,
 ) -> LogRank:
     """Whether `a` waits as long as `b`, compared within each stratum (environment) both have.
@@ -155,7 +155,7 @@ def stratified_logrank(
     return LogRank(z, math.erfc(abs(z) / math.sqrt(2)), _relabel(scores, sizes, observed, rng))
 
 
-def _scores(waits: Sequence[Wait]) -> Floats:
+def _scores(waits: Sequence[CensoredTime]) -> Floats:
     """Each run's event minus its expectation; a group's sum is its observed minus expected."""
     times = np.array([wait.time for wait in waits])
     reached = np.array([wait.reached for wait in waits])
@@ -166,7 +166,7 @@ def _scores(waits: Sequence[Wait]) -> Floats:
     return scores
 
 
-def _variance(waits: Sequence[Wait], k: int) -> float:
+def _variance(waits: Sequence[CensoredTime], k: int) -> float:
     """Hypergeometric variance of the observed minus expected events of the first k waits."""
     total = 0.0
     for time in sorted({wait.time for wait in waits if wait.reached}):

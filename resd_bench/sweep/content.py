@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from resd_bench import reading
 from resd_bench.config import RunConfig
-from resd_bench.fingerprints import Identity
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
+from resd_bench.files import reading
+from resd_bench.files.fingerprints import Identity
 from resd_bench.types import Task
 
 ABOUT = (
@@ -31,7 +31,7 @@ def changed(configs: Sequence[Path]) -> dict[Path, str]:
     """What has changed since the finished runs of these configurations, by configuration."""
     if not configs:
         return {}
-    command = [sys.executable, "-m", "resd_bench.sweep.content", *map(str, configs)]
+    command = [sys.executable, "-P", "-m", "resd_bench.sweep.content", *map(str, configs)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
@@ -42,7 +42,7 @@ def changed(configs: Sequence[Path]) -> dict[Path, str]:
 
 
 def _look(paths: Iterable[str]) -> dict[str, str]:
-    from resd_bench.run import content_of, refuse_other_content
+    from resd_bench.jobs.setup import content_of, refuse_other_content
 
     known: dict[str, tuple[Identity, Sequence[Task]]] = {}
     found: dict[str, str] = {}

@@ -29,14 +29,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resd_bench.config import RunConfig, coerce, load_file, resolve
-from resd_bench.plugins import UsageError, near_miss
-from resd_bench.writing import check_name
+from resd_bench.config import RunConfig, load_file, resolve
+from resd_bench.errors import UsageError, near_miss
+from resd_bench.files.writing import check_name
+from resd_bench.options import coerce, whole_numbers
 
 KEYS = ("name", "out", "base", "variants", "grid", "overrides", "exclude")
 MOST_TRIALS = 100_000
 """Runs of one variant."""
-SEEDS = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 IN_FOLDERS = frozenset({"env", "method", "seed"})
 """Settings that have a folder of their own; others of a grid become part of the variant's name."""
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=,@-]*")
@@ -153,14 +153,9 @@ def _label(variant: str, point: Settings, grid: Settings, path: Path) -> str:
 
 
 def _values(key: str, value: Any, path: Path) -> list[Any]:
-    """The values of a key of the grid: a list, one value, or `0-4` for seeds."""
+    """The values of a key of the grid: a list, one value, or for seeds `0,2-4`."""
     if key == "seed" and isinstance(value, str):
-        if (ends := SEEDS.fullmatch(value)) is None:
-            raise UsageError(f"{path}: grid: seed {value!r}: give a list, or a range like 0-4")
-        seeds = range(int(ends[1]), int(ends[2] or ends[1]) + 1)
-        if len(seeds) > MOST_TRIALS:
-            raise UsageError(f"{path}: grid: seed {value}: give at most {MOST_TRIALS:,} seeds")
-        return list(seeds)
+        return list(whole_numbers(f"{path}: grid: seed", value))
     values = list(value) if isinstance(value, list) else [value]
     if not values:
         raise UsageError(f"{path}: grid: {key} is empty: give at least one value")

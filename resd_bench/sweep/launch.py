@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from resd_bench.plugins import UsageError
-from resd_bench.writing import append_to
+from resd_bench.errors import UsageError
+from resd_bench.files.writing import append_to
 
 Command = Callable[[Path], Sequence[str]]
 """From the file of a run's configuration to what runs it."""
@@ -60,7 +60,7 @@ class Launcher(Protocol):
 
 def run_command(config: Path, named: Sequence[str] = ()) -> list[str]:
     """What runs a trial, with flags of what a file cannot decide."""
-    run = [sys.executable, "-m", "resd_bench", "run", "--config", str(config), "--resume"]
+    run = [sys.executable, "-P", "-m", "resd_bench", "run", "--config", str(config), "--resume"]
     return [*run, *named]
 
 

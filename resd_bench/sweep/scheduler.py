@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from resd_bench import reading
-from resd_bench.plugins import UsageError
-from resd_bench.record import holder, is_held, look
-from resd_bench.run_files import RunFiles
-from resd_bench.signals import Signals
+from resd_bench.errors import UsageError
+from resd_bench.files import reading
+from resd_bench.files.writing import make_folder, write_atomically
+from resd_bench.monitoring.interrupts import Signals
+from resd_bench.records.recorder import holder, is_held, run_state
+from resd_bench.records.run_files import RunFiles
 from resd_bench.sweep.content import changed
 from resd_bench.sweep.definition import Trial
 from resd_bench.sweep.launch import Handle, Launcher
-from resd_bench.writing import make_folder, write_atomically
 
 State = Literal["waiting", "running", "finished", "there already", "failed", "interrupted"]
 RETRIES = 2
@@ -100,7 +100,7 @@ class Scheduler:
     def _is_done(self, job: Job, state: State) -> bool:
         """Whether nothing is left to do, which is `state`; a folder that cannot be used failed."""
         try:
-            if look(job.trial.config, resume=True) != "finished":
+            if run_state(job.trial.config, resume=True) != "finished":
                 return False
             RunFiles.at(job.trial.folder).check()
             job.end(state)

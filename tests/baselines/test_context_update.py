@@ -13,18 +13,24 @@ import pytest
 import torch
 
 from resd_baselines.base import Attempt
+from resd_baselines.context_update import (
+    ContextOptions,
+    PromptWriter,
+    Role,
+    new_lessons,
+    update_context,
+)
 from resd_baselines.losses import success_rate_weights
-from resd_baselines.parse import strip_thinking
 from resd_baselines.playbook import Playbook
 from resd_baselines.prompts import PromptPack
-from resd_baselines.reflect import ContextOptions, Role, Writer, new_lessons, update_context
-from resd_baselines.teacher import (
+from resd_baselines.teacher_prompt import (
     TeacherOptions,
     find_solutions,
     remember_solutions,
     sdpo_teacher_prompts,
     teacher_prompts,
 )
+from resd_bench.parsing import without_reasoning
 from resd_bench.types import Dialect
 
 ROLES: dict[Role, str] = {"reflect": "REFLECT", "tag": "TAG", "curate": "CURATE"}
@@ -104,7 +110,7 @@ def test_whole_context_updates_equal_the_reference(fixtures: Path, seed: int) ->
             concise_after_curation=config["concise_after_curation"],
             drop_duplicate_lessons=False,
         )
-        writer = Writer("full", TemplatePack(case["prompt_templates"]))
+        writer = PromptWriter("full", TemplatePack(case["prompt_templates"]))
         playbook = Playbook()
         rng = np.random.default_rng(seed)
         for number, step in enumerate(case["steps"]):
@@ -114,7 +120,7 @@ def test_whole_context_updates_equal_the_reference(fixtures: Path, seed: int) ->
 def check_step(
     playbook: Playbook,
     step: Any,
-    writer: Writer,
+    writer: PromptWriter,
     options: ContextOptions,
     rng: np.random.Generator,
     where: str,
@@ -224,7 +230,7 @@ def make_prompt(case: Any, attempt: Attempt, reflection: str, solution: str | No
     return first(teacher_prompts)(
         attempt,
         playbook=playbook.render() if shows_playbook else "",
-        reflection=strip_thinking(reflection) if shows_reflection else "",
+        reflection=without_reasoning(reflection) if shows_reflection else "",
         solution=solution,
         options=TeacherOptions(
             use_feedback=cu["use_feedback_in_teacher_prompt"],
@@ -256,7 +262,7 @@ def run_compact(attempts: Sequence[Attempt], answers: dict[Role, str], **options
     update = update_context(
         Playbook(),
         attempts,
-        writer=Writer("compact"),
+        writer=PromptWriter("compact"),
         generate=generate,
         options=ContextOptions(**options),
         rng=np.random.default_rng(0),

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from resd_baselines.handover import RESD_THEN_GRPO, HandoverAgent, HandoverConfig
-from resd_baselines.reflect import misplace
+from resd_baselines.experiments.misplaced_reflections import shuffle_reflections
+from resd_baselines.experiments.resd_then_grpo import RESD_THEN_GRPO, HandoverAgent, HandoverConfig
 from resd_baselines.resd import RESDAgent, RESDConfig
 from resd_bench.agent import Contextual
 from resd_bench.seeds import stream
@@ -97,7 +97,8 @@ def test_a_share_of_reflections_is_about_another_task_and_a_larger_share_keeps_t
 ):
     tasks = [f"t{i}" for i in range(400)]
     mixed = {
-        share: misplace(tasks, tasks, share, stream(0, "x")) for share in (0.0, 0.15, 0.5, 1.0)
+        share: shuffle_reflections(tasks, tasks, share, stream(0, "x"))
+        for share in (0.0, 0.15, 0.5, 1.0)
     }
     moved = {
         k: {t for t, answer in zip(tasks, own, strict=True) if t != answer}
@@ -107,7 +108,10 @@ def test_a_share_of_reflections_is_about_another_task_and_a_larger_share_keeps_t
     assert len(moved[1.0]) == 400
     assert moved[0.15] < moved[0.5] < moved[1.0]
     assert abs(len(moved[0.15]) / 400 - 0.15) < 0.06
-    assert misplace(["x", "y"], ["same", "same"], 1.0, np.random.default_rng(0)) == ["x", "y"]
+    assert shuffle_reflections(["x", "y"], ["same", "same"], 1.0, np.random.default_rng(0)) == [
+        "x",
+        "y",
+    ]
 
 
 def test_a_misplaced_reflection_reaches_the_teacher() -> None:

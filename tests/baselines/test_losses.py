@@ -25,7 +25,7 @@ from resd_baselines.losses import (
     success_rate_weights,
     token_logprobs,
 )
-from resd_bench.policy.objective import TokenBatch, sequence_losses
+from resd_bench.objective import TokenBatch, sequence_losses
 
 DIVERGENCES: tuple[Divergence, ...] = ("reverse_kl", "forward_kl", "jsd")
 

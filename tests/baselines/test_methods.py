@@ -16,9 +16,10 @@ from resd_baselines.prompts import PACK
 from resd_baselines.resd import RESD, RESDAgent
 from resd_baselines.self_distillation import SDPO, SDPO_SS
 from resd_baselines.sft import SFT
-from resd_bench import plugins
+from resd_bench import errors, plugins
 from resd_bench.agent import MethodSpec
-from resd_bench.config import field_help, method_config
+from resd_bench.config import method_config
+from resd_bench.options import field_help
 from resd_bench.testing import ScriptedPolicy, check_agent
 from resd_bench.types import (
     Completion,
@@ -343,7 +344,7 @@ def test_each_turn_of_an_episode_is_an_example_and_prompts_show_a_transcript() -
     ],
 )
 def test_impossible_options_are_refused(spec: MethodSpec, options: dict[str, Any]) -> None:
-    with pytest.raises(plugins.UsageError, match=next(iter(options))):
+    with pytest.raises(errors.UsageError, match=next(iter(options))):
         method_config(spec.config, options, spec.name)
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resd_baselines.parse import (
+from resd_baselines.parse_replies import (
     collapse_tags,
     parse_bullet_tags,
     parse_compact_curation,
@@ -21,9 +21,9 @@ from resd_baselines.parse import (
     parse_compact_tags,
     parse_curator,
     parse_reflection,
-    strip_thinking,
 )
 from resd_baselines.playbook import MISTAKES
+from resd_bench.parsing import without_reasoning
 
 NUMBERS = {1: "err-00004", 2: "misc-00009"}
 
@@ -34,7 +34,7 @@ def load(path: Path) -> Any:
 
 def test_thinking_is_removed_as_in_the_reference(fixtures: Path) -> None:
     for case in load(fixtures / "playbook_ops" / "strip_thinking.json"):
-        assert strip_thinking(case["text"]) == case["stripped"]
+        assert without_reasoning(case["text"]) == case["stripped"]
 
 
 def test_tags_are_read_as_in_the_reference(fixtures: Path) -> None:
@@ -133,7 +133,7 @@ HOSTILE = {
     "nulls": "\x00" * MEGA,
 }
 READERS: list[Callable[[str], object]] = [
-    strip_thinking,
+    without_reasoning,
     parse_bullet_tags,
     parse_reflection,
     lambda text: parse_compact_reflection(text, NUMBERS),
@@ -142,6 +142,7 @@ READERS: list[Callable[[str], object]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_of_a_megabyte_is_survived_in_seconds(name: str) -> None:
     started = time.process_time()
@@ -152,6 +153,7 @@ def test_hostile_text_of_a_megabyte_is_survived_in_seconds(name: str) -> None:
     assert time.process_time() - started < 8
 
 
+@pytest.mark.slow
 @given(st.text(alphabet='{}[]":,\\ \n`abjnosthink</>0-9'))
 def test_any_text_is_survived(text: str) -> None:
     for read in READERS:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resd_baselines.parse import collapse_tags
+from resd_baselines.parse_replies import collapse_tags
 from resd_baselines.playbook import EMPTY_TEXT, MISTAKES, Entry, Playbook, slug
 
 

@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 
+from resd_bench.errors import UsageError
 from resd_bench.nano.documents import Author
-from resd_bench.plugins import UsageError, find, make_env
+from resd_bench.plugins import find, make_env
 from resd_bench.sandbox import SandboxTooWeak, shared
 from resd_bench.sandbox.box import ENVIRONMENT_VARIABLE
 from resd_bench.seeds import stream
@@ -129,6 +130,7 @@ def _passed(room: Room, response: str) -> list[bool]:
     return [mark(Outcome("value", predict(t)), right).kind == "pass" for t, right in pairs]
 
 
+@pytest.mark.slow
 def test_an_answer_without_mistakes_solves_every_room_of_the_environment() -> None:
     for split in ("train", "validation", "test"):
         for task in make_env("bouncingsim-basic", dialect="compact").tasks(split):
@@ -139,6 +141,7 @@ def test_an_answer_without_mistakes_solves_every_room_of_the_environment() -> No
             assert all(_passed(room, answer)), task.id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ORDER)
 def test_a_single_mistake_nearly_always_fails(key: str) -> None:
     rng, failed = stream(2, key), Counter[bool]()
@@ -191,6 +194,7 @@ def test_no_pretraining_exercise_is_a_room_of_any_split() -> None:
     assert not drawn & CURRICULUM.reserved
 
 
+@pytest.mark.slow
 def test_an_untaught_answer_succeeds_rarely() -> None:
     rng, author = stream(7, "base"), Author(CURRICULUM, PROMPTS)
     wins = []

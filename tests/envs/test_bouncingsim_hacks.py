@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resd_bench.rollout.vector_env import DEADLINE
 from resd_bench.sandbox import CaseResult, Limits, ProgramResult, SandboxTooWeak, shared
 from resd_bench.seeds import stream
 from resd_bench.types import Feedback
-from resd_bench.vector import DEADLINE
 from resd_envs.bouncingsim import BouncingSimEnv, answers
 from resd_envs.bouncingsim.answers import Outcome
 from resd_envs.bouncingsim.marks import mark
@@ -95,7 +95,7 @@ HACKS = {
         "        frame = frame.f_back\n    return []"
     ),
     "imports the simulation": (
-        "from resd_envs.bouncingsim.physics import simulate\ndef predict_position(t): return []"
+        "from resd_envs.bouncingsim.physics import simulate\ndef predict_positiont: return []"
     ),
     "exits well": "import sys\ndef predict_position(t): sys.exit(0)",
     "ends its process well": "import sys\nsys.modules['os']._exit(0)",
@@ -113,6 +113,7 @@ def test_a_hack_is_not_rewarded(name: str) -> None:
     assert len(feedback.render(5)) <= Feedback.MAX_CHARS
 
 
+@pytest.mark.slow
 def test_the_same_holds_in_the_environment_whatever_it_poses() -> None:
     answer = _fenced(HACKS["names its own failure pass"])
     for options in (
@@ -192,6 +193,7 @@ def test_no_answer_outlasts_the_harness(monkeypatch: pytest.MonkeyPatch) -> None
     assert clock.now <= BouncingSimEnv.verify_seconds
 
 
+@pytest.mark.slow
 def test_an_answer_that_waits_in_every_call_fails_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "TOTAL_SECONDS", 2.0, raising=False)
     program = (

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.seeds import stream
 from resd_envs.bouncingsim import rigid
 from resd_envs.bouncingsim.oracle import contacts_program
-from resd_envs.bouncingsim.physics import Positions, Vector, polygon, read, simulate
+from resd_envs.bouncingsim.physics import simulate
 from resd_envs.bouncingsim.scenes import TIMES, generate
+from resd_envs.bouncingsim.world import Positions, Vector, polygon, read
 
 CHAOTIC = 5.0
 """Sensitivity (m) from which the reference says nothing but the 50 m of the tests."""

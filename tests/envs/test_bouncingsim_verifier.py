@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.sandbox import SandboxTooWeak, shared
 from resd_bench.seeds import stream
 from resd_bench.types import Dialect, Feedback
@@ -41,6 +41,7 @@ def _fenced(program: str) -> str:
     return f"```python\n{program}\n```"
 
 
+@pytest.mark.slow
 def test_verdicts_agree_with_the_reference(fixtures: Path) -> None:
     folder = fixtures / "envs/bouncingsim"
     scenes = {r["id"]: r for r in _records(folder / "scenes.jsonl")}

@@ -11,12 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resd_bench.extract import (
-    last_answer_tag,
-    last_code_block,
-    visible_answer,
-    without_reasoning,
-)
+from resd_bench.parsing import last_answer_tag, last_code_block, visible_answer, without_reasoning
 
 
 def test_answers_are_extracted_as_in_the_reference(fixtures: Path) -> None:
@@ -72,6 +67,7 @@ def test_a_megabyte_takes_no_longer_than_a_second(
 TAGS = ("<think>", "</think>", "<thi", "nk>", "</thi", "a", " ", "\n", "```", "<answer>")
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.lists(st.sampled_from(TAGS), max_size=16))
 def test_a_visible_answer_has_no_tag_left_and_is_its_own_visible_answer(parts: list[str]) -> None:

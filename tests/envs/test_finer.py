@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.types import Dialect, Split
 from resd_envs.finer import FinerEnv, load, score
 from resd_envs.finer.data import parse_item
@@ -226,7 +226,7 @@ def test_errors_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     with pytest.raises(UsageError, match="is no FiNER item"):
         load(_write(tmp_path / "other.jsonl", [{"question": "?"}]))
     (tmp_path / "broken.jsonl").write_text("{")
-    with pytest.raises(UsageError, match=r"broken\.jsonl line 1 is no JSON"):
+    with pytest.raises(UsageError, match=r"broken\.jsonl line 1 is not valid JSON"):
         load(tmp_path / "broken.jsonl")
     with pytest.raises(UsageError, match=r"no (train|test) items"):
         load(_write(tmp_path / "one.jsonl", _rows(1)))

@@ -22,6 +22,7 @@ def test_an_answer_without_mistakes_solves_every_task_of_the_environment() -> No
             assert env.verify(task, CURRICULUM.answer(exercise, {})).success, task.id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ORDER)
 def test_a_single_mistake_always_fails_and_its_feedback_is_the_environments(key: str) -> None:
     env, rng, seen = FinerEnv(dialect="compact"), stream(1, key), 0

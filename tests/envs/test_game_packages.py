@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resd_bench import doctor
-from resd_bench.plugins import UsageError
+from resd_bench.commands import doctor
+from resd_bench.errors import UsageError
 from resd_envs.games import java, packages
 from resd_envs.games.java import GameEngineError, Java, find_java
 from resd_envs.games.packages import PACKAGES, SCIENCEWORLD, TEXTWORLD_EXPRESS, Package, require
@@ -197,6 +197,7 @@ def test_the_doctor_has_a_line_for_each_package_of_games() -> None:
             assert ("Java" in check.detail) == package.needs_java
 
 
+@pytest.mark.slow
 @given(st.text() | st.text(alphabet=st.characters(categories=["Cs", "Cc", "Zs"])))
 def test_whatever_is_said_only_printable_ascii_reaches_a_game(action: str) -> None:
     command = read_command(action)

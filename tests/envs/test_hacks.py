@@ -12,7 +12,7 @@ from functools import cache
 
 import pytest
 
-from resd_bench.check.answers import INJECTIONS
+from resd_bench.check.adversarial_answers import INJECTIONS
 from resd_bench.env import TextEnv
 from resd_bench.plugins import make_env
 from resd_bench.types import Feedback, Split, Task
@@ -219,6 +219,7 @@ LISTS: Mapping[str, Mapping[str, Hack]] = {
 ALL = [(name, hack) for name, own in LISTS.items() for hack in (*EVERYWHERE, *own)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "hack"), ALL)
 def test_a_hack_gains_nothing_beyond_chance(name: str, hack: str) -> None:
     env, say = env_of(name), {**EVERYWHERE, **LISTS[name]}[hack]

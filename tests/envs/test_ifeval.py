@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.types import Dialect, Split
 from resd_envs.ifeval import IFEvalEnv, check
 from resd_envs.ifeval.check import variants

@@ -6,11 +6,12 @@ import time
 
 import pytest
 
-from resd_bench.evaluate import Panel, eval_rows, evaluate
-from resd_bench.extract import last_code_block
-from resd_bench.plugins import UsageError, make_env
-from resd_bench.rollout import EnvPool
-from resd_bench.run import train_metrics
+from resd_bench.errors import UsageError
+from resd_bench.evaluation.held_out import EvalSet, eval_rows, evaluate
+from resd_bench.jobs.summary import train_metrics
+from resd_bench.parsing import last_code_block
+from resd_bench.plugins import make_env
+from resd_bench.rollout.rollout import EnvPool
 from resd_bench.stats import eval_points
 from resd_bench.testing import ScriptedPolicy
 from resd_bench.types import Dialect, Sampling, Split
@@ -68,6 +69,7 @@ def test_tiers_have_their_sizes(length: int, train: int, test: int) -> None:
         assert (size or len(params["sequence"])) == length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", TIERS)
 def test_the_oracle_solves_every_task(length: int | None) -> None:
     env = ManufactoriaHasEnv(length=length, dialect="compact")
@@ -144,11 +146,12 @@ def test_an_unknown_tier_is_a_usage_error() -> None:
         ManufactoriaHasEnv(length=7)
 
 
+@pytest.mark.slow
 def test_a_program_that_passes_weak_tests_is_a_success_that_is_seen_not_to_be_right() -> None:
     env = make_env("manufactoria-has", dialect="compact")
     tasks = env.tasks("test")
     policy = ScriptedPolicy(lambda *_: env.oracle(tasks[37]))
-    panel = Panel(tasks, 1, Sampling(max_new_tokens=10**6), seed=0)
+    panel = EvalSet(tasks, 1, Sampling(max_new_tokens=10**6), seed=0)
     pool = EnvPool(lambda: make_env("manufactoria-has", dialect="compact"))
     groups = evaluate(policy.sample, pool, panel, policy.ledger)
     rows = eval_rows(groups, 0, policy.ledger)

@@ -163,6 +163,7 @@ def programs(draw: st.DrawFn) -> str:
     return "\n".join([*lines, "END end"])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(programs(), st.text(COLOURS + "x", max_size=12), st.integers(0, 40))
 def test_the_fast_machine_agrees_with_the_tracing_one(text: str, tape: str, steps: int) -> None:

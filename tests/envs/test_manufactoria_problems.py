@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_envs.manufactoria.problems import (
     HAS_FAMILIES,
     MAX_TESTS,

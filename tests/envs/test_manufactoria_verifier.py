@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from resd_bench.extract import last_code_block
+from resd_bench.parsing import last_code_block
 from resd_bench.types import Dialect, Feedback
 from resd_envs.manufactoria.machine import parse
 from resd_envs.manufactoria.problems import Problem, has_split, make_problem, words
@@ -162,6 +162,7 @@ def test_oracle_programs_are_right_on_every_short_tape() -> None:
         assert verify(_fenced(program), problem).success, problem.id
 
 
+@pytest.mark.slow
 def test_exhaustive_equivalence_is_stricter_than_the_tests() -> None:
     assert not exhaustively_equivalent(parse(REJECT), PROBLEM)
     assert not answers_exhaustively("no block", PROBLEM)
@@ -204,6 +205,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["full", "compact"])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_answers_fail_quickly_and_quietly(name: str, dialect: Dialect) -> None:

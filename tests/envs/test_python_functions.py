@@ -8,8 +8,8 @@ from itertools import islice
 
 import pytest
 
-from resd_bench.manifest import panel_hash
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
+from resd_bench.records.manifest import panel_hash
 from resd_bench.sandbox import Sandbox, SandboxTooWeak, shared
 from resd_bench.seeds import stream
 from resd_bench.types import Dialect, Split
@@ -63,6 +63,7 @@ def test_there_are_many_families_of_many_problems() -> None:
         assert len(list(family.all_picks())) >= 60, family.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES, ids=IDS)
 def test_references_pass_their_own_tests_in_the_sandbox(family: Family, box: Sandbox) -> None:
     for picks in _sample(family, 2):
@@ -71,6 +72,7 @@ def test_references_pass_their_own_tests_in_the_sandbox(family: Family, box: San
         assert feedback.success, (picks, feedback.render(5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES, ids=IDS)
 def test_a_solution_that_breaks_any_one_rule_fails(family: Family) -> None:
     for picks in _sample(family, 8):
@@ -173,12 +175,14 @@ def _without_a_step(problem: Problem) -> Iterator[str]:
         yield steps.solution(steps.Chain(kept, chain.end, chain.empty))
 
 
+@pytest.mark.slow
 def test_a_short_chain_without_one_of_its_steps_mostly_fails() -> None:
     problems = [t.data["function"] for t in PythonFunctionsEnv(tier="basic").tasks("test")]
     passed = [_solves(wrong, p) for p in problems for wrong in _without_a_step(p)]
     assert sum(passed) / len(passed) < 0.15
 
 
+@pytest.mark.slow
 def test_a_long_chain_without_one_of_its_steps_always_fails() -> None:
     problems = [t.data["function"] for t in PythonFunctionsEnv(tier="hard").tasks("train")]
     chains = [problem for problem in problems if problem.family == "steps"]
@@ -200,6 +204,7 @@ def test_tests_of_a_filter_stand_at_its_limit() -> None:
 # The panels.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tier", TIERS)
 def test_splits_are_disjoint_by_content_in_every_panel(tier: Tier) -> None:
     sides: dict[str, str] = {}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resd_bench.extract import last_code_block
+from resd_bench.parsing import last_code_block
 from resd_envs.python_functions.answer import defines, fenced_blocks, program_of
 from tests.growth import assert_linear
 
@@ -94,6 +94,7 @@ def test_any_text_has_a_program_or_none(text: str) -> None:
     assert all(line.strip() in text for line in (program or "").split("\n"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [

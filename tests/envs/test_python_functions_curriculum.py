@@ -40,6 +40,7 @@ def test_an_answer_without_mistakes_solves_pretraining_exercises() -> None:
         assert CURRICULUM.feedback(exercise, CURRICULUM.answer(exercise, {})) == (True, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ORDER)
 def test_a_single_mistake_mostly_fails_with_a_symptom(key: str) -> None:
     rng, failed = stream(2, key), Counter[bool]()
@@ -117,6 +118,7 @@ def test_no_pretraining_exercise_is_a_task_of_any_panel() -> None:
     assert not drawn & reserved
 
 
+@pytest.mark.slow
 def test_an_untaught_answer_succeeds_about_once_in_a_hundred() -> None:
     rng, author = stream(7, "base"), _author()
     wins = []

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resd_bench.budget import Ledger
-from resd_bench.evaluate import eval_rows
-from resd_bench.rollout import EnvPool, roll_out
+from resd_bench.evaluation.held_out import eval_rows
+from resd_bench.rollout.rollout import EnvPool, roll_out
+from resd_bench.rollout.vector_env import DEADLINE
 from resd_bench.sandbox import (
     CaseResult,
     Kind,
@@ -27,7 +28,6 @@ from resd_bench.sandbox import (
 )
 from resd_bench.stats import eval_points
 from resd_bench.types import Completion, Feedback, Sampling
-from resd_bench.vector import DEADLINE
 from resd_envs.python_functions import Case, Problem, PythonFunctionsEnv, verify
 from resd_envs.python_functions.compare import passes
 from resd_envs.python_functions.verifier import LIMITS, LOADED_LIMITS, Outcome, judge
@@ -135,6 +135,7 @@ HACKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HACKS)
 def test_a_hack_is_not_rewarded(name: str) -> None:
     feedback = verify(_fenced(HACKS[name]), SQUARE, limits=QUICK)
@@ -248,6 +249,7 @@ class _Scripted:
 # Time.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", ["equal", "python", "json"])
 @pytest.mark.parametrize(
     "claim",

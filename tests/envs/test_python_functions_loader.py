@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.sandbox import Limits, Sandbox, SandboxTooWeak, shared
 from resd_envs.python_functions import PythonFunctionsEnv, load, verify
 from resd_envs.python_functions.assertions import Unconvertible, cases_of, parse
@@ -272,8 +272,8 @@ def test_a_problem_without_a_solution_has_no_oracle(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "line 1 is no JSON"),
-        ("[1]", "is no object"),
+        ("{", "line 1 is not valid JSON"),
+        ("[1]", "is not a JSON object"),
         ('{"question": 1}', "no known schema"),
         (json.dumps(OURS | {"split": "dev"}), "give train, validation, test"),
         (json.dumps(OURS | {"cases": []}), "no problem that can be used"),

@@ -141,6 +141,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(HOSTILE))
 def test_hostile_programs_fail_with_a_kind(name: str, box: Sandbox) -> None:
     code, kinds = HOSTILE[name]

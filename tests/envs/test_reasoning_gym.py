@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
+from resd_bench.rollout.vector_env import DEADLINE
 from resd_bench.types import Split, Task
-from resd_bench.vector import DEADLINE
 from resd_envs import reasoning_gym as adapter
 from resd_envs import reasoning_scorer
+from resd_envs.reasoning_generators import generators
 from resd_envs.reasoning_gym import ReasoningGymEnv, is_harmless
 from resd_envs.reasoning_scorer import Scorer
 
@@ -306,7 +307,7 @@ def test_an_answer_for_all_tasks_wins_no_more_than_the_environment_says(dataset:
 
 def _every() -> list[str]:
     try:
-        return list(adapter._generators())
+        return list(generators())
     except UsageError:
         return ["absent"]
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resd_bench.env import TextEnv
-from resd_bench.plugins import UsageError, make_env
+from resd_bench.errors import UsageError
+from resd_bench.plugins import make_env
 from resd_bench.types import Dialect, Feedback, Task
 from resd_envs.games import java, packages
 from resd_envs.games.java import GameEngineError

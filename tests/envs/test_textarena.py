@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resd_bench.plugins import UsageError, installed, make_env
+from resd_bench.errors import UsageError
+from resd_bench.plugins import installed, make_env
 from resd_bench.types import Feedback, Split, Task
 from resd_envs.games import packages
 from resd_envs.games.packages import TEXTARENA

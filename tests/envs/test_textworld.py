@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from resd_bench.cache import CACHE_VARIABLE
-from resd_bench.plugins import UsageError, gym_id, installed, make_env
+from resd_bench.errors import UsageError
+from resd_bench.files.cache import CACHE_VARIABLE
+from resd_bench.plugins import gym_id, installed, make_env
 from resd_bench.seeds import stream
 from resd_bench.types import Dialect, Feedback, Task
 from resd_envs.textworld import TextWorldEnv, coin, cooking_easy, maker, treasure, treasure_easy
@@ -35,6 +36,9 @@ from resd_envs.textworld.games import (
 )
 from resd_envs.textworld.journal import Outcome, Scene
 from resd_envs.textworld.maze import from_content
+
+pytestmark = pytest.mark.slow
+
 
 PRESENT = importlib.util.find_spec("textworld") is not None
 needs_textworld = pytest.mark.skipif(

@@ -28,6 +28,7 @@ def test_a_search_without_mistakes_finds_every_coin_in_time() -> None:
         assert CURRICULUM.feedback(exercise, CURRICULUM.answer(exercise, {})) == (True, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ORDER)
 def test_a_mistake_that_bears_on_a_map_fails_there_and_shows(key: str) -> None:
     rng, failed, seen = stream(2, key), 0, 0
@@ -66,6 +67,7 @@ SIGNS: dict[str, Signs] = {
 """What level 3 says about each mistake."""
 
 
+@pytest.mark.slow
 def test_an_untaught_search_succeeds_about_once_in_a_hundred() -> None:
     rng, author = stream(5, "base"), Author(CURRICULUM, PROMPTS)
     tasks = [*recipes(TIER, "train"), *recipes(TIER, "test")]

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from resd_bench.plugins import UsageError, installed, make_env
+from resd_bench.errors import UsageError
+from resd_bench.plugins import installed, make_env
+from resd_bench.rollout.vector_env import EpisodeSlot, SubprocessVectorEnv
 from resd_bench.types import Dialect, Feedback, Task
-from resd_bench.vector import Isolated, Slot
 from resd_envs.games import java, packages
 from resd_envs.games.packages import TEXTWORLD_EXPRESS
 from resd_envs.games.record import Outcome
@@ -258,8 +259,8 @@ def test_a_game_that_hangs_or_dies_ends_its_own_episode_as_an_error_and_no_other
     tasks = env.tasks("train")[:3]
     ways = [env.oracle(task).splitlines() for task in tasks]
     java.end_all()
-    vector = Isolated(make, deadline=2.0, workers=1)
-    slots = [Slot(0, {"task": task.id}) for task in tasks]
+    vector = SubprocessVectorEnv(make, deadline=2.0, workers=1)
+    slots = [EpisodeSlot(0, {"task": task.id}) for task in tasks]
     try:
         vector.reset(slots)
         for number, signum in enumerate((signal.SIGSTOP, signal.SIGKILL)):

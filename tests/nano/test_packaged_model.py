@@ -7,10 +7,13 @@ from itertools import pairwise
 
 import pytest
 
-from resd_bench.nano import NAMES, weights_folder
 from resd_bench.nano.pretrain import PretrainConfig
 from resd_bench.nano.probe import Probe, ProbeRow
+from resd_bench.packaged_models import NAMES, weights_folder
 from resd_bench.policy.lm_policy import LMPolicy
+
+pytestmark = pytest.mark.slow
+
 
 MADE = json.loads((weights_folder("nano") / "pretraining.json").read_text())
 OTHERS = ("python-functions-basic", "bouncingsim-basic", "finer", "textworld-coin")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from resd_baselines.parse import (
+from resd_baselines.parse_replies import (
     parse_compact_curation,
     parse_compact_reflection,
     parse_compact_tags,
@@ -134,6 +134,7 @@ def test_symbols_of_a_problem_are_tokens_of_their_own() -> None:
     assert len(pieces) - len(TOKENIZER.tokenize("substring")) == 4
 
 
+@pytest.mark.slow
 def test_batches_hold_every_row_once_within_the_token_budget() -> None:
     rows = tokenise(DOCUMENTS, TOKENIZER)
     config = replace(TINY, batch_tokens=4_096)
@@ -155,6 +156,7 @@ class Killed(Exception):
     """Stands for a process that dies."""
 
 
+@pytest.mark.slow
 def test_a_stopped_pretraining_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     def die(progress: Progress) -> None:
         if progress.step == 5:
@@ -170,6 +172,7 @@ def test_a_stopped_pretraining_goes_on_to_the_same_weights(tmp_path: Path) -> No
     assert (whole / "pretraining.json").read_text().count("data_hash") == 1
 
 
+@pytest.mark.slow
 def test_pretraining_can_begin_with_a_model(tmp_path: Path) -> None:
     first = pretrain(TINY, tmp_path / "first")
     further = replace(TINY, start=str(first), learning_rate=0.0, steps=2)

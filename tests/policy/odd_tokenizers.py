@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resd_bench import nano
+from resd_bench import packaged_models
 
 Change = Callable[[dict[str, Any]], None]
-SOURCE = Path(str(nano.__file__)).parent / "weights" / "nano"
+SOURCE = packaged_models.packaged_folder("nano")
 TEMPLATE = (SOURCE / "chat_template.jinja").read_text()
 CONTENT = "message['content']"
 FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")

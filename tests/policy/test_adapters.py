@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from resd_bench.plugins import UsageError
-from resd_bench.policy import fast_engine, loading, lora, trainer
-from resd_bench.policy.batches import Limits
-from resd_bench.policy.hf_engine import HfEngine
-from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
-from resd_bench.policy.objective import TokenBatch
+from resd_bench.errors import UsageError
+from resd_bench.objective import TokenBatch
+from resd_bench.policy import loading, lora, trainer
+from resd_bench.policy.config import PolicyConfig
+from resd_bench.policy.engines import fast
+from resd_bench.policy.engines.hf import HfEngine
+from resd_bench.policy.lm_policy import LMPolicy
+from resd_bench.policy.micro_batches import Limits
 from resd_bench.policy.teacher import AdapterTeacher
 from resd_bench.types import Completion, Example, Sampling, user
 from tests.policy import families
@@ -88,6 +90,7 @@ def test_the_first_weights_come_from_the_seed_and_from_nothing_else() -> None:
     assert any((p != one[n]).any() for n, p in other.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["qwen3", "llama", "gemma2"])
 def test_a_saved_adapter_gives_the_same_logits_in_plain_peft(name: str, tmp_path: Path) -> None:
     base = families.save(name, tmp_path / "base")
@@ -207,7 +210,7 @@ def test_the_fast_engine_samples_with_the_adapter_merged_in(name: str) -> None:
     subject = policy(name)
     subject.use_teacher("ema", 0.1)
     train(subject, 3)
-    assert isinstance(subject.engine, fast_engine.FastEngine)
+    assert isinstance(subject.engine, fast.FastEngine)
     slow = HfEngine(subject.model, subject.codec.stop_ids, subject.codec.pad_id)
     prompts, sampling = [list(range(5, 15)), list(range(30, 33))], Sampling(max_new_tokens=8)
     mine = subject.engine.generate(prompts, n=2, sampling=sampling)
@@ -215,7 +218,7 @@ def test_the_fast_engine_samples_with_the_adapter_merged_in(name: str) -> None:
     for a, b in zip(chain(*mine), chain(*theirs), strict=True):
         assert a.token_ids == b.token_ids
         assert a.logprobs == pytest.approx(b.logprobs, abs=1e-3)
-    plain = fast_engine.FastEngine(families.model(name), subject.codec.stop_ids)
+    plain = fast.FastEngine(families.model(name), subject.codec.stop_ids)
     assert plain.generate(prompts, n=2, sampling=sampling) != mine
 
 

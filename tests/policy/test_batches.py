@@ -10,10 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from resd_bench.objective import TokenBatch, TokenObjective
 from resd_bench.policy import trainer
-from resd_bench.policy.batches import Limits, Row, chains, hold, micro_batches, tokens_read
-from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
-from resd_bench.policy.objective import TokenBatch, TokenObjective
+from resd_bench.policy.config import PolicyConfig
+from resd_bench.policy.lm_policy import LMPolicy
+from resd_bench.policy.micro_batches import (
+    Limits,
+    TokenizedExample,
+    index_prefixes,
+    micro_batches,
+    prefix_groups,
+    tokens_read,
+)
 from resd_bench.types import Completion, Example, Message, user
 from tests.policy import tiny
 
@@ -22,25 +30,29 @@ EPISODE = [(7, 3), (4, 5), (6, 2), (9, 4)]
 """Tokens observed and answered, by turn."""
 
 
-def episode(seed: int, turns: Sequence[tuple[int, int]] = EPISODE, hint: int = 11) -> list[Row]:
+def episode(
+    seed: int, turns: Sequence[tuple[int, int]] = EPISODE, hint: int = 11
+) -> list[TokenizedExample]:
     """A row per turn; the teacher's prompt begins with `hint` tokens more."""
     said = iter(tiny.prompts([n for turn in turns for n in turn] + [hint], seed=seed))
     pieces = [(next(said), next(said)) for _ in turns]
     before: list[int] = []
     more = next(said)
-    made: list[Row] = []
+    made: list[TokenizedExample] = []
     for observed, answered in pieces:
         prompt = [*before, *observed]
         known = [-0.1 * i for i in range(len(answered))]
-        made.append(Row(prompt, answered, [*more, *prompt], known, 0.5 + seed, 1.0 + len(made)))
+        made.append(
+            TokenizedExample(prompt, answered, [*more, *prompt], known, 0.5 + seed, 1.0 + len(made))
+        )
         before = [*prompt, *answered]
     return made
 
 
-def alone(seed: int, shapes: Sequence[tuple[int, int]], taught: bool) -> list[Row]:
+def alone(seed: int, shapes: Sequence[tuple[int, int]], taught: bool) -> list[TokenizedExample]:
     said = iter(tiny.prompts([n for shape in shapes for n in shape], seed=seed))
     rows = [(next(said), next(said)) for _ in shapes]
-    return [Row(p, r, [*r, *p] if taught else None, [], 0.5, 1.0) for p, r in rows]
+    return [TokenizedExample(p, r, [*r, *p] if taught else None, [], 0.5, 1.0) for p, r in rows]
 
 
 def surprise(batch: TokenBatch) -> Tensor:
@@ -65,7 +77,7 @@ def test_a_sequence_is_held_by_one_that_begins_with_it() -> None:
         some = [
             [rng.randrange(2) for _ in range(rng.randrange(5))] for _ in range(rng.randrange(1, 9))
         ]
-        held = hold(some)
+        held = index_prefixes(some)
         kept = [some[place] for place in held.kept]
         for sequence, at in zip(some, held.holder, strict=True):
             assert begins(sequence, kept[at])
@@ -75,14 +87,14 @@ def test_a_sequence_is_held_by_one_that_begins_with_it() -> None:
 
 
 def test_sequences_that_share_nothing_are_kept_in_their_order() -> None:
-    held = hold([[5, 6], [3], [5, 7], [4, 4, 4]])
+    held = index_prefixes([[5, 6], [3], [5, 7], [4, 4, 4]])
     assert (held.kept, held.holder) == ([0, 1, 2, 3], [0, 1, 2, 3])
 
 
 def test_an_episode_is_one_chain_and_read_once() -> None:
     rows = [*episode(1), *episode(2)]
     mixed = random.Random(3).sample(rows, len(rows))
-    found = chains(mixed)
+    found = prefix_groups(mixed)
     assert sorted(map(len, found)) == [4, 4]
     for chain in found:
         tokens = [row.student_tokens for row in chain]
@@ -90,7 +102,7 @@ def test_an_episode_is_one_chain_and_read_once() -> None:
     assert tokens_read(mixed) == (2 * 40, 2 * (40 + 11))
 
 
-def read_by(model: Any, rows: Sequence[Row]) -> int:
+def read_by(model: Any, rows: Sequence[TokenizedExample]) -> int:
     """Tokens that go into the model's first layer, padding included."""
     shapes: list[int] = []
     layer = model.get_input_embeddings()
@@ -131,7 +143,9 @@ def test_turns_read_together_score_as_each_alone(family: str, plain: bool) -> No
         assert int(together.mask[i].sum()) == size
 
 
-def step_gradient(model: Any, teacher: Any, rows: Sequence[Row], limits: Limits) -> Tensor:
+def step_gradient(
+    model: Any, teacher: Any, rows: Sequence[TokenizedExample], limits: Limits
+) -> Tensor:
     model.zero_grad()
     trainer.backward(model, teacher, rows, OBJECTIVE, batch_size=5, limits=limits)
     return torch.cat([p.grad.flatten() for p in model.parameters()])
@@ -153,7 +167,7 @@ def test_gradients_of_turns_read_together_are_those_of_each_alone(limits: Limits
 
 
 def distinct(sequences: Sequence[Sequence[int]]) -> int:
-    return len(hold(sequences).kept)
+    return len(index_prefixes(sequences).kept)
 
 
 @pytest.mark.parametrize("limits", [Limits(120, 260 * 20), Limits(200, 1 << 30), Limits(1, 1)])

@@ -10,13 +10,14 @@ import pytest
 from torch import Tensor
 
 from resd_bench.env import Reply, TextEnv
-from resd_bench.extract import visible_answer
-from resd_bench.plugins import UsageError
-from resd_bench.policy.engine import Generated
-from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
-from resd_bench.policy.objective import TokenBatch
-from resd_bench.rollout import EnvPool, roll_out
-from resd_bench.run import train_metrics
+from resd_bench.errors import UsageError
+from resd_bench.jobs.summary import train_metrics
+from resd_bench.objective import TokenBatch
+from resd_bench.parsing import visible_answer
+from resd_bench.policy.config import PolicyConfig
+from resd_bench.policy.engines.base import Generated
+from resd_bench.policy.lm_policy import LMPolicy
+from resd_bench.rollout.rollout import EnvPool, roll_out
 from resd_bench.types import (
     Completion,
     Example,

@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from resd_bench import plugins
-from resd_bench.policy.tokens import Codec
+from resd_bench.policy.chat_codec import Codec
 from resd_bench.types import Message, Messages, user
 from resd_envs.python_functions import PythonFunctionsEnv
 from tests.policy import families, odd_tokenizers, tiny
@@ -255,7 +255,8 @@ def test_a_tokenizer_without_an_end_token_stops_where_the_template_closes() -> N
 
 
 def test_sampled_tokens_are_scored_as_they_were_sampled() -> None:
-    from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
+    from resd_bench.policy.config import PolicyConfig
+    from resd_bench.policy.lm_policy import LMPolicy
     from resd_bench.types import Completion, Example
 
     policy = LMPolicy(tiny.model(), tiny.tokenizer(), PolicyConfig())

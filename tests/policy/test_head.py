@@ -13,11 +13,12 @@ from resd_baselines.losses import (
     nll_objective,
     policy_gradient_objective,
 )
+from resd_bench.objective import TokenBatch, TokenObjective
 from resd_bench.policy import lora, trainer
-from resd_bench.policy.batches import Limits, Row
-from resd_bench.policy.head import head_of, piecewise
-from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
-from resd_bench.policy.objective import TokenBatch, TokenObjective
+from resd_bench.policy.chunked_loss import chunked_loss, head_of
+from resd_bench.policy.config import PolicyConfig
+from resd_bench.policy.lm_policy import LMPolicy
+from resd_bench.policy.micro_batches import Limits, TokenizedExample
 from resd_bench.types import Completion, Example, user
 from tests.policy import families
 
@@ -46,14 +47,16 @@ OBJECTIVES: dict[str, TokenObjective] = {
 WHOLE = Limits(1 << 20, 1 << 40)
 
 
-def rows(vocabulary: int, taught: bool = True) -> list[Row]:
+def rows(vocabulary: int, taught: bool = True) -> list[TokenizedExample]:
     generator = torch.Generator().manual_seed(0)
 
     def ids(n: int) -> list[int]:
         return torch.randint(vocabulary, (n,), generator=generator).tolist()
 
     return [
-        Row(ids(p), ids(r), ids(2 * p) if taught else None, [-2.0] * r, p - 5.0, 0.1 * p)
+        TokenizedExample(
+            ids(p), ids(r), ids(2 * p) if taught else None, [-2.0] * r, p - 5.0, 0.1 * p
+        )
         for p, r in ((4, 3), (9, 1), (3, 17), (7, 8))
     ]
 
@@ -154,7 +157,7 @@ def test_a_loss_in_pieces_is_scaled_by_what_comes_after_it() -> None:
         return logits.logsumexp(-1).sum()
 
     (whole,) = torch.autograd.grad(3 * head(states).logsumexp(-1).sum(), states)
-    total = 3 * piecewise(head, states, loss, 2)
+    total = 3 * chunked_loss(head, states, loss, 2)
     (found,) = torch.autograd.grad(total, states, retain_graph=True)
     torch.testing.assert_close(found, whole)
     with pytest.raises(RuntimeError, match="only once"):

@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from resd_bench.config import RunConfig
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.policy import loading
 from resd_bench.policy.build import build
-from resd_bench.policy.tokens import Codec
+from resd_bench.policy.chat_codec import Codec
 from resd_bench.types import Message, user
 from tests.policy import tiny
 
@@ -271,6 +271,7 @@ def test_small_models_get_one_thread_unless_told_otherwise() -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="NOT GLIBC: nothing is tuned here")
 def test_the_tuned_allocator_reuses_large_blocks() -> None:
     count = (

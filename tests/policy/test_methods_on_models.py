@@ -11,7 +11,8 @@ import pytest
 
 from resd_bench import plugins
 from resd_bench.budget import Purpose
-from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
+from resd_bench.policy.config import PolicyConfig
+from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.types import (
     Completion,
     Feedback,
@@ -78,6 +79,7 @@ def attempt(task: Task, completion: Completion, won: bool) -> Trajectory:
     return Trajectory(task, (Turn(user(task.prompt), said),), feedback)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 4], ids=["all weights", "lora"])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_trains_and_its_loss_does_not_depend_on_the_engine(method: str, rank: int) -> None:

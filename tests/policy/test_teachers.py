@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from resd_bench.objective import TokenBatch
 from resd_bench.policy import trainer
-from resd_bench.policy.head import head_of
-from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
-from resd_bench.policy.objective import TokenBatch
+from resd_bench.policy.chunked_loss import head_of
+from resd_bench.policy.config import PolicyConfig
+from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.teacher import CopyTeacher
 from resd_bench.types import Completion, Example, Sampling, user
 from tests.policy import families

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from resd_baselines.parse import strip_thinking
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
+from resd_bench.parsing import without_reasoning
+from resd_bench.policy.chat_codec import Codec
 from resd_bench.policy.loading import load
-from resd_bench.policy.tokens import Codec
 from resd_bench.types import Message, Messages, user
 from tests.policy import families
 
@@ -90,14 +90,14 @@ def test_an_answer_whose_opening_tag_stands_in_the_prompt_is_stripped_all_the_sa
     ids = subject.tokenizer.encode("read the task</think>\n\nthe answer", add_special_tokens=False)
     text = subject.decode([*ids, subject.tokenizer.eos_token_id])
     assert text == "read the task</think>\n\nthe answer"
-    assert strip_thinking(text) == "the answer"
+    assert without_reasoning(text) == "the answer"
     assert not subject.left_thinking(text)
 
 
 def test_thinking_that_was_cut_off_is_known_and_kept_whole() -> None:
     opened, plain = codec("qwen3-thinking"), codec("qwen3")
     assert opened.left_thinking("read the ta")
-    assert strip_thinking("read the ta") == "read the ta"
+    assert without_reasoning("read the ta") == "read the ta"
     assert plain.left_thinking("<think>\nread the ta")
     assert not plain.left_thinking("the ans")
     assert not plain.left_thinking("<think>\nread</think>\nthe ans")

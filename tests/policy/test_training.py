@@ -10,24 +10,25 @@ import torch
 from torch import Tensor
 
 from resd_bench.budget import Ledger
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
+from resd_bench.objective import TokenBatch
 from resd_bench.policy import trainer
-from resd_bench.policy.batches import Limits, Row, micro_batches
-from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
-from resd_bench.policy.objective import TokenBatch
+from resd_bench.policy.config import PolicyConfig
+from resd_bench.policy.lm_policy import LMPolicy
+from resd_bench.policy.micro_batches import Limits, TokenizedExample, micro_batches
 from resd_bench.types import Completion, Example, Sampling, Stop, user
 from tests.policy import tiny
 
 WIDE = Limits(1 << 20, 1 << 30)
 
 
-def row(prompt: int, response: int, teacher: int | None = None, seed: int = 0) -> Row:
+def row(prompt: int, response: int, teacher: int | None = None, seed: int = 0) -> TokenizedExample:
     lengths = [prompt, response, teacher or 1]
     p, r, t = tiny.prompts(lengths, seed=seed)
-    return Row(p, r, None if teacher is None else t, [], 0.5, 1.0 + seed)
+    return TokenizedExample(p, r, None if teacher is None else t, [], 0.5, 1.0 + seed)
 
 
-def rows() -> list[Row]:
+def rows() -> list[TokenizedExample]:
     shapes = [(5, 3), (20, 1), (2, 17), (9, 9), (40, 6), (1, 1)]
     return [row(p, r, teacher=p + 7, seed=i) for i, (p, r) in enumerate(shapes)]
 
@@ -46,7 +47,9 @@ def likelihood(batch: TokenBatch) -> Tensor:
     return batch.weights * -(logprobs * batch.mask).sum(-1) / batch.mask.sum(-1).clamp(min=1)
 
 
-def gradient(model: Any, batches: list[list[Row]], teacher: Any) -> tuple[float, Tensor]:
+def gradient(
+    model: Any, batches: list[list[TokenizedExample]], teacher: Any
+) -> tuple[float, Tensor]:
     model.zero_grad()
     loss = trainer.accumulate(
         batches, lambda b: trainer.token_batch(model, teacher, b), reverse_kl, batch_size=8
@@ -93,8 +96,8 @@ def test_padding_never_changes_a_loss() -> None:
 
 
 def test_unknown_behaviour_is_nan_and_padding_is_not() -> None:
-    known = Row([5], [6, 7], None, [-1.0, -2.0], 0.0, 1.0)
-    unknown = Row([5], [6], None, [], 0.0, 1.0)
+    known = TokenizedExample([5], [6, 7], None, [-1.0, -2.0], 0.0, 1.0)
+    unknown = TokenizedExample([5], [6], None, [], 0.0, 1.0)
     batch = trainer.token_batch(tiny.model(), None, [known, unknown])
     assert batch.behaviour_logprobs[0].tolist() == [-1.0, -2.0]
     assert bool(batch.behaviour_logprobs[1, 0].isnan())

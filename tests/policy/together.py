@@ -18,13 +18,15 @@ import torch
 from torch import Tensor
 
 from resd_bench.config import RunConfig, resolve
+from resd_bench.distributed.join import join
+from resd_bench.distributed.process_group import SINGLE_PROCESS, ProcessGroup
+from resd_bench.jobs.run import Watcher, run
+from resd_bench.objective import Objective, TokenBatch, TokenObjective
 from resd_bench.policy import trainer
-from resd_bench.policy.batches import Limits
-from resd_bench.policy.lm_policy import LMPolicy, PolicyConfig
-from resd_bench.policy.objective import Objective, TokenBatch, TokenObjective
-from resd_bench.policy.shares import whole
-from resd_bench.run import Watcher, run
-from resd_bench.team import ALONE, Team, join
+from resd_bench.policy.config import PolicyConfig
+from resd_bench.policy.lm_policy import LMPolicy
+from resd_bench.policy.micro_batches import Limits
+from resd_bench.policy.parallel.dtensor import gather_full
 from resd_bench.types import Completion, Example, Sampling, user
 from tests.policy import tiny
 
@@ -65,7 +67,7 @@ def per_token(batch: TokenBatch) -> Tensor:
 OBJECTIVE = TokenObjective(per_token)
 
 
-def policy(team: Team, seed: int = 0, **options: Any) -> LMPolicy:
+def policy(team: ProcessGroup, seed: int = 0, **options: Any) -> LMPolicy:
     model = tiny.model(seed=seed, initializer_range=0.1)
     subject = LMPolicy(model, tiny.tokenizer(), replace(CONFIG, **options), team=team)
     subject.use_teacher("ema", 0.3)
@@ -90,7 +92,7 @@ def gradients(
             passes=subject.layout,
         )
     named = subject.model.named_parameters()
-    found = {n: whole(p.grad).clone() for n, p in named if p.grad is not None}
+    found = {n: gather_full(p.grad).clone() for n, p in named if p.grad is not None}
     subject.optimiser.zero_grad()
     return {"loss": loss, "gradient": found}
 
@@ -106,7 +108,7 @@ def held(tensor: Any) -> int:
     return int((tensor.to_local() if hasattr(tensor, "to_local") else tensor).numel())
 
 
-def findings(team: Team, start: dict[str, Any], **options: Any) -> dict[str, Any]:
+def findings(team: ProcessGroup, start: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Everything that must not depend on the team; `start` is a state to go on from."""
     subject = policy(team, **options)
     prompts = [user(text) for text in TEXTS]
@@ -128,7 +130,7 @@ def findings(team: Team, start: dict[str, Any], **options: Any) -> dict[str, Any
 
 def starting_state(**options: Any) -> dict[str, Any]:
     """The state of a process alone after an update."""
-    subject = policy(ALONE, seed=1, **options)
+    subject = policy(SINGLE_PROCESS, seed=1, **options)
     subject.update(EXAMPLES, OBJECTIVE, batch_size=8)
     return subject.state_dict()
 
@@ -170,7 +172,7 @@ class Killer:
         pass
 
 
-def whole_run(folder: Path, team: Team, *watchers: Watcher) -> None:
+def whole_run(folder: Path, team: ProcessGroup, *watchers: Watcher) -> None:
     """A run of RESD with a tiny random model; taken up again where there is a part of it."""
 
     def build(config: RunConfig) -> LMPolicy:
@@ -182,12 +184,12 @@ def whole_run(folder: Path, team: Team, *watchers: Watcher) -> None:
 
 
 def main(folder: Path) -> None:
-    from resd_bench.policy.distributed import Together
+    from resd_bench.distributed.torch_group import TorchGroup
 
     torch.set_num_threads(1)
     copied = join("cpu")
-    assert isinstance(copied, Together)
-    layouts = {"ddp": copied, "fsdp": Together(copied.accelerator, sharded=True)}
+    assert isinstance(copied, TorchGroup)
+    layouts = {"ddp": copied, "fsdp": TorchGroup(copied.accelerator, sharded=True)}
     start = torch.load(folder / "alone.pt", weights_only=False)
     for name, team in layouts.items():
         # Recomputing activations gathers shares again; it changes no number.

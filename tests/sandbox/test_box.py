@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.sandbox import (
     Limits,
     PlainDict,
@@ -131,6 +131,7 @@ def test_after_a_fatal_event_the_other_cases_are_not_run(box: Sandbox) -> None:
     assert result.cases[2].detail.startswith("not run")
 
 
+@pytest.mark.slow
 def test_processor_time_of_the_whole_program_is_limited(box: Sandbox) -> None:
     code = """
 import time
@@ -233,6 +234,7 @@ def test_a_program_gets_the_light_zygote_where_it_imports_little(code: str, ligh
     assert is_light(code, ("numpy",)) is light
 
 
+@pytest.mark.slow
 def test_a_zygote_killed_under_a_program_is_replaced_and_the_program_run_again(
     box: Sandbox,
 ) -> None:
@@ -309,6 +311,7 @@ box.run_program("import time\\ndef f(): time.sleep(60)", [{"args": []}], entry="
 """
 
 
+@pytest.mark.slow
 def test_a_killed_parent_leaves_no_process() -> None:
     with subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None

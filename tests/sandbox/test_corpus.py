@@ -28,6 +28,7 @@ def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     assert descendants() <= before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_every_expectation_of_the_corpus_holds(path: Path, box: Sandbox, tmp_path: Path) -> None:
     with world(tmp_path) as where:

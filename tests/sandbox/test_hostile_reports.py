@@ -104,6 +104,7 @@ def solve(n):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", [HUGE_COMPLEX, ESCAPED_INTEGER, b'{"v":', b"\x00\xff", b'{"v":[' + b"[" * 260 + b'"\\']
 )
@@ -131,6 +132,7 @@ PIECES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PIECES)
 def test_reading_a_report_takes_linear_time(name: str) -> None:
     before, piece, after = PIECES[name]
@@ -174,6 +176,7 @@ LARGE: dict[str, tuple[Callable[[int], Any], Callable[[int], Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [Tolerance(), Tolerance(abs=0.1)])
 @pytest.mark.parametrize("name", LARGE)
 def test_comparing_sets_takes_linear_time(name: str, tolerance: Tolerance) -> None:
@@ -186,6 +189,7 @@ def test_comparing_sets_takes_linear_time(name: str, tolerance: Tolerance) -> No
     assert_linear(work, lambda size: "x" * size, 1 << 13, name, smallest=1 << 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["1", "1.", "1 ", "1" * 299 + "x ", "1e5 ", "\n", " \n", "\t"])
 def test_comparing_printed_text_takes_linear_time(piece: str) -> None:
     def work(text: str) -> None:

@@ -49,6 +49,7 @@ def play(*calls: int, require: str = "kernel") -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_without_landlock_programs_are_sealed() -> None:
     assert play(landlock.CREATE_RULESET).split() == ["kernel+sealed", "ok", "forbidden"]
 
@@ -72,6 +73,7 @@ def test_bubblewrap_gives_the_highest_level() -> None:
         assert box.run_program(code, [{"args": [], "expected": False}], entry="f").score == 1
 
 
+@pytest.mark.slow
 def test_a_missing_bubblewrap_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with Sandbox() as box:

@@ -46,6 +46,7 @@ def solve():
 """
 
 
+@pytest.mark.slow
 def test_flags_set_on_the_null_device_are_not_there_for_the_next_program(box: Sandbox) -> None:
     assert call(box, LEAVE) is True
     assert call(box, FIND) == [0, 0, 0]
@@ -120,6 +121,7 @@ FEW = 400
 x86_only = pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine code of x86_64")
 
 
+@pytest.mark.slow
 @x86_only
 @pytest.mark.parametrize("body", BODIES)
 def test_threads_started_by_a_bare_system_call_end_the_program(body: str, box: Sandbox) -> None:
@@ -152,6 +154,7 @@ def test_as_many_threads_as_are_allowed_are_left_alone(box: Sandbox) -> None:
     assert case.kind == "forbidden"
 
 
+@pytest.mark.slow
 @x86_only
 def test_verdicts_beside_a_bomb_are_what_they_are_without_it() -> None:
     honest = "import threading\ndef solve(n):\n" + "\n".join(

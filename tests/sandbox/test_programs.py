@@ -21,6 +21,7 @@ def box() -> Iterator[Sandbox]:
         yield sandbox
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_attack_scores_or_leaves_a_trace(name: str, box: Sandbox, tmp_path: Path) -> None:
     kinds, program = ATTACKS[name]

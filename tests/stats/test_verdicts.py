@@ -177,6 +177,7 @@ def _shift_to(difficulty: np.ndarray, rate: float) -> float:
     return float(grid[np.argmin(np.abs(means - rate))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("p", "seed_noise"), [(0.01, 0.0), (0.3, 0.0), (0.3, 0.3), (0.1, 1.5)])
 def test_the_same_method_under_two_names_is_inconclusive(p: float, seed_noise: float) -> None:
     rng = np.random.default_rng(17)
@@ -184,6 +185,7 @@ def test_the_same_method_under_two_names_is_inconclusive(p: float, seed_noise: f
     assert words.count("inconclusive") >= 94
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [0.02, 0.3])
 def test_a_planted_difference_of_twenty_points_is_found_at_three_seeds(p: float) -> None:
     rng = np.random.default_rng(18)

@@ -30,7 +30,7 @@ from resd_bench.types import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from resd_bench.policy.objective import TokenBatch
+    from resd_bench.objective import TokenBatch
 
 SIZES: Mapping[Split, int] = {"train": 10, "validation": 3, "test": 6}
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from resd_bench.extract import visible_answer
+from resd_bench.parsing import visible_answer
 from resd_bench.types import Dialect, Turn
 
 _FIELD = re.compile(r"\{([a-z_]+)\}")

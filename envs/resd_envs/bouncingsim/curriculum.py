@@ -15,12 +15,12 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from resd_bench.nano.curriculum import Exercise, Mistake, OrderedCurriculum
-from resd_bench.types import Split, Task
+from resd_bench.types import SPLITS, Task
 from resd_envs.bouncingsim.env import rooms
-from resd_envs.bouncingsim.physics import Positions
 from resd_envs.bouncingsim.scenes import TIMES, Room, draw_room
 from resd_envs.bouncingsim.verifier import right_positions, verify
 from resd_envs.bouncingsim.wording import room_prompt
+from resd_envs.bouncingsim.world import Positions
 
 ORDER = ("name", "shape", "steps", "fall", "axis", "size", "loss", "omit", "slip")
 """Misconceptions in the order in which feedback and program reveal them."""
@@ -142,8 +142,7 @@ class BouncingCurriculum(OrderedCurriculum):
     @cached_property
     def reserved(self) -> frozenset[str]:
         """Fingerprints of the rooms of every split."""
-        splits: tuple[Split, ...] = ("train", "validation", "test")
-        return frozenset(_exercise(room).fingerprint for split in splits for room in rooms(split))
+        return frozenset(_exercise(room).fingerprint for split in SPLITS for room in rooms(split))
 
     def exercise(self, rng: np.random.Generator) -> Exercise:
         while True:

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from resd_bench.env import TextEnv
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.sandbox import shared
 from resd_bench.seeds import stream
 from resd_bench.types import Dialect, Feedback, Split, Task, was_cut_off
 from resd_envs.bouncingsim.oracle import room_solution, solution
-from resd_envs.bouncingsim.physics import Positions, Scene
 from resd_envs.bouncingsim.scenes import (
     DIFFICULTIES,
     TIMES,
@@ -32,6 +31,7 @@ from resd_envs.bouncingsim.wording import (
     full_prompt,
     room_prompt,
 )
+from resd_envs.bouncingsim.world import Positions, Scene
 
 SIZES: Mapping[Difficulty, tuple[int, int, int]] = {
     "basic": (640, 64, 100),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from resd_envs.bouncingsim.answers import Outcome, OutcomeKind
-from resd_envs.bouncingsim.physics import Vector
+from resd_envs.bouncingsim.world import Vector
 
 TOLERANCE = 50.0
 """Largest mean distance (m) that passes: 2.5 radii of a ball of the paper's scenes."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resd_envs.bouncingsim.physics import Positions, Scene
 from resd_envs.bouncingsim.scenes import Room
+from resd_envs.bouncingsim.world import Positions, Scene
 
 _CONTACTS = """\
 def predict_position(t):

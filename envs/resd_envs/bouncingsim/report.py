@@ -13,7 +13,7 @@ from resd_bench.types import Dialect
 from resd_envs.bouncingsim import rigid
 from resd_envs.bouncingsim.answers import CALL_SECONDS
 from resd_envs.bouncingsim.marks import TOLERANCE, Mark
-from resd_envs.bouncingsim.physics import Scene, Vector, World, read
+from resd_envs.bouncingsim.world import Scene, Vector, World, read
 
 MISSING: Mapping[Dialect, Mapping[str, str]] = {
     "full": {

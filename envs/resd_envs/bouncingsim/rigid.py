@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from resd_envs.bouncingsim.physics import (
+from resd_envs.bouncingsim.world import (
     KICK,
     Ball,
     Box,

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from resd_bench.plugins import UsageError
-from resd_envs.bouncingsim.physics import Scene, Vector, polygon, simulate
+from resd_bench.errors import UsageError
+from resd_envs.bouncingsim.physics import simulate
+from resd_envs.bouncingsim.world import Scene, Vector, polygon
 
 Difficulty = Literal["basic", "easy", "medium", "hard", "extreme"]
 DIFFICULTIES: tuple[Difficulty, ...] = ("basic", "easy", "medium", "hard", "extreme")

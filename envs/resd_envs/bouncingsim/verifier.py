@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from resd_bench.extract import Grade, last_code_block, visible_answer
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
+from resd_bench.parsing import Grade, last_code_block, visible_answer
 from resd_bench.sandbox import Sandbox, shared
 from resd_bench.types import CaseResult, Dialect, Feedback
 from resd_envs.bouncingsim import answers, report
 from resd_envs.bouncingsim.marks import Mark, mark
-from resd_envs.bouncingsim.physics import Positions, Scene, simulate
+from resd_envs.bouncingsim.physics import simulate
 from resd_envs.bouncingsim.scenes import TIMES
+from resd_envs.bouncingsim.world import Positions, Scene
 
 TAG = "python"
 """Language tag of the fenced block."""
@@ -35,18 +36,18 @@ def verify(
     *,
     dialect: Dialect = "full",
     truncated: bool = False,
-    grade: Grade = "answer",
+    grade: Grade = "release",
     box: Sandbox | None = None,
     solution: Callable[[], str] = str,
 ) -> Feedback:
-    """Run the last fenced block of the visible answer at 15 times and mark each prediction.
+    """Run the last fenced block of a response at 15 times and mark each prediction.
 
     `scene` may also be a record with `scene`, `times` and `expected`. `expected` holds a position
     a ball and time, and is worked out where it is missing. `truncated` says that the response hit
-    its token limit, which matters only where it has no block. With `grade="release"` blocks in the
-    reasoning count too, as for the released verifier. `box` is the sandbox to use; `solution` makes
-    the program that level 5 shows. UsageError for a malformed scene, or `expected` of the wrong
-    length.
+    its token limit, which matters only where it has no block. As for the released verifier a block
+    in the reasoning counts; with `grade="answer"`, which environments ask for unless told
+    otherwise, only the visible answer does. `box` is the sandbox to use; `solution` makes the
+    program that level 5 shows. UsageError for a malformed scene, or `expected` of the wrong length.
     """
     scene, times, right = _posed(scene, expected)
     read = response_text if grade == "release" else visible_answer(response_text)

@@ -12,9 +12,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
 
-from resd_bench.plugins import UsageError
-from resd_envs.bouncingsim.physics import Scene
+from resd_bench.errors import UsageError
 from resd_envs.bouncingsim.scenes import Room
+from resd_envs.bouncingsim.world import Scene
 
 Wording = Literal["released", "complete"]
 WORDINGS: tuple[Wording, ...] = get_args(Wording)

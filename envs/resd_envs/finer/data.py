@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resd_bench.jsonl import read_objects
-from resd_bench.plugins import UsageError
-from resd_bench.types import Split
+from resd_bench.errors import UsageError
+from resd_bench.records.jsonl import read_objects
+from resd_bench.types import SPLITS, Split
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 HUB = "hf:"
 TRAIN_PERCENT, VALIDATION_PERCENT = 70, 10
 SCHEMA = '{"context": "...", "target": "Tag,Tag,Tag,Tag"}'

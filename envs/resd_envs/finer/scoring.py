@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from resd_bench.extract import Grade, last_answer_tag, visible_answer
+from resd_bench.parsing import Grade, last_answer_tag, visible_answer
 from resd_bench.types import CaseResult, Dialect, Feedback
 from resd_envs.arithmetic import BINARY
 
@@ -51,16 +51,17 @@ def score(
     dialect: Dialect = "full",
     partial_credit: bool = False,
     truncated: bool = False,
-    grade: Grade = "answer",
+    grade: Grade = "release",
 ) -> Feedback:
-    """Mark the last `<answer>` of the visible answer; `score` is the fraction of tags right.
+    """Mark the last `<answer>` of a response; `score` is the fraction of tags right.
 
     `gold` is the list of right tags, or one string with commas between them. `questions` says in a
     few words what each tag is for, `options` which tags there are; both only make feedback clearer.
     The reward is 1 where every tag is right, else 0; with `partial_credit` it is the fraction, on
     which the released code trains. `kind` is "incorrect_format", "truncated" (for a response known
-    to be cut off), "partial" or "all_wrong". With `grade="release"` an element in reasoning that
-    was never finished counts too, as for the released grader.
+    to be cut off), "partial" or "all_wrong". As for the released grader an element in reasoning
+    that was never finished counts; with `grade="answer"`, which the environment asks for unless
+    told otherwise, it does not.
     """
     right = gold.split(",") if isinstance(gold, str) else list(gold)
     read = response_text if grade == "release" else visible_answer(response_text)

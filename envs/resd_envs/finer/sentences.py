@@ -14,10 +14,10 @@ from importlib.resources import files
 
 import numpy as np
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.seeds import stream
-from resd_bench.types import Split
-from resd_envs.finer.data import SPLITS, Item
+from resd_bench.types import SPLITS, Split
+from resd_envs.finer.data import Item
 
 SIZES: Mapping[Split, int] = {"train": 240, "validation": 48, "test": 96}
 QUESTIONS = 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resd_bench.doctor import Check
+from resd_bench.plugins import Check
 from resd_envs.games.java import find_java
 from resd_envs.games.packages import PACKAGES, Package, find_problem
 

@@ -30,7 +30,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 
 OLDEST = 8
 """The games are compiled for Java 8 (class file version 52)."""

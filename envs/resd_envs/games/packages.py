@@ -14,8 +14,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from resd_bench import reading
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
+from resd_bench.files import reading
 from resd_envs.games import java
 
 GAME_FILES = (".jar", ".json", ".jsonl", ".tsv")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resd_bench.extract import Grade, visible_answer, without_reasoning
-from resd_bench.plugins import near_miss
+from resd_bench.errors import near_miss
+from resd_bench.parsing import Grade, visible_answer, without_reasoning
 from resd_envs.ifeval.checkers import CHECKERS, Verdict
 
 MAX_CHARS = 200_000
@@ -47,13 +47,13 @@ class Verdicts:
         return sum(self.loose) / len(self.loose)
 
 
-def read(response: str, grade: Grade = "answer") -> str:
+def read(response: str, grade: Grade = "release") -> str:
     """What of a response is judged; with `grade="release"` unfinished reasoning too."""
     text = without_reasoning(response) if grade == "release" else visible_answer(response)
     return text[:MAX_CHARS]
 
 
-def check(prompt_item: Mapping[str, Any], response: str, *, grade: Grade = "answer") -> Verdicts:
+def check(prompt_item: Mapping[str, Any], response: str, *, grade: Grade = "release") -> Verdicts:
     """Judge `response`, its reasoning left out, on the instructions of `prompt_item`.
 
     `prompt_item` holds `instruction_ids` and `kwargs`, one mapping an instruction, None standing

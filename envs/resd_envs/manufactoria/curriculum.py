@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from resd_bench.nano.curriculum import Exercise, Mistake, OrderedCurriculum
-from resd_bench.types import Split, Task
+from resd_bench.types import SPLITS, Task
 from resd_envs.manufactoria.env import ManufactoriaHasEnv
 from resd_envs.manufactoria.problems import (
     Case,
@@ -256,11 +256,10 @@ class ManufactoriaCurriculum(OrderedCurriculum):
     @cached_property
     def reserved(self) -> frozenset[str]:
         """Content hashes of every problem of every tier and split."""
-        splits: tuple[Split, ...] = ("train", "validation", "test")
         return frozenset(
             content_hash(task.data["problem"].family, task.data["problem"].params)
             for length in (None, 2, 3, 4, 5)
-            for split in splits
+            for split in SPLITS
             for task in ManufactoriaHasEnv(length=length, dialect="compact").tasks(split)
         )
 

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 from resd_bench.env import TextEnv
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.types import Dialect, Feedback, Split, Task, was_cut_off
 from resd_envs.manufactoria.problems import (
     Problem,

@@ -21,8 +21,15 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from resd_bench.jsonl import OBJECT, OBJECTS, TEXT, TEXT_OR_NULL, TRUE_OR_FALSE, check_fields
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
+from resd_bench.records.jsonl import (
+    OBJECT,
+    OBJECTS,
+    TEXT,
+    TEXT_OR_NULL,
+    TRUE_OR_FALSE,
+    check_fields,
+)
 from resd_bench.seeds import stream
 from resd_envs.manufactoria.machine import COLOURS, encode
 

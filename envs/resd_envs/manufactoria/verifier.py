@@ -16,8 +16,8 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
-from resd_bench.extract import Grade, last_code_block, visible_answer
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
+from resd_bench.parsing import Grade, last_code_block, visible_answer
 from resd_bench.types import CaseResult, Dialect, Feedback
 from resd_envs.manufactoria.machine import (
     ACCEPTED,
@@ -49,14 +49,15 @@ def verify(
     *,
     dialect: Dialect = "full",
     truncated: bool = False,
-    grade: Grade = "answer",
+    grade: Grade = "release",
 ) -> Feedback:
-    """Mark the last fenced block of the visible answer on every test of `problem`.
+    """Mark the last fenced block of a response on every test of `problem`.
 
     `problem` may also be a record in the released schema (see `Problem.from_record`). `truncated`
-    says that the response hit its token limit, which matters only where it has no block. With
-    `grade="release"` blocks in the reasoning count too, as for the released verifier. Pure,
-    deterministic and bounded: a run ends after `machine.MAX_STEPS` nodes.
+    says that the response hit its token limit, which matters only where it has no block. As for the
+    released verifier a block in the reasoning counts; with `grade="answer"`, which environments
+    ask for unless told otherwise, only the visible answer does. Pure, deterministic and bounded: a
+    run ends after `machine.MAX_STEPS` nodes.
     """
     if not isinstance(problem, Problem):
         problem = Problem.from_record(problem)
@@ -307,7 +308,7 @@ def exhaustively_equivalent(program: Program, problem: Problem, max_length: int 
 
 
 def answers_exhaustively(
-    response_text: str, problem: Problem, max_length: int = SHORT, *, grade: Grade = "answer"
+    response_text: str, problem: Problem, max_length: int = SHORT, *, grade: Grade = "release"
 ) -> bool:
     """Whether the answer's program is right on every tape of up to `max_length` symbols."""
     block = _block(response_text, grade)

@@ -1,6 +1,6 @@
 """Find the program in an answer: the last fenced block that defines what the tests call.
 
-A kinder rule than the released one of the paper's tasks (`resd_bench.extract.last_code_block`),
+A kinder rule than the released one of the paper's tasks (`resd_bench.parsing.last_code_block`),
 which pairs off all fences of a text and knows one spelling of the language. Here a fence begins a
 line, or ends one with the name of the language; so fences that prose mentions and backticks inside
 a program are none. A tag may be spelled in any usual way, a block of tildes or with longer fences
@@ -15,7 +15,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from resd_bench.extract import FENCE, last_code_block
+from resd_bench.parsing import FENCE, last_code_block
 
 TAG = "python"
 """Language tag of the fenced block."""

@@ -13,10 +13,10 @@ from itertools import islice
 from typing import Literal, get_args
 
 from resd_bench.env import TextEnv
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.sandbox import shared
 from resd_bench.seeds import derive
-from resd_bench.types import Dialect, Feedback, Split, Task
+from resd_bench.types import SPLITS, Dialect, Feedback, Split, Task
 from resd_envs.python_functions import lists, rules, steps, texts
 from resd_envs.python_functions.answer import TAG
 from resd_envs.python_functions.family import Family
@@ -26,7 +26,6 @@ from resd_envs.python_functions.verifier import verify, verify_seconds
 
 Tier = Literal["all", "easy", "hard", "basic"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 FAMILIES: tuple[Family, ...] = (*lists.FAMILIES, *texts.FAMILIES, *rules.FAMILIES)
 SHARES: Mapping[Split, range] = {

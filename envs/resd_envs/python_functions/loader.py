@@ -34,10 +34,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Any
 
-from resd_bench import reading
-from resd_bench.jsonl import (
+from resd_bench.errors import UsageError
+from resd_bench.files import reading
+from resd_bench.files.terminal import printable
+from resd_bench.records.jsonl import (
     LIST,
     NAME,
     OBJECTS,
@@ -52,10 +54,8 @@ from resd_bench.jsonl import (
     of_types,
     read_objects,
 )
-from resd_bench.plugins import UsageError
 from resd_bench.sandbox import shared
-from resd_bench.terminal import printable
-from resd_bench.types import Split
+from resd_bench.types import SPLITS, Split
 from resd_envs.python_functions import written
 from resd_envs.python_functions.assertions import Unconvertible, called, cases_of, parse
 from resd_envs.python_functions.problem import Case, Problem, bucket
@@ -168,12 +168,11 @@ def _problem(record: Record, name: str, where: str) -> Problem:
 
 
 def _split(record: Record, problem: Problem, where: str) -> Split:
-    known: tuple[Split, ...] = get_args(Split)
     given = record.get("split")
     if given is not None:
-        if given not in known:
-            raise UsageError(f"{where}: split {given!r} is unknown: give {', '.join(known)}")
-        return known[known.index(given)]
+        if given not in SPLITS:
+            raise UsageError(f"{where}: split {given!r} is unknown: give {', '.join(SPLITS)}")
+        return SPLITS[SPLITS.index(given)]
     share = bucket(problem.params["hash"])
     return "train" if share < 80 else "validation" if share < 90 else "test"
 
@@ -274,6 +273,7 @@ _IMPORTS = "\n".join(
     [
         *(f"from {module} import *" for module in _STARRED.split()),
         *(f"import {module}" for module in _STARRED.split()[:-2]),
+        "sys.set_int_max_str_digits(50000)",
         "sys.setrecursionlimit(50000)",
     ]
 )

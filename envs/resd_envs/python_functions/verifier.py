@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from resd_bench.extract import visible_answer
+from resd_bench.parsing import visible_answer
 from resd_bench.sandbox import CaseResult as Ran
 from resd_bench.sandbox import Limits, PlainDict, PlainSet, Sandbox, shared
 from resd_bench.types import CaseResult, Dialect, Feedback

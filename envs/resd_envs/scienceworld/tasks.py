@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain, zip_longest
 
-from resd_bench.plugins import UsageError, near_miss
+from resd_bench.errors import UsageError, near_miss
 from resd_bench.types import Split
 
 SIZES: Mapping[Split, int] = {"train": 32, "validation": 8, "test": 16}

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_envs.games.packages import TEXTARENA, require
 from resd_envs.textarena.ids import OFFERED, find_kind
 

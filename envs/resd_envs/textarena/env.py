@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 
 from resd_bench.env import Reply, TextEnv
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.types import CaseResult, Dialect, Feedback, FeedbackLevel, Split, Task
 from resd_envs.games.record import SAYS, Outcome, Record
 from resd_envs.textarena.engine import Engine, Game, State, usable

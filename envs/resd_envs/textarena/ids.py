@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from resd_bench.plugins import UsageError, near_miss
+from resd_bench.errors import UsageError, near_miss
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from resd_bench.env import Reply, TextEnv
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
 from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task, was_cut_off
 from resd_envs.textworld.commands import failure, read_command, resolve
 from resd_envs.textworld.engine import Engine

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from resd_bench.cache import CACHE_VARIABLE, cache_root
-from resd_bench.plugins import UsageError
+from resd_bench.errors import UsageError
+from resd_bench.files.cache import CACHE_VARIABLE, cache_root
 from resd_bench.seeds import derive
 from resd_bench.types import Split
 from resd_envs.textworld.maker import ask

@@ -43,7 +43,7 @@ def _process() -> subprocess.Popen[bytes]:
     if _running is None or _running.poll() is not None:
         end()
         _running = subprocess.Popen(
-            [sys.executable, "-m", "resd_envs.textworld.make"],
+            [sys.executable, "-P", "-m", "resd_envs.textworld.make"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from resd_bench import reading
+from resd_bench.files import reading
 from resd_envs.games import java
 from resd_envs.games.java import GameEngineError
 from resd_envs.games.packages import TEXTWORLD_EXPRESS

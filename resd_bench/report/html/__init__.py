@@ -1,1 +1,1 @@
-"""Reports of runs as single HTML files that open from disk, without network."""
+"""Reports of runs as single HTML files that open from disk without a network."""

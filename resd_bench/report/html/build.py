@@ -1,4 +1,4 @@
-"""The two pages: the report of a suite, and the trace of an update. Left out: the command line."""
+"""The two pages: the report of several runs, and the trace of an update."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from resd_bench.record import plain
+from resd_bench.files.writing import write_named
+from resd_bench.records.recorder import plain
+from resd_bench.records.runs import RunData, model_label
 from resd_bench.report.comparisons import Groups
 from resd_bench.report.html.episodes import episodes_data, traces
 from resd_bench.report.html.page import write_page
 from resd_bench.report.html.playbooks import contexts, time_machine
 from resd_bench.report.html.suite import suite
-from resd_bench.report.runs import RunData, model_label
 from resd_bench.stats import Axis
-from resd_bench.writing import write_named
 
 
 def write_report(
@@ -30,7 +30,7 @@ def write_report(
     runs_in_detail: int = 1,
     varies: Collection[str] = (),
 ) -> Path:
-    """Write the report of groups compared at `at` on `axis`, see `suite`.
+    """Write the report of groups compared at `at` on `axis`; see `suite`.
 
     Playbooks and episodes (`per_update` of each update) are those of the first `runs_in_detail`
     runs of each group.
@@ -61,9 +61,9 @@ def _viewer(run: RunData, written: Mapping[int, Mapping[str, Any]], most: int) -
 
 
 def write_trace(trace: Mapping[str, Any], folder: Path, path: Path) -> list[Path]:
-    """Write the page of one traced update, and beside it all of it as JSON.
+    """Write the page of one traced update, and its data as JSON.
 
-    `trace` is what `resd_bench.replay.replay` gives.
+    `trace` is what `resd_bench.jobs.replay.replay` gives.
     """
     run, update = trace["run"], int(trace["update"])
     setting = f"{run['method']} on {run['env']} · {model_label(str(run['model']))}"

@@ -1,4 +1,4 @@
-"""Episodes of a run as data for a page: what was asked, said and answered, and traces of tokens.
+"""Episodes of a run as data for a page: prompts, responses, feedback, and token traces.
 
 An episode is named `TASK#ATTEMPT`; attempts at a task are counted over the whole run. Left out:
 episodes of kept records, which have no texts.
@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resd_bench.extract import visible_answer
+from resd_bench.parsing import visible_answer
+from resd_bench.records.run_files import RunFiles
 from resd_bench.report.html.page import clip
 from resd_bench.report.html.playbooks import reflections_by_task
-from resd_bench.run_files import RunFiles
 
 MAX_BYTES = 20_000_000
-"""JSON of episodes that a page holds; later updates are left out."""
+"""Maximum size of the episodes in a page, as JSON; later updates are left out."""
 _MAX_CASES = 200
 _MAX_NAME = 400
 _MAX_TOKENS = 4096
@@ -29,7 +29,7 @@ def episode_id(row: Mapping[str, Any]) -> str:
 
 
 def traces(folder: Path) -> Mapping[int, Mapping[str, Any]]:
-    """What `--trace` recorded in a run folder, by update."""
+    """The traces that `--trace` recorded in a run folder, by update."""
     return RunFiles.at(folder).numbered("traces") if folder.is_dir() else {}
 
 
@@ -72,7 +72,7 @@ def _by_episode(trace: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
 def _choose(
     rows: Sequence[Mapping[str, Any]], examples: Mapping[str, Any], most: int | None
 ) -> list[Mapping[str, Any]]:
-    """Traced episodes, then successes and failures in turn, in the order they were played."""
+    """Traced episodes, then successes and failures alternately, in the order they were played."""
     if most is None or len(rows) <= most:
         return list(rows)
     rank: dict[int, tuple[bool, int]] = {}
@@ -88,7 +88,7 @@ def _choose(
 def _reflections(
     rows: Sequence[Mapping[str, Any]], context: Mapping[str, Any]
 ) -> dict[int, dict[str, Any]]:
-    """The reflection on each row, by identity: methods reflect on failures in their order."""
+    """The reflection on each row, by identity; methods reflect on failures in order."""
     said = reflections_by_task(context)
     found = {}
     for row in rows:

@@ -1,9 +1,8 @@
-"""One HTML file out of data: the page, its style and its scripts, and nothing from elsewhere.
+"""One self-contained HTML file from data: the page, its style and its scripts.
 
-Texts of models and environments are hostile. They travel as JSON in which nothing can end a script
-element, and the page's scripts put them nowhere but into text nodes. A content security policy
-allows the scripts and the style of this file, by hash, and no other; the network is closed. Left
-out: images.
+Texts of models and environments are treated as hostile. They are passed as JSON that cannot close
+a script element, and the page's scripts put them only into text nodes. A content security policy
+allows only the scripts and the style of this file, by hash, and no network. Left out: images.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from resd_bench.record import plain
-from resd_bench.terminal import printable
-from resd_bench.writing import write_named
+from resd_bench.files.terminal import printable
+from resd_bench.files.writing import write_named
+from resd_bench.records.recorder import plain
 
 SCRIPTS = ("base.js", "charts.js", "suite.js", "playbook.js", "episodes.js", "main.js")
-"""In this order; together they are one script."""
+"""The scripts, joined in this order."""
 MAX_TEXT = 20_000
-"""Characters of one text that a page holds."""
+"""Maximum number of characters of one text in a page."""
 
 
 def clip(text: object, longest: int = MAX_TEXT) -> str:
-    """`text`, with what exceeds `longest` characters counted instead."""
+    """The first `longest` characters of `text`, with the number of those left out."""
     whole = text if isinstance(text, str) else str(text)
     if len(whole) <= longest:
         return whole
@@ -37,13 +36,13 @@ def clip(text: object, longest: int = MAX_TEXT) -> str:
 
 
 def embed(data: Mapping[str, Any]) -> str:
-    """JSON that may stand inside a script element, in ASCII: lone surrogates survive."""
+    """JSON that is safe inside a script element, in ASCII, so that lone surrogates survive."""
     text = json.dumps(plain(data), allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def render(data: Mapping[str, Any]) -> str:
-    """The page of `data`, whose `title` is its title. Equal data gives equal pages."""
+    """The page of `data`, with its `title`. Equal data gives equal pages."""
     style, script = _static("style.css"), "\n".join(map(_static, SCRIPTS))
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; "

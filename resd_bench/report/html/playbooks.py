@@ -1,7 +1,7 @@
-"""A run's playbook over time, as data for a page: births, tags, evictions, and what was said.
+"""A run's playbook over time, as data for a page: additions, tags, evictions and texts.
 
 Reads `context/` of a run folder. A method that keeps a list of entries under `playbook` gets a time
-machine whatever else it keeps. Left out: contexts of other shapes, which are passed over.
+machine, whatever else it keeps. Left out: contexts of other shapes, which are ignored.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from resd_bench.records.run_files import RunFiles
 from resd_bench.report.html.page import clip
-from resd_bench.run_files import RunFiles
 
 MAX_SAID = 48
-"""Reflections, and curations, that one update shows."""
+"""Maximum number of reflections, and of curations, shown of one update."""
 _SAID_CHARS = 4000
 
 
@@ -24,7 +24,7 @@ def contexts(folder: Path) -> Mapping[int, Mapping[str, Any]]:
 
 
 def time_machine(by_update: Mapping[int, Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The states of a playbook, one per update; None where no update kept one."""
+    """The states of a playbook, one per update; None if no update has one."""
     entries: dict[str, dict[str, Any]] = {}
     states = []
     for update, context in sorted(by_update.items()):
@@ -50,7 +50,7 @@ def time_machine(by_update: Mapping[int, Mapping[str, Any]]) -> dict[str, Any] |
 
 
 def reflections_by_task(context: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The reflections of an update in the order of its failed attempts, by task."""
+    """The reflections of an update by task, in the order of its failed attempts."""
     found: dict[str, list[dict[str, Any]]] = {}
     every = context.get("reflections")
     for said in every if isinstance(every, list) else ():

@@ -1,6 +1,6 @@
-"""What a suite of runs came to, as data for a page: what `compare` computes, and the ledgers.
+"""The results of several runs as data for a page: what `compare` computes, and the ledgers.
 
-Left out: how it is drawn, which is the page's business.
+Left out: drawing, which the page does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from resd_bench.records.runs import RunData
 from resd_bench.report.comparisons import (
     Comparison,
     Groups,
@@ -21,10 +22,9 @@ from resd_bench.report.comparisons import (
     success_of,
     varying_settings,
 )
-from resd_bench.report.details import detail_table
 from resd_bench.report.figures import AXES
 from resd_bench.report.measured import facts_of, label_of, measured_differently
-from resd_bench.report.runs import RunData
+from resd_bench.report.metric_table import detail_table
 from resd_bench.report.tables import AXIS_NAMES, amount, compare_table, learning_table
 from resd_bench.stats import Axis, Interval, success_at
 
@@ -45,7 +45,7 @@ LEDGER: Mapping[str, str] = {
 
 
 def suite(groups: Groups, at: float, axis: Axis, varies: Collection[str] = ()) -> dict[str, Any]:
-    """Everything a page shows of groups of runs compared at `at` on `axis`; see `compare`."""
+    """Everything that a page shows of groups of runs compared at `at` on `axis`; see `compare`."""
     runs = [run for group in groups.values() for run in group]
     title = " | ".join(dict.fromkeys(run.setting for run in runs))
     rows = compare(groups, at, axis, varies=varies)
@@ -72,7 +72,7 @@ def suite(groups: Groups, at: float, axis: Axis, varies: Collection[str] = ()) -
 
 
 def table_data(table: Table) -> dict[str, Any]:
-    """A printed table as data: the very texts that the terminal shows."""
+    """A printed table as data: the same texts as in the terminal."""
     columns = [
         {"name": _plain(column.header), "right": column.justify == "right"}
         for column in table.columns
@@ -151,12 +151,12 @@ def _curve(runs: Sequence[RunData], axes: Sequence[Axis]) -> dict[str, Any]:
 
 
 def seed_text(seed: int) -> int | str:
-    """A seed as JavaScript tells it from its neighbours: its numbers are exact up to 2^53."""
+    """A seed for JavaScript, whose numbers are exact only up to 2^53."""
     return seed if seed <= 2**53 else str(seed)
 
 
 def _ledger(runs: Sequence[RunData]) -> dict[str, Any]:
-    """Mean, least and most of each running total at the end of the runs that logged it."""
+    """Mean, minimum and maximum of each total at the end of the runs that logged it."""
     found = {}
     for name in LEDGER:
         totals = [
@@ -170,7 +170,7 @@ def _ledger(runs: Sequence[RunData]) -> dict[str, Any]:
 
 
 def latency(runs: Sequence[RunData]) -> dict[str, Any]:
-    """Seconds that each update took: the median over runs by update, and overall quantiles."""
+    """Seconds per update: the median over runs by update, and overall quantiles."""
     by_update: dict[int, list[float]] = {}
     for run in runs:
         rows = [{"update": 0, "seconds": 0.0}, *run.metrics]
@@ -194,7 +194,7 @@ def latency(runs: Sequence[RunData]) -> dict[str, Any]:
 
 
 def cells(groups: Groups, at: float, axis: Axis) -> dict[str, Any]:
-    """Success of every run with the settings that vary: what a heat map is made of."""
+    """Success of every run with the settings that vary, for the heat map."""
     runs = [run for group in groups.values() for run in group]
     names = varying_settings(runs)
     if "seed" not in names and len({run.seed for run in runs}) > 1:
@@ -216,7 +216,7 @@ def cells(groups: Groups, at: float, axis: Axis) -> dict[str, Any]:
 
 
 def _unlike(runs: Sequence[RunData], names: Collection[str]) -> list[tuple[str, str]]:
-    """Methods that were measured differently in more than what the map shows."""
+    """Pairs of methods that were measured differently in more than what the map shows."""
     by_method: dict[str, list[RunData]] = {}
     for run in runs:
         by_method.setdefault(run.method, []).append(run)

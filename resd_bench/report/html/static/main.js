@@ -3,7 +3,7 @@ function begin() {
   const suite = DATA.kind === "suite";
   fill(document.getElementById("head"), {}, [el("p", { class: "eyebrow" }, suite ? "resd-bench report" : "resd-bench trace"), el("h1", {}, DATA.title),
     DATA.subtitle ? el("p", { class: "lead" }, DATA.subtitle) : null,
-    DATA.organism ? el("p", { class: "note" }, "nano is a model organism: these results test mechanisms and the harness, and are no evidence about large models.") : null]);
+    DATA.organism ? el("p", { class: "note" }, "nano is a model organism: these results test mechanisms and the harness, and are not evidence about large models.") : null]);
   if (suite) { showResults(); showCurves(); showCells(); showLedger(); showLatency(); showPlaybooks(); }
   showEpisodes();
   if (suite) showRuns();

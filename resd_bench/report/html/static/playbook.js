@@ -46,7 +46,7 @@ function drawLives(host, machine, go) {
   const X = (i) => left + ((width - left - right) * i) / Math.max(1, states.length - 1);
   const place = new Map(states.map((s, i) => [s.update, i]));
   const final = new Map(states.flatMap((s) => s.held.map(([id, up, down]) => [id, [up, down]])));
-  const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Life lines of ${ids.length} entries; the slider above chooses an update` });
+  const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Lifetimes of ${ids.length} entries; the slider above chooses an update` });
   ids.forEach((id, r) => {
     const entry = machine.entries[id], [up, down] = final.get(id) || [0, 0];
     const from = X(place.get(entry.born)), end = place.get(entry.last), y = 18 + r * row, tone = down > 0 && down >= up ? "var(--bad)" : up ? "var(--good)" : "var(--muted)";

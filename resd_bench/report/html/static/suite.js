@@ -8,9 +8,9 @@ function headline() {
   const unlike = others.filter((r) => r.unlike.length).map((r) => r.label);
   const counted = first.with_failures ? ` (${limits(first.with_failures)} with attempts without a verdict as failures)` : "";
   return [
-    el("p", { class: "lead" }, `At ${DATA.budget}, ${first.label} stands at ${limits(first.success)}${counted} of held-out tasks. `,
+    el("p", { class: "lead" }, `At ${DATA.budget}, ${first.label} reaches ${limits(first.success)}${counted} held-out success. `,
       parts.length ? [`Compared with it, `, parts, ". "] : null,
-      unlike.length ? `Measured differently and not judged: ${unlike.join(", ")}. ` : null),
+      unlike.length ? `Measured differently, so not compared: ${unlike.join(", ")}. ` : null),
     missingVerdicts(),
   ];
 }
@@ -18,7 +18,7 @@ function headline() {
 function missingVerdicts() {
   const without = DATA.results.filter((r) => r.left_out).map((r) => `${r.label}: ${r.left_out}`);
   return without.length ? el("p", { class: "lead", role: "alert" }, el("strong", {}, `Attempts without a verdict: ${without.join(", ")}. `),
-    "Means leave them out; beside each stands the mean with them as failures.") : null;
+    "Means leave them out; the mean that counts them as failures is shown next to each.") : null;
 }
 
 function showResults() {
@@ -63,7 +63,7 @@ function showCurves() {
       draw();
     },
   }, swatch(g), `${group.label} (${plural(group.runs, "run")})`));
-  section("curves", "Learning curves", "Held-out success. Thick: mean over runs with its 95% interval; thin: single runs. Point at a curve, or focus it and use the arrow keys.",
+  section("curves", "Learning curves", "Held-out success. Thick lines: mean over runs with its 95% interval; thin lines: single runs. Point at a curve, or focus it and use the arrow keys.",
     el("div", { class: "bar" }, el("label", {}, "over"), segments("Horizontal axis", axes, axis, (chosen) => { axis = chosen; draw(); })),
     el("div", { class: "bar keep" }, legend), host);
   draw();
@@ -91,7 +91,7 @@ function showLedger() {
   const names = Object.keys(DATA.ledger_names).filter((name) => DATA.ledger.some((own) => own[name]));
   if (!names.length) return;
   const data = {
-    title: "Budget ledger", caption: "Means over runs; where runs differ, from the least to the most.",
+    title: "Budget ledger", caption: "Means over runs; if runs differ, with their minimum and maximum.",
     columns: [{ name: "spent per run" }, ...DATA.groups.map((g) => ({ name: g.label, right: true }))],
     rows: names.map((name) => [DATA.ledger_names[name], ...DATA.ledger.map((own) => {
       const x = own[name];
@@ -99,7 +99,7 @@ function showLedger() {
       return x.low === x.high ? amount(x.mean) : [amount(x.mean), el("small", {}, ` ${amount(x.low)}–${amount(x.high)}`)];
     })]),
   };
-  section("budget", "Budget ledger", "What a run spent in all. Every generated token is charged, those of reflection and curation too; evaluation never is.",
+  section("budget", "Budget ledger", "What a run spent in total. Every generated token is charged, including reflection and curation; evaluation is not.",
     stacks("Generated tokens, charged", [["sampled_tokens", "var(--k0)"], ["reflection_tokens", "var(--k1)"]]),
     stacks("Tokens read while learning", [["trained_tokens", "var(--k0)"], ["scored_tokens", "var(--k1)"]]), table(data));
 }
@@ -109,7 +109,7 @@ function showLatency() {
   if (!known.length) return;
   const seconds = (v) => (v >= 100 ? amount(v) : v.toFixed(v < 10 ? 2 : 1)) + " s";
   const chart = el("div", { class: "chart" });
-  section("latency", "Latency", "Seconds per update: rolling out and learning, evaluation left out. Line: median over runs; band: fastest to slowest.", chart,
+  section("latency", "Latency", "Seconds per update, for rollouts and learning without evaluation. Line: median over runs; band: fastest to slowest.", chart,
     table({
       title: "Seconds per update", columns: [{ name: "seconds per update" }, { name: "median", right: true }, { name: "90th percentile", right: true }, { name: "slowest", right: true }],
       rows: known.map(({ own, g }) => [DATA.groups[g].label, seconds(own.p50), seconds(own.p90), seconds(own.p100)]),
@@ -152,7 +152,7 @@ function showCells() {
       el("tbody", {}, grid.map((row, i) => el("tr", {}, el("th", { scope: "row" }, levels(down)[i]), row.map(cell)))))));
   };
   const options = preferred.map((n) => [n, n]);
-  section("map", "Heat map", `Success at ${DATA.budget} over any two settings that vary; where both methods of a difference are in a cell, who wins there.`,
+  section("map", "Heat map", `Success at ${DATA.budget} over any two settings that vary, or the difference between two methods that share a cell.`,
     el("div", { class: "bar" }, choice("columns", options, across, (v) => { across = v; draw(); }), choice("rows", options, down, (v) => { down = v; draw(); }),
       choice("shown", [["success", "success"], ...pairs], value, (v) => { value = v; draw(); })), host);
   draw();
@@ -160,7 +160,7 @@ function showCells() {
 
 function showRuns() {
   const columns = [["label", "runs"], ["env", "environment"], ["model", "model"], ["seed", "seed"], ["episodes", "rollouts"], ["updates", "updates"], ["state", "state"], ["commit", "commit"], ["hardware", "hardware"], ["folder", "records"]];
-  section("runs", "Runs", "Where the numbers are from. A commit with + had changes that were not committed.",
+  section("runs", "Runs", "Where the numbers come from. A commit with + had uncommitted changes.",
     el("details", {}, el("summary", {}, plural(DATA.runs.length, "run")), table({
       title: "Runs", columns: columns.map(([key, name]) => ({ name, right: ["seed", "episodes", "updates"].includes(key) })),
       rows: DATA.runs.map((run) => columns.map(([key]) => String(run[key]))),

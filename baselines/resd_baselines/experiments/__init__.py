@@ -1,0 +1,1 @@
+"""Dials of our own experiments, outside Algorithm 1."""

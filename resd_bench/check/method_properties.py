@@ -1,0 +1,327 @@
+"""The properties every method has, each a function that proves it or raises `PropertyFailed`.
+
+A scripted policy stands in for the language model, so nothing here says whether a method learns.
+As a module (`python -m`) it prints a digest of what a method does, for comparison over processes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, TypeVar
+
+from resd_bench import plugins
+from resd_bench.agent import Agent, MethodSpec, State
+from resd_bench.check.adversarial_answers import ODD_TEXTS
+from resd_bench.check.env_subject import Called, Watch, not_watched, outputs_of, start_others
+from resd_bench.check.result import PropertyFailed, Skipped, require
+from resd_bench.check.scripted import Script, ScriptedPolicy
+from resd_bench.config import method_config
+from resd_bench.errors import UsageError
+from resd_bench.options import field_help
+from resd_bench.records.recorder import plain
+from resd_bench.types import (
+    CaseResult,
+    Completion,
+    Example,
+    Feedback,
+    Group,
+    Message,
+    Sampling,
+    Step,
+    Stop,
+    Task,
+    Trajectory,
+    Turn,
+    user,
+)
+
+PROCESSES = 2
+LONGEST = 20_000
+"""Characters of a hostile text that a method is given; models stop at their token limit."""
+
+ODD = [text[:LONGEST] for text in ODD_TEXTS.values()]
+
+T = TypeVar("T")
+
+
+class Sealed(Mapping[str, Any]):
+    """Task data that must not be read: it holds what marks the answer."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise PropertyFailed(
+            "the method read task.data, which holds gold that only the verifier may see"
+        )
+
+    __getitem__ = __iter__ = __len__ = __contains__ = __eq__ = _refuse
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _scripted(prompt: str, seed: int, j: int) -> str:
+    return f"answer {(len(prompt) + seed + j) % 7}"
+
+
+def _odd(prompt: str, seed: int, j: int) -> str:
+    return ODD[(len(prompt) + seed + j) % len(ODD)]
+
+
+@dataclass
+class MethodSubject(Called):
+    """A method under examination; calls are named and timed like those of an environment."""
+
+    name: str
+    spec: MethodSpec | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    installed: bool = False
+    seconds: float = 0.0
+    deadline: float = 300.0
+    watch: Watch = not_watched
+    doing: str = ""
+    slowest: tuple[float, str] = (0.0, "nothing")
+
+    def loaded(self) -> MethodSpec:
+        """The method itself."""
+        if self.spec is None:
+            self.spec = self.call("importing it", lambda: plugins.method(self.name))
+        return self.spec
+
+    def agent(self, script: Script = _scripted) -> tuple[ScriptedPolicy, Agent]:
+        """A fresh agent, and the policy it was given, which answers by `script`."""
+        spec = self.loaded()
+        policy = ScriptedPolicy(script)
+        return policy, self.call(
+            "building the agent", lambda: spec.build(policy, spec.config(**self.options))
+        )
+
+    def learn(self, agent: Agent, groups: Sequence[Group], update: int) -> dict[str, float]:
+        """One update."""
+        return self.call(f"learn, update {update}", lambda: agent.learn(groups, step(update)))
+
+
+def step(update: int) -> Step:
+    """Where update number `update` stands, with two inner updates per batch."""
+    return Step(update, update // 2, update % 2, Sampling(max_new_tokens=64, seed=update), update)
+
+
+def groups(n: int, stop: Stop = Stop.EOS, texts: Sequence[str] = ("attempt",)) -> list[Group]:
+    """Four tasks attempted `n` times; the attempts of one task in two succeed."""
+    return [
+        Group(task, tuple(_attempt(task, number, j, stop, texts) for j in range(n)))
+        for number in range(4)
+        for task in [Task(f"t{number}", "train", f"question {number}", Sealed())]
+    ]
+
+
+def _attempt(task: Task, number: int, j: int, stop: Stop, texts: Sequence[str]) -> Trajectory:
+    right = (number + j) % 2 == 0 and stop is not Stop.ERROR
+    words = f"{texts[(number + j) % len(texts)]} {number} {j}"
+    ids = tuple(map(ord, words))
+    completion = Completion(words, ids, (-0.5,) * len(ids))
+    turns = [Turn(user(task.prompt), completion)]
+    if number == 3:  # an episode of two turns
+        more = (*user(task.prompt), Message("assistant", words), Message("user", "go on"))
+        turns.append(Turn(more, completion))
+    case = CaseResult("case", right, "pass" if right else "wrong_answer", words)
+    told = "" if right else f"passed 0 of 1: wrong_answer\n{words}"[: Feedback.MAX_CHARS]
+    kind = "" if right else "wrong_answer"
+    feedback = Feedback(float(right), right, float(right), (case,), told, kind)
+    error = "RuntimeError: the environment broke" if stop is Stop.ERROR else ""
+    return Trajectory(task, tuple(turns), feedback, stop, error)
+
+
+def options(subject: MethodSubject) -> str:
+    """The options are a frozen dataclass with help, and the presets know them."""
+    spec = subject.loaded()
+    require(isinstance(spec, MethodSpec), f"the entry point is no MethodSpec: {spec!r}")
+    require(
+        dataclasses.is_dataclass(spec.config) and spec.config.__dataclass_params__.frozen,  # type: ignore[attr-defined]
+        f"{spec.config!r} is no frozen dataclass",
+    )
+    require(bool(spec.summary.strip()), "the summary for `methods list` is empty")
+    require(spec.group_size >= 1, f"group_size {spec.group_size} is not at least 1")
+    names = [option.name for option in dataclasses.fields(spec.config)]
+    bare = sorted(set(names) - _explained(spec.config, names))
+    require(not bare, f"options without a docstring under the field: {', '.join(bare)}")
+    for preset, values in spec.presets.items():
+        try:
+            method_config(spec.config, values, spec.name)
+        except UsageError as error:
+            raise PropertyFailed(f"preset {preset}: {error}") from None
+    return f"{len(names)} options with help, {len(spec.presets)} presets"
+
+
+def _explained(config: type, names: Sequence[str]) -> set[str]:
+    try:
+        return set(field_help(config))
+    except OSError:
+        # A class that was typed into a notebook has no source to read.
+        return set(names)
+
+
+def answers(subject: MethodSubject) -> str:
+    """`act` gives n completions per prompt, charged to the purpose it was asked for."""
+    policy, agent = subject.agent()
+    prompts = [user("question"), user(""), user("lone \ud800 and \x00")]
+    for n in (1, 3):
+        got = subject.call(
+            f"act, {n} samples",
+            lambda n=n: agent.act(prompts, n=n, sampling=Sampling(seed=1), purpose="evaluation"),  # type: ignore[misc]
+        )
+        sizes = [len(group) for group in got]
+        require(
+            sizes == [n] * len(prompts),
+            f"act gave {sizes} completions for {len(prompts)} prompts with n = {n}",
+        )
+    require(policy.ledger.generated_tokens == 0, "evaluation was charged to the budget")
+    require(policy.ledger.evaluation_tokens > 0, "evaluation was not counted")
+    return f"n = 1 and 3 for {len(prompts)} prompts; evaluation is not charged"
+
+
+def repeatable(subject: MethodSubject) -> str:
+    """The same groups and seed give the same metrics and the same examples, in any process."""
+    first, second = subject.agent(), subject.agent()
+    size = subject.loaded().group_size
+    for update in range(3):
+        a = subject.learn(first[1], groups(size), update)
+        b = subject.learn(second[1], groups(size), update)
+        require(_same(a, b), f"the same groups and seed gave other metrics: {a}, then {b}")
+        require(first[0].updates == second[0].updates, "the same groups gave other examples")
+    count = sum(map(len, first[0].updates))
+    if not subject.installed:
+        return f"{count} examples of 3 updates, twice"
+    return f"{count} examples of 3 updates, twice and in {_in_processes(subject)} processes"
+
+
+def _same(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    return json.dumps(plain(a), sort_keys=True) == json.dumps(plain(b), sort_keys=True)
+
+
+def digest(subject: MethodSubject) -> str:
+    """SHA-256 of the examples and metrics of three updates."""
+    policy, agent = subject.agent()
+    size = subject.loaded().group_size
+    metrics = [subject.learn(agent, groups(size), update) for update in range(3)]
+    examples = [dataclasses.asdict(e) for update in policy.updates for e in update]
+    text = json.dumps([plain(metrics), plain(examples)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _in_processes(subject: MethodSubject) -> int:
+    command = [sys.executable, "-P", "-m", "resd_bench.check.method_properties", subject.name]
+    command.append(json.dumps(dict(subject.options)))
+    subject.watch(f"learning in {PROCESSES} other processes", starts_processes=True)
+    others = start_others(command, PROCESSES)
+    here = digest(subject)
+    for seed, output in enumerate(outputs_of(others, subject.deadline)):
+        require(output == here, f"PYTHONHASHSEED={seed} gives other examples or metrics")
+    return PROCESSES
+
+
+def examples(subject: MethodSubject) -> str:
+    """What is trained on was sampled: token ids as they were, one log-probability each."""
+    policy, agent = subject.agent()
+    batch = groups(subject.loaded().group_size)
+    metrics = subject.learn(agent, batch, 0)
+    bad = [name for name, value in metrics.items() if not isinstance(value, float | int)]
+    require(not bad, f"metrics are numbers, but not {', '.join(bad)}")
+    sampled = {t.completion for group in batch for a in group.trajectories for t in a.turns}
+    made = [example for update in policy.updates for example in update]
+    for example in made:
+        require(isinstance(example, Example), f"an example is a {type(example).__name__}")
+        require(
+            example.completion in sampled,
+            "an example trains on a completion that was not sampled in these groups",
+        )
+        require(bool(example.messages), "an example has no messages")
+    return f"{len(made)} examples of {len(sampled)} sampled completions, {len(metrics)} metrics"
+
+
+def saved(subject: MethodSubject) -> str:
+    """`state_dict` survives a file and holds all that matters for going on."""
+    _, agent = subject.agent()
+    size = subject.loaded().group_size
+    for update in range(3):
+        subject.learn(agent, groups(size), update)
+    state = _through_a_file(subject, agent)
+    policy, restored = subject.agent()
+    subject.call("load_state_dict", lambda: restored.load_state_dict(state))
+    require(policy.count == 3, "state_dict leaves out the policy's own state")
+    again = _through_a_file(subject, restored)
+    require(
+        _digest_of(again) == _digest_of(state), "state_dict after load_state_dict differs from it"
+    )
+    require(
+        _same(subject.learn(restored, groups(size), 9), subject.learn(agent, groups(size), 9)),
+        "a restored agent goes on otherwise than the one that was saved",
+    )
+    written = subject.call("context()", restored.context)
+    require(isinstance(written, Mapping), f"context() is a {type(written).__name__}, no mapping")
+    return f"3 updates, {len(state)} entries, going on alike; context of {len(written)} entries"
+
+
+def _through_a_file(subject: MethodSubject, agent: Agent) -> State:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(subject.call("state_dict()", agent.state_dict), buffer)
+    buffer.seek(0)
+    state: State = torch.load(buffer, weights_only=True)
+    return state
+
+
+def _digest_of(state: State) -> str:
+    return json.dumps(plain(state), sort_keys=True)
+
+
+def errors(subject: MethodSubject) -> str:
+    """Attempts without a verdict are not learned from, and do no harm."""
+    policy, agent = subject.agent()
+    size = subject.loaded().group_size
+    subject.learn(agent, groups(size, Stop.ERROR), 0)
+    learned = sum(map(len, policy.updates))
+    require(learned == 0, f"{learned} examples were made from attempts that have no verdict")
+    mixed = [*groups(size)[:2], *groups(size, Stop.ERROR)[2:]]
+    subject.learn(agent, mixed, 1)
+    return "no example from attempts whose environment failed; mixed batches learn"
+
+
+def any_text(subject: MethodSubject) -> str:
+    """Responses and feedback of any text are learned from, saved and shown."""
+    _, agent = subject.agent(_odd)
+    size = subject.loaded().group_size
+    for update in range(len(ODD)):
+        subject.learn(agent, groups(size, texts=ODD[update:] + ODD[:update]), update)
+    state = _through_a_file(subject, agent)
+    subject.call("load_state_dict", lambda: subject.agent()[1].load_state_dict(state))
+    json.dumps(plain(subject.call("context()", agent.context)))
+    return f"{', '.join(ODD_TEXTS)} (at most {LONGEST} characters each)"
+
+
+METHOD_PROPERTIES: Mapping[str, Callable[[MethodSubject], str]] = {
+    "options": options,
+    "act": answers,
+    "repeatable": repeatable,
+    "examples": examples,
+    "saved": saved,
+    "errors": errors,
+    "any text": any_text,
+}
+
+
+def prove_all(subject: MethodSubject) -> Iterator[str]:
+    """The evidence for each property in turn; AssertionError at the first that fails."""
+    for prove in METHOD_PROPERTIES.values():
+        try:
+            yield prove(subject)
+        except Skipped:
+            continue
+
+
+if __name__ == "__main__":
+    _, asked, given = sys.argv
+    print(digest(MethodSubject(asked, options=json.loads(given))))

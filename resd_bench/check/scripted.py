@@ -1,0 +1,84 @@
+"""A policy whose answers are a function of the prompt: no model, no learning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from resd_bench.agent import State, TeacherKind
+from resd_bench.budget import Ledger, Purpose
+from resd_bench.types import Completion, Dialect, Example, Messages, Metrics, Sampling, Stop
+
+if TYPE_CHECKING:
+    from resd_bench.objective import Objective
+
+Script = Callable[[str, int, int], str]
+"""Text of the last message, seed and number of the sample in; the answer out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request a scripted policy got."""
+
+    prompts: tuple[Messages, ...]
+    n: int
+    sampling: Sampling
+    purpose: Purpose
+
+
+@dataclass
+class ScriptedPolicy:
+    """A policy whose answers are a function of the prompt; an update only counts.
+
+    Token ids are the code points of the answer, each with log-probability 0.
+    """
+
+    answer: Script
+    dialect: Dialect = "compact"
+    ledger: Ledger = field(default_factory=Ledger)
+    calls: list[Call] = field(default_factory=list)
+    updates: list[tuple[Example, ...]] = field(default_factory=list)
+    """The examples of each update since the policy was made."""
+    count: int = 0
+    """Updates in all; what a checkpoint holds."""
+    teacher: tuple[TeacherKind, float] | None = None
+
+    def sample(
+        self, prompts: Sequence[Messages], *, n: int, sampling: Sampling, purpose: Purpose
+    ) -> list[list[Completion]]:
+        """Answer by the script, charged to the ledger."""
+        self.calls.append(Call(tuple(prompts), n, sampling, purpose))
+        return [
+            [self._complete(messages, sampling, purpose, i, j) for j in range(n)]
+            for i, messages in enumerate(prompts)
+        ]
+
+    def _complete(
+        self, messages: Messages, sampling: Sampling, purpose: Purpose, i: int, j: int
+    ) -> Completion:
+        text = self.answer(messages[-1].content, sampling.seed + i, j)
+        ids = tuple(ord(c) for c in text[: sampling.max_new_tokens])
+        self.ledger.charge_sampling(purpose, sum(len(m.content) for m in messages), len(ids), 1)
+        stop = Stop.LENGTH if len(text) > len(ids) else Stop.EOS
+        return Completion("".join(map(chr, ids)), ids, (0.0,) * len(ids), stop)
+
+    def use_teacher(self, kind: TeacherKind, ema_rate: float) -> None:
+        """Remember that a teacher was asked for."""
+        self.teacher = (kind, ema_rate)
+
+    def update(
+        self, examples: Sequence[Example], objective: Objective, *, batch_size: int
+    ) -> Metrics:
+        """Count; nothing is learned."""
+        assert len(examples) <= batch_size, "more examples than the batch has samples"
+        self.updates.append(tuple(examples))
+        self.count += 1
+        self.ledger.updates += 1
+        return {"policy/examples": float(len(examples))}
+
+    def state_dict(self) -> State:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: State) -> None:
+        self.count = int(state["count"])

@@ -1,0 +1,58 @@
+"""`envs check`: whether environments hold what the harness relies on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from resd_bench import errors, plugins
+from resd_bench.commands.shared import Deadline, EnvSets, options, show_verdicts
+from resd_bench.errors import UsageError
+from resd_bench.options import names_in
+
+
+def check(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Environments to check.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Check every installed environment.")
+    ] = False,
+    only: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Check only these properties: a,b,c.")
+    ] = None,
+    deadline: Deadline = 60.0,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.0, metavar="SECONDS", help="Time to spend on further tasks, per property."
+        ),
+    ] = 3.0,
+    sets: EnvSets = None,
+) -> None:
+    """Check that environments keep their contract.
+
+    Each property gets a verdict with its evidence.
+    """
+    from resd_bench.check import check as verdicts_on
+    from resd_bench.check import property_names
+
+    if bool(names) == everything:
+        raise UsageError("give the names of environments or --all, and not both")
+    known = plugins.installed("resd_bench.envs")
+    for name in names or ():
+        if name not in known:
+            raise errors.near_miss("environment", name, known)
+    chosen = names_in(only)
+    for part in chosen:
+        if part not in property_names():
+            raise errors.near_miss("property", part, property_names())
+    failed = 0
+    for name in names or known:
+        verdicts = verdicts_on(
+            name, options=options(sets, "env"), only=chosen, deadline=deadline, seconds=seconds
+        )
+        failed += show_verdicts(name, verdicts)
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,102 @@
+"""`eval`: held-out success of a checkpoint or of a model, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resd_bench.commands.shared import Server, Sets, Trust
+from resd_bench.errors import UsageError
+from resd_bench.files.terminal import note, out
+from resd_bench.files.writing import write_named
+
+if TYPE_CHECKING:
+    from resd_bench.jobs.evaluate import Scored
+
+
+def evaluate(
+    run_folder: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Run folder to take a checkpoint from.")
+    ] = None,
+    checkpoint: Annotated[
+        int | None,
+        typer.Option(metavar="UPDATE", help="Update of the checkpoint (default: the last)."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Model to evaluate as it is, in place of a run."),
+    ] = None,
+    env: Annotated[
+        str | None, typer.Option(metavar="ENV", help="Environment (default: the one of the run).")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="train, validation or test.")
+    ] = None,
+    samples: Annotated[str | None, typer.Option(metavar="INT", help="Samples per task.")] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(metavar="INT", help="Number of tasks, the first of the split (default: all)."),
+    ] = None,
+    temperature: Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="Sampling temperature.")
+    ] = None,
+    max_new_tokens: Annotated[
+        str | None, typer.Option(metavar="INT", help="Maximum completion length in tokens.")
+    ] = None,
+    seed: Annotated[str | None, typer.Option(metavar="INT", help="Seed of the samples.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")
+    ] = None,
+    server: Server = None,
+    trust_remote_code: Trust = None,
+    sets: Sets = None,
+    save: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write a row per sample to this JSONL file."),
+    ] = None,
+) -> None:
+    """Measure held-out success of a checkpoint or of a model."""
+    from resd_bench.jobs.evaluate import score_model, score_run
+
+    if (run_folder is None) == (model is None):
+        raise UsageError("give a run folder or --model, and not both")
+    flags = {
+        "env": env,
+        "eval_split": split,
+        "eval_samples": samples,
+        "eval_tasks": tasks,
+        "eval_temperature": temperature,
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+        "device": device,
+        "server": server,
+        "trust_remote_code": trust_remote_code,
+    }
+    if run_folder is not None:
+        scored = score_run(run_folder, checkpoint, flags, sets or ())
+    else:
+        scored = score_model({**flags, "model": model}, sets or ())
+    show(scored)
+    if save is not None:
+        from resd_bench.records.recorder import to_line
+
+        write_named(save, b"".join(to_line(row) for row in scored.rows))
+        out().print(f"rows    {save}", soft_wrap=True)
+
+
+def show(scored: Scored) -> None:
+    """Print the success rates of an evaluation."""
+    from resd_bench.report.tables import WITH_FAILURES, best_rates, rates
+
+    for text in scored.notes:
+        note(text)
+    point, console = scored.point, out()
+    console.print(f"{scored.what} on {scored.config.env}, {scored.config.eval_split} tasks")
+    for name, text in (("mean", rates(point.rate())), ("best", best_rates(point))):
+        head = f"{name}@{point.per_task}  "
+        console.print(head + text.replace("\n", f"\n{'':{len(head)}}"))
+    console.print(f"samples {point.samples}, without verdict {point.errors}")
+    if point.errors:
+        console.print(WITH_FAILURES, style="bold red")

@@ -1,0 +1,108 @@
+"""`nano pretrain | probe | card`: make the embedded model and measure it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from resd_bench.commands.shared import group
+from resd_bench.errors import UsageError
+from resd_bench.files.terminal import say
+
+app = group("Pre-train and measure the embedded model.")
+
+
+@app.command()
+def pretrain(
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for checkpoints and the model.")
+    ] = Path("nano-out"),
+    steps: Annotated[
+        int | None, typer.Option(metavar="INT", help="Total number of optimiser steps.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="INT", help="Seed of weights and documents.")] = 0,
+    threads: Annotated[int, typer.Option(metavar="INT", help="Number of torch threads.")] = 1,
+    curriculum: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Environments with a curriculum, separated by commas."),
+    ] = None,
+    start: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL", help="Model to start from, e.g. nano (default: random weights)."
+        ),
+    ] = "",
+    odds: Annotated[
+        float,
+        typer.Option(
+            metavar="NUMBER",
+            help="Factor on the odds of untaught answers; below 1, success is rarer.",
+        ),
+    ] = 1.0,
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Peak learning rate.")
+    ] = None,
+) -> None:
+    """Pre-train from scratch, or resume an interrupted pre-training."""
+    from dataclasses import replace
+
+    from rich.progress import Progress as Bar
+
+    from resd_bench.nano import pretrain as training
+    from resd_bench.nano.documents import Dials
+    from resd_bench.policy.loading import tune_allocator
+
+    tune_allocator()
+    if odds <= 0:
+        raise UsageError(f"--odds {odds}: give a number above 0; 1 leaves success as rare as it is")
+    config = replace(
+        training.PretrainConfig(), seed=seed, threads=threads, start=start, dials=Dials(odds=odds)
+    )
+    given: dict[str, Any] = {
+        "steps": steps,
+        "curriculum": curriculum,
+        "learning_rate": learning_rate,
+    }
+    config = replace(config, **{key: value for key, value in given.items() if value is not None})
+    with Bar() as bar:
+        row = bar.add_task("pre-training", total=config.steps)
+
+        def show(p: training.Progress) -> None:
+            text = f"loss {p.loss:.3f}, {p.tokens / max(p.seconds, 1e-9):,.0f} tokens/s"
+            bar.update(row, completed=p.step, description=text)
+
+        folder = training.pretrain(config, out, show)
+    say(f"model in {folder}")
+
+
+@app.command()
+def probe(
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="`nano`, or the folder of a model.")
+    ] = "nano",
+    env: Annotated[
+        str, typer.Option(metavar="ENV", help="Environment with a curriculum.")
+    ] = "manufactoria-has",
+    samples: Annotated[int, typer.Option(metavar="INT", help="Samples per held-out task.")] = 4,
+) -> None:
+    """Measure success with each kind of context on held-out tasks."""
+    from resd_bench.nano.probe import Probe, table
+    from resd_bench.policy.lm_policy import LMPolicy
+
+    say(table(Probe(LMPolicy.load(model), env, samples).rows()))
+
+
+@app.command()
+def card(
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="`nano`, or the folder of a model.")
+    ] = "nano",
+    samples: Annotated[int, typer.Option(metavar="INT", help="Samples per held-out task.")] = 4,
+) -> None:
+    """Measure the model and write its card, README.md, into its folder."""
+    from resd_bench.nano.card import write
+    from resd_bench.policy.loading import resolve
+
+    say(write(Path(resolve(model)), samples))

@@ -1,0 +1,180 @@
+"""`run`: a method on an environment, to a budget. What --dry-run shows is made by `plan.py`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+
+from resd_bench.commands.shared import Sets
+from resd_bench.config import NESTED, RunConfig, load_file, resolve
+from resd_bench.errors import UsageError
+from resd_bench.files.terminal import note, out
+from resd_bench.options import field_help, whole_numbers
+
+
+def flags_of_config() -> list[inspect.Parameter]:
+    """A command-line option for each setting that is not nested, with its docstring as help."""
+    helps, hints = field_help(RunConfig), get_type_hints(RunConfig)
+    return [
+        inspect.Parameter(
+            setting.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                str | None,
+                typer.Option(
+                    "--" + setting.name.replace("_", "-"),
+                    metavar=_metavar(hints[setting.name]),
+                    help=helps[setting.name] + _default(setting.default),
+                    show_default=False,
+                ),
+            ],
+        )
+        for setting in fields(RunConfig)
+        if setting.name not in NESTED.values()
+    ]
+
+
+def _default(value: Any) -> str:
+    """What a setting is unless it is given; where that is None, its docstring says it."""
+    if value is None:
+        return ""
+    return f" [default: {str(value).lower() if isinstance(value, bool) else value}]"
+
+
+def _metavar(hint: Any) -> str:
+    one = next((o for o in get_args(hint) if o is not type(None)), hint)
+    one = hint if get_origin(hint) is Literal else one
+    if get_origin(one) is Literal:
+        return "|".join(get_args(one))
+    names: Mapping[Any, str] = {int: "INT", float: "NUMBER", str: "TEXT", bool: "true|false"}
+    return names.get(one, "VALUE")
+
+
+def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that takes `**flags` the flags of `RunConfig`."""
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    fixed = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters = [*fixed, *flags_of_config()]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+@with_config_flags
+def run(
+    *,
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE", help="YAML file with settings; flags override it.")
+    ] = None,
+    sets: Sets = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Run these seeds one after the other: 0,1,2 or 0-4."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Resume an unfinished run; start it if there is none."),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show the settings, tokens and memory of the run; write nothing."
+        ),
+    ] = False,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="INT",
+            help="Number of GPUs to plan for (default: those visible here). Needs --dry-run.",
+        ),
+    ] = None,
+    gpu_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="80GB",
+            help="Memory of each GPU to plan for (default: of those visible here). "
+            "Needs --dry-run.",
+        ),
+    ] = None,
+    fsdp: Annotated[
+        bool,
+        typer.Option(
+            "--fsdp", help="Assume weights are sharded over processes (FSDP). Needs --dry-run."
+        ),
+    ] = False,
+    mean_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="INT",
+            help="Expected mean completion length (default: half of --max-new-tokens). "
+            "Needs --dry-run.",
+        ),
+    ] = None,
+    **flags: str | None,
+) -> None:
+    """Run a method on an environment, and report held-out success."""
+    from resd_bench.commands.plan import show_plan
+    from resd_bench.distributed.process_group import is_rank0
+
+    if seeds is not None and flags.get("seed") is not None:
+        raise UsageError("--seed and --seeds were both given: give one of them")
+    if not dry_run and (gpus or gpu_memory or fsdp or mean_tokens):
+        raise UsageError("--gpus, --gpu-memory, --fsdp and --mean-tokens need --dry-run: add it")
+    file = load_file(config) if config is not None else {}
+    numbers = whole_numbers("--seeds", seeds) if seeds is not None else [flags.get("seed")]
+    configs = [resolve(file, {**flags, "seed": seed}, sets or ()) for seed in numbers]
+    for number, resolved in enumerate(configs, start=1):
+        if dry_run:
+            show_plan(resolved, gpus, gpu_memory, mean_tokens, fsdp)
+            continue
+        if len(configs) > 1 and is_rank0():
+            note(f"run {number} of {len(configs)}: seed {resolved.seed}")
+        if code := run_one(resolved, resume):
+            raise typer.Exit(code)
+
+
+def run_one(config: RunConfig, resume: bool) -> int:
+    """Run one configuration and show what came out; the exit code."""
+    from resd_bench.distributed.join import join
+    from resd_bench.jobs.run import run
+    from resd_bench.monitoring.progress_bar import Progress
+    from resd_bench.monitoring.trackers import make_tracker
+
+    if join(config.device).rank != 0:
+        outcome = run(config, resume=resume)
+        return 128 + outcome.signal if outcome.state == "interrupted" else 0
+    with Progress(config) as progress, make_tracker(config) as tracker:
+        outcome = run(config, resume=resume, watchers=[progress, tracker])
+    for told in outcome.notes:
+        note(f"note: {told}")
+    if outcome.state == "interrupted":
+        note(
+            f"interrupted; everything is saved in {outcome.folder}. "
+            "Go on with the same command and --resume"
+        )
+        return 128 + outcome.signal
+    if outcome.state == "already finished":
+        note(f"{outcome.folder} holds this run, finished; its results:")
+    show_run(outcome.folder, Path(config.out))
+    return 0
+
+
+def show_run(folder: Path, root: Path) -> None:
+    """The final table of a run below the named folder `root`, and its figure."""
+    from resd_bench.records.runs import load_run
+    from resd_bench.report.figures import learning_curve
+    from resd_bench.report.tables import run_table
+
+    data = load_run(folder)
+    figure = learning_curve(data, folder / "learning_curve", root)[0]
+    console = out()
+    console.print(run_table(data))
+    console.print(f"run    {folder}\nfigure {figure}", soft_wrap=True)

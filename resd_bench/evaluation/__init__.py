@@ -1,0 +1,1 @@
+"""Held-out success, extra evaluations, and the grading of saved answers."""

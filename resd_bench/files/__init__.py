@@ -1,0 +1,1 @@
+"""Files of anyone: read within bounds, written through no link, hashed, shown as text."""

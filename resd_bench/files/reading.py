@@ -1,0 +1,315 @@
+"""Read files of strangers: bounded in size, depth and number of values, whatever they hold.
+
+Every file that somebody else may have made is read through here: YAML, JSON, JSON Lines, gzip, and
+what `torch.save` wrote. The bounds are far above what any real file needs. What exceeds one raises
+`Unreadable`, a ValueError whose message is one line; callers add what was expected and what to do.
+Left out: files of this package, and models, which `resd_bench.models.model_files` looks at.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import os
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+
+MAX_DOCUMENT = 256 << 20
+"""Bytes of a file that is read as a whole."""
+MAX_LINE = 256 << 20
+"""Bytes of one line of JSON Lines."""
+MAX_YAML = 1 << 20
+"""Bytes of a YAML file."""
+MAX_YAML_NODES = 20_000
+"""Keys and values of a YAML file, aliases counted as what they stand for."""
+MAX_VALUES = 10_000_000
+"""Values of one JSON document or line."""
+MAX_DEPTH = 100
+"""Levels of nesting, in JSON and YAML."""
+MAX_NUMBER = 1000
+"""Characters of a number in YAML."""
+UNPACKED_AT_LEAST = 16 << 20
+"""Bytes that any gzip file may unpack to."""
+MOST_PACKED = 100
+"""Times its own size that a larger one may unpack to; logs are packed to a fiftieth."""
+_PIPES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+"""What a shell calls the input it hands over; nothing else but regular files is read."""
+
+
+class Unreadable(ValueError):
+    """A file that is not read: damaged, or beyond a bound; the message is one line."""
+
+
+def open_file(path: Path, *, follow: bool = True) -> BinaryIO:
+    """A regular file, opened for reading; OSError where there is none.
+
+    Pipes and devices are refused, which could keep the reader waiting for ever. Without `follow`
+    a link is refused too.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(21, "Is a directory", str(path))
+        if not stat.S_ISREG(mode) and not str(path).startswith(_PIPES):
+            raise OSError(f"{path} is not a regular file")
+        os.set_blocking(descriptor, True)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: Path, limit: int = MAX_DOCUMENT, *, follow: bool = True) -> bytes:
+    """What a file holds, at most `limit` bytes; OSError or Unreadable otherwise."""
+    with open_file(path, follow=follow) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise Unreadable(f"it is longer than {_size(limit)}")
+    return data
+
+
+def read_text(path: Path, limit: int = MAX_DOCUMENT, *, follow: bool = True) -> str:
+    """The UTF-8 text of a file; OSError or Unreadable."""
+    try:
+        return read_bytes(path, limit, follow=follow).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"it is not UTF-8 text ({error})") from None
+
+
+def read_tail(path: Path, most: int) -> bytes:
+    """The last `most` bytes of a file."""
+    with open_file(path) as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+        return file.read(most)
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file with their ends, unpacked where its name ends in `.gz`.
+
+    OSError or Unreadable, at once or after some lines.
+    """
+    with open_file(path) as file:
+        if path.suffix != ".gz":
+            yield from _lines(file, math.inf)
+            return
+        most = _unpacked_bound(os.fstat(file.fileno()).st_size)
+        try:
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield from _lines(io.BufferedReader(unpacked), most)
+        except (EOFError, zlib.error) as error:
+            raise Unreadable(f"its compressed data are damaged: {error}") from None
+
+
+def _lines(file: BinaryIO, most: float) -> Iterator[bytes]:
+    total, longest = 0, int(min(MAX_LINE, most)) + 1
+    while line := file.readline(longest):
+        total += len(line)
+        if total > most:
+            raise Unreadable(f"it unpacks to more than {_size(most)}")
+        if len(line) > MAX_LINE:
+            raise Unreadable(f"it has a line of more than {_size(MAX_LINE)}")
+        yield line
+
+
+def unpack(data: bytes) -> bytes:
+    """What gzip packed; Unreadable where it is damaged, or unpacks to far more than logs do."""
+    most = _unpacked_bound(len(data))
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            unpacked = file.read(most + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Unreadable(str(error)) from None
+    if len(unpacked) > most:
+        raise Unreadable(f"it unpacks to more than {_size(most)}")
+    return unpacked
+
+
+def _unpacked_bound(packed: int) -> int:
+    return max(UNPACKED_AT_LEAST, MOST_PACKED * packed)
+
+
+def _size(limit: float) -> str:
+    return f"{limit / 2**20:.0f} MiB"
+
+
+# JSON
+
+
+_TEXTS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.S)
+"""Texts of a JSON document; in linear time."""
+
+
+def parse_json(data: bytes | str, *, strict: bool = False) -> Any:
+    """The value of a JSON text; Unreadable, ValueError where it is none or beyond a bound.
+
+    `strict` refuses NaN and infinities, which JSON does not have, and an object with a key twice.
+    """
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    openers = raw.count(b"[") + raw.count(b"{")
+    # Counted inside texts too, which is often enough to know that there are few.
+    if openers + raw.count(b",") + raw.count(b":") > MAX_VALUES and _values(raw) > MAX_VALUES:
+        raise Unreadable(f"it holds more than {MAX_VALUES:,} values")
+    try:
+        value = json.loads(data, **(_STRICT if strict else {}))
+    except RecursionError:
+        raise Unreadable(f"it is nested more than {MAX_DEPTH} levels deep") from None
+    if openers > MAX_DEPTH:
+        _check_depth(value)
+    return value
+
+
+def _values(raw: bytes) -> int:
+    bare = _TEXTS.sub(b"", raw)
+    return sum(map(bare.count, (b"[", b"{", b",", b":")))
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise Unreadable(f"it is nested more than {MAX_DEPTH} levels deep")
+
+
+def _refuse_constant(name: str) -> float:
+    raise Unreadable(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_constant(text)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise Unreadable(f"the key {key!r} stands there twice")
+        found[key] = value
+    return found
+
+
+_STRICT: Mapping[str, Any] = {
+    "parse_constant": _refuse_constant,
+    "parse_float": _finite,
+    "object_pairs_hook": _once,
+}
+
+
+# YAML
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML document; Unreadable where it is none or beyond a bound.
+
+    Aliases are understood, and counted as what they stand for: what they expand to is bounded too.
+    """
+    if len(text) > MAX_YAML:
+        raise Unreadable(f"it is longer than {_size(MAX_YAML)}")
+    try:
+        loader = _BoundedLoader(text)
+        node = loader.get_single_node()
+        return None if node is None else loader.construct_document(node)
+    except yaml.YAMLError as error:
+        raise Unreadable(" ".join(str(error).split())) from None
+    except Unreadable:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        # Dates such as 2026-13-45, numbers of 5,000 digits, odd arguments of tags.
+        raise Unreadable(f"a value is malformed: {error}") from None
+    except RecursionError:
+        raise Unreadable(f"it is nested more than {MAX_DEPTH} levels deep") from None
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """Counts nodes and levels while it composes, aliases as what they stand for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._seen = 0
+        self._depth = 0
+        self._sizes: dict[int, tuple[int, int]] = {}
+        """Nodes and levels of each composed node, by its identity."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """The next node with all below it."""
+        before = self._seen
+        self._enter(1, 1)
+        self._depth += 1
+        is_alias = self.check_event(yaml.AliasEvent)
+        node: Any = super().compose_node(parent, index)
+        self._depth -= 1
+        if is_alias:
+            if id(node) not in self._sizes:
+                raise Unreadable("an alias stands inside what it names")
+            self._enter(*self._sizes[id(node)])
+        else:
+            below = [self._sizes[id(child)][1] for child in _children(node)]
+            self._sizes[id(node)] = (self._seen - before, 1 + max(below, default=0))
+            _check_number(node)
+        return node
+
+    def _enter(self, nodes: int, levels: int) -> None:
+        self._seen += nodes
+        if self._seen > MAX_YAML_NODES:
+            raise Unreadable(f"it holds more than {MAX_YAML_NODES:,} keys and values")
+        if self._depth + levels > MAX_DEPTH:
+            raise Unreadable(f"it is nested more than {MAX_DEPTH} levels deep")
+
+
+def _children(node: Any) -> list[Any]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+def _check_number(node: Any) -> None:
+    kind = node.tag.rpartition(":")[2]
+    is_number = isinstance(node, yaml.ScalarNode) and kind in ("int", "float")
+    # Sexagesimal numbers take time in the square of their length.
+    if is_number and len(node.value) > MAX_NUMBER:
+        raise Unreadable(f"a number has more than {MAX_NUMBER} characters")
+
+
+# What `torch.save` wrote
+
+
+def load_tensors(data: bytes) -> Any:
+    """What `torch.save` wrote: tensors and plain containers; Unreadable for anything else.
+
+    No code is run. The archive must be stored as `torch.save` stores it, uncompressed: then it
+    cannot hold more than its own size.
+    """
+    import torch
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise Unreadable(f"it is not what torch.save writes: {error}") from None
+    stored = sum(entry.file_size for entry in entries)
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or stored > len(data):
+        raise Unreadable("it is not what torch.save writes: its archive is compressed")
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise Unreadable(f"torch cannot read it: {first}") from error

@@ -1,0 +1,189 @@
+"""Write below a folder that was named, without following a link: the one way this package writes.
+
+A run folder, a folder of results or a current folder may be a stranger's. What was named on the
+command line may be a link; whatever lies below it must be none, or a file of the user's elsewhere
+would be written. So every step below the named folder (`root`) is opened from the one before by
+its name alone, and a name that leads out is refused. Left out: writers of other packages, which
+write into a new folder, or into one that `refuse_links` has looked through.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from resd_bench.errors import UsageError
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LONGEST_NAME = 200
+"""Bytes of a file name, with room for suffixes."""
+
+
+def check_name(name: str, what: str) -> str:
+    """`name`, if it can name a file in a folder and lead nowhere else; else UsageError."""
+    plain = name.isprintable() and "/" not in name and "\\" not in name
+    if not plain or name in ("", ".", "..") or len(name.encode()) > _LONGEST_NAME:
+        raise UsageError(
+            f"{what} {name!r} cannot name a folder: give a name without slashes and control "
+            "characters"
+        )
+    return name
+
+
+def make_folder(path: Path, root: Path) -> Path:
+    """Make the folder `path` and those between `root` and it; UsageError where a link lies there.
+
+    `root` is made too where it is missing.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with _opened(path, root, make=True):
+        return path
+
+
+def write_atomically(
+    path: Path, data: bytes, root: Path | None = None, *, mode: int = 0o666
+) -> Path:
+    """Write `data` so that `path` holds either the old content or all of the new.
+
+    Its folder is there; `mode` says who may read a new file. `root` is the folder that was named,
+    by default the file's own.
+    """
+    temporary = f"{path.name}.tmp"
+    with _opened(path.parent, root or path.parent) as folder:
+        try:
+            # What a kill left behind, or a stranger put there.
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=folder)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            with os.fdopen(os.open(temporary, flags, mode, dir_fd=folder), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            # Renaming takes the place of a link and does not follow it.
+            os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError as error:
+            if error.errno is not None:
+                error.filename = str(path)
+            # On a full disk every byte counts.
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+        os.fsync(folder)
+    return path
+
+
+def write_named(path: Path, data: bytes) -> Path:
+    """Write `data` to a file that was named itself, which may be a pipe or a device.
+
+    Its folder is made. UsageError where it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return path
+        return write_atomically(path, data)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error}. Give another --out") from None
+
+
+def append_to(path: Path, root: Path | None = None) -> IO[bytes]:
+    """A file opened to append to, made where it is missing; UsageError where it is a link.
+
+    Without a buffer: what a full disk refuses must not be tried again at the end.
+    """
+    return _open_own(path, os.O_WRONLY | os.O_APPEND, "ab", root)
+
+
+def open_lock(path: Path, root: Path | None = None) -> IO[bytes]:
+    """A file to hold a lock on, made where it is missing; UsageError where it is a link."""
+    return _open_own(path, os.O_RDWR, "r+b", root)
+
+
+def _open_own(path: Path, flags: int, mode: str, root: Path | None) -> IO[bytes]:
+    with _opened(path.parent, root or path.parent) as folder:
+        every = flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            descriptor = os.open(path.name, every, 0o666, dir_fd=folder)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                raise _not_followed(path) from None
+            raise
+    found = os.fstat(descriptor)
+    # A second name of a file elsewhere is as good as a link to it.
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(descriptor)
+        raise _not_followed(path)
+    return os.fdopen(descriptor, mode, buffering=0)
+
+
+def rename(path: Path, name: str, root: Path | None = None) -> None:
+    """Call the file `path` `name`, in its folder."""
+    with _opened(path.parent, root or path.parent) as folder:
+        os.replace(path.name, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def remove(path: Path, root: Path | None = None) -> None:
+    """Remove the file `path`."""
+    with _opened(path.parent, root or path.parent) as folder:
+        os.unlink(path.name, dir_fd=folder)
+
+
+def remove_folder(path: Path, root: Path) -> None:
+    """Remove the folder `path` with all that is in it, where it is there."""
+    with _opened(path.parent, root) as folder:
+        shutil.rmtree(path.name, ignore_errors=True, dir_fd=folder)
+
+
+def refuse_links(folder: Path) -> None:
+    """UsageError where anything below `folder` is a link; nothing where there is no folder."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if (path := Path(place, name)).is_symlink():
+                raise _not_followed(path)
+
+
+@contextmanager
+def _opened(folder: Path, root: Path, *, make: bool = False) -> Iterator[int]:
+    """`folder`, reached from `root` step by step; UsageError where one is a link or leads out."""
+    steps = _steps(folder, root)
+    handle = os.open(root, _FOLDER)
+    try:
+        for number, step in enumerate(steps, start=1):
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(step, dir_fd=handle)
+            try:
+                inner = os.open(step, _FOLDER | os.O_NOFOLLOW, dir_fd=handle)
+            except OSError:
+                if stat.S_ISLNK(os.stat(step, dir_fd=handle, follow_symlinks=False).st_mode):
+                    raise _not_followed(root.joinpath(*steps[:number])) from None
+                raise
+            os.close(handle)
+            handle = inner
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _steps(folder: Path, root: Path) -> tuple[str, ...]:
+    try:
+        steps = folder.relative_to(root).parts
+    except ValueError:
+        steps = ("..",)
+    if ".." in steps:
+        raise UsageError(f"{folder} is not inside {root}: nothing is written outside it")
+    return steps
+
+
+def _not_followed(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} is a link or no regular file, and nothing is written through it: remove it, or "
+        "give another folder"
+    )

@@ -1,0 +1,1 @@
+"""What the command line starts: a run, an evaluation, a difficulty estimate, a replay."""

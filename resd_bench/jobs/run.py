@@ -1,0 +1,384 @@
+"""The main job: run one method on one environment to a budget.
+
+Stream tasks, roll out, learn, evaluate, record. Everything is derived from the seed, names and the
+number of the update, so a run that is killed and resumed measures what it would have otherwise.
+Left out: sweeps. A run may have several processes (`team`); all of them come through here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from resd_bench.agent import Agent
+from resd_bench.budget import Ledger
+from resd_bench.config import RunConfig
+from resd_bench.distributed.join import join
+from resd_bench.distributed.process_group import SINGLE_PROCESS, ProcessGroup, rank0_first
+from resd_bench.errors import UsageError, explaining_disk
+from resd_bench.evaluation.extra import (
+    ExtraEvaluations,
+)
+from resd_bench.evaluation.held_out import (
+    EvalSet,
+    environment_errors,
+    eval_rows,
+    evaluate,
+    why_not,
+)
+from resd_bench.files.fingerprints import Identity
+from resd_bench.files.redaction import redact
+from resd_bench.jobs import setup
+from resd_bench.jobs.setup import (
+    BuildPolicy,
+    choose_tasks,
+    identity_of,
+    make_agent,
+    make_beside,
+    make_envs,
+    make_panel,
+    refuse_other_content,
+    take_over,
+)
+from resd_bench.jobs.summary import summarise, train_metrics
+from resd_bench.monitoring.interrupts import Signals
+from resd_bench.records import schema
+from resd_bench.records.checkpoints import Checkpoint
+from resd_bench.records.manifest import manifest
+from resd_bench.records.recorder import (
+    Recorder,
+    Row,
+    episode_rows,
+    open_together,
+    recover_together,
+    run_state,
+    write_json,
+)
+from resd_bench.records.run_files import RunFiles
+from resd_bench.rollout.contract import checked_context, checked_metrics
+from resd_bench.rollout.rollout import EnvPool, roll_out
+from resd_bench.seeds import derive, stream
+from resd_bench.stats import EvalPoint, eval_points
+from resd_bench.tracing.tracer import Tracer, traced
+from resd_bench.types import Group, Metrics, Sampling, Step, Task
+
+UNSCORED = 8
+"""Consecutive training episodes without a verdict after which the run ends."""
+
+
+class Watcher(Protocol):
+    """An observer of a run: a progress bar, a tracker."""
+
+    def updated(self, row: Row) -> None:
+        """An update is done; `row` is its line in metrics.jsonl."""
+        ...
+
+    def evaluated(self, point: EvalPoint) -> None:
+        """An evaluation is done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    folder: Path
+    state: str
+    """`finished`, `interrupted`, or `already finished` where there was nothing to do."""
+    signal: int = 0
+    """Number of the signal that interrupted it."""
+    notes: Sequence[str] = ()
+    """Notes for the user, e.g. on what resuming moved."""
+
+
+def batch_of(tasks: Sequence[Task], config: RunConfig, batch: int) -> tuple[int, list[Task]]:
+    """The epoch and the tasks of batch number `batch`, the same for every method.
+
+    An incomplete batch at the end of an epoch is left out, as in the paper.
+    """
+    epoch, position = divmod(batch, len(tasks) // config.batch_size)
+    order = list(range(len(tasks)))
+    if config.task_order == "shuffled":
+        order = stream(config.seed, "tasks", epoch).permutation(len(tasks)).tolist()
+    start = position * config.batch_size
+    return epoch, [tasks[i] for i in order[start : start + config.batch_size]]
+
+
+@dataclass
+class Run:
+    """A run in progress."""
+
+    config: RunConfig
+    agent: Agent
+    ledger: Ledger
+    envs: EnvPool
+    train: Sequence[Task]
+    panel: EvalSet
+    recorder: Recorder
+    watchers: Sequence[Watcher] = ()
+    tracer: Tracer | None = None
+    """Records the examples of an update, if requested."""
+    beside: ExtraEvaluations = field(default_factory=ExtraEvaluations)
+    team: ProcessGroup = SINGLE_PROCESS
+    update: int = 0
+    """Updates done."""
+    evaluated: int = -1
+    """Update after which the last evaluation was made."""
+    evaluated_elsewhere: int = -1
+    """Update after which the last evaluation on other environments was made."""
+    unscored: int = 0
+    """Training episodes without a verdict since the last update with one."""
+
+    def step(self) -> Step:
+        """Where the next update stands in the run."""
+        config, u = self.config, self.update
+        batch, inner = divmod(u, config.inner_steps)
+        seed = derive(config.seed, "sampler", "rollout", u)
+        sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens, seed)
+        return Step(u, batch, inner, sampling, derive(config.seed, "method", u))
+
+    def advance(self) -> None:
+        """One update: fresh rollouts on the current batch, and learning from them."""
+        start, step = time.perf_counter(), self.step()
+        n = self.config.group_size or 1
+        epoch, tasks = batch_of(self.train, self.config, step.batch)
+        first = (epoch * self.config.inner_steps + step.inner) * n
+        groups = roll_out(
+            self.agent.act,
+            self.envs,
+            tasks,
+            n=n,
+            sampling=step.sampling,
+            purpose="rollout",
+            ledger=self.ledger,
+            seed=self.config.seed,
+            first_attempt=first,
+        )
+        learned = checked_metrics(self.agent.learn(groups, step), self.config.method)
+        self.update += 1
+        self.ledger.updates = self.update
+        self.ledger.seconds += time.perf_counter() - start
+        if self.tracer is not None:
+            # Tracing is not part of training.
+            self.ledger.seconds -= self.tracer.seconds
+            examples = self.tracer.take(groups, first)
+            self.recorder.trace(self.update, traced(self.update, examples, how="recorded"))
+        # A budget in minutes must end at the same update in all processes.
+        self.ledger.seconds = self.team.broadcast_from_rank0(lambda: self.ledger.seconds)
+        self._record(groups, learned, step, first)
+        self._check_verdicts(groups)
+
+    def _record(
+        self, groups: Sequence[Group], learned: Metrics, step: Step, first_attempt: int
+    ) -> None:
+        row: Row = {"update": self.update, "batch": step.batch, "inner": step.inner}
+        row |= self.ledger.as_row() | train_metrics(groups)
+        if taken := sorted(row.keys() & learned.keys()):
+            raise UsageError(
+                f"{self.config.method}: learn() gave the metric {taken[0]!r}, which is the run's "
+                "own: give it another name, such as method/name"
+            )
+        row |= learned
+        self.recorder.log("episodes.jsonl", episode_rows(groups, self.update, first_attempt))
+        self.recorder.context(
+            self.update, checked_context(self.agent.context(), self.config.method)
+        )
+        self.recorder.log("metrics.jsonl", [row])
+        for watcher in self.watchers:
+            watcher.updated(row)
+
+    def _check_verdicts(self, groups: Sequence[Group]) -> None:
+        """UsageError if the environment has failed in every recent episode."""
+        errors, played = environment_errors(groups), sum(len(g.trajectories) for g in groups)
+        self.unscored = self.unscored + played if len(errors) == played else 0
+        ended = self.config.parsed_budget().exhausted(self.ledger)
+        if self.unscored >= (min(UNSCORED, self.ledger.episodes) if ended else UNSCORED):
+            raise UsageError(
+                f"none of the last {self.unscored} training episodes got a verdict, up to update "
+                f"{self.update}. {why_not(errors)}, then continue with --resume"
+            )
+
+    def evaluate(self) -> None:
+        """Measure held-out success now."""
+        start = time.perf_counter()
+        groups = evaluate(self.agent.act, self.envs, self.panel, self.ledger)
+        rows = eval_rows(groups, self.update, self.ledger)
+        beside = self.beside.rows(
+            self.agent, self.envs, self.panel, groups, self.update, self.ledger
+        )
+        self.ledger.evaluation_seconds += time.perf_counter() - start
+        self.recorder.log("evals.jsonl", [*rows, *beside])
+        self.evaluated = self.update
+        for watcher in self.watchers:
+            watcher.evaluated(eval_points(rows)[0])
+
+    def evaluate_elsewhere(self) -> None:
+        """Measure success on other environments now."""
+        start = time.perf_counter()
+        rows = self.beside.rows_elsewhere(self.agent, self.update, self.ledger)
+        self.ledger.evaluation_seconds += time.perf_counter() - start
+        self.recorder.log("evals.jsonl", rows)
+        self.evaluated_elsewhere = self.update
+
+    def checkpoint(self) -> None:
+        """Save everything that is needed to continue from here."""
+        state = {
+            "agent": self.agent.state_dict(),
+            "ledger": {f.name: getattr(self.ledger, f.name) for f in fields(Ledger)},
+            "evaluated": self.evaluated,
+            "evaluated_elsewhere": self.evaluated_elsewhere,
+            "unscored": self.unscored,
+        }
+        self.recorder.checkpoint(self.update, state)
+        self.recorder.status("running", **self.progress())
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint."""
+        take_over(self.agent, checkpoint, self.recorder.folder)
+        # In place: policy and methods hold this object.
+        for name, value in checkpoint.state["ledger"].items():
+            setattr(self.ledger, name, value)
+        self.update = checkpoint.update
+        self.evaluated = int(checkpoint.state["evaluated"])
+        # Older checkpoints do not have this number.
+        self.evaluated_elsewhere = int(checkpoint.state.get("evaluated_elsewhere", 0))
+        self.unscored = int(checkpoint.state.get("unscored", 0))
+
+    def progress(self) -> dict[str, Any]:
+        """Where the run stands."""
+        return {
+            "update": self.update,
+            "episodes": self.ledger.episodes,
+            "generated_tokens": self.ledger.generated_tokens,
+            "seconds": self.ledger.seconds,
+        }
+
+    def signal(self, signals: Signals) -> int:
+        """The signal that any process of the run has received; 0 if none has."""
+        return max(self.team.gather(signals.received))
+
+    def due(self, every: int) -> bool:
+        """Whether something that happens every `every` updates happens now; never for 0."""
+        return every > 0 and self.update % every == 0
+
+
+def loop(run: Run, interrupted: Callable[[], bool]) -> bool:
+    """Run to the budget; False if `interrupted` stopped it before."""
+    budget = run.config.parsed_budget()
+    if run.evaluated < 0:
+        run.evaluate()
+        run.evaluate_elsewhere()
+        run.checkpoint()
+    while not budget.exhausted(run.ledger):
+        if interrupted():
+            run.checkpoint()
+            return False
+        run.advance()
+        if run.due(run.config.eval_every):
+            run.evaluate()
+        if run.due(run.config.checkpoint_every):
+            run.checkpoint()
+    if run.evaluated != run.update:
+        run.evaluate()
+    if run.evaluated_elsewhere != run.update:
+        run.evaluate_elsewhere()
+    run.checkpoint()
+    return True
+
+
+@explaining_disk()
+def run(
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    watchers: Sequence[Watcher] = (),
+    policy: BuildPolicy | None = None,
+) -> Outcome:
+    """Run `config` to its budget, or resume it; UsageError for what the user can fix."""
+    team = join(config.device)
+    env, envs = make_envs(config)
+    # Rank 0 first: some environments generate their tasks and cache them.
+    chosen = partial(choose_tasks, env, config)
+    train, held_out = rank0_first(team, chosen, chosen)
+    used = [*train, *held_out]
+    beside = make_beside(env, config, used)
+    about = cache(partial(identity_of, config, env, beside))
+    if team.broadcast_from_rank0(lambda: run_state(config, resume=resume)) == "finished":
+        notes = team.broadcast_from_rank0(lambda: refuse_other_content(config, about, used))
+        return Outcome(config.folder(), "already finished", notes=notes)
+    # Before the folder is created: a model that cannot be loaded must not leave one behind.
+    tracer = Tracer(config.trace) if config.trace else None
+    build = policy or setup.build_policy
+    model, agent = make_agent(config, tracer.around(build) if tracer else build)
+    # Only now: the commit of a model on the Hub is known once it is loaded.
+    notes = team.broadcast_from_rank0(lambda: refuse_other_content(config, about, used))
+    recorder = open_together(config, team, resume=resume)
+    with closing(recorder, envs, beside), Signals() as signals:
+        checkpoint = recover_together(recorder, team)
+        panel = make_panel(config, held_out)
+        this = Run(
+            config,
+            agent,
+            model.ledger,
+            envs,
+            train,
+            panel,
+            recorder,
+            watchers,
+            tracer,
+            beside,
+            team,
+        )
+        if checkpoint is not None:
+            this.restore(checkpoint)
+            recorder.notes.append(f"resumed after update {checkpoint.update}")
+        recorder.notes += notes
+        note_session(this, used, about)
+        recorder.status("running", **this.progress())
+        if not loop(this, lambda: this.signal(signals) != 0):
+            recorder.status("interrupted", **this.progress())
+            return Outcome(recorder.folder, "interrupted", this.signal(signals), recorder.notes)
+        if team.rank == 0:
+            told = summarise(recorder.folder, this.ledger)
+            write_json(recorder.folder / "summary.json", told, recorder.root)
+        recorder.status("finished", **this.progress())
+    return Outcome(recorder.folder, "finished", notes=recorder.notes)
+
+
+@contextmanager
+def closing(recorder: Recorder, envs: EnvPool, beside: ExtraEvaluations) -> Iterator[None]:
+    """Release the folder and the environments in any case; record a failure in the status."""
+    try:
+        yield
+    except Exception as error:
+        if recorder.state == "running":
+            # If the disk is full or the folder gone, the first error is the one to report.
+            with suppress(OSError, UsageError):
+                recorder.status("failed", error=redact(f"{type(error).__name__}: {error}"))
+        raise
+    finally:
+        recorder.close()
+        envs.close()
+        beside.close()
+
+
+def note_session(this: Run, tasks: Sequence[Task], about: Callable[[], Identity]) -> None:
+    """Add this session to the manifest: a run may be resumed on another machine."""
+    import torch
+
+    if this.team.rank != 0:
+        return
+    path = this.recorder.folder / "manifest.json"
+    sessions = RunFiles.at(this.recorder.folder).json("manifest.json").get("sessions", [])
+    model, revision = this.config.model, this.config.model_revision
+    facts = manifest(tasks, torch.get_num_threads(), model, revision, about())
+    if this.team.size > 1:
+        facts["processes"] = this.team.size
+    known = {"schema_version": schema.VERSION, **facts}
+    told = {**known, "sessions": [*sessions, {"from_update": this.update, **facts}]}
+    write_json(path, told, this.recorder.root)

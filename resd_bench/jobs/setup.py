@@ -1,0 +1,188 @@
+"""What a run is made of: its environments, its tasks, its evaluations, its model and method."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from resd_bench import plugins
+from resd_bench.agent import Agent, Policy
+from resd_bench.config import RunConfig, method_config
+from resd_bench.distributed.join import join
+from resd_bench.env import TextEnv
+from resd_bench.errors import UsageError
+from resd_bench.evaluation.extra import (
+    ExtraEvaluations,
+    OtherEnvironment,
+    config_for,
+    other_environments,
+    validation_tasks,
+)
+from resd_bench.evaluation.held_out import EvalSet, eval_sampling
+from resd_bench.files.fingerprints import Identity
+from resd_bench.records.checkpoints import Checkpoint
+from resd_bench.records.content import identity, refuse_changed
+from resd_bench.records.manifest import content_hash, panel_hash
+from resd_bench.records.recorder import has_measured
+from resd_bench.rollout.contract import checked_tasks
+from resd_bench.rollout.rollout import EnvPool
+from resd_bench.types import SPLITS, Split, Task
+
+BuildPolicy = Callable[[RunConfig], Policy]
+
+
+def build_policy(config: RunConfig) -> Policy:
+    """The language model of `config` as a policy."""
+    from resd_bench.policy.build import build
+
+    return build(config)
+
+
+def make_agent(config: RunConfig, policy: BuildPolicy | None = None) -> tuple[Policy, Agent]:
+    """The policy of `config`, and the method's agent that learns with it."""
+    model, spec = (policy or build_policy)(config), plugins.method(config.method)
+    options = method_config(spec.config, config.method_options, spec.name)
+    return model, spec.build(model, options)
+
+
+def take_over(agent: Agent, checkpoint: Checkpoint, folder: Path) -> None:
+    """Load a checkpoint of the run in `folder` into the agent; UsageError if it does not fit."""
+    try:
+        agent.load_state_dict(checkpoint.state["agent"])
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UsageError(
+            f"{folder}: the checkpoint after {checkpoint.update} updates is of another model or "
+            f"another version of the method ({type(error).__name__}: {first[:200]}): use those "
+            "that its manifest.json names, or give another --out"
+        ) from error
+
+
+def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
+    """One environment to get tasks from, and a pool for rollouts."""
+    make = partial(
+        plugins.make_env,
+        config.env,
+        grade=config.grade,
+        **{"dialect": config.dialect, "feedback_level": config.feedback_level},
+        **config.env_options,
+    )
+    try:
+        env, pool = make(), EnvPool(make, config.step_seconds, team=join(config.device))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"environment {config.env}: {error}. Check --set env.NAME=VALUE") from None
+    if env.verify_seconds is not None and config.step_seconds <= env.verify_seconds:
+        warnings.warn(
+            f"step_seconds = {config.step_seconds:g}, but {config.env} may take "
+            f"{env.verify_seconds:g} s to answer: what takes longer than step_seconds fails",
+            stacklevel=2,
+        )
+    return env, pool
+
+
+def held_out_tasks(env: TextEnv, config: RunConfig) -> Sequence[Task]:
+    """The tasks to evaluate on; UsageError if there are none, or two tasks share an id."""
+    refuse_equal_ids(env, config)
+    held_out = checked_tasks(env, config.eval_split)
+    if not held_out:
+        raise UsageError(f"{config.env} has no {config.eval_split} tasks: give --eval-split")
+    return held_out[: config.eval_tasks]
+
+
+def choose_tasks(env: TextEnv, config: RunConfig) -> tuple[Sequence[Task], Sequence[Task]]:
+    """Training and evaluation tasks; UsageError if they overlap or are too few."""
+    train, held_out = checked_tasks(env, "train"), held_out_tasks(env, config)
+    if len(train) < config.batch_size:
+        raise UsageError(
+            f"{config.env} has {len(train)} training tasks, fewer than --batch-size "
+            f"{config.batch_size}: give --batch-size of at most {len(train)}"
+        )
+    if config.eval_split != "train":
+        shared = {content_hash(t) for t in train} & {content_hash(t) for t in held_out}
+        if shared:
+            raise UsageError(
+                f"{config.env}: {len(shared)} tasks are in train and in {config.eval_split}: "
+                "held-out success would be meaningless. Fix the environment so that its splits are "
+                "disjoint"
+            )
+    return train, held_out
+
+
+def refuse_equal_ids(env: TextEnv, config: RunConfig) -> None:
+    """UsageError if two tasks share an id, in one split or across splits."""
+    used = {"train", config.eval_split, *["validation"] * bool(config.eval_validation)}
+    seen: dict[str, Split] = {}
+    for split in SPLITS:
+        for task in _tasks_of(env, split, split in used):
+            if task.id in seen:
+                raise UsageError(
+                    f"{config.env}: the id {task.id!r} names two tasks, one of {seen[task.id]} and "
+                    f"one of {split}, which rows of records could not tell apart: fix the "
+                    "environment (`envs check`)"
+                )
+            seen[task.id] = split
+
+
+def _tasks_of(env: TextEnv, split: Split, used: bool) -> Sequence[Task]:
+    try:
+        return checked_tasks(env, split)
+    except Exception:
+        # A split that is not used may not exist.
+        if used:
+            raise
+        return ()
+
+
+def make_panel(config: RunConfig, held_out: Sequence[Task]) -> EvalSet:
+    """The evaluation of `config`."""
+    sampling = eval_sampling(
+        config.seed, config.eval_temperature, config.eval_top_p, config.max_new_tokens
+    )
+    return EvalSet(held_out, config.eval_samples, sampling, config.seed)
+
+
+def make_beside(env: TextEnv, config: RunConfig, used: Sequence[Task]) -> ExtraEvaluations:
+    """The extra evaluations that `config` asks for."""
+    tasks = validation_tasks(env, config, used)
+    validation = None if tasks is None else make_panel(config, tasks)
+    elsewhere: dict[str, OtherEnvironment] = {}
+    for name in other_environments(config):
+        there = config_for(name, config)
+        other, pool = make_envs(there)
+        elsewhere[name] = OtherEnvironment(
+            pool, make_panel(there, held_out_tasks(other, there)), other
+        )
+    return ExtraEvaluations(validation, config.eval_contexts, elsewhere)
+
+
+def identity_of(config: RunConfig, env: TextEnv, beside: ExtraEvaluations) -> Identity:
+    """The present content of the run's tasks, model and code."""
+    there = {name: (own.env, own.panel.tasks) for name, own in beside.elsewhere.items()}
+    return identity(config, env, there)
+
+
+def content_of(config: RunConfig) -> tuple[Identity, Sequence[Task]]:
+    """The present content of a run of `config`, and its training and evaluation tasks."""
+    env, envs = make_envs(config)
+    train, held_out = choose_tasks(env, config)
+    beside = make_beside(env, config, used := [*train, *held_out])
+    try:
+        return identity_of(config, env, beside), used
+    finally:
+        envs.close()
+        beside.close()
+
+
+def refuse_other_content(
+    config: RunConfig, about: Callable[[], Identity], used: Sequence[Task]
+) -> list[str]:
+    """UsageError if the run in the folder of `config` began with other content; notes for the user.
+
+    `about` gives the present content, `used` are the tasks of training and evaluation.
+    """
+    if not has_measured(config.folder()):
+        return []
+    remedy = "restore it, or give another --out for a new run"
+    return refuse_changed(config.folder(), {**about(), "tasks": panel_hash(used)}, remedy)

@@ -1,0 +1,107 @@
+"""Folders of adapters that `peft` wrote: which base model each belongs to.
+
+`adapter_config.json` names the base by its place or its name on the Hub; `base_model.json` beside
+it, which we write, adds what that base was, so that another model is not taken for it
+(`resd_bench.models.identity`). Left out: loading them, see `resd_bench.policy.loading`; no torch is
+imported here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from resd_bench import packaged_models
+from resd_bench.errors import UsageError
+from resd_bench.files import reading
+from resd_bench.files.writing import write_atomically
+
+CONFIG = "adapter_config.json"
+"""What marks the folder of an adapter."""
+BASE = "base_model.json"
+WEIGHTS = "adapter_model.safetensors"
+MOST_STACKED = 8
+"""Adapters trained one on another."""
+_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter."""
+    return (folder / CONFIG).is_file()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """An adapter's `adapter_config.json`; UsageError where it is none."""
+    path = folder / CONFIG
+    try:
+        found = reading.parse_json(reading.read_bytes(path))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    if not isinstance(found, dict) or not isinstance(found.get("base_model_name_or_path"), str):
+        raise UsageError(f"{path} names no base model: give base_model_name_or_path in it")
+    return found
+
+
+def noted(folder: Path) -> dict[str, Any]:
+    """What `base_model.json` says, {} where there is none; UsageError where it is damaged."""
+    path = folder / BASE
+    if not path.is_file():
+        return {}
+    try:
+        found = reading.parse_json(reading.read_bytes(path))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    return found
+
+
+def base_of(folder: Path) -> str:
+    """The base model of the adapter in `folder`: a place on this machine, or a name on the Hub.
+
+    UsageError where it is not here. Whether it is still what the adapter was trained on says
+    `resd_bench.models.identity`.
+    """
+    named, embedded = read_config(folder)["base_model_name_or_path"], noted(folder).get("embedded")
+    place = Path(named).expanduser()
+    if not place.is_dir() and embedded in packaged_models.NAMES:
+        place = packaged_models.weights_folder(embedded)
+    if place.exists():
+        return str(place)
+    if _HUB_NAME.fullmatch(named) or place.parent == packaged_models.models_folder():
+        return str(named)
+    raise UsageError(
+        f"the adapter {folder} was trained on {named!r}, which is not here: put that model "
+        f"there, or set base_model_name_or_path in {folder / CONFIG}"
+    )
+
+
+def model_folder(folder: Path) -> Path | str:
+    """The folder, or the name on the Hub, of the whole model below adapters; `folder` itself."""
+    place: Path | str = folder
+    for _ in range(MOST_STACKED):
+        if not isinstance(place, Path) or not is_adapter(place):
+            return place
+        base = base_of(place)
+        place = Path(base) if Path(base).is_dir() else base
+    raise UsageError(f"{folder} is one of more than {MOST_STACKED} adapters, one on another")
+
+
+def note_base(folder: Path, base: str, identity: Mapping[str, str]) -> None:
+    """Write down beside an adapter what its base was when it was loaded."""
+    packaged = {
+        str(packaged_models.packaged_folder(name).resolve()): name for name in packaged_models.NAMES
+    }
+    told: dict[str, Any] = {"base_model": base, "identity": dict(identity)}
+    if base in packaged:
+        told["embedded"] = packaged[base]
+    write_atomically(folder / BASE, json.dumps(told, indent=2).encode() + b"\n")
+
+
+def base_name(name_or_path: str) -> str:
+    """What an adapter calls its base, so that it is found from anywhere on this machine."""
+    place = Path(name_or_path)
+    return str(place.resolve()) if name_or_path and place.is_dir() else name_or_path

@@ -1,0 +1,1 @@
+"""What a run will need: memory and model architecture, without loading weights."""

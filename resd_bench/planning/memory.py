@@ -1,0 +1,442 @@
+"""What a run will ask of a machine, before it starts: tokens and memory, from its configuration.
+
+    python -m resd_bench run --config FILE --dry-run --gpus 8 --gpu-memory 141GB
+
+Memory is the larger of two phases. While it samples, a run holds weights, optimiser, teacher and
+the sampler's cache; while it trains, also gradients, the activations of a micro-batch and the
+logits of a piece of the loss. What a layer keeps per token follows the operations of a decoder of
+`transformers`, see `_layer_bytes`. Tests hold the training step against measurements, within
+`WITHIN`. Left out: what an allocator wastes, CUDA itself (`RESERVED`), and main memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from resd_bench.agent import Load
+from resd_bench.config import RunConfig
+from resd_bench.errors import UsageError
+from resd_bench.planning.architecture import Architecture
+from resd_bench.policy import limits
+from resd_bench.policy.engines import registry
+from resd_bench.policy.engines.registry import Weights
+
+WITHIN = 1.25
+"""A measured peak of a training step is at most this factor above or below the estimate."""
+RESERVED = 0.92
+"""Share of a device's memory to plan with: the rest is the driver's and the allocator's."""
+CHARACTERS_PER_TOKEN = 3
+"""Of a prompt, where no tokenizer is at hand; English has 4 to 5, programs and numbers 2 to 3."""
+_LOGIT_TENSORS = 4
+"""Tensors as large as the logits that a loss holds at once: both sides, and their gradients."""
+_SAMPLING_LOGIT_BYTES = 24
+"""Per token id and row: logits, probabilities, their order and their float64 sums."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a run may use."""
+
+    gpus: int = 1
+    bytes_each: float | None = None
+    """Memory of one device; None where it is not known."""
+    name: str = "GPU"
+    shared: bool = False
+    """Whether processes share the weights out (FSDP); otherwise each holds a copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Tokens of what a run reads and writes."""
+
+    prompt: int
+    """The longest first prompt of a task."""
+    completion: int
+    """A completion at its longest, or an expected one."""
+    turns: int = 1
+    """Completions of an episode, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Of one update, and of one evaluation."""
+
+    rollouts: int
+    """Sampled by attempts."""
+    own: int
+    """Sampled by the method itself."""
+    scored: int
+    """Read by the teacher, prompt and completion."""
+    trained: int
+    """Read by the student, prompt and completion."""
+    evaluation: int
+    """Sampled by one evaluation."""
+    read: int
+    """Prompts of everything sampled in the update."""
+
+    def flops(self, active: int, adapter: bool) -> float:
+        """Of an update, as the ledger counts: 2 per weight and token forward, 6 (4) trained.
+
+        Attention, which grows with the square of the length, comes on top.
+        """
+        forward = self.rollouts + self.own + self.read + self.scored
+        return active * (2.0 * forward + (4.0 if adapter else 6.0) * self.trained)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One use of memory, in bytes on the fullest device."""
+
+    name: str
+    bytes: float
+    remedy: str
+    """The flag that would reduce it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The parts of both phases."""
+
+    sampling: Sequence[Part]
+    training: Sequence[Part]
+
+    @property
+    def peak(self) -> Sequence[Part]:
+        """The parts of the phase that takes more, the largest first."""
+        larger = max(self.sampling, self.training, key=total)
+        return sorted(larger, key=lambda part: -part.bytes)
+
+
+def total(parts: Sequence[Part]) -> float:
+    """Bytes of all parts."""
+    return sum(part.bytes for part in parts)
+
+
+def teacher_prompt(lengths: Lengths, load: Load, context: int) -> int:
+    """Tokens of the teacher's prompt; sections leave it until a completion fits after it."""
+    full = lengths.prompt + load.shown * lengths.completion + load.shown_tokens
+    return max(min(full, context - lengths.completion), lengths.prompt)
+
+
+def count_tokens(
+    config: RunConfig, lengths: Lengths, load: Load, held_out: int, context: int
+) -> Tokens:
+    """Tokens of an update and of an evaluation on `held_out` tasks, at the given lengths."""
+    attempts = config.batch_size * (config.group_size or 1)
+    completions = attempts * lengths.turns
+    row = lengths.prompt + lengths.completion
+    own = attempts * load.samples
+    scored = completions * load.teacher
+    return Tokens(
+        rollouts=completions * lengths.completion,
+        own=own * lengths.completion,
+        scored=scored * (teacher_prompt(lengths, load, context) + lengths.completion),
+        trained=completions * row,
+        evaluation=held_out * config.eval_samples * lengths.turns * lengths.completion,
+        # What a method asks about an attempt shows it beside the task.
+        read=completions * lengths.prompt + own * (row + load.shown_tokens),
+    )
+
+
+def memory(
+    config: RunConfig, model: Architecture, lengths: Lengths, load: Load, machine: Machine
+) -> Memory:
+    """The memory of a run at the given lengths, on the fullest device; `model` is `limited`.
+
+    Weights and what belongs to them divide over the GPUs that the configuration spreads over.
+    """
+    plan = _Plan(config, model, lengths, load, ways(config, machine), config.device_map is not None)
+    weights, kept = plan.weights(), plan.kept_while_sampling()
+    sampling = [weights, *kept, plan.gathered(), plan.sampler(), plan.cache(), plan.choosing()]
+    training = [weights, *plan.kept_while_training(), plan.gradients(), *plan.passing()]
+    training += [plan.layer(), *plan.resident()]
+    present = [[part for part in parts if part.bytes >= 1] for parts in (sampling, training)]
+    return Memory(*present)
+
+
+def limited(model: Architecture, config: RunConfig) -> Architecture:
+    """The model with the context that the run lets it have."""
+    return replace(model, context=min(model.context, config.context_limit or model.context))
+
+
+def ways(config: RunConfig, machine: Machine) -> int:
+    """Over how many GPUs the weights divide."""
+    return machine.gpus if config.device_map is not None or machine.shared else 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The terms of `memory`."""
+
+    config: RunConfig
+    model: Architecture
+    lengths: Lengths
+    load: Load
+    ways: int
+    """Over how many devices the weights divide."""
+    by_layer: bool
+    """Whether a device has whole layers (`--device-map`), and not a share of each (FSDP)."""
+
+    @property
+    def adapter(self) -> int:
+        """Parameters of the adapter; 0 where all weights train."""
+        return self.model.adapted * self.config.lora_rank
+
+    @property
+    def width(self) -> int:
+        """Bytes of a weight of the model."""
+        frozen = self.config.precision == "mixed" and self.adapter > 0
+        return 2 if frozen or self.config.precision == "bfloat16" else 4
+
+    @property
+    def trained(self) -> int:
+        """Bytes of everything that trains."""
+        return self.adapter * 4 if self.adapter else self.model.parameters * self.width
+
+    @property
+    def rows(self) -> int:
+        """Sequences decoded together."""
+        each = self.lengths.prompt + self.lengths.completion
+        held = limits.HF_BATCH_TOKENS
+        if self.fast:
+            held = limits.fast_batch_tokens(self._cache_per_token())
+        asked = self.config.batch_size * (self.config.group_size or 1)
+        return max(1, min(held // each, asked))
+
+    @property
+    def fast(self) -> bool:
+        """Whether the fast engine samples."""
+        able = self.model.kind in limits.FAST_ARCHITECTURES and not self.by_layer
+        return able and self.config.engine in ("auto", "fast")
+
+    def _cache_per_token(self) -> int:
+        return limits.cache_bytes_per_token(self.model.layers, self.model.keys, self.width)
+
+    @property
+    def depth(self) -> int:
+        """Over how many devices the layers divide, and with them what they compute."""
+        return self.ways if self.by_layer else 1
+
+    def _shared(self, name: str, size: float, remedy: str) -> Part:
+        return Part(name, size / self.ways, remedy)
+
+    def weights(self) -> Part:
+        remedy = "--device-map auto on more GPUs, or a smaller --model"
+        if self.width == 4 and not (self.adapter or self.config.precision == "bfloat16"):
+            remedy = self._train_less()
+        size = self.model.parameters * self.width + self.adapter * 4
+        return self._shared("weights", size, remedy)
+
+    def optimiser(self) -> Part:
+        return self._shared("optimiser (Adam's moments)", 2 * self.trained, self._train_less())
+
+    def gradients(self) -> Part:
+        return self._shared("gradients", self.trained, self._train_less())
+
+    def _train_less(self) -> str:
+        if self.adapter:
+            return "a smaller --lora-rank"
+        mixed = self.config.precision == "mixed"
+        return "--lora-rank 16" if mixed else "--precision mixed --lora-rank 16"
+
+    def teacher(self) -> float:
+        """Bytes of the teacher's weights on the device that scores."""
+        if not self.load.teacher:
+            return 0
+        if self.adapter:
+            return self.adapter * 4
+        return self.model.parameters * (2 if self.config.teacher_precision == "bfloat16" else 4)
+
+    def remainder(self) -> float:
+        """Bytes of what rounding took off a bfloat16 teacher that moves."""
+        moves = self.config.method_options.get("teacher", "ema") == "ema"
+        rounded = self.config.teacher_precision == "bfloat16" and not self.adapter
+        beside = self.load.teacher and rounded and moves and not self.config.teacher_offload
+        return self.model.parameters * 4 * beside
+
+    def kept_while_sampling(self) -> list[Part]:
+        away = self.config.teacher_offload and not self.adapter
+        size = 0 if away else self.teacher() + self.remainder()
+        return [self.optimiser(), self._shared("teacher", size, "--teacher-offload true")]
+
+    def kept_while_training(self) -> list[Part]:
+        size = self.teacher() + self.remainder()
+        remedy = "--teacher-offload true" if self.remainder() else self._train_less()
+        return [self.optimiser(), self._shared("teacher", size, remedy), self._cast()]
+
+    def _cast(self) -> Part:
+        """Autocast keeps a bfloat16 copy of each trained weight until the pass is over."""
+        mixed = self.config.precision == "mixed"
+        size = mixed * self.trained / 2 / self.depth
+        return Part("bfloat16 copies of weights", size, self._train_less())
+
+    def gathered(self) -> Part:
+        """FSDP: all weights, whole, while a process samples."""
+        whole = self.ways > 1 and not self.by_layer
+        size = self.model.parameters * self.width * whole
+        return Part("weights gathered to sample", size, "a smaller --model, or LoRA without FSDP")
+
+    def layer(self) -> Part:
+        """FSDP: one layer and the embeddings, whole, of student and teacher."""
+        m = self.model
+        one = (m.parameters - m.embeddings) / m.layers + m.embeddings
+        whole = self.ways > 1 and not self.by_layer
+        return Part(
+            "gathered layers", one * 4 * (1 + self.load.teacher) * whole, "--device-map auto"
+        )
+
+    @property
+    def engine_weights(self) -> Weights:
+        """Whose weights the engine samples with."""
+        spec = registry.find(self.config.engine)
+        return spec.weights if spec else "trainer"
+
+    @property
+    def _copy_width(self) -> int:
+        """Bytes of a weight and of a cached number in an engine that has a copy."""
+        return 4 if self.config.precision == "float32" else 2
+
+    def resident(self) -> list[Part]:
+        """What an engine keeps while the run trains."""
+        return [self.sampler(), self.cache()] if self.engine_weights == "copy" else []
+
+    def sampler(self) -> Part:
+        """The engine's own weights: a whole copy, or the fused ones of the fast engine.
+
+        The latter copies neither the embedding nor the maps out of a block.
+        """
+        m, fused = self.model, 0
+        if self.engine_weights == "copy":
+            size = m.parameters * self._copy_width
+            remedy = "--engine openai, a server on other GPUs"
+            return Part(f"weights of {self.config.engine}", size, remedy)
+        if self.fast:
+            fused = m.layers * m.hidden * (m.queries + 2 * m.keys + 2 * m.feed_forward) + m.output
+        return Part("sampler's copy of weights", fused * self.width, "--engine hf")
+
+    def cache(self) -> Part:
+        """Keys and values of the sequences decoded together, at their longest.
+
+        Of an engine with a copy of the weights what `--engine-memory` says, else at least one
+        sequence of the whole context.
+        """
+        m = self.model
+        if self.engine_weights == "elsewhere":
+            return Part("sampler's cache", 0, "")
+        if self.engine_weights == "copy":
+            one = limits.cache_bytes_per_token(m.layers, m.keys, self._copy_width) * m.context
+            asked = self.config.engine_memory
+            size = float(one) if asked is None else asked * 2**30
+            remedy = "a smaller --engine-memory or --context-limit"
+            return Part(f"cache of {self.config.engine}", size, remedy)
+        tokens = self.rows * (self.lengths.prompt + self.lengths.completion)
+        size = tokens * self._cache_per_token() / self.depth
+        return Part("sampler's cache", size, "a smaller --max-new-tokens")
+
+    def choosing(self) -> Part:
+        """Logits of the rows, and one forward pass over their prompts."""
+        if self.engine_weights != "trainer":
+            return Part("sampler's activations", 0, "")
+        prompts = -(-self.rows // (self.config.group_size or 1)) * self.lengths.prompt
+        prefill = prompts
+        if self.fast:
+            prefill = max(min(prompts, limits.FAST_PREFILL_TOKENS), self.lengths.prompt)
+        choice = self.rows * self.model.vocabulary * _SAMPLING_LOGIT_BYTES
+        size = choice + prefill * _forward_bytes(self.model, self.width)
+        return Part("sampler's activations", size, "a smaller --batch-size")
+
+    def micro_batch(self) -> tuple[int, int, int]:
+        """Rows of a micro-batch, and tokens of the student's and of the teacher's."""
+        student = self.lengths.prompt + self.lengths.completion
+        teacher = 0
+        if self.load.teacher:
+            prompt = teacher_prompt(self.lengths, self.load, self.model.context)
+            teacher = prompt + self.lengths.completion
+        logits = self.lengths.completion * self.model.vocabulary
+        rows = limits.micro_batch_rows(student + teacher, logits)
+        rows = min(rows, self.config.batch_size * (self.config.group_size or 1))
+        return rows, rows * student, rows * teacher
+
+    def passing(self) -> list[Part]:
+        """What lives from the forward to the backward pass of one micro-batch.
+
+        Some of it is there all the time; of the rest, only the largest counts.
+        """
+        rows, student, teacher = self.micro_batch()
+        size = 2 if self.config.precision != "float32" else 4
+        layer, layers = student * _layer_bytes(self.model, size), self.model.layers
+        shorter = "a smaller --max-new-tokens"
+        moments = [
+            Part("the teacher's pass", teacher * _forward_bytes(self.model, size), shorter),
+            Part("logits of the loss", self._logits(rows), shorter),
+        ]
+        kept, remedy = layers * layer, "--gradient-checkpointing true"
+        if self.config.gradient_checkpointing:
+            # Inputs of all layers, and all of the one that is being recomputed.
+            kept, remedy = (
+                layers * student * self.model.hidden * (4 if self.width == 4 else 2),
+                shorter,
+            )
+            moments.append(Part("one layer computed again", layer, shorter))
+        largest = max(moments, key=lambda part: part.bytes)
+        return [Part("activations", kept / self.depth, remedy), largest]
+
+    def _logits(self, rows: int) -> float:
+        """Float32 logits of a piece, and the output layer's gradient before it is added."""
+        whole = rows * self.lengths.completion * self.model.vocabulary
+        gradient = 0 if self.adapter else self.model.output * 4
+        return min(whole, limits.MICRO_BATCH_LOGITS) * 4 * _LOGIT_TENSORS + gradient
+
+
+def _layer_bytes(model: Architecture, size: int) -> float:
+    """What one layer keeps per token for its backward pass; `size` is 2 under bfloat16.
+
+    Of d hidden, q and k widths of queries and keys, f feed-forward. Two norms keep their input,
+    their normed input and what linear maps read; attention keeps queries and keys raw, normed and
+    rotated, values, keys and values repeated for all heads, and its output twice; the feed-forward
+    block keeps gate, up, the activated gate and their product. In bfloat16, norms keep float32
+    inputs, and every linear map a rounded copy of its own.
+    """
+    d, q, k, f = model.hidden, model.queries, model.keys, model.feed_forward
+    if size == 4:
+        return 4 * (6 * d + 7 * q + 4 * k + 4 * f)
+    return 26 * d + 18 * q + 12 * k + 8 * f
+
+
+def _forward_bytes(model: Architecture, size: int) -> float:
+    """What a forward pass without gradients holds per token, in the fullest of a layer's steps."""
+    feed_forward = 3 * model.feed_forward * size
+    attention = (3 * model.queries + 2 * model.keys) * size
+    return 3 * model.hidden * 4 + max(feed_forward, attention)
+
+
+def parse_memory(text: str) -> float:
+    """Bytes of `80GB` or `80GiB`; UsageError for anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([GM])(i?)B?\s*", text)
+    if match is None or float(match[1]) <= 0:
+        raise UsageError(f"--gpu-memory {text!r} is not understood: give such as 80GB or 141GB")
+    units = {"M": 1e6, "G": 1e9, "Mi": 2.0**20, "Gi": 2.0**30}
+    return float(match[1]) * units[match[2] + match[3]]
+
+
+def gigabytes(size: float) -> str:
+    """`12.3 GB`, of small things `0.004 GB`."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
+
+
+def check(needed: Memory, machine: Machine) -> None:
+    """UsageError where a device cannot hold its part: what is largest, and what would reduce it."""
+    if machine.bytes_each is None:
+        return
+    parts = needed.peak
+    size, room = total(parts), machine.bytes_each * RESERVED
+    if size <= room:
+        return
+    phase = "sampling" if total(needed.sampling) > total(needed.training) else "training"
+    raise UsageError(
+        f"this run does not fit: {phase} takes {gigabytes(size)} on a {machine.name} and "
+        f"{gigabytes(room)} of its {gigabytes(machine.bytes_each)} can be planned with. The "
+        f"largest part is {parts[0].name}, {gigabytes(parts[0].bytes)}: try {parts[0].remedy}"
+    )

@@ -1,0 +1,1 @@
+"""What samples: one file an engine, behind one protocol."""

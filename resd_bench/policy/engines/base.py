@@ -1,0 +1,214 @@
+"""What every sampling engine shares: the protocol, the random streams, the choice of a token.
+
+Sample j of prompt i draws its uniforms from its own stream, named by (seed, i, j), and every token
+is chosen by inverting the cumulative distribution. So in fp32 a sequence does not depend on which
+others are decoded beside it, on the chunking, or on the engine. Left out: beams, penalties, top-k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resd_bench.errors import UsageError
+from resd_bench.seeds import derive
+from resd_bench.types import Sampling, Stop
+
+
+class NonFiniteLogits(Exception):
+    """A model's logits hold NaN or infinity: what is sampled from them means nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One sampled continuation of a prompt."""
+
+    token_ids: tuple[int, ...]
+    """Sampled ids, the stop token included where it was sampled."""
+    logprobs: tuple[float, ...]
+    """Log-probability (nats) of each id under the distribution it was drawn from, after temperature
+    and top-p; for greedy decoding, under the softmax at temperature 1."""
+    stop: Stop
+    """`EOS` where a stop token ended it, `LENGTH` where `max_new_tokens` did."""
+
+    def __post_init__(self) -> None:
+        # One NaN logit makes every log-probability of its row NaN, and a sum keeps it.
+        if math.isnan(sum(self.logprobs)):
+            raise NonFiniteLogits
+
+
+Row = tuple[int, int]
+"""(prompt, sample)."""
+
+
+class Engine(Protocol):
+    """Samples continuations of token prompts with the present weights of a model."""
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        n: int,
+        sampling: Sampling,
+        numbers: Sequence[int] | None = None,
+    ) -> list[list[Generated]]:
+        """`n` continuations of each prompt; UsageError where one cannot fit the context.
+
+        `numbers` names the random stream of each prompt; by default its place in `prompts`.
+        """
+        ...
+
+
+@runtime_checkable
+class RemoteWeightsEngine(Engine, Protocol):
+    """An engine that holds a copy of the weights, or is another program."""
+
+    def sync_weights(self) -> None:
+        """The model has other weights now: sample with those from the next call on."""
+        ...
+
+
+def context_limit(config: Any) -> int:
+    """Most tokens (prompt and response) a model of this Hugging Face config can hold."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return int(getattr(text, "max_position_embeddings", None) or 2**31 - 1)
+
+
+def check_request(prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, limit: int) -> None:
+    """UsageError where a request cannot be served by a model of context `limit` tokens."""
+    if n < 1 or sampling.max_new_tokens < 1:
+        raise UsageError(
+            f"n={n} samples of max_new_tokens={sampling.max_new_tokens} were asked for; "
+            "both must be at least 1 (--group-size, --max-new-tokens)"
+        )
+    if sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
+        raise UsageError(
+            f"temperature {sampling.temperature} must be at least 0 (--temperature) and "
+            f"top-p {sampling.top_p} in (0, 1] (--top-p)"
+        )
+    lengths = [len(prompt) for prompt in prompts]
+    if min(lengths, default=1) == 0:
+        raise ValueError(f"prompt {lengths.index(0)} is empty; a prompt has at least one token")
+    longest = max(lengths, default=0)
+    if longest + sampling.max_new_tokens > limit:
+        raise UsageError(
+            f"a prompt of {longest} tokens and {sampling.max_new_tokens} new ones exceed this "
+            f"model's context of {limit} tokens; give --max-new-tokens of at most "
+            f"{max(limit - longest, 0)}, shorter prompts, or a model with a longer context"
+        )
+
+
+def uniforms(sampling: Sampling, rows: Sequence[Row], numbers: Sequence[int] | None) -> Tensor:
+    """[rows, max_new_tokens] float64 in [0, 1), one stream per (seed, prompt number, sample)."""
+    length, seed = sampling.max_new_tokens, sampling.seed
+    if sampling.temperature == 0:
+        return torch.zeros(len(rows), length, dtype=torch.float64)
+    named = rows if numbers is None else [(numbers[i], j) for i, j in rows]
+    streams = [np.random.default_rng([seed, i, j]).random(length) for i, j in named]
+    return torch.from_numpy(np.stack(streams))
+
+
+def row_seed(sampling: Sampling, number: int, sample: int) -> int:
+    """Seed of one sample for engines with generators of their own, named as `uniforms` names it.
+
+    31 bits, which every sampler takes.
+    """
+    return derive(sampling.seed, number, sample) >> 32
+
+
+def chunks(
+    prompts: Sequence[Sequence[int]], n: int, new: int, max_tokens: int
+) -> Iterator[list[Row]]:
+    """All rows by length of prompt, in chunks of padded size (with `new`) at most `max_tokens`."""
+    chunk: list[Row] = []
+    for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
+        for j in range(n):
+            if chunk and (len(chunk) + 1) * (len(prompts[i]) + new) > max_tokens:
+                yield chunk
+                chunk = []
+            chunk.append((i, j))
+    if chunk:
+        yield chunk
+
+
+def choose(logits: Tensor, u: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """Choose one token per row.
+
+    `logits` [b, V] float32, `u` [b] float64 in [0, 1). Returns ids [b] int64 and their
+    log-probabilities [b] float32. Top-p keeps the smallest set of most probable tokens whose
+    probabilities sum to at least `top_p`, and every token tied with the least probable of them.
+    """
+    if sampling.temperature == 0:
+        ids = logits.argmax(-1)
+        return ids, logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]
+    probs = (logits / sampling.temperature if sampling.temperature != 1 else logits).softmax(-1)
+    if sampling.top_p < 1:
+        # In vocabulary order, not rank order: near ties then cannot swap what a uniform selects.
+        probs = probs * (probs >= _least_kept(probs, sampling.top_p))
+    cumulative = probs.cumsum(-1, dtype=torch.float64)
+    total = cumulative[:, -1:]
+    ids = torch.searchsorted(cumulative, u[:, None] * total, right=True)
+    ids.clamp_(max=logits.shape[-1] - 1)
+    return ids[:, 0], (probs.gather(-1, ids) / total).log()[:, 0].float()
+
+
+def check_first(logprobs: Tensor) -> None:
+    """NonFiniteLogits already after the first token, before the others are waited for."""
+    if bool(logprobs.isnan().any()):
+        raise NonFiniteLogits
+
+
+def logprobs_of(logits: Tensor, ids: Tensor, sampling: Sampling) -> Tensor:
+    """[n] float32: log-probability of `ids` [n] under what `choose` makes of `logits` [n, V].
+
+    A token outside the nucleus gets what it would have if it were kept, which is finite.
+    """
+    scaled = logits if sampling.temperature in (0, 1) else logits / sampling.temperature
+    logprobs = scaled.log_softmax(-1)
+    chosen = logprobs.gather(-1, ids[:, None])[:, 0]
+    if sampling.temperature == 0 or sampling.top_p == 1:
+        return chosen
+    probs = logprobs.exp()
+    kept = probs * (probs >= _least_kept(probs, sampling.top_p))
+    return chosen - kept.sum(-1, dtype=torch.float64).log().float()
+
+
+def _least_kept(probs: Tensor, top_p: float) -> Tensor:
+    """[b, 1]: probability of the least probable token of each row's nucleus."""
+    if probs.device.type == "cpu":  # numpy sorts float32 with vector instructions, torch does not
+        ascending = torch.from_numpy(np.sort(probs.numpy(), -1))
+    else:
+        ascending = probs.sort(-1).values
+    below = ascending.cumsum(-1, dtype=torch.float64)
+    dropped = (below <= below[:, -1:] * (1 - top_p)).sum(-1, keepdim=True)
+    return ascending.gather(-1, dropped.clamp_(max=probs.shape[-1] - 1))
+
+
+def stop_table(stop_ids: Iterable[int], vocabulary: int, device: torch.device) -> Tensor:
+    """[V] bool: whether a token ends a turn."""
+    table = torch.zeros(vocabulary, dtype=torch.bool, device=device)
+    table[[i for i in stop_ids if i < vocabulary]] = True
+    return table
+
+
+def cut(ids: Tensor, logprobs: Tensor, is_stop: Tensor) -> list[Generated]:
+    """Rows of sampled ids and log-probabilities [b, T], each cut after its first stop token."""
+    stopped = is_stop[ids]
+    ended = stopped.any(-1)
+    lengths = torch.where(ended, stopped.int().argmax(-1) + 1, ids.shape[1]).tolist()
+    rows = zip(ids.tolist(), logprobs.tolist(), lengths, ended.tolist(), strict=True)
+    return [
+        Generated(tuple(i[:length]), tuple(p[:length]), Stop.EOS if end else Stop.LENGTH)
+        for i, p, length, end in rows
+    ]
+
+
+def ungroup(n: int, flat: Mapping[Row, Generated]) -> list[list[Generated]]:
+    """Generated rows keyed by (prompt, sample) as one list of `n` per prompt."""
+    return [[flat[i, j] for j in range(n)] for i in range(len(flat) // n)]

@@ -1,0 +1,56 @@
+"""How much is computed at a time: the limits of sampling and training that are not settings.
+
+Engines and trainer keep within them, and `run --dry-run` plans with them. Read them through this
+module (`limits.MICRO_BATCH_TOKENS`), so that a changed limit changes all of its readers. Imports
+nothing: a plan needs no torch.
+"""
+
+from __future__ import annotations
+
+MICRO_BATCH_TOKENS = 4096
+"""Padded tokens (student and teacher) per forward and backward pass, unless `PolicyConfig` says."""
+MICRO_BATCH_LOGITS = 1 << 25
+"""Logits (sequences x response tokens x vocabulary) held at a time, unless `PolicyConfig` says."""
+
+FAST_ARCHITECTURES = {
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "llama": "LlamaForCausalLM",
+}
+"""What the engine `fast` computes: `model_type` and class of the model."""
+FAST_CACHE_BYTES = 512 << 20
+"""Key-value cache of the sequences that `fast` decodes together."""
+FAST_PREFILL_TOKENS = 4096
+"""Tokens per prefill pass of `fast`: keeps activations in the cache and padding small."""
+FAST_KEPT_BYTES = 1 << 30
+"""Key-value caches that `fast` keeps for the next turn of episodes: all of a chunk or nothing."""
+
+HF_BATCH_TOKENS = 32_768
+"""Tokens (prompt and new) that the engine `hf` decodes together."""
+
+VLLM_CPU_CACHE_BYTES = 512 << 20
+"""vLLM's key-value cache on a CPU, unless `--engine-memory` says."""
+VLLM_GPU_CACHE_SHARE = 0.3
+"""vLLM's key-value cache as a share of free GPU memory, unless `--engine-memory` says; the trainer
+needs the rest."""
+
+
+def cache_bytes_per_token(layers: int, keys: int, width: int) -> int:
+    """Keys and values of one token: `keys` numbers of `width` bytes a layer, twice."""
+    return 2 * layers * keys * width
+
+
+def fast_batch_tokens(per_token: int) -> int:
+    """Tokens (prompt and new) that `fast` decodes together, of so many bytes of cache each."""
+    return max(FAST_CACHE_BYTES // per_token, 1)
+
+
+def micro_batch_rows(tokens: int, logits: int) -> int:
+    """Sequences of so many tokens (student and teacher) and logits in one micro-batch.
+
+    One at least: where it alone has more logits than are allowed, the loss is computed in pieces.
+    """
+    rows = MICRO_BATCH_TOKENS // tokens
+    if logits <= MICRO_BATCH_LOGITS:
+        rows = min(rows, MICRO_BATCH_LOGITS // logits)
+    return max(1, rows)

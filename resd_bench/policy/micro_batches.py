@@ -1,0 +1,139 @@
+"""Examples in tokens, what of them is read only once, and how they are put into micro-batches.
+
+Every turn of an episode is an example of its own, whose prompt is the whole episode before it. With
+causal attention, what a model computes at a token depends on the tokens before it alone; a sequence
+that another one begins with is therefore never read by itself. An episode of ten turns is read
+once, not ten times. Where the tokens of a prompt are not those that were sampled (another
+tokenization of the same text), nothing is shared and nothing goes wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+Tokens = Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedExample:
+    """One example in tokens."""
+
+    prompt: Tokens
+    response: Tokens
+    """Not empty."""
+    teacher_prompt: Tokens | None
+    behaviour_logprobs: Sequence[float]
+    """Of the response, or empty where unknown."""
+    advantage: float
+    weight: float
+
+    @property
+    def student(self) -> tuple[int, ...]:
+        """Everything the student reads."""
+        return (*self.prompt, *self.response)
+
+    @property
+    def teacher(self) -> tuple[int, ...]:
+        """Everything the teacher reads; empty without one."""
+        return () if self.teacher_prompt is None else (*self.teacher_prompt, *self.response)
+
+    @property
+    def student_tokens(self) -> int:
+        return len(self.prompt) + len(self.response)
+
+    @property
+    def teacher_tokens(self) -> int:
+        if self.teacher_prompt is None:
+            return 0
+        return len(self.teacher_prompt) + len(self.response)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one micro-batch may hold; a single sequence always fits."""
+
+    tokens: int
+    """Padded tokens, student and teacher together."""
+    logits: int
+    """b T V, the size of one tensor of logits; of a piece, where one sequence alone is larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixIndex:
+    """Sequences of tokens without those that another one begins with."""
+
+    kept: list[int]
+    """Places of the sequences that are no beginning of another, ascending; of equal ones one."""
+    holder: list[int]
+    """For every sequence, the place in `kept` of one that begins with it."""
+
+
+def index_prefixes(sequences: Iterable[Tokens]) -> PrefixIndex:
+    """Find which sequences begin which."""
+    found = [tuple(sequence) for sequence in sequences]
+    order = sorted(range(len(found)), key=found.__getitem__, reverse=True)
+    inside: dict[int, int] = {}
+    last = -1
+    # What a sequence begins stands right before it in this order.
+    for place in order:
+        if last < 0 or found[last][: len(found[place])] != found[place]:
+            last = place
+        inside[place] = last
+    kept = sorted(set(inside.values()))
+    number = {place: at for at, place in enumerate(kept)}
+    return PrefixIndex(kept, [number[inside[place]] for place in range(len(found))])
+
+
+def tokens_read(rows: Sequence[TokenizedExample]) -> tuple[int, int]:
+    """Tokens that student and teacher have to read to score `rows`, each once."""
+    student, teacher = [row.student for row in rows], [row.teacher for row in rows]
+    return (
+        sum(len(student[place]) for place in index_prefixes(student).kept),
+        sum(len(teacher[place]) for place in index_prefixes(teacher).kept),
+    )
+
+
+def prefix_groups(rows: Sequence[TokenizedExample]) -> list[list[TokenizedExample]]:
+    """Rows that are read together: the student's sequences are beginnings of the first one's."""
+    holder = index_prefixes([row.student for row in rows]).holder
+    found: dict[int, list[TokenizedExample]] = {}
+    for row, at in zip(rows, holder, strict=True):
+        found.setdefault(at, []).append(row)
+    return [sorted(chain, key=lambda row: -row.student_tokens) for chain in found.values()]
+
+
+def chain_size(chain: Sequence[TokenizedExample]) -> tuple[int, int]:
+    """Tokens of the longest row and of its response: what chains in one batch should share."""
+    return chain[0].student_tokens + chain[0].teacher_tokens, len(chain[0].response)
+
+
+def micro_batches(
+    rows: Sequence[TokenizedExample], vocabulary: int, limits: Limits
+) -> Iterator[list[TokenizedExample]]:
+    """All rows, similar lengths together; rows with and without a teacher apart."""
+    for taught in (True, False):
+        chosen = [row for row in rows if (row.teacher_prompt is not None) == taught]
+        together = sorted(prefix_groups(chosen), key=chain_size)
+        ordered = [row for chain in together for row in chain]
+        student = [number for number, chain in enumerate(together) for _ in chain]
+        teacher = index_prefixes([row.teacher for row in ordered]).holder
+        start = 0
+        for place in range(len(ordered)):
+            several = slice(start, place + 1)
+            sequences = len(set(student[several])), len(set(teacher[several]))
+            if place > start and not _fits(ordered[several], sequences, vocabulary, limits):
+                yield ordered[start:place]
+                start = place
+        if ordered:
+            yield ordered[start:]
+
+
+def _fits(
+    batch: Sequence[TokenizedExample], sequences: tuple[int, int], vocabulary: int, limits: Limits
+) -> bool:
+    """Whether rows that are read in so many sequences of student and teacher fit together."""
+    padded = sequences[0] * max(row.student_tokens for row in batch)
+    padded += sequences[1] * max(row.teacher_tokens for row in batch)
+    logits = len(batch) * max(len(row.response) for row in batch) * vocabulary
+    return (padded <= limits.tokens or max(sequences) == 1) and logits <= limits.logits

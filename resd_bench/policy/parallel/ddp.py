@@ -1,0 +1,111 @@
+"""A copy of all weights in every process, gradients summed: `DistributedDataParallel`.
+
+Every process holds the same examples and takes its share of them; a loss is that of all, because
+each divides by the size of the whole batch and gradients are summed. Left out: splitting one
+model's layers or matrices over devices (pipeline and tensor parallelism).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from resd_bench.distributed.torch_group import TorchGroup
+from resd_bench.policy.engines.base import Engine, context_limit
+from resd_bench.policy.micro_batches import TokenizedExample, chain_size, prefix_groups
+from resd_bench.policy.parallel.placement import SingleDevice
+from resd_bench.policy.parallel.shared_engine import SharedEngine, balance
+from resd_bench.policy.trainer import Split, Summed
+
+_FILLER = TokenizedExample((0,), (0,), None, (-1.0,), 0.0, 0.0)
+_TAUGHT_FILLER = TokenizedExample((0,), (0,), (0,), (-1.0,), 0.0, 0.0)
+"""What a process computes while others have rows left; counts nothing."""
+
+
+class ForwardHook(nn.Module):
+    """A model whose forward pass is whatever is computed with it.
+
+    DDP and FSDP prepare a model when its own forward pass begins; a loss over the vocabulary in
+    pieces never calls that one, so it is called within this.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, compute: Callable[[], Tensor]) -> Tensor:
+        return compute()
+
+
+class DataParallelPlacement(SingleDevice):
+    """All weights in every process, gradients summed over them: `DistributedDataParallel`."""
+
+    def __init__(self, model: Any, team: TorchGroup) -> None:
+        super().__init__(model)
+        self._team = team
+        self._wrapped = self._wrap(model)
+
+    def _wrap(self, model: Any) -> Any:
+        accelerator = self._team.accelerator
+        # It would hold on to the model of an earlier run of this process.
+        accelerator.free_memory()
+        return accelerator.prepare(ForwardHook(model))
+
+    def engine(self, engine: Engine) -> Engine:
+        return SharedEngine(engine, self._team, context_limit(self._model.config), self._ready)
+
+    def _ready(self) -> None:
+        """Make `sampler` fit to sample."""
+
+    def share(
+        self, rows: Sequence[TokenizedExample], split: Split
+    ) -> list[Sequence[TokenizedExample]]:
+        """This process's micro-batches: as many as any other's, with and without a teacher."""
+        self._agree(rows)
+        passes: list[Sequence[TokenizedExample]] = []
+        for taught, filler in ((True, _TAUGHT_FILLER), (False, _FILLER)):
+            kind = prefix_groups(
+                [row for row in rows if (row.teacher_prompt is not None) == taught]
+            )
+            hands = balance([chain_size(chain)[0] for chain in kind], self._team.size)
+            batches = [list(split([row for i in hand for row in kind[i]])) for hand in hands]
+            mine, most = batches[self._team.rank], max(map(len, batches))
+            passes += [*mine, *[[filler]] * (most - len(mine))]
+        return passes
+
+    def _agree(self, rows: Sequence[TokenizedExample]) -> None:
+        """RuntimeError where processes hold different rows: they would wait for ever, or worse."""
+        known = self._team.gather(zlib.crc32(repr(rows).encode()))
+        if len(set(known)) > 1:
+            raise RuntimeError(
+                "the processes of this run have come to different examples, so something in it is "
+                f"not determined by the seed (checksums {known}); please report it"
+            )
+
+    def descend(
+        self, batches: Sequence[Sequence[TokenizedExample]], summed: Summed, batch_size: int
+    ) -> float:
+        total = 0.0
+        for place, rows in enumerate(batches):
+            with self._exchanging(place == len(batches) - 1):
+                loss: Tensor = self._wrapped(partial(_share_of, summed, rows, batch_size))
+                if not loss.requires_grad:
+                    raise ValueError("with several processes, every loss must have a gradient")
+                # The gradients of all processes are averaged; their sum is wanted.
+                self._team.accelerator.backward(loss * self._team.size)
+            total += float(loss.detach())
+        return sum(self._team.gather(total))
+
+    def _exchanging(self, last: bool) -> AbstractContextManager[Any]:
+        """Around a pass: gradients are exchanged in the last one only."""
+        return nullcontext() if last else self._team.accelerator.no_sync(self._wrapped)
+
+
+def _share_of(summed: Summed, rows: Sequence[TokenizedExample], batch_size: int) -> Tensor:
+    loss = summed(rows) / batch_size
+    return 0.0 * loss if rows[0] in (_FILLER, _TAUGHT_FILLER) else loss

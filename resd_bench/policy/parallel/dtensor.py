@@ -1,0 +1,28 @@
+"""Tensors of which a process holds a share only (`torch.distributed.tensor.DTensor`).
+
+A tensor that is whole is its own share: without sharding, nothing here does anything, and
+`torch.distributed` is not imported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+
+def gather_full(tensor: Tensor) -> Tensor:
+    """All of a tensor; a meeting of all processes where they hold shares."""
+    of_share: Any = getattr(tensor, "full_tensor", None)
+    return tensor if of_share is None else of_share()
+
+
+def shard_like(value: Tensor, parameter: Any) -> Tensor:
+    """This process's share of `value`, which all hold whole, where it holds one of `parameter`."""
+    mesh = getattr(parameter, "device_mesh", None)
+    if mesh is None:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    here = value.to(mesh.device_type)
+    return distribute_tensor(here, mesh, parameter.placements, src_data_rank=None)

@@ -1,0 +1,208 @@
+"""Weights shared out over processes: FSDP 2 (`torch.distributed.fsdp.fully_shard`).
+
+Each process keeps a share of weights, gradients, optimiser and teacher. To train, the weights of
+one decoder layer at a time are gathered. To sample, all of them are, once per update, into a plain
+copy that is let go before the next: decoding a token at a time would gather them for each token.
+Left out: adapters (an adapter is small, the base model does not train), teachers that are not
+float32, weights in main memory.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from resd_bench.agent import State, TeacherKind
+from resd_bench.distributed.torch_group import TorchGroup
+from resd_bench.errors import UsageError
+from resd_bench.policy.chunked_loss import head_of
+from resd_bench.policy.parallel.ddp import DataParallelPlacement, ForwardHook
+from resd_bench.policy.teacher import Teacher, put
+
+if TYPE_CHECKING:
+    from resd_bench.policy.config import PolicyConfig, Precision
+
+
+def check(config: PolicyConfig) -> None:
+    """UsageError for settings that weights in shares do not go with."""
+    if config.lora_rank:
+        raise UsageError(
+            f"--lora-rank {config.lora_rank} with FSDP: what trains is small and what is large "
+            "does not train. Leave out --use_fsdp (then every process holds the model, DDP)"
+        )
+    if config.teacher_precision != "float32" or config.teacher_offload:
+        raise UsageError(
+            "--teacher-precision bfloat16 and --teacher-offload save memory of a whole teacher; "
+            "with FSDP each process holds a share of it in float32: leave them out"
+        )
+
+
+class FsdpPlacement(DataParallelPlacement):
+    """A share of all weights in every process."""
+
+    def __init__(self, model: Any, team: TorchGroup) -> None:
+        """Share out `model`, which every process holds whole so far, on any device."""
+        # What the output layer is can be found out only while it is whole.
+        head_of(model)
+        self._mesh = init_device_mesh(team.device.type, (team.size,))
+        self._hollow = without_weights(model, team.device)
+        self._lent = False
+        super().__init__(model, team)
+
+    def _wrap(self, model: Any) -> Any:
+        return shard(model, self._mesh)
+
+    @property
+    def sampler(self) -> Any:
+        return self._hollow
+
+    def _ready(self) -> None:
+        if not self._lent:
+            load_weights(self._hollow, _gathered(self._model))
+            self._lent = True
+
+    def invalidate(self) -> None:
+        load_weights(self._hollow, None)
+        self._lent = False
+
+    def _exchanging(self, last: bool) -> AbstractContextManager[Any]:
+        # Gradients that wait for the last pass would have to be kept whole.
+        return nullcontext()
+
+    def teacher(
+        self, kind: TeacherKind, ema_rate: float, precision: Precision, offload: bool
+    ) -> Teacher:
+        self.invalidate()
+        model = copy.deepcopy(self._hollow)
+        load_weights(model, {name: w.float() for name, w in _gathered(self._model).items()})
+        head_of(model)
+        return ShardedTeacher(model, kind, ema_rate, shard(model, self._mesh))
+
+    def whole_state(self, state: State) -> State:
+        whole: State = _whole(state, keep=self._team.rank == 0)
+        return whole
+
+    def whole_model(self) -> Any:
+        self._ready()
+        return self._hollow
+
+
+def shard(model: Any, mesh: DeviceMesh) -> Any:
+    """Share out `model` layer by layer, in place; what its passes are to be called within.
+
+    UsageError where the model does not say what its layers are.
+    """
+    blocks = set(getattr(model, "_no_split_modules", None) or ())
+    layers = [module for module in model.modules() if type(module).__name__ in blocks]
+    if not layers:
+        raise UsageError(
+            f"FSDP shares out a model layer by layer, and {type(model).__name__} does not say "
+            "what its layers are (_no_split_modules): leave out --use_fsdp"
+        )
+    wrapped = ForwardHook(model)
+    for layer in layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(wrapped, mesh=mesh)
+    # The first pass decides which module is the outermost.
+    with torch.no_grad():
+        wrapped(lambda: torch.zeros((), device=mesh.device_type))
+    wrapped.reshard()  # type: ignore[operator]
+    return wrapped
+
+
+def without_weights(model: Any, device: torch.device) -> Any:
+    """A copy of `model` with buffers on `device` and parameters that hold nothing."""
+    memo = {id(p): _nothing(p) for p in model.parameters()}
+    hollow = copy.deepcopy(model, memo).requires_grad_(False)
+    for module in hollow.modules():
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = None if buffer is None else buffer.to(device)
+    return hollow
+
+
+def _nothing(parameter: Tensor) -> nn.Parameter:
+    return nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+
+
+@torch.no_grad()
+def load_weights(model: Any, weights: Mapping[str, Tensor] | None) -> None:
+    """Give `model` these weights for parameters, tied ones together; None takes them away."""
+    # Backwards, so that a tied parameter goes by the first of its names.
+    names = {id(p): name for name, p in reversed(list(model.named_parameters()))}
+    fresh: dict[str, nn.Parameter] = {}
+    for module in model.modules():
+        for attribute, old in module._parameters.items():
+            if old is None:
+                continue
+            name = names[id(old)]
+            if name not in fresh:
+                fresh[name] = (
+                    _nothing(old)
+                    if weights is None
+                    else nn.Parameter(weights[name], requires_grad=False)
+                )
+            module._parameters[attribute] = fresh[name]
+
+
+@torch.no_grad()
+def _gathered(model: Any) -> dict[str, Tensor]:
+    """All parameters, whole, by name; a meeting of all processes."""
+    return {name: p.full_tensor().detach() for name, p in model.named_parameters()}
+
+
+@torch.no_grad()
+def _whole(value: Any, *, keep: bool) -> Any:
+    """`value` with whole tensors in main memory for shares, or None for them if not to `keep`."""
+    if isinstance(value, DTensor):
+        whole = value.full_tensor()
+        return whole.cpu() if keep else None
+    if isinstance(value, Mapping):
+        return {key: _whole(item, keep=keep) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_whole(item, keep=keep) for item in value)
+    return value
+
+
+@dataclass(slots=True)
+class ShardedTeacher:
+    """A second copy of all weights, in float32 and shared out as the student's are."""
+
+    model: Any
+    kind: TeacherKind
+    ema_rate: float
+    wrapped: Any
+    """What holds embedding, last norm and output layer together."""
+
+    @contextmanager
+    def scoring(self) -> Iterator[Any]:
+        self.wrapped.unshard()
+        try:
+            yield self.model
+        finally:
+            self.wrapped.reshard()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        yield
+
+    @torch.no_grad()
+    def follow(self, student: Any) -> None:
+        if self.kind == "frozen":
+            return
+        for mine, theirs in zip(self.model.parameters(), student.parameters(), strict=True):
+            mine.lerp_(theirs.to(mine.dtype), self.ema_rate)
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.model.named_parameters()}
+
+    def restore(self, weights: Mapping[str, Tensor]) -> None:
+        put(dict(self.model.named_parameters()), weights)

@@ -1,0 +1,27 @@
+"""Lay a model out over the processes of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from resd_bench.distributed.process_group import ProcessGroup
+from resd_bench.policy.parallel.placement import SingleDevice, WeightPlacement
+
+if TYPE_CHECKING:
+    from resd_bench.policy.config import PolicyConfig
+
+
+def place(model: Any, team: ProcessGroup, config: PolicyConfig) -> WeightPlacement:
+    """Lay `model` out over `team`; UsageError where `config` does not allow it."""
+    if team.size == 1:
+        return SingleDevice(model)
+    # A single process needs neither accelerate nor torch.distributed.
+    from resd_bench.distributed.torch_group import TorchGroup
+    from resd_bench.policy.parallel import ddp, fsdp
+
+    if not isinstance(team, TorchGroup):
+        raise TypeError(f"{type(team).__name__} is not a TorchGroup")
+    if not team.sharded:
+        return ddp.DataParallelPlacement(model, team)
+    fsdp.check(config)
+    return fsdp.FsdpPlacement(model, team)

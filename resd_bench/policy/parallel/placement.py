@@ -1,0 +1,75 @@
+"""How a model's weights lie over the processes of a run, and who computes what.
+
+`SingleDevice` is the usual case: one process that holds everything. With several,
+`ddp.DataParallelPlacement` gives each a copy, and `fsdp.FsdpPlacement` a share. Nothing outside
+these three knows the difference; `place` chooses.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from resd_bench.agent import State, TeacherKind
+from resd_bench.policy.config import Precision
+from resd_bench.policy.engines.base import Engine
+from resd_bench.policy.teacher import CopyTeacher, Teacher
+from resd_bench.policy.trainer import Passes, Serial
+
+
+class WeightPlacement(Passes, Protocol):
+    """Where the weights are; also how the passes of a step run."""
+
+    @property
+    def sampler(self) -> Any:
+        """The model that engines read; it holds weights only while they sample."""
+        ...
+
+    def engine(self, engine: Engine) -> Engine:
+        """An engine that samples with all processes, each through an `engine` of its own."""
+        ...
+
+    def invalidate(self) -> None:
+        """The weights are about to change: whatever was made of them is stale."""
+        ...
+
+    def teacher(
+        self, kind: TeacherKind, ema_rate: float, precision: Precision, offload: bool
+    ) -> Teacher:
+        """A copy of the present weights, laid out as they are."""
+        ...
+
+    def whole_state(self, state: State) -> State:
+        """A policy's state with whole tensors; other processes than the first may get none."""
+        ...
+
+    def whole_model(self) -> Any:
+        """The model with all its weights, for writing."""
+        ...
+
+
+class SingleDevice(Serial):
+    """All weights in one process."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    @property
+    def sampler(self) -> Any:
+        return self._model
+
+    def engine(self, engine: Engine) -> Engine:
+        return engine
+
+    def invalidate(self) -> None:
+        pass
+
+    def teacher(
+        self, kind: TeacherKind, ema_rate: float, precision: Precision, offload: bool
+    ) -> Teacher:
+        return CopyTeacher.of(self._model, kind, ema_rate, precision=precision, offload=offload)
+
+    def whole_state(self, state: State) -> State:
+        return state
+
+    def whole_model(self) -> Any:
+        return self._model

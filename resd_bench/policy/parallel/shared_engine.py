@@ -1,0 +1,61 @@
+"""An engine that samples with all processes of a run.
+
+Prompts are shared out, and since every sample has a random stream of its own, who samples it
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from resd_bench.distributed.process_group import ProcessGroup
+from resd_bench.policy.engines.base import Engine, Generated, check_request
+from resd_bench.types import Sampling
+
+
+def balance(sizes: Sequence[int], hands: int) -> list[list[int]]:
+    """Places of `sizes` dealt into `hands` of about equal total, each hand in ascending order."""
+    dealt: list[list[int]] = [[] for _ in range(hands)]
+    for turn, place in enumerate(sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))):
+        forth, position = divmod(turn, hands)
+        dealt[position if forth % 2 == 0 else hands - 1 - position].append(place)
+    return [sorted(hand) for hand in dealt]
+
+
+class SharedEngine:
+    """Samples with all processes: each its share of the prompts, then all get everything."""
+
+    def __init__(
+        self, engine: Engine, team: ProcessGroup, limit: int, ready: Callable[[], None]
+    ) -> None:
+        """`limit` is the model's context; `ready` is called before sampling, in all processes."""
+        self._engine, self._team, self._limit, self._ready = engine, team, limit, ready
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        n: int,
+        sampling: Sampling,
+        numbers: Sequence[int] | None = None,
+    ) -> list[list[Generated]]:
+        """`n` continuations of each prompt, see `Engine.generate`."""
+        # All prompts in every process, so that either all of them refuse or none.
+        check_request(prompts, n, sampling, self._limit)
+        self._ready()
+        named = range(len(prompts)) if numbers is None else numbers
+        hands = balance([len(prompt) for prompt in prompts], self._team.size)
+        made: list[list[Generated]] = []
+        if mine := hands[self._team.rank]:
+            made = self._engine.generate(
+                [prompts[i] for i in mine],
+                n=n,
+                sampling=sampling,
+                numbers=[named[i] for i in mine],
+            )
+        found = {
+            place: group
+            for hand, groups in zip(hands, self._team.gather(made), strict=True)
+            for place, group in zip(hand, groups, strict=True)
+        }
+        return [found[i] for i in range(len(prompts))]

@@ -1,0 +1,97 @@
+"""Keep the records of finished runs: only what tables and figures are made from.
+
+    python -m resd_bench results keep runs-out/manufactoria-has --to results/nano
+
+A kept run is a run folder without texts, contexts and checkpoints: its evaluations are compressed,
+and of each episode a short row remains. Everything that reads run folders can read it. Left out:
+re-deriving committed tables from records, see `resd_bench.report.verify`.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from resd_bench.errors import UsageError
+from resd_bench.files import reading
+from resd_bench.files.integrity import Extent, sealed, sha256
+from resd_bench.files.writing import (
+    check_name,
+    make_folder,
+    remove_folder,
+    rename,
+    write_atomically,
+)
+from resd_bench.records.recorder import LOGS, Row, files_of, to_line, write_json
+from resd_bench.records.run_files import EPISODES, EVALS, METRICS, SUFFIX, RunFiles
+from resd_bench.records.runs import RunData
+
+KEPT = ("config.yaml", "manifest.json", "summary.json")
+
+
+def keep(runs: Iterable[RunData], to: Path) -> list[Path]:
+    """Copy each run's records to `<to>/<env>/<method>/seed-<k>`; the folders written.
+
+    UsageError, before anything is written, if a run is unfinished or its target exists.
+    """
+    return keep_at({_place(run, to): run for run in runs}, to)
+
+
+def keep_at(places: Mapping[Path, RunData], to: Path) -> list[Path]:
+    """Copy each run's records to the folder given with it, which is below `to`; like `keep`."""
+    for place, run in places.items():
+        if run.status.get("state") != "finished":
+            raise UsageError(f"{run.folder} is not finished: finish it with `run --resume` first")
+        if place.exists():
+            raise UsageError(f"{place} exists: move it away, or give another --to")
+    for place, run in places.items():
+        _keep(run, place, to)
+    return list(places)
+
+
+def _keep(run: RunData, place: Path, to: Path) -> None:
+    """Write a kept record completely or not at all; UsageError if the run is damaged."""
+    files = run.files or RunFiles.at(run.folder)
+    files.check()
+    for name in (*KEPT, *LOGS):
+        if (run.folder / name).is_symlink():
+            raise UsageError(
+                f"{run.folder / name} is not kept: it is a link. Replace it by a regular file"
+            )
+    make_folder(place.parent, to)
+    scratch = place.with_name(place.name + SUFFIX)
+    remove_folder(scratch, to)
+    make_folder(scratch, to)
+    for name in KEPT:
+        if (run.folder / name).exists():
+            write_atomically(scratch / name, reading.read_bytes(run.folder / name), to)
+    logs = {name: list(files.lines(name)) for name in (METRICS, EVALS)}
+    logs[EPISODES] = [to_line(episode_summary(row)) for row in run.training()]
+    write_atomically(scratch / METRICS, b"".join(logs[METRICS]), to)
+    _pack(logs[EVALS], scratch / f"{EVALS}.gz")
+    if logs[EPISODES]:
+        _pack(logs[EPISODES], scratch / f"{EPISODES}.gz")
+    extents = {name: Extent(len(lines), sha256(b"".join(lines))) for name, lines in logs.items()}
+    # The hashes of the run's own files do not apply to the kept ones.
+    status = {key: value for key, value in run.status.items() if key not in ("files", "checksum")}
+    write_json(scratch / "status.json", sealed(status | {"files": files_of(scratch, extents)}), to)
+    rename(scratch, place.name, to)
+
+
+def episode_summary(row: Mapping[str, Any]) -> Row:
+    """An episode without its texts; applying it twice changes nothing."""
+    names = ("update", "task", "attempt", "success", "score", "stop")
+    tokens = row["tokens"] if "tokens" in row else sum(turn["tokens"] for turn in row["turns"])
+    return {**{name: row[name] for name in names}, "tokens": tokens}
+
+
+def _pack(lines: Iterable[bytes], path: Path) -> None:
+    # No time stamp, so that equal records give equal bytes.
+    write_atomically(path, gzip.compress(b"".join(lines), mtime=0))
+
+
+def _place(run: RunData, to: Path) -> Path:
+    env = check_name(str(run.settings["env"]), f"{run.folder}: environment")
+    return to / env / check_name(run.method, f"{run.folder}: method") / f"seed-{run.seed}"

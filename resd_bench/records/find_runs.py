@@ -1,0 +1,40 @@
+"""Find runs: run folders, folders and globs of them, and JSONL of other people's results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from glob import glob
+from pathlib import Path
+
+from resd_bench.errors import UsageError
+from resd_bench.records.external import load_rows
+from resd_bench.records.recorder import LOGS
+from resd_bench.records.run_files import run_folders
+from resd_bench.records.runs import RunData, load_run
+
+
+def find_runs(places: Iterable[str]) -> list[RunData]:
+    """The runs in JSONL files, in folders, globs, or below them; UsageError if there is none."""
+    found: dict[str, RunData] = {}
+    for place in places:
+        paths = [Path(p) for p in sorted(glob(place, recursive=True))] or [Path(place)]
+        files = [path for path in paths if path.is_file() and path.suffix == ".jsonl"]
+        # A log of a run folder stands for the run.
+        logs = {path.parent for path in files if _is_log(path)}
+        folders = sorted({f for path in paths for f in run_folders(path)} | logs)
+        files = [path for path in files if not _is_log(path)]
+        for path in files:
+            runs = load_rows(path)
+            found |= {f"{path.resolve()}#{i}": run for i, run in enumerate(runs)}
+        if not folders and not files:
+            raise UsageError(
+                f"no run found in {place}: give run folders, a glob, a parent, or a .jsonl file"
+            )
+        for folder in folders:
+            found.setdefault(str(folder.resolve()), load_run(folder))
+    return list(found.values())
+
+
+def _is_log(path: Path) -> bool:
+    """Whether a file is a log of the run folder that it lies in."""
+    return path.name in LOGS and (path.parent / "config.yaml").is_file()

@@ -1,0 +1,242 @@
+"""All further metrics of runs, one per row, for `compare --detail`. Left out: verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from rich.table import Table
+
+from resd_bench.records.runs import RunData
+from resd_bench.report.comparisons import Comparison, Groups, waits, with_failures
+from resd_bench.report.tables import (
+    AXIS_NAMES,
+    WITH_FAILURES,
+    amount,
+    best_interval,
+    both,
+    percent,
+    printable,
+)
+from resd_bench.stats import (
+    Axis,
+    CensoredTime,
+    EvalPoint,
+    Interval,
+    chosen_on_validation,
+    discovery_curve,
+    first_success,
+    interquartile_mean,
+    kaplan_meier,
+    pass_at_k_interval,
+    probability_of_improvement,
+    restricted_mean,
+    signal_density,
+    stratified_mean,
+    success_at,
+    take_off_rate,
+)
+
+THRESHOLDS = (0.05, 0.2, 0.5)
+PASS_AT = (4, 8)
+"""Besides pass@1, which is the success rate."""
+
+
+def detail_table(
+    groups: Groups, rows: Sequence[Comparison], budget: float, axis: Axis = "episodes"
+) -> Table:
+    """A column per group; rates in percent, all at the budget. `rows` are of `compare`."""
+    table = Table(title=f"at {amount(budget)} {AXIS_NAMES[axis]}", title_justify="left")
+    table.add_column("metric")
+    for label in groups:
+        table.add_column(printable(label), justify="right")
+    found = _cells(groups, rows, budget, axis)
+    again = found
+    if any(run.left_out for runs in groups.values() for run in runs):
+        counted = [replace(row, success=row.with_failures or row.success) for row in rows]
+        again = _cells(with_failures(groups), counted, budget, axis)
+        table.caption, table.caption_justify = WITH_FAILURES, "left"
+    for name, cells in found.items():
+        if any(cells):
+            table.add_row(name, *map(both, cells, again[name]))
+    return table
+
+
+def _cells(
+    groups: Groups, rows: Sequence[Comparison], budget: float, axis: Axis
+) -> dict[str, list[str]]:
+    """The cells of each row, by metric."""
+    metrics = _metrics(groups, rows, budget, axis)
+    return {name: [cell(label) for label in groups] for name, cell in metrics.items()}
+
+
+Cell = Callable[[str], str]
+"""From a group's label to the text in its column; empty where there is nothing to show."""
+
+
+def _metrics(
+    groups: Groups, rows: Sequence[Comparison], budget: float, axis: Axis
+) -> Mapping[str, Cell]:
+    first = next(iter(groups))
+    by_label = {row.label: row for row in rows}
+
+    def flips(label: str) -> str:
+        judged = by_label[label].judged
+        return "" if judged is None else f"{judged.sign_flip:.3f}"
+
+    def paired(label: str) -> str:
+        judged = by_label[label].judged
+        return "" if judged is None or math.isnan(judged.p) else f"{judged.p_holm:.3f}"
+
+    def improves(label: str) -> str:
+        if label == first or by_label[label].unlike:
+            return ""
+        return percent(probability_of_improvement(_values(groups[label], budget, axis), reference))
+
+    reference = _values(groups[first], budget, axis)
+    metrics: dict[str, Cell] = {
+        f"p against {printable(first)}: paired t, Holm-corrected": paired,
+        "p: sign flips, exact up to 14 pairs": flips,
+        f"P(better than a {printable(first)} run)": improves,
+        "checkpoint chosen on validation": lambda k: _chosen(groups[k], budget, axis),
+        "beat its own start": lambda k: percent(_take_off(groups[k], budget, axis)),
+        "inter-quartile mean": lambda k: _middle(_values(groups[k], budget, axis)),
+        "updates with a training signal": lambda k: _signal(groups[k], budget, axis)[0],
+        "tokens with a training signal": lambda k: _signal(groups[k], budget, axis)[1],
+        "episode of the first training success": lambda k: _first(groups[k], budget, axis),
+        "training tasks ever solved": lambda k: _discovered(groups[k], budget, axis),
+    }
+    for tau in THRESHOLDS:
+        name = (
+            f"{AXIS_NAMES[axis]} to {100 * tau:g}% success, restricted mean (runs that reached it)"
+        )
+        metrics[name] = lambda k, tau=tau: _restricted(  # type: ignore[misc]
+            [w for few in waits(groups[k], budget, axis, tau).values() for w in few], budget
+        )
+    metrics["pass@1"] = lambda k: percent(by_label[k].success)
+    for k in PASS_AT:
+        metrics[f"pass@{k}"] = lambda label, k=k: _pass_at(groups[label], budget, axis, k)  # type: ignore[misc]
+    metrics["any of the samples (best)"] = lambda k: _best(groups[k], budget, axis)
+    points = {k: [success_at(run.points, budget, axis) for run in groups[k]] for k in groups}
+    for name in sorted({name for own in points.values() for p in own for name in p.measured}):
+        metrics[f"{name} (environment)"] = lambda k, name=name: _measured(  # type: ignore[misc]
+            groups[k], points[k], name
+        )
+    return metrics
+
+
+def _measured(runs: Sequence[RunData], points: Sequence[EvalPoint], name: str) -> str:
+    """The mean of a number that the environment measured; empty where a run lacks it."""
+    if not all(name in point.measured for point in points):
+        return ""
+    values = dict(zip(map(id, runs), points, strict=True))
+    return _mean(_by_env(runs, lambda run: values[id(run)].measured[name]))
+
+
+def _values(runs: Sequence[RunData], budget: float, axis: Axis) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = {}
+    for run in runs:
+        values.setdefault(run.env, []).append(success_at(run.points, budget, axis).mean)
+    return values
+
+
+def _mean(values: Mapping[str, Sequence[float]]) -> str:
+    found = stratified_mean(values)
+    if found.mean == 0 and found.n > 1:
+        return "0.0%"
+    return percent(found)
+
+
+def _by_env(runs: Sequence[RunData], value: Callable[[RunData], float]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        found.setdefault(run.env, []).append(value(run))
+    return found
+
+
+def _chosen(runs: Sequence[RunData], budget: float, axis: Axis) -> str:
+    if not all(run.validation for run in runs):
+        return ""
+    return _mean(
+        _by_env(runs, lambda r: chosen_on_validation(r.validation, r.points, budget, axis).mean)
+    )
+
+
+def _take_off(runs: Sequence[RunData], budget: float, axis: Axis) -> Interval:
+    return take_off_rate(
+        [(r.points[0].interval(), success_at(r.points, budget, axis).interval()) for r in runs]
+    )
+
+
+def _middle(values: Mapping[str, Sequence[float]]) -> str:
+    found = interquartile_mean(values)
+    return "" if math.isnan(found) else f"{100 * found:.1f}%"
+
+
+def _signal(runs: Sequence[RunData], budget: float, axis: Axis) -> tuple[str, str]:
+    rows = []
+    for run in runs:
+        end = success_at(run.points, budget, axis).update
+        rows += [row for row in run.metrics if row["update"] <= end]
+    density = signal_density(rows)
+    shares = (density.updates, density.tokens)
+    updates, tokens = ("" if math.isnan(s) else f"{100 * s:.1f}%" for s in shares)
+    return updates, tokens
+
+
+def _episodes(run: RunData, budget: float, axis: Axis) -> list[Mapping[str, object]]:
+    end = success_at(run.points, budget, axis).update
+    return [
+        {"task": row["task"], "success": row["success"]}
+        for row in run.training()
+        if row["update"] <= end
+    ]
+
+
+def _first(runs: Sequence[RunData], budget: float, axis: Axis) -> str:
+    found = []
+    for run in runs:
+        played = _episodes(run, budget, axis)
+        if not played:
+            return ""
+        number = first_success(played)
+        found.append(CensoredTime(float(number or len(played)), number is not None))
+    curve = kaplan_meier(found).median()
+    there = f"({sum(w.reached for w in found)}/{len(found)})"
+    median = "fewer than half" if math.isinf(curve.mean) else f"median {amount(curve.mean)}"
+    return f"{median} {there}"
+
+
+def _discovered(runs: Sequence[RunData], budget: float, axis: Axis) -> str:
+    played = [_episodes(run, budget, axis) for run in runs]
+    if not all(played):
+        return ""
+    return ", ".join(str(discovery_curve(own)[-1][1]) for own in played)
+
+
+def _restricted(times: Sequence[CensoredTime], budget: float) -> str:
+    found = restricted_mean(times, budget)
+    limits = ""
+    if not math.isnan(found.low):
+        limits = f" [{amount(max(0.0, found.low))}, {amount(min(budget, found.high))}]"
+    there = sum(wait.reached for wait in times)
+    return f"{amount(found.mean)}{limits} ({there}/{len(times)})"
+
+
+def _pass_at(runs: Sequence[RunData], budget: float, axis: Axis, k: int) -> str:
+    points = [success_at(run.points, budget, axis) for run in runs]
+    # Shares of successes (other people's) have no number of samples.
+    whole = all(x in (0, 1) for point in points for own in point.success for x in own)
+    if not whole or any(max(map(len, point.success), default=0) < k for point in points):
+        return ""
+    if len(points) == 1:
+        return percent(pass_at_k_interval(points[0].success, k))
+    values = dict(zip(map(id, runs), points, strict=True))
+    return _mean(_by_env(runs, lambda r: pass_at_k_interval(values[id(r)].success, k).mean))
+
+
+def _best(runs: Sequence[RunData], budget: float, axis: Axis) -> str:
+    if len(runs) == 1:
+        return percent(best_interval(success_at(runs[0].points, budget, axis)))
+    return _mean(_by_env(runs, lambda r: success_at(r.points, budget, axis).best))

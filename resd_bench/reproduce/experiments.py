@@ -1,0 +1,115 @@
+"""What can be reproduced: its name, the runs it needs, and the function that makes its page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from resd_bench.errors import near_miss
+from resd_bench.reproduce import learning_curves, own_experiments, paper_tables
+from resd_bench.reproduce.match_records import Gathered
+from resd_bench.reproduce.page import Page
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A table or figure, and where its runs are defined."""
+
+    name: str
+    about: str
+    sweep: str
+    """Stem of its file in `runs/nano`."""
+    make: Callable[[Gathered], Page]
+    of_paper: bool = False
+    """Whether it is in the paper; the others are our own experiments."""
+    variants: tuple[str, ...] = ()
+    """The variants of the sweep that it needs; () for all."""
+
+
+METHODS = ("base", "sft", "sdpo", "sdpo+ss", "resd", "grpo", "grpo-small-batch")
+PARTS = ("resd", "resd-no-reflection", "resd-no-playbook", "resd-no-solution-buffer")
+REFLECTIONS = ("sdpo-reflection-playbook", "sdpo", "sdpo-n8")
+CURVES = ("resd", "sdpo", "grpo", "grpo-small-batch")
+EXPERIMENTS = (
+    Experiment("table2", "methods on held-out tasks", "table2", paper_tables.table2, True, METHODS),
+    Experiment(
+        "table3", "RESD without one of its parts", "table3", paper_tables.table3, True, PARTS
+    ),
+    Experiment(
+        "table5",
+        "success on other environments after training",
+        "forgetting",
+        paper_tables.forgetting,
+        True,
+    ),
+    Experiment("fig1", "success against rollouts", "table2", learning_curves.fig1, True, CURVES),
+    Experiment(
+        "fig3",
+        "one rollout, eight, or reflections",
+        "fig3",
+        learning_curves.fig3,
+        True,
+        REFLECTIONS,
+    ),
+    Experiment(
+        "fig4", "successes per task over updates", "fig3", learning_curves.fig4, True, REFLECTIONS
+    ),
+    Experiment(
+        "fig5",
+        "loss over updates",
+        "table2",
+        learning_curves.fig5,
+        True,
+        ("resd", "sdpo", "sdpo+ss"),
+    ),
+    Experiment(
+        "fig6",
+        "RESD and GRPO",
+        "table2",
+        learning_curves.fig6,
+        True,
+        ("resd", "grpo", "grpo-small-batch"),
+    ),
+    Experiment(
+        "fig7",
+        "RESD, SDPO, SDPO+ss",
+        "table2",
+        learning_curves.fig7,
+        True,
+        ("resd", "sdpo", "sdpo+ss"),
+    ),
+    Experiment(
+        "fig8", "seconds per update", "table2", learning_curves.fig8, True, ("resd", "sdpo", "grpo")
+    ),
+    Experiment(
+        "parts", "Table 3's runs as curves", "table3", learning_curves.parts, variants=PARTS
+    ),
+    Experiment("phase", "rarity x feedback level", "phase", own_experiments.phase),
+    Experiment("tiers", "tiers x feedback level", "tiers", own_experiments.tiers),
+    Experiment("reflector", "how good must a reflector be", "reflector", own_experiments.reflector),
+    Experiment("handover", "RESD, then GRPO", "handover", own_experiments.handover),
+    Experiment(
+        "budgets", "what is held equal", "table2", learning_curves.budgets, variants=METHODS
+    ),
+    Experiment(
+        "teacher", "teacher frozen or moving, feedback or not", "teacher", own_experiments.teacher
+    ),
+    Experiment("in-context", "in context or in weights", "in-context", own_experiments.in_context),
+)
+SETS = {
+    "all": [one.name for one in EXPERIMENTS if one.of_paper],
+    "experiments": [one.name for one in EXPERIMENTS if not one.of_paper],
+    "forgetting": ["table5"],
+}
+
+
+def choose(names: Iterable[str]) -> Sequence[Experiment]:
+    """The experiments of these names; `all` are the paper's, `experiments` are ours."""
+    by_name = {one.name: one for one in EXPERIMENTS}
+    chosen: dict[str, Experiment] = {}
+    for name in names:
+        for single in SETS.get(name, [name]):
+            if single not in by_name:
+                raise near_miss("table, figure or experiment", single, [*by_name, *SETS])
+            chosen[single] = by_name[single]
+    return list(chosen.values())

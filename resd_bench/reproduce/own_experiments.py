@@ -1,0 +1,454 @@
+"""Pages of our own experiments, which vary one setting and keep the rest.
+
+`phase`: rarity against feedback; `tiers`: the same over tiers; `reflector`: how good reflections
+must be; `handover`: RESD, then GRPO; `teacher`: frozen or moving, with or without feedback next to
+a solution; `in-context`: whether what was learned is in the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from resd_bench.records.runs import RunData
+from resd_bench.report.comparisons import overall
+from resd_bench.report.figures import COLOURS, plain_text
+from resd_bench.report.tables import both, if_any
+from resd_bench.reproduce.learning_curves import curves_page
+from resd_bench.reproduce.match_records import Gathered, family
+from resd_bench.reproduce.page import Page, table
+from resd_bench.reproduce.table_cells import (
+    NOT_RUN,
+    Cell,
+    Outcomes,
+    by_run,
+    cell_of,
+    cell_of_runs,
+    compare_with_paper,
+    judge_pairs,
+    outcomes_of,
+    verdicts,
+)
+from resd_bench.stats import EvalPoint, Interval
+from resd_bench.sweep.definition import Trial
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LEVELS = range(5)
+"""Of feedback: 0 nothing to 4 expected outputs too; 5 would be the solution."""
+BLIND = ("sft", "grpo")
+"""Methods that read no feedback."""
+VARIES = ("feedback_level",)
+"""What differs on purpose between runs that are judged: one level of a blind method stands for
+all."""
+
+
+class PhaseRow(NamedTuple):
+    """Where all methods are compared: rows of a phase diagram."""
+
+    env: str
+    model: str
+
+    @classmethod
+    def of(cls, trial: Trial) -> PhaseRow:
+        """The environment and model of a trial: a row of a phase diagram."""
+        return cls(trial.config.env, trial.config.model)
+
+
+Cells = Mapping[tuple[PhaseRow, str, int], list[RunData]]
+"""Runs by place, method and feedback level."""
+
+
+def phase(gathered: Gathered) -> Page:
+    """Success by rarity, feedback level and method; rarity is the model's."""
+    return _phase(
+        gathered,
+        Page("phase", "Rarity and feedback: where each method learns", [], []),
+        "`nano-common`, `nano-rare` and `nano-rarest` are `nano` after a little more pre-training, "
+        "in which untaught answers were right more often, or more rarely; all else was as before. "
+        "Empty cells are not part of the experiment.",
+    )
+
+
+def tiers(gathered: Gathered) -> Page:
+    """Success by tier, feedback level and method."""
+    return _phase(
+        gathered,
+        Page("tiers", "Tiers and feedback: where each method learns", [], []),
+        "Tiers differ in more than rarity.",
+    )
+
+
+def _phase(gathered: Gathered, page: Page, about: str) -> Page:
+    page.notes.append(
+        "Rows are ordered by the success of the untrained model (`before`), measured before the "
+        f"first update of all its runs. {about} SFT and GRPO do not read feedback: they were run "
+        "at one level, which is shown for all."
+    )
+    there = dict.fromkeys(map(PhaseRow.of, gathered.trials))
+    base = {place: base_success(gathered, place) for place in there}
+    several = len({place.model for place in there}) > 1
+    apart = {env: i if several else 0 for i, env in enumerate(gathered.environments)}
+    rows = sorted(base, key=lambda place: (apart[place.env], -np.nan_to_num(base[place])))
+    shown = {
+        place: NOT_RUN
+        if np.isnan(p)
+        else both(_short(p), _short(base_success(gathered, place, True)))
+        for place, p in base.items()
+    }
+    cells = by_cell(gathered)
+    methods = list(dict.fromkeys(map(family, gathered.variants)))
+    grids = {method: np.full((len(rows), len(LEVELS)), np.nan) for method in methods}
+    heads = ["environment", "model", "before", *(f"level {k}" for k in LEVELS)]
+    for method, values in grids.items():
+        made = table(method, [*heads, "seeds"], 2)
+        for i, place in enumerate(rows):
+            asked = [level for level in LEVELS if (place, method, level) in cells]
+            if not asked:
+                continue
+            texts = [""] * len(LEVELS)
+            for level in asked:
+                resd = cells.get((place, "resd", level), [])
+                cell = _phase_cell(method, cells[place, method, level], resd)
+                texts[level] = _with_verdict(cell)
+                values[i, level] = np.nan if cell.ours is None else cell.ours.mean
+                which = place._asdict() | {"method": method, "feedback_level": level}
+                page.rows.append(which | cell.row())
+            counts = sorted({len(cells[place, method, level]) for level in asked})
+            seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+            made.add_row(*place, shown[place], *texts, seeds)
+        page.tables.append(made)
+    page.tables[
+        -1
+    ].caption = "Success of the last checkpoint; verdict against resd at the same level."
+    maps = {method: values for method, values in grids.items() if _is_map(values)}
+    if not maps:
+        return page
+    first = [[ahead(cells, place, list(maps), level) for level in LEVELS] for place in rows]
+    made = table("leaders", heads, 2, AHEAD)
+    for place, leaders in zip(rows, first, strict=True):
+        made.add_row(*place, shown[place], *map(", ".join, leaders))
+    page.tables.insert(0, made)
+    run = [i for i, place in enumerate(rows) if shown[place] != NOT_RUN]
+    named = [f"{p.env}, {p.model}" if several else p.env for p in rows]
+    page.draw = partial(
+        _draw_phase,
+        {method: values[run] for method, values in maps.items()},
+        [first[i] for i in run],
+        [f"{named[i]} ({shown[rows[i]]})" for i in run],
+    )
+    return page
+
+
+AHEAD = (
+    "The method with the highest mean, and those not found worse than it (paired by seed, Holm), "
+    "over the seeds that all methods have; fewer than three seeds cannot show a difference."
+)
+
+
+def ahead(cells: Cells, place: PhaseRow, methods: Sequence[str], level: int) -> list[str]:
+    """The leaders: the method with the highest mean, and those not found worse than it.
+
+    None unless all were run, and measured alike. All are judged over the seeds that all were run
+    with.
+    """
+    runs = {method: cells.get((place, method, level), []) for method in methods}
+    every = {method: by_run(own, "mean", "last").scored for method, own in runs.items()}
+    common = set.intersection(*(set(own) for own in every.values()))
+    if not common:
+        return []
+    groups = {m: [r for r in own if (r.env, r.seed) in common] for m, own in runs.items()}
+    means = {m: overall({key: own[key] for key in sorted(common)}).mean for m, own in every.items()}
+    order = sorted(groups, key=lambda method: -means[method])
+    found = verdicts(groups, order[0], varies=VARIES)
+    if any(own.unlike for own in found.values()):
+        return []
+    return [m for m in order if m not in found or found[m].word != "worse"]
+
+
+def _is_map(values: np.ndarray) -> bool:
+    """Whether there are values at more than one feedback level."""
+    return int((~np.isnan(values)).any(axis=0).sum()) > 1
+
+
+def _short(share: float) -> str:
+    return f"{100 * share:.2g}%"
+
+
+def base_success(gathered: Gathered, place: PhaseRow, with_failures: bool = False) -> float:
+    """Success before training over all runs at `place`; NaN without any.
+
+    With `with_failures` attempts without a verdict count as failures.
+    """
+    trials = (t for t in gathered.trials if PhaseRow.of(t) == place)
+    runs = [gathered.runs[t.index] for t in trials if t.index in gathered.runs]
+    first = [run.points[0].with_failures() if with_failures else run.points[0] for run in runs]
+    means = [point.mean for point in first if point.samples]
+    return float(np.mean(means)) if means else float("nan")
+
+
+def by_cell(gathered: Gathered) -> Cells:
+    """The runs of every cell that a trial asks for.
+
+    Runs of a method that does not read feedback count at all levels.
+    """
+    found: dict[tuple[PhaseRow, str, int], list[RunData]] = {}
+    for trial in gathered.trials:
+        blind = trial.config.method in BLIND
+        for level in LEVELS if blind else (trial.config.feedback_level,):
+            runs = found.setdefault((PhaseRow.of(trial), family(trial.variant), level), [])
+            if trial.index in gathered.runs:
+                runs.append(gathered.runs[trial.index])
+    return found
+
+
+def _phase_cell(method: str, own: Sequence[RunData], resd: Sequence[RunData]) -> Cell:
+    found = verdicts({"resd": resd, method: own}, "resd", varies=VARIES).get(method)
+    verdict = "" if method == "resd" else compare_with_paper(found, None)
+    return replace(cell_of_runs(own, "mean", "last"), verdict=verdict)
+
+
+def _with_verdict(cell: Cell) -> str:
+    if cell.ours is None:
+        return NOT_RUN
+    word = "?" if cell.verdict.startswith("inconclusive") else cell.verdict
+    word = "" if word == NOT_RUN else word
+    least = if_any(cell.with_failures, _mean)
+    return both(f"{_mean(cell.ours)} {word}".rstrip(), least)
+
+
+def _mean(interval: Interval) -> str:
+    return f"{100 * interval.mean:.1f}%"
+
+
+def _draw_phase(
+    grids: Mapping[str, np.ndarray], first: Sequence[Sequence[list[str]]], rows: Sequence[str]
+) -> Figure:
+    from matplotlib.colors import to_rgb
+    from matplotlib.figure import Figure
+
+    width = 1 + len(grids)
+    figure = Figure(figsize=(3 + 3.1 * width, 1.6 + 0.7 * len(rows)), layout="constrained")
+    leaders, *panels = figure.subplots(
+        1, width, sharey=True, squeeze=False, width_ratios=[1.4, *(1 for _ in grids)]
+    )[0]
+    names = list(grids)
+    pale = {
+        name: 1 - 0.45 * (1 - np.array(to_rgb(c))) for name, c in zip(names, COLOURS, strict=False)
+    }
+    # Drawn as squares, since a raster's compressed bytes depend on the processor.
+    edges = [np.arange(count + 1) - 0.5 for count in (len(LEVELS), len(rows))]
+    lines = {"edgecolors": "white", "linewidth": 0.5}
+    shades = [[pale[cell[0]] if cell else np.ones(3) for cell in row] for row in first]
+    leaders.pcolormesh(*edges, np.array(shades), **lines)
+    for i, row in enumerate(first):
+        for j, cell in enumerate(row):
+            text = "\n".join(map(plain_text, cell)) or "–"
+            leaders.text(j, i, text, ha="center", va="center", fontsize=6.5)
+    leaders.set_title("ahead, or not found worse", fontsize=10)
+    for panel, (method, values) in zip(panels, grids.items(), strict=True):
+        mesh = panel.pcolormesh(*edges, 100 * values, vmin=0, vmax=100, cmap="viridis", **lines)
+        for (i, j), value in np.ndenumerate(values):
+            text, dark = ("–", True) if np.isnan(value) else (f"{100 * value:.0f}", value < 0.6)
+            panel.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
+        panel.set_title(plain_text(method), fontsize=10)
+        panel.set_facecolor("0.6")
+    for panel in (leaders, *panels):
+        panel.set_xticks(list(LEVELS))
+        panel.set_xlabel("feedback level")
+    leaders.set_yticks(range(len(rows)), [plain_text(row) for row in rows])
+    leaders.invert_yaxis()
+    bar = figure.colorbar(mesh, ax=panels, label="success (%)")
+    for colours in bar.ax.collections:
+        colours.set_rasterized(False)
+    return figure
+
+
+SHARE = "misplaced_reflections"
+
+
+def reflector(gathered: Gathered) -> Page:
+    """Success by the share of reflections that are about the right attempt."""
+    columns = ["environment", "variant", "kept reflections", "seeds", "success", "verdict"]
+    made = table(
+        "success of the last checkpoint", columns, 2, "Verdicts are against all reflections kept."
+    )
+    page = Page("reflector", "How good must a reflector be", [made], [])
+    page.notes.append(
+        "A share of the model's own reflections is replaced by its reflections on other tasks. One "
+        "on another task may be right here too, and one on this task may be wrong: 100% kept is "
+        "the model's own accuracy, and 0% is no better than a random lesson."
+    )
+    curves: dict[str, list[tuple[float, Interval]]] = {}
+    for env in gathered.environments:
+        for name in dict.fromkeys(map(family, gathered.variants)):
+            labels = [v for v in gathered.variants if family(v) == name]
+            groups = {v: gathered.of(env, v) for v in labels}
+            found = verdicts(groups, labels[0])
+            for label in labels:
+                kept = 1 - _share(gathered, label)
+                verdict = "" if label == labels[0] else compare_with_paper(found.get(label), None)
+                own = replace(cell_of_runs(groups[label], "mean", "last"), verdict=verdict)
+                seeds = str(len(groups[label]))
+                made.add_row(env, name, f"{kept:.0%}", seeds, own.shown(), verdict)
+                page.rows.append({"env": env, "variant": name, "kept": kept} | own.row())
+                if own.ours is not None:
+                    curves.setdefault(f"{env} · {name}", []).append((kept, own.ours))
+    if curves:
+        page.draw = partial(_draw_doses, curves)
+    return page
+
+
+def _share(gathered: Gathered, label: str) -> float:
+    trial = next(t for t in gathered.trials if t.variant == label)
+    return float(trial.config.method_options.get(SHARE, 0.0))
+
+
+def _draw_doses(curves: Mapping[str, list[tuple[float, Interval]]]) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, points) in enumerate(curves.items()):
+        points = sorted(points, key=lambda point: point[0])
+        x = [100 * kept for kept, _ in points]
+        y = np.array([[100 * i.mean, 100 * i.low, 100 * i.high] for _, i in points])
+        errors = np.nan_to_num(np.abs(y[:, 1:].T - y[:, 0]))
+        colour = COLOURS[number % len(COLOURS)]
+        axes.errorbar(x, y[:, 0], yerr=errors, fmt="o-", color=colour, label=plain_text(name))
+    axes.set_xlabel("reflections kept (%)")
+    axes.set_ylabel("success (%)")
+    axes.set_ylim(-2, 102)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def handover(gathered: Gathered) -> Page:
+    """RESD that hands over to GRPO, and either alone on the same batches."""
+    page = curves_page(
+        gathered,
+        "handover",
+        "RESD first, GRPO once success is no longer rare",
+        variants=gathered.variants,
+        reference="resd-then-grpo",
+        expected={},
+        claim="All use four tasks a batch and eight rollouts a task, except `resd` (32 tasks, one "
+        "rollout). The paper has no such experiment; verdicts are against `resd-then-grpo`.",
+    )
+    switched = {
+        f"{env}, {variant}": [_switch(run) for run in gathered.of(env, variant)]
+        for env in gathered.environments
+        for variant in gathered.variants
+        if any(run.method == "resd-then-grpo" for run in gathered.of(env, variant))
+    }
+    if switched:
+        when = (f"{where}: {', '.join(after)}" for where, after in switched.items())
+        page.notes.append(f"Updates before GRPO took over, by seed: {'; '.join(when)}.")
+    return page
+
+
+def _switch(run: RunData) -> str:
+    updates = [row["update"] for row in run.metrics if row.get("handover/grpo") == 1]
+    return str(updates[0] - 1) if updates else "all"
+
+
+def teacher(gathered: Gathered) -> Page:
+    """A frozen or a moving teacher, with or without feedback next to a solution."""
+    return curves_page(
+        gathered,
+        "teacher",
+        "The teacher: frozen or moving, with or without feedback next to a solution",
+        variants=gathered.variants,
+        reference="moving-feedback",
+        expected={},
+        claim="In the paper the teacher moves and keeps feedback next to a solution; its released "
+        "code does neither. Verdicts are against the paper's version.",
+    )
+
+
+CONTEXTS = ("", "playbook", "teacher")
+CONTEXT_NAMES = {
+    "": "the student",
+    "playbook": "the student with the playbook",
+    "teacher": "the teacher's prompt",
+}
+
+
+def in_context(gathered: Gathered) -> Page:
+    """Success of the student alone, with its playbook, and with the teacher's prompt."""
+    columns = ["environment", "method", "prompt", "seeds", "before", "after", "against the student"]
+    made = table("success before the first update and after the last", columns, 3, IN_CONTEXT)
+    page = Page("in-context", "In context or in weights", [made], [])
+    curves: dict[str, Mapping[str, Sequence[tuple[float, float]]]] = {}
+    for env in gathered.environments:
+        for variant in gathered.variants:
+            runs = [run for run in gathered.of(env, variant) if run.beside.get("teacher")]
+            if not runs:
+                made.add_row(env, variant, "", "0", NOT_RUN, NOT_RUN, "")
+                continue
+            curves[f"{env} · {variant}"] = {c: _context_curve(runs, c) for c in CONTEXTS}
+            student = _context_outcomes(runs, "", -1)
+            for context in CONTEXTS:
+                before, after = (_context_outcomes(runs, context, end) for end in (0, -1))
+                shown = [cell_of(own).shown() if own.scored else "" for own in (before, after)]
+                verdict = ""
+                if context and after.scored.keys() & student.scored.keys():
+                    verdict = str(judge_pairs([(after, student)])[0])
+                name = CONTEXT_NAMES[context]
+                made.add_row(env, variant, name, str(len(runs)), *shown, verdict)
+                ours = cell_of(after, verdict=verdict)
+                page.rows.append({"env": env, "method": variant, "prompt": name} | ours.row())
+    if curves:
+        page.draw = partial(_draw_contexts, curves)
+    return page
+
+
+IN_CONTEXT = (
+    "The teacher's prompt shows the student's first attempt, feedback, its reflection and the "
+    "playbook; the student's weights read it. Before the first update there is no playbook. What "
+    "context adds at the start but no longer at the end has gone into the weights."
+)
+
+
+def _context_points(run: RunData, context: str) -> Sequence[EvalPoint]:
+    return run.beside.get(context, ()) if context else run.points
+
+
+def _context_outcomes(runs: Sequence[RunData], context: str, end: int) -> Outcomes:
+    """Outcomes at the run's first (0) or last (-1) update; none if it was not measured."""
+    found: dict[tuple[str, int], EvalPoint] = {}
+    for run in runs:
+        points = [p for p in _context_points(run, context) if p.update == run.points[end].update]
+        if points:
+            found[run.env, run.seed] = points[0]
+    return outcomes_of(found, "mean")
+
+
+def _context_curve(runs: Sequence[RunData], context: str) -> list[tuple[float, float]]:
+    by_update: dict[int, list[float]] = {}
+    for run in runs:
+        for point in _context_points(run, context):
+            by_update.setdefault(point.episodes, []).append(point.mean)
+    return [(x, float(np.mean(y))) for x, y in sorted(by_update.items()) if len(y) == len(runs)]
+
+
+def _draw_contexts(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(0.4 + 4.8 * len(curves), 4), layout="constrained")
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    for panel, (name, lines) in zip(panels, curves.items(), strict=True):
+        for number, (context, points) in enumerate(lines.items()):
+            x, y = [p[0] for p in points], [100 * p[1] for p in points]
+            panel.plot(x, y, "o-", color=COLOURS[number], label=CONTEXT_NAMES[context])
+        panel.set_title(plain_text(name), fontsize=10)
+        panel.set_xlabel("training rollouts")
+        panel.set_ylim(-2, 102)
+    panels[0].set_ylabel("success (%)")
+    panels[0].legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,228 @@
+"""One number of several runs, with an interval, and whether it agrees with the paper.
+
+Three rules choose the checkpoint: `last`; `validation`, the best on tasks that are not reported;
+and `paper`, the highest sum of ranks over four metrics *on the reported tasks*, which is biased
+upwards and here to be compared with the paper only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from resd_bench.records.runs import RunData
+from resd_bench.report.comparisons import ByRun, overall
+from resd_bench.report.measured import measured_differently
+from resd_bench.report.tables import UNLIKE, best_interval, both, if_any, percent
+from resd_bench.seeds import stream
+from resd_bench.stats import (
+    EvalPoint,
+    Interval,
+    Pair,
+    Verdict,
+    chosen_on_validation,
+    judge,
+    make_pair,
+    select_checkpoint_by_rank,
+)
+
+Rule = Literal["last", "validation", "paper"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+Metric = Literal["mean", "best", "case mean", "case best"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+"""mean@k and best@k per task, and the same per test case."""
+
+NOT_RUN = "not run"
+REPRODUCED = "reproduced in order"
+INCONCLUSIVE = "inconclusive"
+CONTRADICTED = "contradicted"
+
+
+def choose(run: RunData, rule: Rule) -> EvalPoint | None:
+    """The evaluation that `rule` reports of a run; None where its records do not allow the rule."""
+    scored = [point for point in run.points if point.samples]
+    if not scored:
+        return None
+    if rule == "last":
+        return scored[-1]
+    if rule == "validation":
+        try:
+            return chosen_on_validation(run.validation, scored)
+        except ValueError:
+            return None
+    rows = [{"step": point.update, **point.metrics()} for point in scored]
+    names = [name for name in rows[0] if name != "step"]
+    step = select_checkpoint_by_rank([row for row in rows if names == list(row)[1:]], names)
+    return next(point for point in scored if point.update == step)
+
+
+def outcomes(point: EvalPoint, metric: Metric) -> dict[str, tuple[float, ...]]:
+    """The values of each task by its id: its samples, or the best of them."""
+    values = point.score if metric.startswith("case") else point.success
+    names = point.tasks or tuple(map(str, range(len(values))))
+    known = {name: own for name, own in zip(names, values, strict=True) if own}
+    if metric.endswith("best"):
+        return {name: (max(own),) for name, own in known.items()}
+    return known
+
+
+def by_run(runs: Sequence[RunData], metric: Metric, rule: Rule) -> Outcomes:
+    """Outcomes of each run that the rule can choose a checkpoint of."""
+    chosen = {(run.env, run.seed): choose(run, rule) for run in runs}
+    return outcomes_of({key: point for key, point in chosen.items() if point is not None}, metric)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Outcomes of runs, over attempts with a verdict, and counting the others as failures."""
+
+    scored: ByRun
+    with_failures: ByRun
+
+    def mean(self) -> Interval:
+        """Over attempts with a verdict."""
+        return overall(self.scored)
+
+    def least(self) -> Interval | None:
+        """Over all attempts; None if each has a verdict."""
+        return None if self.scored == self.with_failures else overall(self.with_failures)
+
+
+def outcomes_of(points: Mapping[tuple[str, int], EvalPoint], metric: Metric) -> Outcomes:
+    """The outcomes of an evaluation of each run."""
+    return Outcomes(
+        {key: outcomes(point, metric) for key, point in points.items()},
+        {key: outcomes(point.with_failures(), metric) for key, point in points.items()},
+    )
+
+
+def cell_of(own: Outcomes, verdict: str = "") -> Cell:
+    """The mean of `own`, as a cell; without a number if there are no outcomes."""
+    if not own.scored:
+        return Cell(None, None, verdict)
+    return Cell(None, own.mean(), verdict, own.least())
+
+
+def cell_of_runs(runs: Sequence[RunData], metric: Metric, rule: Rule) -> Cell:
+    """The number of `runs`; a single run has its own limits."""
+    points = [point for run in runs if (point := choose(run, rule)) is not None]
+    if len(points) == 1 and metric in ("mean", "best"):
+        own, least = (
+            p.interval() if metric == "mean" else best_interval(p)
+            for p in (points[0], points[0].with_failures())
+        )
+        return Cell(None, own, "", least if points[0].errors else None)
+    return cell_of(by_run(runs, metric, rule))
+
+
+def pairs(a: ByRun, b: ByRun) -> dict[str, list[Pair]]:
+    """Pairs of runs with the same environment and seed."""
+    found: dict[str, list[Pair]] = {}
+    for env, seed in sorted(a.keys() & b.keys()):
+        found.setdefault(env, []).append(make_pair(a[env, seed], b[env, seed]))
+    return found
+
+
+def judge_pairs(sides: Sequence[tuple[Outcomes, Outcomes]]) -> list[Verdict]:
+    """A verdict on each pair of groups, Holm over all."""
+    return judge(
+        [pairs(a.scored, b.scored) for a, b in sides],
+        stream(0, "sign flips"),
+        with_failures=[pairs(a.with_failures, b.with_failures) for a, b in sides],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict, or why there is none."""
+
+    verdict: Verdict | None
+    unlike: Sequence[str] = ()
+    """How the runs were measured differently."""
+
+    @property
+    def word(self) -> str:
+        """`better`, `worse`, `inconclusive`, or empty."""
+        return "" if self.verdict is None else self.verdict.word
+
+    def __str__(self) -> str:
+        return not_judged(self.unlike) if self.verdict is None else str(self.verdict)
+
+
+def not_judged(unlike: Sequence[str]) -> str:
+    """Why there is no verdict."""
+    return f"{UNLIKE}: {'; '.join(unlike)}"
+
+
+def verdicts(
+    groups: Mapping[str, Sequence[RunData]],
+    reference: str,
+    metric: Metric = "mean",
+    rule: Rule = "last",
+    varies: Collection[str] = (),
+) -> dict[str, Judged]:
+    """Each group against the reference, paired by seed, Holm over all groups with common seeds.
+
+    A group that was measured differently is not judged, unless `varies` names the difference.
+    """
+    first = groups.get(reference, ())
+    found = {name: by_run(runs, metric, rule) for name, runs in groups.items()}
+    base = by_run(first, metric, rule)
+    paired = [n for n in groups if n != reference and found[n].scored.keys() & base.scored.keys()]
+    unlike = {name: measured_differently((first, groups[name]), varies) for name in paired}
+    alike = [name for name in paired if not unlike[name]]
+    judged = dict(zip(alike, judge_pairs([(found[n], base) for n in alike]), strict=True))
+    return {name: Judged(judged.get(name), unlike[name]) for name in paired}
+
+
+def compare_with_paper(found: Judged | None, expected: float | None) -> str:
+    """A verdict, compared with the sign of the paper's difference (`expected`).
+
+    Without an expectation it is the verdict itself.
+    """
+    if found is None:
+        return NOT_RUN
+    if found.verdict is None or found.word == "inconclusive":
+        return str(found)
+    if expected is None or math.isnan(expected):
+        return found.word
+    if expected == 0:
+        return f"{found.word}; equal in the paper"
+    return REPRODUCED if (found.verdict.difference.mean > 0) == (expected > 0) else CONTRADICTED
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Our number and the paper's."""
+
+    paper: float | None
+    """In percent; None if the paper has none."""
+    ours: Interval | None
+    verdict: str
+    with_failures: Interval | None = None
+    """Ours, counting attempts without a verdict as failures; None if there are none."""
+
+    def shown(self) -> str:
+        """Ours, for a table."""
+        if self.ours is None:
+            return NOT_RUN
+        return both(percent(self.ours), if_any(self.with_failures, percent))
+
+    def row(self) -> dict[str, object]:
+        """As columns of a CSV file, in percent."""
+        ours = self.ours
+        limits = (math.nan,) * 3 if ours is None else (ours.mean, ours.low, ours.high)
+        mean, low, high = ("" if math.isnan(x) else round(100 * x, 4) for x in limits)
+        paper = "" if self.paper is None else self.paper
+        row: dict[str, object] = {
+            "paper": paper,
+            "ours": mean,
+            "low": low,
+            "high": high,
+            "verdict": self.verdict,
+        }
+        if self.with_failures is not None:
+            row["with failures"] = round(100 * self.with_failures.mean, 4)
+        return row

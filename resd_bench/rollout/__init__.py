@@ -1,0 +1,1 @@
+"""Episodes: the loop that samples actions, and the vector environments that it steps."""

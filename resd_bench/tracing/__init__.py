@@ -1,0 +1,1 @@
+"""Losses of single tokens, kept for `trace` and `report`."""

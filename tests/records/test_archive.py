@@ -1,0 +1,123 @@
+"""Kept records read like the runs they come from."""
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from resd_bench.config import resolve
+from resd_bench.errors import UsageError
+from resd_bench.records.archive import keep
+from resd_bench.records.find_runs import find_runs
+from resd_bench.records.recorder import to_line
+from resd_bench.report.comparisons import compare, group_runs
+from resd_bench.report.markdown import as_markdown
+from resd_bench.report.metric_table import detail_table
+
+
+def a_run(folder: Path, state: str = "finished") -> Path:
+    """The files of a run with two evaluations, written by hand."""
+    folder.mkdir(parents=True)
+    settings = {"method": "sft", "seed": 3, "eval_samples": 2}
+    (folder / "config.yaml").write_text(resolve(settings).to_yaml())
+    (folder / "status.json").write_text(f'{{"state": "{state}", "update": 4}}')
+    metrics = [{"update": u, "episodes": 32 * u} for u in (1, 2, 3, 4)]
+    (folder / "metrics.jsonl").write_bytes(b"".join(map(to_line, metrics)))
+    rows = [
+        {"update": u, "episodes": 32 * u, "generated_tokens": 9 * u, "task": task, "sample": j}
+        | {"success": float(u > 0 and j), "score": 0.5, "kind": "", "stop": "eos", "error": ""}
+        for u in (0, 4)
+        for task in ("a", "b")
+        for j in (0, 1)
+    ]
+    (folder / "evals.jsonl").write_bytes(b"".join(map(to_line, rows)))
+    episodes = [
+        {"update": u, "task": f"t{u % 3}", "attempt": u // 3, "success": u == 3, "score": 0.5}
+        | {"turns": [{"response": "a secret", "tokens": 3}] * 2, "stop": "eos", "reward": 0.0}
+        for u in (1, 2, 3, 4)
+    ]
+    (folder / "episodes.jsonl").write_bytes(b"".join(map(to_line, episodes)))
+    return folder
+
+
+def test_a_kept_run_reads_like_the_run(tmp_path: Path) -> None:
+    [run] = find_runs([str(a_run(tmp_path / "run"))])
+    [place] = keep([run], tmp_path / "kept")
+    assert place == tmp_path / "kept/manufactoria-has/sft/seed-3"
+    [kept] = find_runs([str(tmp_path / "kept")])
+    assert kept.points == run.points
+    assert kept.metrics == run.metrics
+    assert kept.settings == run.settings
+    assert not (place / "episodes.jsonl").exists()
+
+
+def test_a_kept_run_says_when_it_succeeded_first_and_what_it_ever_solved(tmp_path: Path) -> None:
+    runs = find_runs([str(a_run(tmp_path / "run"))])
+    [place] = keep(runs, tmp_path / "kept")
+    text = gzip.decompress((place / "episodes.jsonl.gz").read_bytes())
+    assert b"secret" not in text
+    assert json.loads(text.splitlines()[2]) == {
+        **{"update": 3, "task": "t0", "attempt": 1, "success": True, "score": 0.5},
+        **{"stop": "eos", "tokens": 6},
+    }
+    groups = group_runs(find_runs([str(place)]))
+    table = as_markdown(detail_table(groups, compare(groups, 128), 128))
+    assert "| episode of the first training success | median 3 (1/1) |" in table
+    assert "| training tasks ever solved | 1 |" in table
+
+
+def test_a_kept_run_can_be_kept_again_and_one_without_episodes_reads_too(tmp_path: Path) -> None:
+    runs = find_runs([str(a_run(tmp_path / "run"))])
+    [one] = keep(runs, tmp_path / "one")
+    [two] = keep(find_runs([str(one)]), tmp_path / "two")
+    for name in ("evals.jsonl.gz", "episodes.jsonl.gz"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    (two / "episodes.jsonl.gz").unlink()
+    # As records were before they had hashes.
+    (two / "status.json").write_text(json.dumps({"state": "finished", "update": 4}))
+    [old] = find_runs([str(two)])
+    assert list(old.training()) == []
+    assert old.points == runs[0].points
+
+
+def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
+    runs = find_runs([str(a_run(tmp_path / "run"))])
+    [one], [two] = keep(runs, tmp_path / "one"), keep(runs, tmp_path / "two")
+    assert (one / "evals.jsonl.gz").read_bytes() == (two / "evals.jsonl.gz").read_bytes()
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    [run] = find_runs([str(a_run(tmp_path / "run"))])
+    unfinished = replace(run, status={"state": "interrupted"})
+    with pytest.raises(UsageError, match="--resume"):
+        keep([unfinished], tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_kept_run_is_never_overwritten(tmp_path: Path) -> None:
+    runs = find_runs([str(a_run(tmp_path / "run"))])
+    keep(runs, tmp_path / "kept")
+    with pytest.raises(UsageError, match="exists"):
+        keep(runs, tmp_path / "kept")
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    [place] = keep(find_runs([str(a_run(tmp_path / "run"))]), tmp_path / "kept")
+    packed = place / "evals.jsonl.gz"
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(UsageError, match=r"evals\.jsonl\.gz is damaged"):
+        find_runs([str(place)])
+
+
+def test_a_record_older_than_a_setting_compares_with_newer_runs(tmp_path: Path) -> None:
+    old, new = a_run(tmp_path / "old"), a_run(tmp_path / "new")
+    lines = (old / "config.yaml").read_text().splitlines()
+    kept = [line for line in lines if not line.startswith("weight_decay")]
+    assert len(kept) == len(lines) - 1
+    (old / "config.yaml").write_text("\n".join(kept))
+    (new / "config.yaml").write_text(
+        (new / "config.yaml").read_text().replace("seed: 3", "seed: 4")
+    )
+    assert list(group_runs(find_runs([str(old), str(new)]))) == ["sft"]
