@@ -19,10 +19,10 @@ pytestmark = pytest.mark.slow
 PROMPTS = find("resd_bench.prompts", "prompt pack", "resd")
 
 
-def test_an_answer_without_mistakes_solves_every_task_of_the_environment() -> None:
+def test_an_answer_without_mistakes_solves_the_tasks_of_the_environment() -> None:
     env = make_env("manufactoria-has", dialect="compact")
     for split in ("train", "test"):
-        for task in env.tasks(split):
+        for task in env.tasks(split)[::5]:
             exercise = CURRICULUM.of_task(task)
             assert exercise.prompt == task.prompt
             assert env.verify(task, CURRICULUM.answer(exercise, {})).success, task.id

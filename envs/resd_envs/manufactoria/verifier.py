@@ -281,7 +281,7 @@ def _tapes(colours: str, length: int) -> tuple[tuple[str, ...], tuple[tuple[int,
     return tapes, tuple(map(encode, tapes))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 14)
 def _wanted(family: str, params: str, colours: str, length: int) -> tuple[bytes, bool]:
     """Whether each tape of a length is to be accepted, and whether its output matters too."""
     given = json.loads(params)
