@@ -169,3 +169,23 @@ def test_there_is_no_import_circle() -> None:
         for name in top:
             del left[name]
     assert left == {}
+
+
+def rooms() -> dict[str, set[str]]:
+    """Which rooms each room of `resd_bench` imports."""
+    found: dict[str, set[str]] = {}
+    for edge in ours({"top", "lazy"}):
+        if room(edge.source) != room(edge.target):
+            found.setdefault(room(edge.source), set()).add(room(edge.target))
+    return found
+
+
+def test_no_room_is_reached_both_ways() -> None:
+    graph = rooms()
+    assert len(graph) > 15
+    assert [(a, b) for a in graph for b in graph[a] if a in graph.get(b, ())] == []
+
+
+if __name__ == "__main__":
+    for name, targets in sorted(rooms().items()):
+        print(f"{name:16}", *sorted(targets))

@@ -18,8 +18,8 @@ from typing import Any
 from resd_bench.errors import UsageError
 from resd_bench.files import reading
 from resd_bench.models import adapters
-from resd_bench.policy.chat_process import TRY_BYTES
-from resd_bench.policy.chat_renderer import command, environment
+from resd_bench.models.chat_process import TRY_BYTES
+from resd_bench.models.chat_renderer import command, environment
 
 MOST_JSON = 128 << 20
 """Bytes of one JSON file; the largest tokenizers take 40 MB."""

@@ -15,8 +15,8 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from resd_bench.errors import UsageError
+from resd_bench.models.chat_renderer import RENDERER, TemplateRefused
 from resd_bench.parsing import visible_answer
-from resd_bench.policy.chat_renderer import RENDERER, TemplateRefused
 from resd_bench.policy.config import Thinking
 from resd_bench.policy.control_tokens import ControlTokens
 from resd_bench.types import Message, Messages

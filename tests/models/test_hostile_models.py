@@ -54,13 +54,13 @@ def refusal(given: Path | str) -> str:
 
 @pytest.fixture(scope="module")
 def renderer() -> Any:
-    from resd_bench.policy.chat_renderer import ChatRenderer
+    from resd_bench.models.chat_renderer import ChatRenderer
 
     return ChatRenderer()
 
 
 def refused() -> tuple[type[Exception], ...]:
-    from resd_bench.policy.chat_renderer import TemplateRefused
+    from resd_bench.models.chat_renderer import TemplateRefused
 
     return UsageError, TemplateRefused
 
@@ -417,7 +417,7 @@ def test_an_adapter_of_another_shape_does_not_fit(adapter: Path, tmp_path: Path)
 
 
 def test_the_helper_imports_nothing_of_ours() -> None:
-    from resd_bench.policy import chat_process
+    from resd_bench.models import chat_process
 
     source = Path(chat_process.__file__).read_text()
     imports = re.findall(r"^ *(?:from|import) (\w+)", source, re.M)

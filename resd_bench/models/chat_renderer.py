@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench.errors import UsageError
-from resd_bench.policy.chat_process import LENGTH, RENDER_BYTES, RENDER_SECONDS
+from resd_bench.models.chat_process import LENGTH, RENDER_BYTES, RENDER_SECONDS
 
 SCRIPT = Path(__file__).with_name("chat_process.py")
 _WAIT_S = 300.0

@@ -5,7 +5,7 @@
 
 A chat template is a program that comes with a model, and a tokenizer can be made to swell or to
 hang; neither can be stopped inside the process that trains. `FOLDER...` are where packages lie.
-Imports nothing of ours. See `resd_bench.policy.chat_renderer`, which starts this.
+Imports nothing of ours. See `resd_bench.models.chat_renderer`, which starts this.
 """
 
 from __future__ import annotations
