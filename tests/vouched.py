@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from resd_bench.files import reading
 from resd_bench.files.integrity import Extent, sealed, sha256
-from resd_bench.records.recorder import LOGS, files_of, log_bytes, read_json, write_json
+from resd_bench.records.recorder import LOGS, files_of, read_json, write_json
 
 
 def vouch(folder: Path) -> Path:
     """Say in the `status.json` of a finished run that its files are what they are now."""
-    contents = {name: log_bytes(folder / name) for name in LOGS}
+    contents = {name: _content(folder / name) for name in LOGS}
     logs = {
         name: Extent(content.count(b"\n"), sha256(content)) for name, content in contents.items()
     }
     status = {"state": "finished", **read_json(folder / "status.json")}
     write_json(folder / "status.json", sealed({**status, "files": files_of(folder, logs)}))
     return folder
+
+
+def _content(log: Path) -> bytes:
+    """What a log holds, plain or packed; nothing where there is none."""
+    places = (log, log.with_name(f"{log.name}.gz"))
+    return next((b"".join(reading.read_lines(path)) for path in places if path.exists()), b"")

@@ -1,7 +1,7 @@
 """The properties every environment has, each a function that proves it or raises `PropertyFailed`.
 
 A property returns its evidence: what was looked at and what was seen. Left out here: leaks
-(`leaks.py`) and calls that never return (`watch.py`).
+(`leaks.py`) and calls that never return (`supervisor.py`).
 """
 
 from __future__ import annotations

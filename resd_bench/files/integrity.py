@@ -38,10 +38,16 @@ def sha256(data: bytes) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hex."""
+    return concatenated_sha256([path])
+
+
+def concatenated_sha256(paths: Iterable[Path]) -> str:
+    """SHA-256 of the contents of files one after another, in hex; their names do not count."""
     digest = hashlib.sha256()
-    with reading.open_file(path) as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
+    for path in paths:
+        with reading.open_file(path) as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
     return digest.hexdigest()
 
 

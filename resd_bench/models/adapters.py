@@ -25,7 +25,8 @@ BASE = "base_model.json"
 WEIGHTS = "adapter_model.safetensors"
 MOST_STACKED = 8
 """Adapters trained one on another."""
-_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
+HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
+"""What can name a model on the Hub."""
 
 
 def is_adapter(folder: Path) -> bool:
@@ -71,7 +72,7 @@ def base_of(folder: Path) -> str:
         place = packaged_models.weights_folder(embedded)
     if place.exists():
         return str(place)
-    if _HUB_NAME.fullmatch(named) or place.parent == packaged_models.models_folder():
+    if HUB_NAME.fullmatch(named) or place.parent == packaged_models.models_folder():
         return str(named)
     raise UsageError(
         f"the adapter {folder} was trained on {named!r}, which is not here: put that model "

@@ -14,7 +14,7 @@ from resd_bench import packaged_models
 from resd_bench.errors import UsageError
 from resd_bench.files import reading
 from resd_bench.files.fingerprints import differing, fingerprint
-from resd_bench.files.integrity import BLOCK, cached_sha256, files_sha256
+from resd_bench.files.integrity import cached_sha256, concatenated_sha256, files_sha256
 from resd_bench.models import adapters
 
 MOST_HASHED = 2**30
@@ -136,9 +136,4 @@ def weights_hash(model: str, revision: str | None = None) -> str | None:
 @cache
 def _hash_of(stats: tuple[tuple[str, int, int], ...]) -> str:
     """SHA-256 of files, computed again only if one has changed."""
-    digest = hashlib.sha256()
-    for path, _, _ in stats:
-        with reading.open_file(Path(path)) as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-    return digest.hexdigest()
+    return concatenated_sha256(Path(path) for path, _, _ in stats)

@@ -25,7 +25,6 @@ from resd_bench.models.identity import refuse_other_base
 
 _LAYER = re.compile(r"\.(layers|h|blocks)\.\d+\.")
 """What names the weights of a decoder's layers have."""
-_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 _SMALL = 50_000_000
 """Parameters below which one CPU thread is faster than several on busy cores."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -59,7 +58,11 @@ def resolve(path_or_name: str | Path, revision: str | None = None) -> str:
             f"{given!r} held a model that was read from a GGUF file, and it is no longer in the "
             "cache: load that file with --model once more"
         )
-    if folder.exists() or not _HUB_NAME.fullmatch(given) or folder.suffix.lower() == ".gguf":
+    if (
+        folder.exists()
+        or not adapters.HUB_NAME.fullmatch(given)
+        or folder.suffix.lower() == ".gguf"
+    ):
         known = (*packaged_models.NAMES, *packaged_models.GGUF_PACKAGES)
         raise UsageError(
             f"no model at {given!r}: expected one of {', '.join(known)}, a folder with "

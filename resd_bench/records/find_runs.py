@@ -8,8 +8,7 @@ from pathlib import Path
 
 from resd_bench.errors import UsageError
 from resd_bench.records.external import load_rows
-from resd_bench.records.recorder import LOGS
-from resd_bench.records.run_files import run_folders
+from resd_bench.records.run_files import is_log, run_folders
 from resd_bench.records.runs import RunData, load_run
 
 
@@ -20,9 +19,9 @@ def find_runs(places: Iterable[str]) -> list[RunData]:
         paths = [Path(p) for p in sorted(glob(place, recursive=True))] or [Path(place)]
         files = [path for path in paths if path.is_file() and path.suffix == ".jsonl"]
         # A log of a run folder stands for the run.
-        logs = {path.parent for path in files if _is_log(path)}
+        logs = {path.parent for path in files if is_log(path)}
         folders = sorted({f for path in paths for f in run_folders(path)} | logs)
-        files = [path for path in files if not _is_log(path)]
+        files = [path for path in files if not is_log(path)]
         for path in files:
             runs = load_rows(path)
             found |= {f"{path.resolve()}#{i}": run for i, run in enumerate(runs)}
@@ -33,8 +32,3 @@ def find_runs(places: Iterable[str]) -> list[RunData]:
         for folder in folders:
             found.setdefault(str(folder.resolve()), load_run(folder))
     return list(found.values())
-
-
-def _is_log(path: Path) -> bool:
-    """Whether a file is a log of the run folder that it lies in."""
-    return path.name in LOGS and (path.parent / "config.yaml").is_file()

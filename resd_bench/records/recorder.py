@@ -163,11 +163,6 @@ def read_log(path: Path) -> LogText:
     return LogText(rows, lines)
 
 
-def log_bytes(path: Path) -> bytes:
-    """The content of `path`, or of its compressed form; nothing if there is neither."""
-    return b"".join(_log_lines(path))
-
-
 def _log_lines(path: Path) -> list[bytes]:
     packed = path.with_name(path.name + ".gz")
     here = next((file for file in (path, packed) if file.exists()), None)

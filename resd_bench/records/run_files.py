@@ -60,6 +60,11 @@ def run_folders(root: Path) -> list[Path]:
     return sorted(found)
 
 
+def is_log(path: Path) -> bool:
+    """Whether a file is a log, plain or packed, of the run folder that it lies in."""
+    return path.name.removesuffix(".gz") in LOGS and (path.parent / "config.yaml").is_file()
+
+
 @dataclass(frozen=True)
 class RunFiles:
     """A run folder to read from; everything is as the run wrote it, or a UsageError."""

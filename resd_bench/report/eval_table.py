@@ -13,8 +13,7 @@ from resd_bench.errors import UsageError
 from resd_bench.records import schema
 from resd_bench.records.find_runs import find_runs
 from resd_bench.records.jsonl import COUNT, NAME, SHARE_OR_NULL, check_fields, read_objects
-from resd_bench.records.recorder import LOGS
-from resd_bench.records.run_files import check_evals
+from resd_bench.records.run_files import check_evals, is_log
 from resd_bench.report.tables import WITH_FAILURES, best_rates, printable, rates
 from resd_bench.stats import EvalPoint, eval_points, reported
 
@@ -40,8 +39,7 @@ def find_evaluations(places: Iterable[str]) -> list[Evaluated]:
     for place in places:
         for path in sorted(glob(place, recursive=True)) or [place]:
             file, folder = path.endswith(SUFFIXES), Path(path).parent
-            is_log = Path(path).name.removesuffix(".gz") in LOGS
-            if file and not (is_log and (folder / "config.yaml").is_file()):
+            if file and not is_log(Path(path)):
                 found.append(Evaluated(path, _points(Path(path))))
                 continue
             # A log of a run folder stands for the run.

@@ -4,8 +4,8 @@ It serves Qwen3, Qwen2 and Llama decoders (full attention, SiLU, static rotary e
 made for small models, where the cost is memory traffic and the number of operations per token:
 prompts sorted by length, one prefill for all samples of a prompt, a preallocated cache, fused
 projections, finished rows dropped, later turns of episodes read only from where the last one ended
-(`kept`); LoRA adapters are added to the weights first. Left out: sliding windows, mixtures of
-experts, quantised weights; `HfEngine` serves those.
+(`prefix_cache`); LoRA adapters are added to the weights first. Left out: sliding windows, mixtures
+of experts, quantised weights; `HfEngine` serves those.
 
 Shapes: b rows, P prompt tokens, d hidden, H query heads, G key-value heads, R = H / G, D head size.
 """
