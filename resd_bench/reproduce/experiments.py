@@ -26,8 +26,24 @@ class Experiment:
     """The variants of the sweep that it needs; () for all."""
 
 
-METHODS = ("base", "sft", "sdpo", "sdpo+ss", "resd", "grpo", "grpo-small-batch")
-PARTS = ("resd", "resd-no-reflection", "resd-no-playbook", "resd-no-solution-buffer")
+METHODS = (
+    "base",
+    "sft",
+    "sdpo",
+    "sdpo+ss",
+    "sdpo+ss-attempt",
+    "resd",
+    "grpo",
+    "grpo-small-batch",
+)
+PARTS = (
+    "resd",
+    "resd-no-reflection",
+    "resd-no-playbook",
+    "resd-no-solution-buffer",
+    "resd-no-previous-trial",
+    "resd-no-rebalancing",
+)
 REFLECTIONS = ("sdpo-reflection-playbook", "sdpo", "sdpo-n8")
 CURVES = ("resd", "sdpo", "grpo", "grpo-small-batch")
 EXPERIMENTS = (
@@ -76,7 +92,7 @@ EXPERIMENTS = (
         "table2",
         learning_curves.fig7,
         True,
-        ("resd", "sdpo", "sdpo+ss"),
+        ("resd", "sdpo", "sdpo+ss", "sdpo+ss-attempt"),
     ),
     Experiment(
         "fig8", "seconds per update", "table2", learning_curves.fig8, True, ("resd", "sdpo", "grpo")

@@ -24,6 +24,18 @@ FILE_NAMES = {"sdpo-ss": "sdpo+ss"}
 """Variants whose file has another name."""
 
 
+PAPERS_TASKS = frozenset({"manufactoria-has", "bouncingsim-easy", "bouncingsim-medium", "finer"})
+
+
+def is_papers_task(config: RunConfig) -> bool:
+    """Whether a run's tasks are the paper's own, so that its numbers may be set against ours.
+
+    FiNER's are only where `env.data` names its data: the set that ships is synthetic.
+    """
+    own_data = config.env != "finer" or bool(config.env_options.get("data"))
+    return config.env in PAPERS_TASKS and own_data
+
+
 @dataclass
 class Records:
     """Run folders, kept or fresh, by environment, method and seed."""
@@ -127,6 +139,10 @@ class Gathered:
     def environments(self) -> list[str]:
         """In the order of the file."""
         return list(dict.fromkeys(trial.config.env for trial in self.trials))
+
+    def has_papers_task(self, env: str) -> bool:
+        """Whether the tasks of `env` are the paper's own in every trial."""
+        return all(is_papers_task(t.config) for t in self.trials if t.config.env == env)
 
     @property
     def variants(self) -> list[str]:

@@ -335,10 +335,11 @@ def handover(gathered: Gathered) -> Page:
         "handover",
         "RESD first, GRPO once success is no longer rare",
         variants=gathered.variants,
-        reference="resd-then-grpo",
+        reference="resd-n8",
         expected={},
         claim="All use four tasks a batch and eight rollouts a task, except `resd` (32 tasks, one "
-        "rollout). The paper has no such experiment; verdicts are against `resd-then-grpo`.",
+        "rollout). The paper has no such experiment; verdicts are against `resd-n8`, RESD on the "
+        "same batches: against `resd` two things would differ.",
     )
     switched = {
         f"{env}, {variant}": [_switch(run) for run in gathered.of(env, variant)]

@@ -30,13 +30,12 @@ from resd_bench.reproduce.table_cells import (
     verdicts,
 )
 
-PAPER_ENVIRONMENTS = {"bouncingsim-basic": "bouncingsim-easy"}
-"""Environments of the small tier that stand in for another one of the paper."""
 MARKS = {REPRODUCED: "✓", CONTRADICTED: "✗"}
 CAPTION = (
     "last, on validation, by the paper's rule: how the reported checkpoint is chosen; the paper's "
     "rule looks at the reported tasks and is biased upwards. ✓ the difference to resd is "
-    "significant and has the paper's sign, ✗ significant with the opposite sign, ? inconclusive. "
+    "significant and has the paper's sign, ✗ significant with the opposite sign, ? inconclusive; "
+    "✓ and ✗ only where the tasks are the paper's own. "
     "95% intervals; verdicts: paired by seed, Holm over the rows of an environment."
 )
 TITLES: Mapping[Metric, str] = {
@@ -63,8 +62,7 @@ def paper() -> dict[str, Any]:
 def paper_cell(name: str, variant: str, env: str, metric: Metric) -> float | None:
     """The paper's number in percent, None where it has none."""
     kind = "per_test_case" if metric.startswith("case") else "per_task"
-    rows = paper()[name].get(kind, {}).get(variant, {})
-    found = rows.get(PAPER_ENVIRONMENTS.get(env, env))
+    found = paper()[name].get(kind, {}).get(variant, {}).get(env)
     return None if found is None else float(found[metric.endswith("best")])
 
 
@@ -109,7 +107,10 @@ def environment_cells(
     """A column of the table: a cell for each variant."""
     runs = {variant: gathered.of(env, variant) for variant in gathered.variants}
     found = verdicts(runs, reference, metric, rule)
-    numbers = {variant: paper_cell(name, variant, env, metric) for variant in runs}
+    same = gathered.has_papers_task(env)
+    numbers = {
+        variant: paper_cell(name, variant, env, metric) if same else None for variant in runs
+    }
     base = numbers.get(reference)
     cells = {}
     for variant, own in runs.items():
@@ -131,9 +132,13 @@ def _marked(cell: Cell, reference: bool) -> str:
 
 def _notes(gathered: Gathered) -> list[str]:
     notes = []
-    for env in gathered.environments:
-        if env in PAPER_ENVIRONMENTS:
-            notes.append(f"{env} is compared with the paper's {PAPER_ENVIRONMENTS[env]}.")
+    ours = [env for env in gathered.environments if not gathered.has_papers_task(env)]
+    if ours:
+        notes.append(
+            f"Not the paper's tasks, so that no number of the paper is shown: {', '.join(ours)}."
+        )
+        if "finer" in ours:
+            notes.append("`finer` without `env.data` is a synthetic set of ours, not the paper's.")
     if not gathered.runs:
         return notes
     if not any(run.validation for run in gathered.runs.values()):

@@ -89,6 +89,33 @@ def test_a_cell_is_reproduced_contradicted_or_open_by_the_sign_of_the_papers_dif
     assert found["sdpo"].ours.mean == pytest.approx(0.225)
 
 
+@pytest.mark.parametrize(
+    ("env", "options", "same"),
+    [
+        ("manufactoria-has", {}, True),
+        ("bouncingsim-medium", {}, True),
+        ("finer", {"data": "folder"}, True),
+        ("finer", {}, False),  # the set that ships is synthetic
+        ("bouncingsim-basic", {}, False),
+        ("textworld-coin", {}, False),
+    ],
+)
+def test_a_verdict_names_the_paper_only_where_the_tasks_are_the_papers(
+    env: str, options: dict[str, str], same: bool
+) -> None:
+    means = {"resd": [0.0, 0.9], "sdpo": [0.0, 0.1]}
+    config = RunConfig(env=env, env_options=options)
+    runs = {k: [a_run(k, seed, own, env=env) for seed in range(3)] for k, own in means.items()}
+    some = gathered(runs, config)
+    cells = paper_tables.environment_cells(some, "table2", env, "mean", "last")
+    curves = {row["method"]: row for row in learning_curves.fig7(some).rows}
+    word = table_cells.REPRODUCED if same else "worse"
+    assert (cells["sdpo"].verdict, curves["sdpo"]["verdict"]) == (word, word)
+    assert (cells["resd"].paper is not None) == same
+    noted = any(env in note for note in paper_tables.table2(some).notes)
+    assert noted == (not same)
+
+
 # 499 of FiNER's 500 problems are distinct. Problems of manufactoria-has differ in their number of
 # test cases, so those shares can be any.
 TASKS = {"manufactoria-has": 132, "bouncingsim-easy": 100, "bouncingsim-medium": 100, "finer": 499}
@@ -175,7 +202,10 @@ def test_a_duel_is_fought_at_what_the_smaller_side_had_spent() -> None:
 def test_a_page_of_curves_gives_the_area_and_the_end() -> None:
     means = {"resd": [0.0, 0.2, 0.8], "sdpo": [0.0, 0.1, 0.1]}
     runs = {k: [a_run(k, seed, own) for seed in range(3)] for k, own in means.items()}
-    rows = {row["method"]: row for row in learning_curves.fig7(gathered(runs)).rows}
+    some = gathered(runs)
+    missing = Trial(len(some.trials), "sdpo+ss", RunConfig(method="sdpo+ss"))
+    page = learning_curves.fig7(replace(some, trials=[*some.trials, missing]))
+    rows = {row["method"]: row for row in page.rows}
     assert rows["resd"]["ours"] == pytest.approx(30.0)
     assert rows["resd"]["last ours"] == pytest.approx(80.0)
     assert (rows["sdpo"]["last ours"], rows["sdpo"]["verdict"]) == (10.0, table_cells.REPRODUCED)
