@@ -6,7 +6,7 @@ is an agent that answers with its policy and remembers nothing of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,28 +95,43 @@ def _attempt(trajectory: Trajectory, group: int, show_unfinished: bool) -> Attem
     )
 
 
+TeacherPrompt = str | Sequence[Messages]
+"""What a teacher sees: a text that replaces the first user message of every turn, or one whole
+conversation for each turn."""
+
+
 def make_examples(
     attempt: Attempt,
     *,
-    teachers: Sequence[Callable[[Messages], Messages]] = (),
+    teachers: Sequence[TeacherPrompt] | None = None,
     advantage: float = 0.0,
     weight: float = 1.0,
 ) -> list[Example]:
-    """One example per turn.
+    """One example per turn of `attempt`.
 
-    Each of `teachers` turns a turn's messages into what the teacher sees, the longest first.
+    `teachers` are the teacher's prompt and shorter ones, the longest first; None for a method
+    without a teacher. An empty sequence says that the teacher knows nothing about this attempt:
+    then there is nothing to learn from it, and no example. Raises `ValueError` for a teacher with
+    more or fewer conversations than turns.
     """
+    if teachers is None:
+        shown: list[tuple[Messages, ...]] = [()] * len(attempt.turns)
+    elif teachers:
+        by_teacher = [_conversations(attempt.turns, teacher) for teacher in teachers]
+        shown = list(zip(*by_teacher, strict=True))
+    else:
+        return []
     return [
-        Example(
-            turn.messages,
-            turn.completion,
-            teachers[0](turn.messages) if teachers else None,
-            advantage,
-            weight,
-            tuple(shorter(turn.messages) for shorter in teachers[1:]),
-        )
-        for turn in attempt.turns
+        Example(turn.messages, turn.completion, next(iter(few), None), advantage, weight, few[1:])
+        for turn, few in zip(attempt.turns, shown, strict=True)
     ]
+
+
+def _conversations(turns: Sequence[Turn], teacher: TeacherPrompt) -> Sequence[Messages]:
+    """What `teacher` shows at each turn."""
+    if isinstance(teacher, str):
+        return [replace_prompt(turn.messages, teacher) for turn in turns]
+    return teacher
 
 
 def replace_prompt(messages: Messages, content: str) -> Messages:

@@ -34,7 +34,7 @@ from resd_baselines.experiments.misplaced_reflections import shuffle_reflections
 from resd_baselines.losses import success_rate_weights
 from resd_baselines.parse_replies import NO_REFLECTION, Reflection
 from resd_baselines.playbook import Playbook
-from resd_baselines.self_distillation import DistillationOptions, with_prompt
+from resd_baselines.self_distillation import DistillationOptions
 from resd_baselines.teacher_prompt import (
     ENTRY_TOKENS,
     FEEDBACK_TOKENS,
@@ -160,8 +160,7 @@ class RESDAgent(PolicyAgent):
         self, attempt: Attempt, reflection: Reflection, solution: str | None, weight: float
     ) -> list[Example]:
         prompts = self._teacher_prompts(attempt, reflection, solution)
-        teachers = [with_prompt(prompt) for prompt in prompts]
-        return make_examples(attempt, teachers=teachers, weight=weight) if teachers else []
+        return make_examples(attempt, teachers=prompts, weight=weight)
 
     def _teacher_prompts(
         self, attempt: Attempt, reflection: Reflection, solution: str | None

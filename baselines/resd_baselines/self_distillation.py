@@ -6,7 +6,7 @@ pulled towards it on the tokens it sampled. No reflection, no playbook, no memor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,7 +15,6 @@ from resd_baselines.base import (
     PolicyAgent,
     count_turns,
     make_examples,
-    replace_prompt,
     scored_attempts,
     share,
     signal_metrics,
@@ -25,7 +24,7 @@ from resd_baselines.teacher_prompt import FEEDBACK_TOKENS, find_solutions, sdpo_
 from resd_bench.agent import Load, MethodSpec, Policy, TeacherKind
 from resd_bench.objective import Aggregation, Objective
 from resd_bench.options import ABOVE_0, NUCLEUS, POSITIVE, InRanges, Range
-from resd_bench.types import Example, Group, Messages, Metrics, Step
+from resd_bench.types import Example, Group, Metrics, Step
 
 
 @dataclass(frozen=True)
@@ -146,13 +145,7 @@ class SelfDistillation(PolicyAgent):
             strip_thinking=self.config.strip_thinking,
             show_unfinished_thinking=self.config.show_unfinished_thinking,
         )
-        teachers = [with_prompt(prompt) for prompt in prompts]
-        return make_examples(attempt, teachers=teachers) if teachers else []
-
-
-def with_prompt(content: str) -> Callable[[Messages], Messages]:
-    """Puts `content` in the place of a chat's first user message."""
-    return lambda messages: replace_prompt(messages, content)
+        return make_examples(attempt, teachers=prompts)
 
 
 def _load(config: SDPOConfig) -> Load:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resd_baselines.base import BASE, scored_attempts
+from resd_baselines.base import BASE, make_examples, scored_attempts
 from resd_baselines.grpo import GRPO
 from resd_baselines.playbook import MISTAKES
 from resd_baselines.prompts import PACK
@@ -332,6 +332,30 @@ def test_each_turn_of_an_episode_is_an_example_and_prompts_show_a_transcript() -
         assert example.teacher_messages[0] == Message("system", "be brief")
         assert "> push\nit is locked\n> unlock" in example.teacher_messages[1].content
         assert example.teacher_messages[2:] == turn.messages[2:]
+
+
+def test_a_teacher_is_given_as_a_text_or_as_a_conversation_for_each_turn() -> None:
+    trajectory = two_turns(False)
+    (only,) = scored_attempts([group(trajectory)])
+    system, _, *later = trajectory.turns[1].messages
+    whole = (user("short"), user("shorter"))
+    first, second = make_examples(only, teachers=["the key is below", whole], weight=0.5)
+    text = Message("user", "the key is below")
+    assert first.teacher_messages == (system, text)
+    assert second.teacher_messages == (system, text, *later)
+    assert (first.shorter_teachers, second.shorter_teachers) == ((whole[0],), (whole[1],))
+    assert (first.weight, second.weight) == (0.5, 0.5)
+    assert [e.messages for e in (first, second)] == [t.messages for t in trajectory.turns]
+
+
+def test_a_teacher_without_a_prompt_gives_no_example_and_no_teacher_gives_one_per_turn() -> None:
+    (only,) = scored_attempts([group(two_turns(False))])
+    assert make_examples(only, teachers=[]) == []
+    assert [e.teacher_messages for e in make_examples(only, advantage=1.0)] == [None, None]
+    with pytest.raises(ValueError, match="argument"):
+        make_examples(only, teachers=["text", (user("of one turn"),)])
+    with pytest.raises(ValueError, match="argument"):
+        make_examples(only, teachers=[(user("of one turn"),)])
 
 
 @pytest.mark.parametrize(
