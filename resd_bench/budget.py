@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -85,6 +86,15 @@ class Budget:
                 "such as 1280ep (training episodes), 5Mtok (generated tokens), 30min or 40upd"
             )
         return cls(float(match[1]) * _SCALE[match[2]], _UNITS[match[3]])
+
+    def updates(self, episodes: int) -> int | None:
+        """How many updates of `episodes` rollouts reach it; None if that is not known beforehand.
+
+        The update that reaches a budget is finished.
+        """
+        if self.unit in ("tok", "min"):
+            return None
+        return math.ceil(self.amount / (episodes if self.unit == "ep" else 1))
 
     def spent(self, ledger: Ledger) -> float:
         """How much of the budget `ledger` has used, in the budget's unit."""

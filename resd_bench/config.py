@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,9 +22,17 @@ from resd_bench.errors import UsageError, near_miss
 from resd_bench.files import reading
 from resd_bench.files.redaction import HIDDEN, redact_values
 from resd_bench.models import adapters
-from resd_bench.options import NOT_NEGATIVE, NUCLEUS, POSITIVE, Range, coerce, field_types
+from resd_bench.options import (
+    NEVER_ALL,
+    NOT_NEGATIVE,
+    NUCLEUS,
+    POSITIVE,
+    Range,
+    coerce,
+    field_types,
+)
 from resd_bench.parsing import Grade
-from resd_bench.policy.config import PolicyOptions
+from resd_bench.policy.config import PAPER_WARMUP, PolicyOptions
 from resd_bench.policy.engines import registry
 from resd_bench.types import Split
 
@@ -88,6 +96,10 @@ class TaskOptions:
 class RunConfig(PolicyOptions, TaskOptions):
     """One run of one method on one environment, to a budget."""
 
+    warmup: Annotated[float | None, NEVER_ALL] = None
+    """Share of the run's updates over which the learning rate rises linearly, rounded down
+    (default: the model's own, else a quarter, and at most 10 updates); of 40 if the budget is in
+    tokens or time. It becomes --warmup-updates, which can be given instead."""
     feedback_level: Annotated[int, Range(0, 5)] = 3
     """How much feedback the environment gives on a failure, from 0 (none) to 5 (the solution)."""
     grade: Grade = "answer"
@@ -172,6 +184,10 @@ class RunConfig(PolicyOptions, TaskOptions):
         except ValueError as error:
             raise UsageError(str(error)) from None
 
+    def updates(self) -> int | None:
+        """How many updates the budget allows; None if that is not known beforehand."""
+        return self.parsed_budget().updates(self.batch_size * (self.group_size or 1))
+
     def folder(self) -> Path:
         """Where the run writes."""
         return Path(self.out) / self.env / self.method / f"seed-{self.seed}"
@@ -193,6 +209,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """Harness settings by preset; methods bring their own. The paper mentions only T = 1.0, its
 released code validates at 0.6, and some of its verifiers read reasoning too."""
 
+WARMUP = ("warmup", "warmup_updates")
+"""Settings that say the same: as a share of the run, or as a number of updates."""
+MOST_WARMUP = 0.25
+"""The largest share of a run that the paper's updates of warm-up get by default."""
+UNKNOWN_UPDATES = 40
+"""Updates that a warm-up is a share of where the budget, in tokens or time, tells no number."""
+
 NESTED = {"method": "method_options", "env": "env_options"}
 """First part of a dotted key, and the field it fills."""
 
@@ -208,7 +231,7 @@ def resolve(
     what a file says and only the command line may (`NAMED_ONLY`), and for hidden secrets.
     """
     named = {k: v for k, v in (flags or {}).items() if v is not None}
-    named = _merge(named, _normal(dict(_split_setting(text) for text in sets)))
+    named = _override(named, _normal(dict(_split_setting(text) for text in sets)))
     config = _resolved(file or {}, named)
     for key in NAMED_ONLY:
         value = config.shown()[key]
@@ -221,12 +244,13 @@ def resolve(
     for key, value in flatten(asdict(config)).items():
         if value == HIDDEN:
             raise UsageError(f"{key} was hidden when the file was written: add --set {key}=VALUE")
+    _check_warmup(config)
     return config
 
 
 def _resolved(file: Mapping[str, Any], named: Mapping[str, Any]) -> RunConfig:
     """The configuration that a file and what overrides it ask for."""
-    asked = _merge(_normal(file), named)
+    asked = _override(_normal(file), named)
     asked = {k: _setting(k, v) for k, v in asked.items()}
     base = {f.name: asked.get(f.name, f.default) for f in fields(RunConfig)}
     if base["env"] not in plugins.installed("resd_bench.envs"):
@@ -236,8 +260,8 @@ def _resolved(file: Mapping[str, Any], named: Mapping[str, Any]) -> RunConfig:
     # What ships with a model speaks to every method; each takes what it knows.
     known = {f.name for f in fields(spec.config)}
     shipped_options = {k: v for k, v in shipped.pop("method_options", {}).items() if k in known}
-    layers = _merge(_merge({}, PRESETS[base["preset"]]), shipped)
-    values = _defaults(RunConfig) | _merge(layers, asked)
+    layers = _override(_merge({}, PRESETS[base["preset"]]), shipped)
+    values = _defaults(RunConfig) | _override(layers, asked)
     options = {**spec.presets.get(base["preset"], {}), **shipped_options}
     options |= asked.get("method_options", {})
     values["method_options"] = asdict(method_config(spec.config, options, spec.name))
@@ -247,7 +271,30 @@ def _resolved(file: Mapping[str, Any], named: Mapping[str, Any]) -> RunConfig:
         values["dialect"] = model_dialect(values["model"])
     config = RunConfig(**{k: _setting(k, v) for k, v in values.items()})
     _check(config)
-    return config
+    return _with_warmup(config)
+
+
+def _with_warmup(config: RunConfig) -> RunConfig:
+    """`config` with its warm-up as a number of updates."""
+    if config.warmup_updates is not None:
+        return config
+    updates = config.updates() or UNKNOWN_UPDATES
+    share = MOST_WARMUP if config.warmup is None else config.warmup
+    # A product such as 0.29 * 100 may lie just below the whole number that is meant.
+    number = min(int(share * updates + 1e-9), updates - 1)
+    limited = min(PAPER_WARMUP, number) if config.warmup is None else number
+    return replace(config, warmup=None, warmup_updates=limited)
+
+
+def _check_warmup(config: RunConfig) -> None:
+    """UsageError if the learning rate would never reach its peak."""
+    updates, number = config.updates(), config.warmup_updates or 0
+    if updates is not None and number >= updates:
+        raise UsageError(
+            f"--warmup-updates {number} covers the whole run, which has {updates} updates "
+            f"(--budget {config.budget}, {config.batch_size} tasks x {config.group_size} rollouts "
+            f"an update): give at most {updates - 1}, or a share of the run with --warmup 0.125"
+        )
 
 
 def _setting(name: str, value: Any) -> Any:
@@ -364,6 +411,15 @@ def _merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
+
+
+def _override(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """`_merge`, where a warm-up in `high` takes the place of either kind in `low`."""
+    given = [name for name in WARMUP if high.get(name) is not None]
+    if len(given) > 1:
+        raise UsageError("warmup and warmup_updates were both given: give one of them")
+    low = {key: value for key, value in low.items() if not (given and key in WARMUP)}
+    return _merge(low, high)
 
 
 def _parse_yaml(text: str, source: str) -> dict[str, Any]:

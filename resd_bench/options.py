@@ -84,6 +84,7 @@ class Range:
 
 POSITIVE, NOT_NEGATIVE, ABOVE_0 = Range(1), Range(0), Range(0, without_low=True)
 SHARE, NUCLEUS = Range(0, 1), Range(0, 1, without_low=True)
+NEVER_ALL = Range(0, 1, without_high=True)
 
 
 @cache

@@ -85,6 +85,7 @@ MODEL_SETTINGS = frozenset(
         "precision",
         "task_order",
         "thinking",
+        "warmup",
         "warmup_updates",
     }
 )

@@ -179,3 +179,57 @@ class Picky:
 def test_bytes_are_not_text() -> None:
     with pytest.raises(UsageError, match="model: expected text, got b'nano'"):
         resolve({**TOY, "model": b"nano"})
+
+
+WARM: dict[str, Any] = {"method": "toy-group", "batch_size": 8}
+"""Groups of four: 32 rollouts an update."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 10),  # 40 updates: the paper's number
+        ({"budget": "400upd"}, 10),
+        ({"budget": "12upd"}, 3),  # at most a quarter
+        ({"budget": "1upd"}, 0),
+        ({"budget": "5Mtok"}, 10),
+        ({"warmup": 0.125}, 5),
+        ({"warmup": 0.125, "budget": "1281ep"}, 5),
+        ({"warmup": 0.125, "budget": "400upd"}, 50),
+        ({"warmup": 0.125, "batch_size": 64}, 0),  # five updates, none of them whole
+        ({"warmup": 0.125, "budget": "30min"}, 5),
+        ({"warmup": 0.29, "budget": "100upd"}, 29),
+        ({"warmup": 0}, 0),
+        ({"warmup_updates": 39}, 39),
+    ],
+)
+def test_a_warm_up_is_a_share_of_the_updates(settings: dict[str, Any], expected: int) -> None:
+    config = resolve({**TOY, **WARM, **settings})
+    assert (config.warmup, config.warmup_updates) == (None, expected)
+    assert RunConfig.from_yaml(config.to_yaml()) == config, "a record names the number"
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 5000))
+def test_no_share_is_the_whole_run(share: float, updates: int) -> None:
+    config = resolve({**TOY, "warmup": share, "budget": f"{updates}upd"})
+    assert 0 <= (config.warmup_updates or 0) < updates
+
+
+def test_of_two_warm_ups_the_later_layer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = {"warmup": 0.5}
+    monkeypatch.setattr(packaged_models, "model_defaults", lambda model: shipped)
+    file = {**TOY, **WARM, "warmup_updates": 3}
+    assert resolve({**TOY, **WARM}).warmup_updates == 20
+    assert resolve(file).warmup_updates == 3
+    assert resolve(file, {"warmup": "0.25"}).warmup_updates == 10
+    assert resolve(file, {"warmup": "0.25"}, ["warmup_updates=4"]).warmup_updates == 4
+    with pytest.raises(UsageError, match="both given: give one"):
+        resolve({**file, "warmup": 0.25})
+
+
+def test_a_warm_up_that_covers_the_run_is_refused_but_can_be_read() -> None:
+    settings = {**TOY, **WARM, "batch_size": 64, "warmup_updates": 5}
+    with pytest.raises(UsageError, match=r"covers the whole run, which has 5 .* give at most 4"):
+        resolve(settings)
+    written = replace(resolve({**settings, "warmup_updates": 4}), warmup_updates=5).to_yaml()
+    assert RunConfig.from_yaml(written).warmup_updates == 5

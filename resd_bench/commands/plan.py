@@ -115,11 +115,9 @@ class Plan:
         """Updates and evaluations of the whole run."""
         config, budget = self.config, self.config.parsed_budget()
         per_update = config.batch_size * (config.group_size or 1)
-        updates = {
-            "upd": budget.amount,
-            "ep": -(-budget.amount // per_update),
-            "tok": max(1.0, budget.amount / (most.rollouts + most.own)),
-        }.get(budget.unit)
+        updates: float | None = config.updates()
+        if budget.unit == "tok":
+            updates = max(1.0, budget.amount / (most.rollouts + most.own))
         if updates is None:
             yield f"updates: as many as {config.budget} allows"
             return

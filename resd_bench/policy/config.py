@@ -16,6 +16,8 @@ from resd_bench.types import Dialect
 
 Precision = Literal["float32", "bfloat16"]
 Thinking = Literal["auto", "on", "off"]
+PAPER_WARMUP = 10
+"""Updates of warm-up in the paper."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class PolicyOptions:
     # AdamW moves every weight by about the learning rate.
     learning_rate: Annotated[float, SHARE] = 1e-6
     """Peak learning rate of AdamW. The embedded model needs far more, about 1e-4 to 1e-3."""
-    warmup_updates: Annotated[int, NOT_NEGATIVE] = 10
-    """Updates over which the learning rate rises linearly."""
+    warmup_updates: Annotated[int | None, NOT_NEGATIVE] = None
+    """Updates over which the learning rate rises linearly (default: see `warmup`)."""
     weight_decay: Annotated[float, NOT_NEGATIVE] = 0.01
     """Decoupled weight decay of AdamW."""
     grad_clip: Annotated[float, NOT_NEGATIVE] = 1.0
@@ -78,6 +80,11 @@ class PolicyConfig(PolicyOptions):
     """Seed of the adapter's first weights."""
     max_batch_tokens: int | None = None
     """Tokens (prompt and new) decoded together; None follows from the model's size."""
+
+    @property
+    def warm_up(self) -> int:
+        """Updates of warm-up: the paper's number, where no run says what they are a share of."""
+        return PAPER_WARMUP if self.warmup_updates is None else self.warmup_updates
 
     @property
     def max_gradient_norm(self) -> float:

@@ -251,7 +251,7 @@ class LMPolicy:
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} must be at least 1")
         c = self.config
-        lr = trainer.warmed_up(c.learning_rate, self.updates, c.warmup_updates, c.warmup_from_zero)
+        lr = trainer.warmed_up(c.learning_rate, self.updates, c.warm_up, c.warmup_from_zero)
         self.updates += 1
         self.ledger.updates += 1
         spoken = [e for e in examples if e.completion.token_ids]

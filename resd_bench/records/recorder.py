@@ -502,7 +502,7 @@ def _with_another_budget(
 ) -> RunState:
     """The state of a run to the budget of `old` as one to that of `config`; UsageError if invalid.
 
-    Nothing that is learned or measured depends on where a run will end.
+    Nothing that is learned or measured depends on where a run will end: a warm-up has its number.
     """
     folder, budget = config.folder(), config.parsed_budget()
     rows = read_log(folder / "metrics.jsonl").rows
@@ -548,8 +548,12 @@ def _refuse_other(config: RunConfig, saved: Path) -> RunConfig:
     free = GOES_ON if has_content(saved.parent, "model.") else GOES_ON - {"model_revision"}
     if changed := differences(old, config, free):
         shown = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" * (len(changed) > 8))
+        own = ""
+        if len(changed) == 1 and old.budget != config.budget and "warmup_updates:" in changed[0]:
+            own = f" To go on with the warm-up it began, add --warmup-updates {old.warmup_updates}."
         raise UsageError(
-            f"{saved.parent} already holds another configuration. {shown}. To keep both, {remedy}"
+            f"{saved.parent} already holds another configuration. {shown}.{own} "
+            f"To keep both, {remedy}"
         )
     return old
 

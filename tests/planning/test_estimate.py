@@ -18,7 +18,7 @@ from resd_bench import plugins
 from resd_bench.agent import Load
 from resd_bench.cli import main
 from resd_bench.commands.plan import longest_prompt
-from resd_bench.config import RunConfig, load_file, method_config, resolve
+from resd_bench.config import RunConfig, method_config
 from resd_bench.errors import UsageError
 from resd_bench.planning import architecture
 from resd_bench.planning.memory import (
@@ -184,7 +184,7 @@ def test_the_measured_peak_of_sampling_is_within_the_stated_factor() -> None:
 @pytest.mark.parametrize("method", ["resd", "sdpo", "sdpo+ss", "grpo", "sft", "base"])
 def test_committed_runs_spent_no_more_than_was_reckoned_and_not_far_less(method: str) -> None:
     folder = ROOT / "results/nano/manufactoria-has" / method / "seed-0"
-    config = resolve(load_file(folder / "config.yaml"))
+    config = RunConfig.of_record(folder / "config.yaml")
     spec = plugins.method(method)
     load = spec.load(method_config(spec.config, config.method_options, method))
     tasks = plugins.make_env(config.env, dialect=config.dialect).tasks("train")

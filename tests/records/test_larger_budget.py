@@ -19,7 +19,7 @@ from resd_bench.records.recorder import LOGS, read_json, read_log, run_state
 SETTINGS = {
     **{"env": "toy-say", "method": "toy-learner", "model": "scripted", "budget": "40ep"},
     **{"batch_size": 5, "eval_every": 4, "eval_samples": 2, "max_new_tokens": 20},
-    **{"checkpoint_every": 3, "warmup_updates": 12},
+    **{"checkpoint_every": 3, "warmup_updates": 5},
 }
 CLOCK = {"seconds", "evaluation_seconds"}
 
@@ -167,3 +167,15 @@ def test_other_settings_may_not_change_on_the_way(short: RunConfig) -> None:
     run(short)
     with pytest.raises(UsageError, match="learning_rate"):
         run(replace(short, budget="80ep", learning_rate=0.5), resume=True)
+
+
+def test_a_warm_up_that_was_a_share_of_the_shorter_run_is_named(short: RunConfig) -> None:
+    settings = {**SETTINGS, "warmup_updates": None, "warmup": 0.5}
+    first = resolve(settings, {"out": short.out})
+    run(first)
+    longer = resolve(settings, {"out": short.out, "budget": "80ep"})
+    assert (first.warmup_updates, longer.warmup_updates) == (4, 8)
+    with pytest.raises(UsageError, match=r"4 there, 8 here\. To go on .* --warmup-updates 4\."):
+        run(longer, resume=True)
+    named = resolve({**SETTINGS, "warmup_updates": 4}, {"out": short.out, "budget": "80ep"})
+    assert run(named, resume=True).state == "finished"

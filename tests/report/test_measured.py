@@ -335,7 +335,8 @@ def test_every_setting_is_of_training_or_of_the_measurement() -> None:
     settings = set(flatten(vars(RunConfig())))
     training = {
         *("env", "method", "preset", "budget", "batch_size", "group_size", "inner_steps"),
-        *("task_order", "temperature", "top_p", "learning_rate", "warmup_updates"),
+        *("task_order", "temperature", "top_p", "learning_rate", "warmup"),
+        "warmup_updates",
         *("weight_decay", "grad_clip", "engine", "precision", "lora_rank", "lora_alpha"),
         *("gradient_checkpointing", "teacher_precision", "teacher_offload", "attention"),
         *("device", "device_map", "threads"),
