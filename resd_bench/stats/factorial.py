@@ -49,10 +49,15 @@ def contrast(cells: Mapping[Cell, Mapping[str, Sequence[float]]], effect: Effect
     flat = {cell: [x for own in cells.get(cell, {}).values() for x in own] for cell in weights}
     if not cells or not all(flat.values()):
         raise ValueError("expected an outcome in every cell: the design is not complete")
-    difference = sum(weight * float(np.mean(flat[cell])) for cell, weight in weights.items())
+    difference = sum(weight * _mean(flat[cell]) for cell, weight in weights.items())
     tasks = sorted(set.intersection(*({t for t, own in c.items() if own} for c in cells.values())))
-    each = [sum(w * float(np.mean(cells[c][task])) for c, w in weights.items()) for task in tasks]
-    variance = float(np.var(each, ddof=1)) / len(each) if len(each) > 1 else 0.0
+    means_CT = np.array([[_mean(cells[cell][task]) for task in tasks] for cell in weights])
+    each_T = np.array(list(weights.values())) @ means_CT
+    variance = float(np.var(each_T, ddof=1)) / len(tasks) if len(tasks) > 1 else 0.0
     if all(x in (0, 1) for own in flat.values() for x in own):
         variance += sum(w**2 / (len(flat[c]) + 2) ** 2 for c, w in weights.items())
     return Pair(difference, variance, len(tasks))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
