@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from resd_bench.errors import near_miss
-from resd_bench.reproduce import learning_curves, own_experiments, paper_tables
+from resd_bench.reproduce import factorial_page, learning_curves, own_experiments, paper_tables
 from resd_bench.reproduce.match_records import Gathered
 from resd_bench.reproduce.page import Page
 
@@ -99,6 +99,9 @@ EXPERIMENTS = (
     ),
     Experiment(
         "parts", "Table 3's runs as curves", "table3", learning_curves.parts, variants=PARTS
+    ),
+    Experiment(
+        "factorial", "RESD's parts in every combination", "factorial", factorial_page.factorial
     ),
     Experiment("phase", "rarity x feedback level", "phase", own_experiments.phase),
     Experiment("tiers", "tiers x feedback level", "tiers", own_experiments.tiers),

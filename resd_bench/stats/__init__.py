@@ -26,6 +26,7 @@ from resd_bench.stats.eval_points import (
     reported,
     success_at,
 )
+from resd_bench.stats.factorial import Cell, Effect, contrast, contrast_weights, effects_of
 from resd_bench.stats.intervals import (
     Interval,
     effective_samples,
@@ -75,7 +76,9 @@ __all__ = [
     "CONTESTED",
     "RANK_METRICS",
     "Axis",
+    "Cell",
     "CensoredTime",
+    "Effect",
     "EvalPoint",
     "Interval",
     "LogRank",
@@ -93,10 +96,13 @@ __all__ = [
     "as_failures",
     "best_at_k",
     "chosen_on_validation",
+    "contrast",
+    "contrast_weights",
     "dead_group_share",
     "detectable_difference",
     "discovery_curve",
     "effective_samples",
+    "effects_of",
     "eval_points",
     "first_success",
     "holm",

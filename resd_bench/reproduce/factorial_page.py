@@ -1,0 +1,309 @@
+"""The page `factorial`: what each part of RESD does, alone and together with the others.
+
+Leaving one part out at a time cannot see two parts that replace each other; here every combination
+of four parts was run. Left out: other methods, and parts that were not varied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from rich.table import Table
+
+from resd_bench.config import RunConfig
+from resd_bench.records.runs import RunData
+from resd_bench.report.comparisons import (
+    ByTask,
+    Measure,
+    common_budget,
+    outcomes_by_task,
+    overall,
+    unlikeness,
+)
+from resd_bench.report.figures import COLOURS, plain_text
+from resd_bench.report.tables import percent
+from resd_bench.reproduce.match_records import Gathered
+from resd_bench.reproduce.page import Page, table
+from resd_bench.reproduce.table_cells import NOT_RUN, not_judged
+from resd_bench.seeds import stream
+from resd_bench.stats import (
+    Cell,
+    Effect,
+    Interval,
+    Pair,
+    Verdict,
+    contrast,
+    effects_of,
+    judge,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+class Factor(NamedTuple):
+    """A part of RESD that a run has or lacks."""
+
+    name: str
+    is_on: Callable[[RunConfig], bool]
+
+
+def _option(name: str) -> Callable[[RunConfig], bool]:
+    return lambda config: bool(config.method_options.get(name, True))
+
+
+FACTORS = (
+    Factor("attempt", _option("use_previous_trial")),
+    Factor("reflections + playbook", _option("use_reflection")),
+    Factor("feedback", lambda config: config.feedback_level > 0),
+    Factor("rebalancing", _option("success_rate_weighting")),
+)
+CELLS: tuple[Cell, ...] = tuple(product((False, True), repeat=len(FACTORS)))
+EFFECTS = effects_of(len(FACTORS))
+FAMILY = [effect for effect in EFFECTS if len(effect) <= 2]
+"""The effects that are judged, together: declared before any run."""
+VARIES = ("feedback_level",)
+WORDS = {
+    1: {"better": "helps", "worse": "hurts"},
+    2: {"better": "more together", "worse": "less together"},
+}
+"""Verdicts on effects by the number of factors."""
+ABOUT = (
+    "RESD with and without four of its parts, in every combination (16 cells). *attempt*: the "
+    "teacher sees the attempt that it scores. *reflections + playbook*: both, or neither. "
+    "*feedback*: the environment's, at level 3, or none at all (level 0): it is then hidden from "
+    "the reflection too, since a reflection that had read it would hand it on to the teacher and "
+    "`no feedback` would not be without it. *rebalancing*: successes and failures are weighted by "
+    "the success rate of the batch (Eq. 2). The buffer of solutions is always on.",
+    "A failure is distilled only if the teacher knows something about it: feedback, a reflection, "
+    "or a solution of the same task. With neither feedback nor reflections RESD learns from its "
+    "successes and from failures on tasks it has solved before, and the attempt can matter only "
+    "there; with the attempt off too, the teacher sees nothing but remembered solutions.",
+    "Effects are in points, averaged over all combinations of the other parts and paired by seed: "
+    "of one part, success with it minus success without; of two, what one adds where the other is "
+    "there minus what it adds where the other is not, so that parts which replace each other have "
+    "a negative one; of three and four, the same again. In the figure a dot is a run, and a line "
+    "joins means.",
+)
+JUDGED = (
+    "95% t intervals over seeds, not corrected. Judged, for each environment and model and for "
+    "each of the two measures: the four parts and the six pairs, Holm over these ten. Effects of "
+    "three and four parts are shown without a verdict."
+)
+
+
+class Place(NamedTuple):
+    """Where all cells were run."""
+
+    env: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A run's outcomes by task: success of the last checkpoint, or area under the curve."""
+
+    scored: ByTask
+    with_failures: ByTask
+
+
+Measured = Mapping[Cell, Mapping[int, Outcome]]
+"""By cell and seed."""
+
+
+def factorial(gathered: Gathered) -> Page:
+    """Effects and interactions of RESD's parts, and all cells."""
+    page = Page("factorial", "RESD's parts in every combination", [], [], list(ABOUT))
+    shown: dict[Place, dict[Cell, list[float]]] = {}
+    for place, runs in _by_place(gathered).items():
+        ends, areas = _measure(runs, "success"), _measure(runs, "area")
+        page.tables.append(_effects_table(page, place, runs, ends, areas))
+        page.tables.append(_cells_table(page, place, ends, areas))
+        if ends:
+            shown[place] = {
+                cell: [_mean(one.scored) for one in own.values()] for cell, own in ends.items()
+            }
+    if shown:
+        page.draw = partial(_draw, shown)
+    return page
+
+
+Runs = Mapping[Cell, Sequence[RunData]]
+
+
+def _by_place(gathered: Gathered) -> dict[Place, dict[Cell, list[RunData]]]:
+    found: dict[Place, dict[Cell, list[RunData]]] = {}
+    for trial in gathered.trials:
+        cells = found.setdefault(Place(trial.config.env, trial.config.model), {})
+        runs = cells.setdefault(tuple(factor.is_on(trial.config) for factor in FACTORS), [])
+        if trial.index in gathered.runs:
+            runs.append(gathered.runs[trial.index])
+    return found
+
+
+def _budget(runs: Runs) -> float:
+    """Rollouts that every run spent."""
+    every = [run for own in runs.values() for run in own]
+    return common_budget(every) if every else 0.0
+
+
+def _measure(runs: Runs, measure: Measure) -> dict[Cell, dict[int, Outcome]]:
+    budget = _budget(runs)
+
+    def outcome(run: RunData) -> ByTask:
+        return outcomes_by_task(run, budget, "episodes", measure)
+
+    return {
+        cell: {run.seed: Outcome(outcome(run), outcome(run.with_failures())) for run in own}
+        for cell, own in runs.items()
+        if own
+    }
+
+
+def _mean(tasks: ByTask) -> float:
+    return float(np.mean([x for own in tasks.values() for x in own]))
+
+
+def effect_verdicts(measured: Measured) -> dict[Effect, Verdict]:
+    """Every effect over the seeds that all cells have; {} if there is none.
+
+    Holm is over the effects of the family; those beyond it are judged alone.
+    """
+    seeds = sorted(set.intersection(*(set(measured.get(cell, ())) for cell in CELLS)))
+    if not seeds:
+        return {}
+
+    scored = [{cell: measured[cell][seed].scored for cell in CELLS} for seed in seeds]
+    least = [{cell: measured[cell][seed].with_failures for cell in CELLS} for seed in seeds]
+    found: dict[Effect, Verdict] = {}
+    for family in (FAMILY, *([effect] for effect in EFFECTS if effect not in FAMILY)):
+        sides = [_pairs(scored, family)]
+        sides += [sides[0] if least == scored else _pairs(least, family)]
+        judged = judge(sides[0], stream(0, "sign flips"), with_failures=sides[1])
+        found |= dict(zip(family, judged, strict=True))
+    return found
+
+
+def _pairs(
+    seeds: Sequence[Mapping[Cell, ByTask]], family: Sequence[Effect]
+) -> list[dict[str, list[Pair]]]:
+    return [{"": [contrast(cells, effect) for cells in seeds]} for effect in family]
+
+
+def _effects_table(page: Page, place: Place, runs: Runs, ends: Measured, areas: Measured) -> Table:
+    columns = ["effect of", "last checkpoint,\npoints", "verdict", "area under\nthe curve, points"]
+    made = table(f"effects: {place.env}, {place.model}", [*columns, "verdict"], 1, JUDGED)
+    budget = _budget(runs)
+    groups = [own for own in runs.values() if own]
+    unlike = [unlikeness(groups, budget, "episodes", m, VARIES) for m in ("success", "area")]
+    sides = [effect_verdicts(own) for own in (ends, areas)]
+    for effect in EFFECTS:
+        if len(effect) > 1 and len(effect) != len(EFFECTS[EFFECTS.index(effect) - 1]):
+            made.add_section()
+        name = " x ".join(FACTORS[i].name for i in effect)
+        texts: list[str] = []
+        row: dict[str, object] = {**place._asdict(), "effect": name}
+        for measure, found, why in zip(("end", "area"), sides, unlike, strict=True):
+            own = found.get(effect)
+            verdict = NOT_RUN if own is None else not_judged(why) if why else _word(own, effect)
+            texts += [NOT_RUN if own is None else _points(own.difference), verdict]
+            row |= _effect_columns(measure, own, verdict)
+        made.add_row(name, *texts)
+        page.rows.append(row)
+    return made
+
+
+def _word(found: Verdict, effect: Effect) -> str:
+    if len(effect) not in WORDS:
+        return ""
+    return WORDS[len(effect)].get(found.word, str(found))
+
+
+def _points(difference: Interval) -> str:
+    low, mean, high = (100 * x for x in (difference.low, difference.mean, difference.high))
+    return f"{mean:+.1f}" if np.isnan(low) else f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _effect_columns(measure: str, found: Verdict | None, verdict: str) -> dict[str, object]:
+    names = [f"{measure}{end}" for end in ("", " low", " high", " detectable")]
+    row: dict[str, object] = dict.fromkeys(names, "")
+    if found is not None:
+        d = found.difference
+        limits = (d.mean, d.low, d.high, found.detectable)
+        values = ("" if np.isnan(x) else round(100 * x, 4) for x in limits)
+        row = dict(zip(names, values, strict=True))
+        row[f"{measure} p"] = "" if np.isnan(found.p) else round(found.p, 6)
+        row[f"{measure} seeds"] = d.n
+    return row | {f"{measure} verdict": verdict}
+
+
+def _cells_table(page: Page, place: Place, ends: Measured, areas: Measured) -> Table:
+    columns = [*(factor.name for factor in FACTORS), "seeds", "last checkpoint", "area"]
+    made = table(f"cells: {place.env}, {place.model}", columns, len(FACTORS))
+    for cell in reversed(CELLS):
+        row: dict[str, object] = {**place._asdict(), "effect": "cell"}
+        row |= {factor.name: int(on) for factor, on in zip(FACTORS, cell, strict=True)}
+        texts = []
+        for measure, measured in (("end", ends), ("area", areas)):
+            own = {(place.env, seed): one for seed, one in measured.get(cell, {}).items()}
+            mean = overall({key: one.scored for key, one in own.items()}) if own else None
+            texts.append(NOT_RUN if mean is None else percent(mean))
+            row[measure] = "" if mean is None else round(100 * mean.mean, 4)
+        marks = ["yes" if on else "–" for on in cell]
+        made.add_row(*marks, str(len(ends.get(cell, ()))), *texts)
+        page.rows.append(row)
+    return made
+
+
+COLUMNS = ((False, False), (True, False), (False, True), (True, True))
+"""Attempt, and reflections with playbook: the places on the figure's axis."""
+TICKS = ("neither", "attempt", "reflections\n+ playbook", "both")
+LINES = ((True, True), (True, False), (False, True), (False, False))
+"""Feedback and rebalancing: a line each."""
+
+
+def _draw(shown: Mapping[Place, Mapping[Cell, Sequence[float]]]) -> Figure:
+    from matplotlib.figure import Figure
+
+    rows = -(-len(shown) // 2)
+    figure = Figure(figsize=(8, 0.7 + 3.1 * rows), layout="constrained")
+    panels = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
+    for panel, (place, cells) in zip(panels, shown.items(), strict=False):
+        _draw_place(panel, cells)
+        panel.set_title(plain_text(f"{place.env} · {place.model}"), fontsize=11)
+    for panel in panels[len(shown) :]:
+        panel.set_visible(False)
+    for panel in panels[::2]:
+        panel.set_ylabel("success, last checkpoint (%)")
+    lines, names = panels[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _draw_place(panel: Axes, cells: Mapping[Cell, Sequence[float]]) -> None:
+    for number, line in enumerate(LINES):
+        feedback, rebalancing = line
+        colour = COLOURS[0] if feedback else COLOURS[1]
+        x = np.arange(len(COLUMNS)) + 0.09 * (number - 1.5)
+        values = [cells.get((*column, *line), ()) for column in COLUMNS]
+        for at, own in zip(x, values, strict=True):
+            panel.plot([at] * len(own), [100 * v for v in own], ".", color=colour, alpha=0.35)
+        name = f"{'' if feedback else 'no '}feedback, {'' if rebalancing else 'no '}rebalancing"
+        panel.plot(
+            x,
+            [100 * np.mean(own) if own else np.nan for own in values],
+            "o-" if rebalancing else "s--",
+            color=colour,
+            markerfacecolor=colour if rebalancing else "white",
+            label=name,
+        )
+    panel.set_xticks(range(len(TICKS)), TICKS)
+    panel.set_xlim(-0.4, len(TICKS) - 0.6)
+    panel.set_ylim(-3, 103)
+    panel.grid(axis="y", alpha=0.3)
