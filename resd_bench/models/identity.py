@@ -111,7 +111,7 @@ def refuse_other_base(folder: Path, base: str) -> None:
     there = adapters.noted(folder).get("identity")
     if isinstance(there, dict) and (found := differing(there, model_identity(base))):
         raise UsageError(
-            f"the adapter {folder} was trained on a {base} that has changed since: "
+            f"the adapter {folder} was trained on another version of {base}: "
             f"{'; '.join(found)}. Restore that model, or name the right one in {adapters.CONFIG}"
         )
 

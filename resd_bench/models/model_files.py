@@ -67,7 +67,7 @@ def _check_counts(config: Any, shown: str) -> None:
             _check_counts(value, shown)
         most = next((most for word, most in MOST.items() if word in name), None)
         if most is not None and isinstance(value, int) and not -most <= value <= most:
-            raise UsageError(f"the model {shown!r}: its config says {name} {value}: too many")
+            raise UsageError(f"the model {shown!r}: its config says {name} {value}, over {most}")
 
 
 def _bounded(folder: Path) -> Iterator[tuple[Path, int]]:
