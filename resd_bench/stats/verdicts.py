@@ -201,7 +201,7 @@ def _what_would_do(pairs: Pairs, found: _Evidence, alpha: float) -> tuple[float,
     far = found.difference.mean
     seeds = seeds_needed(far, spread, strata, alpha=alpha)
     tasks = tasks_needed(far, spread, sampling, round(now), held, strata, alpha=alpha)
-    # Power is a promise about new data; what is there did not do.
+    # Power is about new data; the present data were not enough.
     return max(seeds, round(now) + 1), max(tasks, held + 1)
 
 
