@@ -1,6 +1,6 @@
-"""The two protocols: a policy is a language model one can sample and train, an agent learns.
+"""The two protocols: a policy is a language model to sample and train; an agent learns with it.
 
-`Policy` is what the harness gives a method; `Agent` is what a method gives the harness.
+The harness gives a method a `Policy`; the method gives the harness an `Agent`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from resd_bench.objective import Objective
 
 State = dict[str, Any]
-"""What `torch.save` can write and `load_state_dict` needs to go on as if nothing had happened."""
+"""A value that `torch.save` can write, from which `load_state_dict` resumes exactly."""
 
 TeacherKind = Literal["ema", "frozen"]
 
@@ -35,7 +35,7 @@ class Policy(Protocol):
         ...
 
     def use_teacher(self, kind: TeacherKind, ema_rate: float) -> None:
-        """Keep a teacher from now on: a copy of the present weights, frozen or moving."""
+        """Keep a teacher from now on: a copy of the current weights, frozen or moving."""
         ...
 
     def update(
@@ -43,8 +43,8 @@ class Policy(Protocol):
     ) -> Metrics:
         """Take one optimiser step on the sum of per-sequence losses divided by `batch_size`.
 
-        `batch_size` counts samples that gave no example too (they contribute 0). With no example
-        nothing is trained, and the update still counts.
+        `batch_size` also counts samples without an example (they contribute 0). Without any example
+        nothing is trained, but the update still counts.
         """
         ...
 
@@ -54,7 +54,7 @@ class Policy(Protocol):
 
 
 class Agent(Protocol):
-    """What every method offers the harness."""
+    """The interface of a method to the harness."""
 
     def act(
         self, prompts: Sequence[Messages], *, n: int, sampling: Sampling, purpose: Purpose
@@ -67,7 +67,7 @@ class Agent(Protocol):
         ...
 
     def context(self) -> Mapping[str, Any]:
-        """What the method wrote and remembered in its last update, as JSON."""
+        """What the method wrote and stored in its last update, as JSON."""
         ...
 
     def state_dict(self) -> State: ...
@@ -77,41 +77,41 @@ class Agent(Protocol):
 
 @runtime_checkable
 class Contextual(Protocol):
-    """An agent that remembers things which it could show itself, and learns to do without."""
+    """An agent with a memory that it could put into prompts, but learns to do without."""
 
     def contexts(
         self, groups: Sequence[Group], sampling: Sampling
     ) -> Mapping[str, Mapping[str, str]]:
-        """By name of a context, other words for the first prompt of tasks, by that prompt.
+        """For each context, by name: replacements for tasks' first prompts, by the first prompt.
 
-        `groups` is how the tasks were just attempted; whatever is sampled on the way has the
-        purpose `evaluation`. Nothing is learned or remembered.
+        `groups` holds the latest attempts at the tasks; anything sampled meanwhile has the purpose
+        `evaluation`. Nothing is learned or stored.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a method asks of the policy for each attempt, at most; `run --dry-run` adds it up."""
+    """The most a method asks of the policy for each attempt; `run --dry-run` adds it up."""
 
     samples: int = 0
-    """Texts of its own that it samples: reflections, curation."""
+    """Number of texts that the method itself samples: reflections, curation."""
     teacher: bool = False
     """Whether a teacher scores the attempt."""
     shown: int = 0
-    """Texts as long as a completion that the teacher's prompt shows beside the task."""
+    """Number of completion-length texts in the teacher's prompt besides the task."""
     shown_tokens: int = 0
-    """Further tokens that it shows: a playbook, feedback."""
+    """Further tokens in that prompt: a playbook, feedback."""
 
 
 def no_load(options: Any) -> Load:
-    """Of a method that only trains on its attempts."""
+    """The load of a method that only trains on its attempts."""
     return Load()
 
 
 @dataclass(frozen=True, slots=True)
 class MethodSpec:
-    """What a plugin of the group `resd_bench.methods` names."""
+    """The object that an entry point of the group `resd_bench.methods` refers to."""
 
     name: str
     summary: str
@@ -119,10 +119,10 @@ class MethodSpec:
     config: type
     """A frozen dataclass of the method's options; field docstrings are their help."""
     build: Callable[[Policy, Any], Agent]
-    """Make the agent from a policy and an instance of `config`."""
+    """Makes the agent from a policy and an instance of `config`."""
     group_size: int = 1
-    """Rollouts per task in a step (N) unless the user says otherwise."""
+    """Default number of rollouts per task in a step (N)."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Options by preset name (`paper`, `release`); {} means the defaults of `config`."""
     load: Callable[[Any], Load] = no_load
-    """What the method asks of the policy, from an instance of `config`."""
+    """The method's load on the policy, from an instance of `config`."""

@@ -1,6 +1,6 @@
-"""The command line: mounts the commands of `resd_bench.commands`, and says mistakes in one line.
+"""The command line: mounts the commands of `resd_bench.commands`.
 
-Mistakes of the user's are one line on stderr and exit code 2.
+A mistake of the user's is reported in one line on stderr, with exit code 2.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def about(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
+    """Run the command line; returns the exit code."""
     guard_python()
     try:
         with explaining_disk():
@@ -88,6 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
-        print("stopped at once; go on with the same command and --resume", file=sys.stderr)
+        print("stopped at once; the same command with --resume continues", file=sys.stderr)
         return 130
     return 0

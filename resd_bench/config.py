@@ -1,7 +1,7 @@
-"""What a run is: one frozen dataclass that is the config, the `--help` and the saved YAML.
+"""The definition of a run: one frozen dataclass is the config, the `--help` and the saved YAML.
 
-Values are layered: defaults of the dataclass < preset < what the model ships < YAML file < flags
-< `--set key=value`. The result is fully explicit, so that a saved file means the same for ever.
+Values are layered: defaults of the dataclass < preset < settings that come with the model < YAML
+file < flags < `--set key=value`. The result is fully explicit, so a saved file keeps its meaning.
 Left out: sweeps over several configurations.
 """
 
@@ -121,7 +121,7 @@ class RunConfig(PolicyOptions, TaskOptions):
     """`auto` spreads one model over all GPUs of the machine (default: all of it on --device)."""
     out: str = "runs-out"
     """Root folder of runs: a run writes to OUT/ENV/METHOD/seed-SEED."""
-    # What waits for an answer takes no longer times.
+    # Waiting for an answer does not support longer times.
     step_seconds: Annotated[float, Range(0, 1e6, without_low=True)] = 120.0
     """Maximum time in seconds for an environment to start an episode or to answer a step. A later
     answer counts as a failure if the environment declares `verify_seconds`, otherwise as an
@@ -140,27 +140,27 @@ class RunConfig(PolicyOptions, TaskOptions):
     def to_yaml(self, *, hide: bool = True) -> str:
         """The configuration as YAML that `from_yaml` and `--config` read back.
 
-        With `hide` what looks secret is hidden and must be given again to run it.
+        With `hide`, values that look secret are hidden and must be given again to run it.
         """
         values = self.shown() if hide else asdict(self)
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
     def shown(self) -> dict[str, Any]:
-        """The settings as they may be written down: without what looks secret."""
+        """The settings in a form that may be saved: without values that look secret."""
         return redact_values(asdict(self))
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "the configuration") -> RunConfig:
         """Read what `to_yaml` wrote; UsageError names `source` and what is wrong with it.
 
-        The result is for reading. To run it, use `resolve`, which also refuses what a file may not
-        set.
+        The result is meant for reading. To run it, use `resolve`, which also refuses what a file
+        may not set.
         """
         return _resolved(_parse_yaml(text, source), {})
 
     @classmethod
     def of_record(cls, path: Path) -> RunConfig:
-        """The configuration of a run, see `from_yaml`; UsageError where it cannot be read."""
+        """The configuration of a run, see `from_yaml`; UsageError if it cannot be read."""
         try:
             text = reading.read_text(path, reading.MAX_YAML)
         except (OSError, ValueError) as error:
@@ -168,7 +168,7 @@ class RunConfig(PolicyOptions, TaskOptions):
         return cls.from_yaml(text, str(path))
 
     def digest(self) -> str:
-        """16 hex digits that depend on everything that changes results, and on nothing else."""
+        """16 hex digits that depend on exactly the settings that change results."""
         text = json.dumps(self.of_results(), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -178,7 +178,7 @@ class RunConfig(PolicyOptions, TaskOptions):
         return {k: v for k, v in flat.items() if k not in NOT_RESULTS and v != HIDDEN}
 
     def parsed_budget(self) -> Budget:
-        """The budget; UsageError where it is not understood."""
+        """The budget; UsageError if it is not valid."""
         try:
             return Budget.parse(self.budget)
         except ValueError as error:
@@ -189,13 +189,13 @@ class RunConfig(PolicyOptions, TaskOptions):
         return self.parsed_budget().updates(self.batch_size * (self.group_size or 1))
 
     def folder(self) -> Path:
-        """Where the run writes."""
+        """The run folder."""
         return Path(self.out) / self.env / self.method / f"seed-{self.seed}"
 
 
 NAMED_ONLY = ("server", "trust_remote_code")
-"""Settings that only the command line can set, not a file: they give away keys and prompts, or run
-code."""
+"""Settings that only the command line can set, not a file: they may disclose keys and prompts, or
+run code."""
 
 NOT_RESULTS = frozenset(
     {"out", "step_seconds", "track", "checkpoint_every", "trace", "engine_memory", *NAMED_ONLY}
@@ -217,7 +217,7 @@ UNKNOWN_UPDATES = 40
 """Updates that a warm-up is a share of where the budget, in tokens or time, tells no number."""
 
 NESTED = {"method": "method_options", "env": "env_options"}
-"""First part of a dotted key, and the field it fills."""
+"""The first part of a dotted key, and the field that it refers to."""
 
 
 def resolve(
@@ -227,8 +227,8 @@ def resolve(
 ) -> RunConfig:
     """The explicit configuration that a YAML mapping, flags and `a.b=c` settings ask for.
 
-    Flags that are None count as not given. UsageError for whatever is unknown or out of range, for
-    what a file says and only the command line may (`NAMED_ONLY`), and for hidden secrets.
+    Flags that are None count as not given. UsageError for anything unknown or out of range, for
+    settings in a file that only the command line may set (`NAMED_ONLY`), and for hidden secrets.
     """
     named = {k: v for k, v in (flags or {}).items() if v is not None}
     named = _override(named, _normal(dict(_split_setting(text) for text in sets)))
@@ -238,7 +238,7 @@ def resolve(
         if value and key not in named:
             given = str(value).lower() if value is True else value
             raise UsageError(
-                f"a file says {key}: {value}, and only the command line may: if you mean it, add "
+                f"a file sets {key}: {value}, but only the command line may: if you mean it, add "
                 f"--{key.replace('_', '-')} {given}"
             )
     for key, value in flatten(asdict(config)).items():
@@ -249,7 +249,7 @@ def resolve(
 
 
 def _resolved(file: Mapping[str, Any], named: Mapping[str, Any]) -> RunConfig:
-    """The configuration that a file and what overrides it ask for."""
+    """The configuration that results from a file and its overrides."""
     asked = _override(_normal(file), named)
     asked = {k: _setting(k, v) for k, v in asked.items()}
     base = {f.name: asked.get(f.name, f.default) for f in fields(RunConfig)}
@@ -257,7 +257,7 @@ def _resolved(file: Mapping[str, Any], named: Mapping[str, Any]) -> RunConfig:
         raise near_miss("environment", str(base["env"]), plugins.installed("resd_bench.envs"))
     spec = plugins.method(str(base["method"]))
     shipped = _normal(packaged_models.model_defaults(str(base["model"])))
-    # What ships with a model speaks to every method; each takes what it knows.
+    # Settings that come with a model are for all methods; each takes those it has.
     known = {f.name for f in fields(spec.config)}
     shipped_options = {k: v for k, v in shipped.pop("method_options", {}).items() if k in known}
     layers = _override(_merge({}, PRESETS[base["preset"]]), shipped)
@@ -307,7 +307,7 @@ def _setting(name: str, value: Any) -> Any:
 
 
 def load_file(path: str | Path) -> dict[str, Any]:
-    """The mapping a YAML file holds; UsageError where it cannot be read."""
+    """The mapping in a YAML file; UsageError if it cannot be read."""
     try:
         text = reading.read_text(Path(path), reading.MAX_YAML)
     except (OSError, ValueError) as error:
@@ -316,7 +316,7 @@ def load_file(path: str | Path) -> dict[str, Any]:
 
 
 def model_dialect(model: str) -> str:
-    """The wording a model was made for, as its own `config.json` says; `full` where it does not."""
+    """The dialect that a model was made for by its `config.json`; `full` if that does not say."""
     if packaged_models.gguf_file(model) is not None:
         return "full"
     folder = packaged_models.local_folder(model)
@@ -345,7 +345,7 @@ def method_config(kind: type, options: Mapping[str, Any], name: str) -> Any:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one level of dotted keys, in the words of `--set`."""
+    """Nested mappings as one level of dotted keys, as in `--set`."""
     flat: dict[str, Any] = {}
     names = {name: key for key, name in NESTED.items()}
     for key, value in values.items():
@@ -358,9 +358,9 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differences(old: RunConfig, new: RunConfig, free: Collection[str] = ()) -> list[str]:
-    """What differs between two configurations in settings that change results, in words.
+    """The differences between two configurations in settings that change results, in words.
 
-    Settings in `free` may.
+    Settings in `free` may differ.
     """
     a, b = old.of_results(), new.of_results()
     keys = [key for key in {**a, **b} if a.get(key) != b.get(key) and key not in free]
@@ -377,15 +377,15 @@ def _defaults(kind: type) -> dict[str, Any]:
 def _split_setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise UsageError(f"--set {text!r} is not understood: give KEY=VALUE, such as method.k=4")
-    # Nothing says what types an environment's options have, so their text is read as YAML.
+        raise UsageError(f"--set {text!r} is not valid: give KEY=VALUE, such as method.k=4")
+    # The types of an environment's options are unknown, so their text is read as YAML.
     if key.strip().startswith("env."):
         return key.strip(), _yaml(value, f"--set {text}")
     return key.strip(), value.strip()
 
 
 def _normal(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys nested, `method` and `env` mappings under their fields, unknown keys refused."""
+    """Nest dotted keys, put `method` and `env` mappings into their fields, refuse unknown keys."""
     normal: dict[str, Any] = {}
     for key, value in values.items():
         head, dot, rest = str(key).replace("-", "_").partition(".")

@@ -1,9 +1,9 @@
 """Text environments on the Gymnasium interface.
 
 A single-turn environment implements `tasks` and `verify`; a multi-turn one implements `tasks`,
-`opening` and `reply`. Seeding, task choice, the feedback level and the Gymnasium five-tuple live
-here, and so does what is read of an action: its visible answer, and that it was cut off where it
-was. Any Python string is a legal action.
+`opening` and `reply`. Seeding, task choice, the feedback level and the Gymnasium five-tuple are
+handled here, and so is reading an action: its visible answer, and whether it was cut off. Any
+Python string is a legal action.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from resd_bench.types import (
 )
 
 TRUNCATED = "truncated"
-"""Class of the failure of an answer that hit its token limit."""
+"""Failure class of an answer that hit its token limit."""
 CUT_OFF: Mapping[Dialect, str] = {
     "full": "The answer was cut off at the length limit before it was complete.",
     "compact": "answer : cut off",
@@ -42,13 +42,13 @@ CONTEXT_FULL = "The context was full before there was a further answer."
 
 
 class Utf8Text(gym.Space[str]):
-    """Every Python string; `gymnasium.spaces.Text` would reject blanks and most of Unicode."""
+    """All Python strings; `gymnasium.spaces.Text` would reject blanks and most of Unicode."""
 
     def __init__(self, seed: int | np.random.Generator | None = None) -> None:
         super().__init__(shape=None, dtype=None, seed=seed)
 
     def sample(self, mask: None = None, probability: None = None) -> str:
-        """A short random string; lone surrogates and control characters occur."""
+        """A short random string, which may contain lone surrogates and control characters."""
         length = int(self.np_random.integers(0, 24))
         return "".join(chr(int(c)) for c in self.np_random.integers(0, 0x3000, size=length))
 
@@ -68,47 +68,47 @@ class Utf8Text(gym.Space[str]):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an environment answers to one action."""
+    """An environment's answer to one action."""
 
     observation: str = ""
-    """Shown to the model next, after a word on an action that was cut off; ignored where the
-    episode ends, which shows the feedback text."""
+    """Shown to the model next, after a notice if the action was cut off; ignored if the episode
+    ends, because then the feedback text is shown."""
     feedback: Feedback | None = None
-    """The verdict, which ends the episode; None while it goes on."""
+    """The verdict, which ends the episode; None while it continues."""
 
 
 class TextEnv(gym.Env[str, str], ABC):
-    """A task in text, an answer in text, `info["feedback"]` (see `resd_bench.types.Feedback`).
+    """Tasks and answers as text, with `info["feedback"]` (see `resd_bench.types.Feedback`).
 
     Arguments:
         dialect: wording of the prompts, `full` or `compact`.
         feedback_level: 0 to 5, see `FeedbackLevel`.
 
-    Information: `task_id`, `split` and `feedback_level` always; after the last step also
-    `feedback`, `success`, `score` and `stop_reason`. Never gold, below level 4.
+    Information: always `task_id`, `split` and `feedback_level`; after the last step also
+    `feedback`, `success`, `score` and `stop_reason`. Never gold below level 4.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
     name: str = "text"
-    """Short name, as in `--env`; of the instance where one class serves several tiers."""
+    """Short name, as in `--env`; set per instance if one class has several tiers."""
     max_turns: ClassVar[int] = 1
     answer_in_prompt: ClassVar[bool] = False
-    """Whether the answer is a part of the prompt by design; the leak audit then allows it."""
+    """Whether the answer is part of the prompt by design; the leak audit then allows it."""
     verify_seconds: float | None = None
-    """Longest that one action may take to be answered, whatever it says (wall time, restarts and
-    all); None promises nothing. Must be below the run's `step_seconds`. Where it is declared, an
-    action that is not answered by then counts as a failure of kind `timeout`, else as an error."""
+    """Longest wall time, including restarts, that answering any action may take; None promises
+    nothing. Must be below the run's `step_seconds`. If it is declared, an action that is not
+    answered within `step_seconds` counts as a failure of kind `timeout`, otherwise as an error."""
     chance: float = 0.0
-    """Success rate that answers which do not look at the task reach; `envs check` allows it."""
+    """Success rate of answers that ignore the task; `envs check` allows it."""
     release_reads_reasoning: ClassVar[bool] = False
     """Whether the paper's released verifier of this task reads reasoning too. With `grade` at
     `release`, `verify` then gets the whole response and must read it as that verifier does."""
     grade: Grade = "answer"
-    """What of an action is graded, as in `--grade`; set by whoever makes the environment."""
+    """Which part of an action is graded, as in `--grade`; set by whoever makes the environment."""
 
     def __init__(self, *, dialect: Dialect = "full", feedback_level: int = 3) -> None:
         if dialect not in ("full", "compact"):
-            raise ValueError(f"dialect {dialect!r} is unknown: give 'full' or 'compact'")
+            raise ValueError(f"unknown dialect {dialect!r}: give 'full' or 'compact'")
         self.dialect: Dialect = dialect
         self.feedback_level = FeedbackLevel(feedback_level)
         self.observation_space = Utf8Text()
@@ -122,16 +122,16 @@ class TextEnv(gym.Env[str, str], ABC):
         """The tasks of `split`, in the same order on every machine."""
 
     def files_of(self, tasks: Sequence[Task]) -> Sequence[Path]:
-        """Files beside the package that episodes of `tasks` are played from, made where missing.
+        """Files outside the package that episodes of `tasks` are played from, made if missing.
 
-        They are part of what a run is about: one that goes on with others is refused.
+        They are part of a run's content: resuming with different ones is refused.
         """
         return ()
 
     def verify(self, task: Task, action: str) -> Feedback:
-        """Mark a single-turn answer, with everything the verifier knows; pure and deterministic.
+        """Verify a single-turn answer, with everything the verifier knows; pure and deterministic.
 
-        `step` hands over the visible answer, and afterwards tells of one that was cut off.
+        `step` passes the visible answer, and afterwards adds to the feedback if it was cut off.
         """
         raise NotImplementedError
 
@@ -154,7 +154,7 @@ class TextEnv(gym.Env[str, str], ABC):
     def find(self, task_id: str, split: Split | None = None) -> Task:
         """The task called `task_id`, in `split` or in whichever has it.
 
-        KeyError with the nearest id where there is none, or where several splits have one.
+        KeyError with the nearest id if there is none, or if several splits have one.
         """
         if split not in (None, *SPLITS):
             raise KeyError(f"{self.name} has no split {split!r}: give {', '.join(SPLITS)}")
@@ -183,7 +183,7 @@ class TextEnv(gym.Env[str, str], ABC):
     ) -> tuple[str, dict[str, Any]]:
         """Pose the task of `options={"task": id, "split": split}`, or a random training task.
 
-        Without a split the id must be that of one split only.
+        Without a split, the id must occur in one split only.
         """
         super().reset(seed=seed)
         wanted, split = ((options or {}).get(name) for name in ("task", "split"))
@@ -198,7 +198,7 @@ class TextEnv(gym.Env[str, str], ABC):
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Take one action; the last observation is the feedback text.
 
-        An action may be an `Answer` that says why it ended; of other strings nothing is assumed.
+        An action may be an `Answer`, which says why it ended; for other strings nothing is assumed.
         """
         if self.task is None:
             raise gym.error.ResetNeeded("call reset() before step()")
@@ -231,12 +231,12 @@ class TextEnv(gym.Env[str, str], ABC):
         return self.grade == "release" and self.release_reads_reasoning
 
     def _read(self, action: str) -> Answer:
-        """What of an action is graded, and why it ended."""
+        """The part of an action that is graded, and why the action ended."""
         text = action if self._reads_reasoning else visible_answer(action)
         return Answer(text, Stop.LENGTH if was_cut_off(action) else Stop.EOS)
 
     def _count_reasoning(self, task: Task, action: str, feedback: Feedback) -> Feedback:
-        """`feedback` with `reasoning_success`: 1 where the reasoning succeeds, not the answer."""
+        """`feedback` with `reasoning_success`: 1 if the reasoning succeeds but the answer fails."""
         answer = visible_answer(action)
         alone = feedback.success and answer != action and not self.verify(task, answer).success
         return replace(feedback, metrics={**feedback.metrics, "reasoning_success": float(alone)})
@@ -247,17 +247,17 @@ class TextEnv(gym.Env[str, str], ABC):
 
 
 def context_full(level: int) -> Feedback:
-    """The verdict, at a level of feedback, where no further action could be sampled."""
+    """The verdict, at a level of feedback, if no further action could be sampled."""
     case = CaseResult("answer", False, TRUNCATED, CONTEXT_FULL)
     failure = Feedback(0.0, False, 0.0, (case,), kind=TRUNCATED, shown=(0,))
     return failure.at_level(level)
 
 
 def told_cut_off(feedback: Feedback, dialect: Dialect) -> Feedback:
-    """`feedback` on an answer that hit its token limit: a failure is told so.
+    """`feedback` on an answer that hit its token limit: a failure says so.
 
-    It is not told that the answer was malformed. Where a case passed, the answer could be read, and
-    the failing cases are shown after that; otherwise nothing else is.
+    It does not say that the answer was malformed. If a case passed, the answer could be read, and
+    the failing cases are shown after that notice; otherwise nothing else is.
     """
     if feedback.success:
         return feedback

@@ -1,7 +1,7 @@
-"""What a loss sees: one micro-batch of scored tokens.
+"""The input of a loss: one micro-batch of scored tokens.
 
-An objective that is a sum over tokens can say so (`TokenObjective`); it is then computed a few
-tokens at a time where the logits of a whole sequence would not fit into memory.
+An objective that is a sum over tokens can be declared as such (`TokenObjective`); it is then
+computed a few tokens at a time if the logits of a whole sequence would not fit into memory.
 
 Shapes: b sequences, T response tokens, V vocabulary.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 Aggregation = Literal["mean", "sum"]
-"""Of the tokens of a sequence."""
+"""How the losses of a sequence's tokens are combined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class TokenBatch:
     mask: Tensor
     """[b, T] float32: 1 where a token is scored, 0 on padding."""
     behaviour_logprobs: Tensor
-    """[b, T] float32: log-probability each token was sampled with; NaN where unknown."""
+    """[b, T] float32: log-probability that each token was sampled with; NaN if unknown."""
     advantages: Tensor
     """[b] float32."""
     weights: Tensor
@@ -40,20 +40,20 @@ class TokenBatch:
 
 
 Objective = Callable[[TokenBatch], Tensor]
-"""A micro-batch in, [b] per-sequence losses out (weights applied, not yet averaged)."""
+"""From a micro-batch to per-sequence losses [b] (weights applied, not yet averaged)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenObjective:
-    """An `Objective` that adds up terms of single tokens.
+    """An `Objective` that is a sum of per-token terms.
 
-    A token's term may depend on nothing but that token's place in the batch: its logits, its id,
-    and the advantage and weight of its sequence. The trainer may then hand over any n tokens as n
+    A token's term may depend only on what the batch holds for that token: its logits, its id, and
+    the advantage and weight of its sequence. The trainer may therefore pass any n tokens as n
     sequences of one token each.
     """
 
     per_token: Callable[[TokenBatch], Tensor]
-    """A batch in, [b, T] terms out: all weights included, the mask not."""
+    """From a batch to terms [b, T], with all weights applied but not the mask."""
     aggregation: Aggregation = "mean"
 
     def __call__(self, batch: TokenBatch) -> Tensor:
@@ -61,7 +61,7 @@ class TokenObjective:
 
 
 def sequence_losses(per_token: Tensor, mask: Tensor, aggregation: Aggregation = "mean") -> Tensor:
-    """[b] mean (or sum) of [b, T] over scored tokens; 0 for a sequence without any."""
-    # A product would let whatever stands at a masked position through if it is not finite.
+    """Mean (or sum) [b] of `per_token` [b, T] over scored tokens; 0 for a sequence without any."""
+    # A product would let non-finite values at masked positions through.
     totals = torch.where(mask > 0, per_token * mask, 0.0).sum(-1)
     return totals if aggregation == "sum" else totals / mask.sum(-1).clamp(min=1)

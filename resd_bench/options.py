@@ -1,13 +1,13 @@
-"""Options as fields of a dataclass: the type with its range, and under it what it means.
+"""Options as fields of a dataclass: the type with its range, and the meaning in a docstring below.
 
     @dataclass(frozen=True)
     class MyOptions(InRanges):
         window: Annotated[int, POSITIVE] = 4
         \"\"\"Updates that success is averaged over.\"\"\"
 
-From the field alone come the conversion of what people write (`coerce`), the check of its range,
-the words of `--help` and of errors, and its JSON Schema; pydantic does the work, and is imported
-only once a value is converted. Left out: which options there are.
+The field alone determines how text is converted (`coerce`), the range check, the wording of
+`--help` and of errors, and the JSON Schema; pydantic does the work, and is imported only when a
+value is converted. Left out: which options there are.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 EXACT = 2**53
-"""Whole numbers up to this are floats exactly; beyond, two become one."""
+"""Whole numbers up to this are exact as floats; beyond it, some become equal."""
 _OUTSIDE = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
-"""What pydantic calls numbers outside their range."""
+"""Pydantic's error types for numbers outside their range."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Finite numbers from `low` to `high`, without the ends that are left out.
+    """Finite numbers from `low` to `high`, possibly without the end points.
 
-    As metadata of `Annotated` pydantic reads it by the protocol of annotated-types.
+    As metadata in `Annotated`, pydantic reads it through the protocol of annotated-types.
     """
 
     low: float = -math.inf
@@ -53,7 +53,7 @@ class Range:
         """Whether `value` is a finite number in the range; true and false are not numbers."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        # A whole number of 400 digits is finite and not a float.
+        # A whole number of 400 digits is finite, but does not fit a float.
         finite = isinstance(value, int) or math.isfinite(value)
         above = value > self.low if self.without_low else value >= self.low
         below = value < self.high if self.without_high else value <= self.high
@@ -73,7 +73,7 @@ class Range:
         return True
 
     def __iter__(self) -> Iterator[object]:
-        """The same as annotated-types' bounds."""
+        """The bounds of annotated-types that mean the same."""
         from annotated_types import Ge, Gt, Le, Lt
 
         if math.isfinite(self.low):
@@ -89,19 +89,19 @@ NEVER_ALL = Range(0, 1, without_high=True)
 
 @cache
 def field_types(kind: Any) -> Mapping[str, Any]:
-    """The type of each field of a dataclass, with its `Range` where it has one."""
+    """The type of each field of a dataclass, with its `Range` if it has one."""
     return _hints(kind, include_extras=True)
 
 
 def range_of(hint: Any) -> Range | None:
-    """The range that `Annotated` gives a type, None without one."""
+    """The range that `Annotated` gives a type; None without one."""
     if get_origin(hint) is not Annotated:
         return None
     return next((own for own in get_args(hint)[1:] if isinstance(own, Range)), None)
 
 
 class InRanges:
-    """A dataclass whose numbers are held to the ranges of their fields when it is made."""
+    """A dataclass whose numbers are checked against the ranges of their fields when it is made."""
 
     def __post_init__(self) -> None:
         own: Any = type(self)
@@ -146,12 +146,12 @@ def coerce(name: str, value: Any, hint: Any) -> Any:
 
 
 def json_schema(hint: Any) -> dict[str, Any]:
-    """The JSON Schema of what has the type `hint`."""
+    """The JSON Schema of the type `hint`."""
     return _flat(_adapter(hint).json_schema())
 
 
 def _flat(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema without pydantic's nesting: `null` among the types or values, not beside them."""
+    """A schema without pydantic's nesting: `null` is one of the types or values."""
     kept = {key: own for key, own in schema.items() if key != "additionalProperties"}
     if "const" in kept:
         kept["enum"] = [kept.pop("const")]
@@ -177,10 +177,10 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
 
 
 def _as_written(hint: Any) -> Any:
-    """`hint` for pydantic, which then reads what people write: `none`, `1e3`, `a,b`.
+    """`hint` for pydantic, so that it accepts what people write: `none`, `1e3`, `a,b`.
 
-    Refused is what it would accept too easily: true as a number, and a float that may have been
-    another whole number.
+    It then refuses what pydantic accepts too easily: true as a number, and a float that may have
+    been a different whole number.
     """
     from pydantic import BeforeValidator, InstanceOf
 
@@ -205,11 +205,11 @@ def _as_written(hint: Any) -> Any:
 
 
 def _with(hint: Any, metadata: tuple[Any, ...]) -> Any:
-    """A type, or one or none of several, each with `metadata`, as `_as_written`."""
+    """A type, or each type of a union, with `metadata`, as in `_as_written`."""
     from pydantic import BeforeValidator, Field
 
     if get_origin(hint) not in (Union, UnionType):
-        # Bounds come before what reads text, so that they are of the number and not of the text.
+        # Bounds come before the conversion of text, so that they apply to the number.
         own = _as_written(hint)
         read = own.__metadata__ if get_origin(own) is Annotated else ()
         return Annotated[hint, *metadata, *read] if metadata else own
@@ -248,7 +248,7 @@ def _number(value: Any) -> Any:
 
 
 def _whole(value: Any) -> int:
-    """A whole number, exactly: one that went through a float must be small enough to be itself."""
+    """An exact whole number: one that went through a float must be small enough to be exact."""
     if isinstance(_number(value), int):
         return int(value)
     if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d[\d_]*\s*", value):
@@ -264,7 +264,7 @@ def _whole(value: Any) -> int:
 
 
 def names_in(text: str | None) -> list[str]:
-    """The names in a list such as `a,b,c`; none without a text."""
+    """The names in a list such as `a,b,c`; none if `text` is None."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 

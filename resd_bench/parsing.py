@@ -1,9 +1,9 @@
 """Find the answer in a model's response.
 
-`visible_answer` is the one text of a response that is graded and shown: what is left without the
-reasoning. In it an answer follows one of two conventions: the last fenced code block, or the last
-`<answer>` element. All read hostile text in linear time. What the answer means is the environment's
-business. Left out: reasoning marked by anything but `<think>`.
+`visible_answer` is the part of a response that is graded and shown: everything but the reasoning.
+In it, the answer follows one of two conventions: the last fenced code block, or the last `<answer>`
+element. All functions read hostile text in linear time. What the answer means is up to the
+environment. Left out: reasoning marked by anything but `<think>`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import re
 from typing import Literal
 
 Grade = Literal["answer", "release"]
-"""What of a response is graded: `answer` what `visible_answer` leaves; `release` what the paper's
-released verifier of the task reads, where there is one."""
+"""Which part of a response is graded: `answer`: the visible answer; `release`: what the paper's
+released verifier of the task reads, if there is one."""
 
 FENCE = "```"
 _OPEN, _CLOSE = "<think>", "</think>"
@@ -22,10 +22,10 @@ _ANSWER_OPEN, _ANSWER_CLOSE = "<answer>", "</answer>"
 
 
 def last_code_block(text: str, tag: str) -> str | None:
-    """The last fenced block of `text`, stripped; None where no pair of fences is left.
+    """The last fenced block of `text`, stripped; None if there is no pair of fences.
 
     Fences are paired from left to right. `tag` right after an opening fence is dropped; any other
-    word there belongs to the block, so a block of another language is taken as it stands.
+    word there belongs to the block, so a block in another language is taken as it is.
     """
     block: str | None = None
     opening = text.find(FENCE)
@@ -42,17 +42,17 @@ def last_code_block(text: str, tag: str) -> str | None:
 
 
 def visible_answer(response: str) -> str:
-    """`response` without its reasoning, finished or not: no tag of thinking is left in it.
+    """`response` without its reasoning, finished or not: no thinking tag is left in it.
 
-    Reasoning runs from `<think>` to the next `</think>`, or to the end where it is never closed. A
-    `</think>` that nothing opened closes reasoning that began before the text. Whitespace after a
-    closing tag goes along. Taken of its own result it changes nothing.
+    Reasoning runs from `<think>` to the next `</think>`, or to the end if it is never closed. A
+    `</think>` without an opening tag closes reasoning that began before the text. Whitespace after
+    a closing tag is removed too. Applying this to its own result changes nothing.
     """
     while _OPEN in response or _CLOSE in response:
         rest = _without_elements(response)
         begin = _after(rest, rest.rfind(_CLOSE))
         end = rest.find(_OPEN, begin)
-        # What stood around a removed element may itself spell a tag: hence again.
+        # The text around a removed element may itself spell a tag, so this is repeated.
         response = rest[begin:] if end < 0 else rest[begin:end]
     return response
 
@@ -60,8 +60,9 @@ def visible_answer(response: str) -> str:
 def without_reasoning(text: str) -> str:
     """`text` without finished reasoning, as the release removes it.
 
-    Elements go, then all before the first closing tag that is left. Unlike in `visible_answer`,
-    reasoning that is never closed stays, and so does what stands before further closing tags.
+    Elements are removed, then everything before the first remaining closing tag. Unlike in
+    `visible_answer`, reasoning that is never closed stays, and so does text before further closing
+    tags.
     """
     rest = _without_elements(text)
     return rest[_after(rest, rest.find(_CLOSE)) :]
@@ -81,7 +82,7 @@ def _without_elements(text: str) -> str:
 
 
 def _after(text: str, tag: int) -> int:
-    """Where `text` goes on after the closing tag at `tag` and whitespace; 0 for no tag (-1)."""
+    """The position after the closing tag at `tag` and whitespace; 0 if there is no tag (-1)."""
     if tag < 0:
         return 0
     match = _WHITESPACE.match(text, tag + len(_CLOSE))
@@ -93,7 +94,7 @@ def last_answer_tag(text: str) -> str | None:
     """The content of the last `<answer>` element, stripped; None without one.
 
     An element runs from an opening tag to the next closing tag; tags are case-sensitive. Finished
-    reasoning is passed over as in `without_reasoning`.
+    reasoning is ignored as in `without_reasoning`.
     """
     text = without_reasoning(text)
     answer: str | None = None

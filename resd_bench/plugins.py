@@ -1,4 +1,4 @@
-"""Find environments, methods and what else is plugged in, by entry point.
+"""Find environments, methods and other plugins by entry point.
 
 Built-in plugins are found exactly like third-party ones: the harness imports none by name.
 Groups: `resd_bench.envs` (a callable that makes a `TextEnv`), `resd_bench.methods` (a
@@ -25,16 +25,16 @@ from resd_bench.parsing import Grade
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What `doctor` looked at; entry points of `resd_bench.doctor` return lists of them."""
+    """A check of `doctor`; entry points of `resd_bench.doctor` return lists of them."""
 
     name: str
     ok: bool
     detail: str
     """What was found."""
     remedy: str = ""
-    """What to do where it is not `ok`, and what for."""
+    """What to do if it is not `ok`, and what that is needed for."""
     required: bool = False
-    """Whether nothing works without it."""
+    """Whether everything depends on it."""
 
 
 @cache
@@ -44,7 +44,7 @@ def installed(group: str) -> dict[str, EntryPoint]:
 
 
 def find(group: str, kind: str, name: str) -> Any:
-    """Load the plugin `name` of `group`; UsageError where there is none or it does not import."""
+    """Load the plugin `name` of `group`; UsageError if it does not exist or cannot be imported."""
     known = installed(group)
     if name not in known:
         raise near_miss(kind, name, known)
@@ -55,7 +55,7 @@ def find(group: str, kind: str, name: str) -> Any:
 
 
 def make_env(name: str, *, grade: Grade = "answer", **kwargs: Any) -> TextEnv:
-    """Make the environment `name` (short name, as in `--env`), which grades as `grade` says."""
+    """Make the environment `name` (short name, as in `--env`), graded according to `grade`."""
     env: TextEnv = find("resd_bench.envs", "environment", name)(**kwargs)
     if isinstance(env.unwrapped, TextEnv):
         env.unwrapped.grade = grade

@@ -1,4 +1,4 @@
-"""For authors of plugins: a scripted policy, `check_env`, `check_agent` and `check_engine`.
+"""For plugin authors: a scripted policy, `check_env`, `check_agent` and `check_engine`.
 
 Checks raise AssertionError with the property that does not hold. They run in this process, so one
 that hangs hangs the test: `resd_bench.check` examines an installed plugin under a deadline.
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["Script", "ScriptedPolicy", "check_agent", "check_engine", "check_env"]
 
 LEFT_OUT = ("docs", "panel", "runaway", "budget")
-"""Properties of `envs check` that `check_env` leaves out: to read, to install, to wait for."""
+"""Properties of `envs check` that `check_env` leaves out: they are about documentation, need an
+installed package, or take long."""
 
 
 def check_env(env: TextEnv) -> None:
-    """Prove what the harness relies on of an environment; AssertionError names what fails.
+    """Prove what the harness relies on in an environment; AssertionError names what fails.
 
-    The properties of `envs check` but `LEFT_OUT`, on fewer tasks. `env` is used as it is made, in
-    its own dialect.
+    These are the properties of `envs check` except `LEFT_OUT`, on fewer tasks. `env` is used as it
+    is, in its own dialect.
     """
 
     def make(*, dialect: Dialect, feedback_level: int) -> TextEnv:
@@ -49,10 +50,10 @@ def check_env(env: TextEnv) -> None:
 
 
 def check_agent(spec: MethodSpec, options: Mapping[str, Any] | None = None) -> None:
-    """Prove what the harness relies on of a method; AssertionError names what fails.
+    """Prove what the harness relies on in a method; AssertionError names what fails.
 
     `options` are those of the method, by name. `methods check` does the same for an installed
-    method, in a process of its own.
+    method, in a separate process.
     """
     for _ in prove_all(MethodSubject(spec.name, spec, options or {})):
         pass
@@ -61,13 +62,13 @@ def check_agent(spec: MethodSpec, options: Mapping[str, Any] | None = None) -> N
 def check_engine(
     spec: EngineSpec, model: Any = None, options: Mapping[str, Any] | None = None
 ) -> None:
-    """Prove what the harness relies on of an engine; AssertionError names what fails.
+    """Prove what the harness relies on in an engine; AssertionError names what fails.
 
     `model` is a Hugging Face model that it serves, by default a small random one (Qwen3); `options`
     are settings of `PolicyConfig`. `engines check` does the same for an installed engine, in a
-    process of its own.
+    separate process.
     """
-    # torch, which environments and methods are tested without.
+    # This imports torch, which testing environments and methods does not need.
     from resd_bench.check import engine_properties
     from resd_bench.check.engine_subject import EngineSubject
 

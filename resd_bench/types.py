@@ -2,7 +2,7 @@
 
     Task -> Turn -> Trajectory -> Group -> Example -> Metrics
 
-Everything here is frozen, holds no tensors and imports no torch. A stage that has nothing to say
+Everything here is frozen, holds no tensors and does not import torch. A stage without a result
 returns nothing: a sample without privileged context gives no `Example`, not a masked one.
 """
 
@@ -41,10 +41,10 @@ def user(content: str) -> Messages:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One problem: what poses it and what marks it."""
+    """One problem: its prompt, and what verifies an answer."""
 
     id: str
-    """Stable across runs and machines, unique in its environment."""
+    """Stable across runs and machines; unique in its environment."""
     split: Split
     prompt: str
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -52,7 +52,7 @@ class Task:
 
 
 class FeedbackLevel(IntEnum):
-    """How much an environment says about a failure; the same ladder everywhere."""
+    """How much an environment says about a failure; the levels are the same everywhere."""
 
     NOTHING = 0
     BINARY = 1
@@ -74,11 +74,11 @@ class CaseResult:
     name: str
     passed: bool
     kind: str = ""
-    """Class of the outcome, e.g. `wrong_answer`, `parse_error`; `pass` where it passed."""
+    """Class of the outcome, e.g. `wrong_answer`, `parse_error`; `pass` if it passed."""
     detail: str = ""
-    """Input and what the answer did on it, for a reader; shown from level 3."""
+    """The input and what the answer did on it, for a reader; shown from level 3."""
     expected: str = ""
-    """What would have been right; shown from level 4."""
+    """The correct outcome; shown from level 4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,13 @@ class Feedback:
     text: str = ""
     """What the model reads, at the level the environment was made with. Empty on success."""
     kind: str = ""
-    """Class of the failure as a whole, shown from level 2."""
+    """Class of the failure as a whole; shown from level 2."""
     shown: tuple[int, ...] = ()
-    """Indices into `cases` that level 3 shows, the most telling first."""
+    """Indices into `cases` that level 3 shows, the most informative first."""
     solution: str = ""
-    """A correct answer where the verifier knows one; shown at level 5."""
+    """A correct answer if the verifier knows one; shown at level 5."""
     metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """What else was measured about the attempt, by name. Logged, never shown to a model."""
+    """Other measurements of the attempt, by name. Logged, never shown to a model."""
 
     MAX_CHARS: ClassVar[int] = 2000
 
@@ -125,7 +125,7 @@ class Feedback:
         return "\n".join(lines)[: self.MAX_CHARS]
 
     def at_level(self, level: int) -> Feedback:
-        """This feedback as an environment of `level` hands it out, the rest removed."""
+        """This feedback as an environment at `level` returns it, with the rest removed."""
         level = FeedbackLevel(level)
         cases = tuple(
             replace(
@@ -149,13 +149,13 @@ class Stop(StrEnum):
     TURNS = "turns"
     """The turn limit was reached."""
     ERROR = "error"
-    """The environment failed; the trajectory carries no reward and is not learned from."""
+    """The environment failed; the trajectory has no reward and is not trained on."""
 
 
 class Answer(str):
-    """An action as an environment gets it: the text, and why it ended.
+    """An action as an environment receives it: the text, and why it ended.
 
-    It is a `str` in every respect; what is computed from it is a plain one.
+    It is a `str` in every respect; strings computed from it are plain ones.
     """
 
     __slots__ = ("stop",)
@@ -172,25 +172,25 @@ class Answer(str):
 
 
 def was_cut_off(action: str) -> bool:
-    """Whether an action hit its token limit; false of text that does not say."""
+    """Whether an action hit its token limit; false for text that does not say."""
     return getattr(action, "stop", None) == Stop.LENGTH
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the policy sampled: the text, and the tokens it really was."""
+    """What the policy sampled: the text, and the tokens that were actually sampled."""
 
     text: str
-    """Decoded, special tokens left out. Training never tokenises it again."""
+    """Decoded, without special tokens. Training never tokenizes it again."""
     token_ids: tuple[int, ...] = ()
-    """Sampled ids, the end-of-turn token included where it was sampled."""
+    """Sampled ids, including the end-of-turn token if it was sampled."""
     logprobs: tuple[float, ...] = ()
     """Log-probability of each id under the distribution it was drawn from (nats)."""
     stop: Stop = Stop.EOS
 
     @property
     def sampled(self) -> bool:
-        """Whether the policy took this turn: false where no token fitted its context."""
+        """Whether the policy took this turn: false if no token fitted into its context."""
         return bool(self.token_ids or self.text) or self.stop is not Stop.LENGTH
 
 
@@ -203,7 +203,7 @@ class Sampling:
     top_p: float = 1.0
     max_new_tokens: int = 256
     seed: int = 0
-    """Sample j of prompt i draws from a stream of its own, named by (seed, i, j)."""
+    """Sample j of prompt i draws from its own stream, named by (seed, i, j)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,13 +223,13 @@ class Trajectory:
     feedback: Feedback
     stop: Stop = Stop.EOS
     error: str = ""
-    """Why the environment failed, where `stop` is `error`."""
+    """Why the environment failed, if `stop` is `error`."""
     unanswered: bool = False
     """Whether it ended because the policy had no room for a further turn; `stop` is `length`."""
 
     @property
     def response(self) -> str:
-        """Text of the last turn, "" where there was none."""
+        """Text of the last turn; "" if there was none."""
         return self.turns[-1].completion.text if self.turns else ""
 
 
@@ -250,17 +250,17 @@ class Example:
     completion: Completion
     """The tokens whose probability is trained."""
     teacher_messages: Messages | None = None
-    """The same question with privileged context; None where the method has no teacher."""
+    """The same question with privileged context; None if the method has no teacher."""
     advantage: float = 0.0
     weight: float = 1.0
     """Multiplies this sequence's loss (e.g. success-rate rebalancing, Eq. 2)."""
     shorter_teachers: tuple[Messages, ...] = ()
-    """`teacher_messages` with one more section left out each, for a context that is too short."""
+    """`teacher_messages` with one more section dropped each time, for contexts that are short."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Where in a run an update happens."""
+    """The position of an update in a run."""
 
     update: int
     """Number of this update, from 0."""
@@ -269,6 +269,6 @@ class Step:
     inner: int
     """Number of this inner iteration on the batch, from 0 to K - 1."""
     sampling: Sampling
-    """How the rollouts of this step were sampled; methods sample their own text alike."""
+    """How the rollouts of this step were sampled; methods sample their own text the same way."""
     seed: int
-    """Seed of whatever randomness the method itself needs in this step."""
+    """Seed of any randomness that the method itself needs in this step."""

@@ -252,7 +252,7 @@ class CutsItsContextShort(Broken):
 
 
 BROKEN: list[tuple[Any, str, str]] = [
-    (EchoesThePrompt, "token ids", "the prompt is part of what is given"),
+    (EchoesThePrompt, "token ids", "the continuation contains the prompt"),
     (PadsAfterTheEnd, "token ids", "tokens are given after the stop token"),
     (LeavesTheVocabulary, "token ids", r"[260] are not ids of a vocabulary of 260"),
     (LosesALogprob, "token ids", "logprobs of"),
@@ -297,7 +297,7 @@ def test_each_fault_is_found_by_the_property_it_breaks(kind: Any, name: str, mes
 
 
 def test_a_plugins_own_test_raises_what_is_broken() -> None:
-    with pytest.raises(AssertionError, match="the prompt is part of what is given"):
+    with pytest.raises(AssertionError, match="the continuation contains the prompt"):
         assert_engine(spec_of(EchoesThePrompt), tiny.model())
     assert_engine(registry.choose("fast", tiny.model()))
 

@@ -1,7 +1,7 @@
-"""What all methods share, and the method that learns nothing.
+"""What all methods have in common, and the method that learns nothing.
 
 An `Attempt` is a trajectory as text, the form in which methods show it to the model. `PolicyAgent`
-is an agent that answers with its policy and remembers nothing of its own.
+is an agent that answers with its policy and has no memory of its own.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ class Attempt:
 
     task_id: str
     group: int
-    """Position of its group in the step: attempts of one group are peers."""
+    """Index of its group in the step: attempts in one group are peers."""
     prompt: str
-    """The first thing the task said."""
+    """The first message of the task."""
     response: str
-    """What the model answered, thinking included; a transcript where there were several turns."""
+    """The model's answer, including thinking; a transcript if there were several turns."""
     feedback: str
     success: bool
     reward: float = 0.0
     turns: tuple[Turn, ...] = ()
     cut_off: bool = False
-    """Whether the token limit or the context's end cut it short."""
+    """Whether the token limit or the end of the context cut it off."""
     show_unfinished: bool = False
-    """Whether thinking that was never finished is shown too (release)."""
+    """Whether unfinished thinking is shown too (release)."""
 
     @property
     def shown(self) -> str:
-        """The response as prompts show it: the answer that was graded, without its thinking."""
+        """The response as prompts show it: the graded answer, without thinking."""
         return shown(self.response, self.show_unfinished)
 
 
 def shown(response: str, show_unfinished: bool = False) -> str:
-    """A response as prompts show it; `show_unfinished` keeps thinking that never ended."""
+    """A response as prompts show it; `show_unfinished` keeps unfinished thinking."""
     return without_reasoning(response) if show_unfinished else visible_answer(response)
 
 
 def scored_attempts(groups: Sequence[Group], *, show_unfinished: bool = False) -> list[Attempt]:
-    """Every attempt that has a verdict and a turn; failures of the environment are left out.
+    """Every attempt with a verdict and at least one turn, without failures of the environment.
 
     `show_unfinished` as in `Attempt`.
     """
@@ -141,20 +141,20 @@ def replace_prompt(messages: Messages, content: str) -> Messages:
 
 
 def count_turns(attempts: Sequence[Attempt]) -> int:
-    """Sequences that a loss is averaged over: every turn of every attempt; at least 1."""
+    """Number of sequences that a loss is averaged over: every turn of every attempt; at least 1."""
     return max(1, sum(len(attempt.turns) for attempt in attempts))
 
 
 def share(count: int, total: int) -> float:
-    """`count` / `total`, 0 of nothing."""
+    """`count` / `total`; 0 if `total` is 0."""
     return count / total if total else 0.0
 
 
 def signal_metrics(attempts: Sequence[Attempt], informative: int) -> Metrics:
-    """How much a step had to learn from, the same for every method.
+    """How much there was to learn from in a step, the same for every method.
 
-    `signal/attempts` with a verdict; `signal/examples` share of them that gave an example to learn
-    from (for GRPO: a nonzero advantage); `signal/success_rate` share of them that succeeded.
+    `signal/attempts`: those with a verdict; `signal/examples`: share of them that gave an example
+    to learn from (for GRPO: a nonzero advantage); `signal/success_rate`: share that succeeded.
     """
     successes = sum(attempt.success for attempt in attempts)
     return {
@@ -177,7 +177,7 @@ class PolicyAgent:
         return self.policy.sample(prompts, n=n, sampling=sampling, purpose=purpose)
 
     def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
-        """An update without examples: it counts, and trains nothing."""
+        """An update without examples: it counts, but trains nothing."""
         attempts = scored_attempts(groups)
         learned = self.policy.update([], nll_objective, batch_size=count_turns(attempts))
         return {**learned, **signal_metrics(attempts, 0)}
@@ -191,7 +191,7 @@ class PolicyAgent:
         return {"policy": self.policy.state_dict()}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from `state_dict`."""
+        """Resume from `state_dict`."""
         self.policy.load_state_dict(state["policy"])
 
 

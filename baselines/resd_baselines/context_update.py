@@ -1,8 +1,8 @@
 """The context update: CONCISE, REFLECT, tag, CURATE (paper section 3, Algorithm 1, appendix D).
 
-A function of a playbook, attempts and something that generates text; it neither samples nor trains
-by itself. Text the model did not form as asked is counted and survived. Left out: playbooks per
-task, and student prompts that show the playbook, which the paper's release has and never uses.
+It is a function of a playbook, attempts and something that generates text; it neither samples nor
+trains by itself. Text in the wrong format is counted and tolerated. Left out: playbooks per task,
+and student prompts that show the playbook, which the paper's release has but never uses.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ log = logging.getLogger(__name__)
 
 Role = Literal["reflect", "tag", "curate"]
 Generate = Callable[[Role, Sequence[str]], list[str]]
-"""Prompts of one role in, one answer to each out."""
+"""From prompts of one role to one answer each."""
 Addition = tuple[str, str]
 """Section and content of a new entry."""
 CUT_OFF: Mapping[Dialect, str] = {
     "full": "[Here the attempt was cut off at the length limit.]",
     "compact": "( cut off )",
 }
-"""Ends an attempt that did not end by itself, where it is reflected on."""
+"""Put at the end of an attempt that was cut off, in the prompt for its reflection."""
 
 
 @dataclass(frozen=True)
 class ContextOptions(InRanges):
-    """What the context update does. Defaults follow the paper, else its release."""
+    """Options of the context update. Defaults follow the paper, else its release."""
 
     use_playbook: bool = True
     """Keep a playbook across steps; without it nothing is tagged or curated (ablation)."""
@@ -74,25 +74,25 @@ class Curated:
     task_id: str
     raw: str
     additions: tuple[Addition, ...] | None
-    """None where the answer was discarded as invalid."""
+    """None if the answer was discarded as invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContextUpdate:
-    """What one context update made."""
+    """The result of one context update."""
 
     playbook: Playbook
     reflections: tuple[Reflection, ...]
     """One per attempt; empty for successes."""
     curations: tuple[Curated, ...] = ()
     added: tuple[str, ...] = ()
-    """Ids of new entries, evicted ones included."""
+    """Ids of new entries, including evicted ones."""
     evicted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PromptWriter:
-    """Words prompts in a dialect, and reads what comes back."""
+    """Writes prompts in a dialect, and parses the replies."""
 
     dialect: Dialect
     pack: PromptPack = PACK
@@ -112,7 +112,7 @@ class PromptWriter:
         )
 
     def _ended(self, attempt: Attempt) -> str:
-        """The answer, and where it was cut off that it was."""
+        """The answer, with a note if it was cut off."""
         return f"{attempt.shown}\n{CUT_OFF[self.dialect]}" if attempt.cut_off else attempt.shown
 
     def read_reflection(self, text: str, playbook: Playbook) -> Reflection:
@@ -131,7 +131,7 @@ class PromptWriter:
         )
 
     def read_tags(self, text: str, playbook: Playbook) -> Tags:
-        """The answer to `tag`; no tags where it has none."""
+        """The answer to `tag`; no tags if it has none."""
         if self.dialect == "compact":
             return parse_compact_tags(text, playbook.numbers()) or NO_TAGS
         return collapse_tags(parse_bullet_tags(text))
@@ -147,7 +147,7 @@ class PromptWriter:
         )
 
     def read_curation(self, text: str) -> tuple[Addition, ...] | None:
-        """The answer to `curate`; None where it is invalid."""
+        """The answer to `curate`; None if it is invalid."""
         if self.dialect == "compact":
             return parse_compact_curation(text)
         try:
@@ -209,7 +209,7 @@ def reflect(
 def tag_successes(
     playbook: Playbook, attempts: Sequence[Attempt], writer: PromptWriter, generate: Generate
 ) -> Playbook:
-    """The playbook after the first success of each task said which entries fit it."""
+    """The playbook after tagging the entries that fit the first success of each task."""
     asked = [attempts[i] for i in _first_by_task(attempts, success=True)]
     answers = _ask(generate, "tag", [writer.tag(attempt, playbook) for attempt in asked])
     return _apply_tags(playbook, [writer.read_tags(answer, playbook) for answer in answers])
@@ -222,7 +222,7 @@ def curate(
     writer: PromptWriter,
     generate: Generate,
 ) -> tuple[Curated, ...]:
-    """What the first failure of each task would add to the same playbook."""
+    """The additions from the first failure of each task, all to the same playbook."""
     failures = _first_by_task(attempts, success=False)
     prompts = [writer.curate(attempts[i], reflections[i], playbook) for i in failures]
     answers = _ask(generate, "curate", prompts)
@@ -233,7 +233,7 @@ def curate(
 
 
 def new_lessons(playbook: Playbook, additions: Iterable[Addition]) -> list[Addition]:
-    """The additions that say something that neither an entry nor an earlier one says."""
+    """The additions that repeat neither an entry nor an earlier addition."""
     known = {"", *(_words(entry.content) for entry in playbook.entries)}
     fresh: list[Addition] = []
     for section, content in additions:

@@ -1,7 +1,7 @@
-"""GRPO: reinforce each attempt by how it fared beside the others at the same task.
+"""GRPO: reinforce each attempt by how it compares with the others at the same task.
 
 As run in the paper (8 attempts per task, one optimiser step per batch, no KL term, no entropy
-bonus): the old policy is the one being trained, so no clip ever binds.
+bonus): the old policy is the one being trained, so the clip never binds.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class GRPOConfig(InRanges):
 
 
 class GRPOAgent(PolicyAgent):
-    """Reinforces what did better than its peers."""
+    """Reinforces attempts that did better than their peers."""
 
     def __init__(self, policy: Policy, config: GRPOConfig) -> None:
         super().__init__(policy)
@@ -60,7 +60,7 @@ class GRPOAgent(PolicyAgent):
         """One update. `grpo/mixed_groups`: groups in which not all rewards are equal."""
         attempts = scored_attempts(groups)
         advantages = [a for group in groups for a in self._advantages(group)]
-        # An advantage of 0 adds exactly 0 to the loss; its forward pass can be saved.
+        # An advantage of 0 adds exactly 0 to the loss, so its forward pass can be skipped.
         examples = [
             example
             for attempt, advantage in zip(attempts, advantages, strict=True)
@@ -84,12 +84,12 @@ class GRPOAgent(PolicyAgent):
         }
 
     def _advantages(self, group: Group) -> list[float]:
-        """One per attempt of the group that `scored_attempts` keeps, in the same order."""
+        """One for each attempt of the group that `scored_attempts` keeps, in the same order."""
         attempts = scored_attempts([group])
         if not attempts:
             return []
         rewards = torch.tensor([[a.reward for a in attempts]], dtype=torch.float64)
-        # Rounding in the mean must not make a signal out of equal rewards.
+        # Rounding in the mean must not turn equal rewards into a signal.
         if len(attempts) > 1 and bool((rewards == rewards[0, 0]).all()):
             return [0.0] * len(attempts)
         values: list[float] = group_advantages(rewards, normalise_std=self.config.normalise_std)[

@@ -1,9 +1,9 @@
-"""The losses, as pure functions of tensors, and the objectives that methods train with.
+"""The losses as pure functions of tensors, and the objectives that methods train with.
 
 Self-distillation (paper Eqs. 1 to 3), success-rate weights (Eq. 2), group-relative advantages and
-the clipped policy gradient. Nothing here pads, moves devices or takes an optimiser step. Left out:
-supports chosen by the teacher, entropy filters and position ramps, which the paper's release has
-as options and never uses.
+the clipped policy gradient. Nothing here pads, moves tensors between devices or takes an optimiser
+step. Left out: supports chosen by the teacher, entropy filters and position ramps, which the
+paper's release has as options but never uses.
 
 Shapes: B sequences (b in a micro-batch), T tokens, V vocabulary, S support (top-k and a tail),
 G groups of N samples. Log-probabilities are in nats.
@@ -25,19 +25,19 @@ Divergence = Literal["reverse_kl", "forward_kl", "jsd"]
 LOG_RATIO_BOUND = 20.0
 """Log-ratios of probabilities are clamped to +-20 before they are exponentiated (release)."""
 MAX_LOG_MASS = -1e-7
-"""Log-mass of a top-k support is at most this, so that a tail is never empty (release)."""
+"""Upper bound on the log-mass of a top-k support, so that the tail is never empty (release)."""
 MIN_LOGPROB = -1e4
-"""Stands for the log-probability of the impossible; its exponential is 0."""
+"""The log-probability of impossible events; its exponential is 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class DistillationLoss:
-    """What `self_distillation_loss` returns."""
+    """The result of `self_distillation_loss`."""
 
     loss: Tensor
     """Scalar: mean over all B sequences of each sequence's mean over scored tokens."""
     per_token: Tensor
-    """[B, T]: all weights included, the mask not."""
+    """[B, T], with all weights applied but not the mask."""
 
 
 def self_distillation_loss(
@@ -59,10 +59,11 @@ def self_distillation_loss(
 
     Logits are [B, T, V], divided by `temperature`; `mask` [B, T] is 1 where a token is scored;
     `sample_weights` [B] and `token_weights` [B, T] are factors without gradient. With `top_k` the
-    support is the student's k likeliest tokens and, with `tail`, one bucket for all others (without
-    it, both sides are renormalised); None is the full vocabulary. The teacher's probabilities are
-    kept within `clip_low` and `clip_high` times the student's, as constants and without
-    renormalising, as in the release. `mixture` is the teacher's share in the mean of `jsd`.
+    support is the student's k most likely tokens and, with `tail`, one bucket for all others
+    (without it, both sides are renormalised); None is the full vocabulary. The teacher's
+    probabilities are kept within `clip_low` and `clip_high` times the student's, as constants and
+    without renormalising, as in the release. `mixture` is the teacher's share in the mixture of
+    `jsd`.
     """
     log_p, log_q = _on_support(student_logits, teacher_logits, top_k, tail, temperature)
     log_q = _clip_ratio(log_q, log_p.detach(), clip_low, clip_high)
@@ -77,7 +78,7 @@ def self_distillation_loss(
 def _on_support(
     student: Tensor, teacher: Tensor, top_k: int | None, tail: bool, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """[B, T, S] log-probabilities of both sides; only the student's carry a gradient."""
+    """Log-probabilities [B, T, S] of both sides; only the student's have a gradient."""
     z, y = _tempered(student, temperature), _tempered(teacher.detach(), temperature)
     if top_k is None:
         return _logprobs(z, z), _logprobs(y, y)
@@ -89,7 +90,7 @@ def _on_support(
 
 
 def _tempered(logits: Tensor, temperature: float) -> Tensor:
-    # Dividing by 1 would copy what may be the largest tensor there is.
+    # Dividing by 1 would copy what may be the largest tensor of all.
     return logits if temperature == 1 else logits / temperature
 
 
@@ -113,7 +114,7 @@ def _clip_ratio(log_q: Tensor, log_p: Tensor, low: float | None, high: float | N
 
 
 def _divergence(log_p: Tensor, log_q: Tensor, kind: Divergence, mixture: float) -> Tensor:
-    """[B, T]: forward KL(q || p), reverse KL(p || q), or the generalised Jensen-Shannon one."""
+    """Forward KL(q || p), reverse KL(p || q) or generalised Jensen-Shannon divergence, [B, T]."""
     if kind == "forward_kl":
         return (log_q.exp() * (log_q - log_p)).sum(-1)
     if kind == "reverse_kl":
@@ -129,10 +130,11 @@ def _divergence(log_p: Tensor, log_q: Tensor, kind: Divergence, mixture: float) 
 
 
 def success_rate_weights(success: Tensor, *, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
-    """[B] float64 weights with mean 1 that lift the rarer outcome (Eq. 2).
+    """Float64 weights [B] with mean 1 that emphasise the rarer outcome (Eq. 2).
 
-    With success rate s a success weighs (1 - s)^alpha and a failure s^beta, before division by
-    the mean. s is kept off 0 and 1 (release), so that a batch of one outcome weighs 1 each.
+    With success rate s, a success has weight (1 - s)^alpha and a failure s^beta, before division by
+    the mean. s is kept away from 0 and 1 (release), so if all outcomes are equal, all weights are
+    1.
     """
     won = torch.as_tensor(success).double()
     count = won.numel()
@@ -145,7 +147,7 @@ def success_rate_weights(success: Tensor, *, alpha: float = 1.0, beta: float = 1
 
 
 def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) -> Tensor:
-    """[B, T] log-probability of each token under [B, T, V] logits / temperature."""
+    """Log-probability [B, T] of each token under logits [B, T, V] / temperature."""
     z = _tempered(logits, temperature)
     return z.gather(-1, token_ids[..., None])[..., 0] - z.logsumexp(-1)
 
@@ -154,14 +156,14 @@ def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float = 1.0) 
 def importance_weights(
     old_logprobs: Tensor, behaviour_logprobs: Tensor, cap: float = 2.0
 ) -> Tensor:
-    """[B, T] truncated ratio of trainer to sampler probability (release); 1 where unknown (NaN)."""
+    """Truncated ratio [B, T] of trainer to sampler probability (release); 1 if unknown (NaN)."""
     bound = LOG_RATIO_BOUND
     ratio = (old_logprobs - behaviour_logprobs).clamp(-bound, bound).exp().clamp(max=cap)
     return torch.where(torch.isnan(behaviour_logprobs), torch.ones_like(ratio), ratio)
 
 
 def group_advantages(rewards: Tensor, *, normalise_std: bool = True, eps: float = 1e-6) -> Tensor:
-    """[G, N] rewards less their group's mean, over its unbiased standard deviation + `eps`.
+    """Rewards [G, N] minus their group's mean, over its unbiased standard deviation + `eps`.
 
     A group of one has mean 0 and deviation 1.
     """
@@ -186,7 +188,7 @@ def policy_gradient_per_token(
     dual_clip: float | None = 3.0,
     token_weights: Tensor | None = None,
 ) -> Tensor:
-    """[B, T] clipped surrogate; `advantages` is [B] or [B, T]. See `policy_gradient_loss`."""
+    """Clipped surrogate [B, T]; `advantages` is [B] or [B, T]. See `policy_gradient_loss`."""
     a = advantages if advantages.dim() == logprobs.dim() else advantages[:, None]
     log_ratio = logprobs - old_logprobs.detach()
     ratio = log_ratio.clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
@@ -208,9 +210,9 @@ def policy_gradient_loss(
     dual_clip: float | None = 3.0,
     token_weights: Tensor | None = None,
 ) -> Tensor:
-    """Scalar: the clipped surrogate loss, mean over B of each sequence's mean over scored tokens.
+    """The clipped surrogate loss: the mean over B of each sequence's mean over scored tokens.
 
-    The ratio to `old_logprobs` [B, T] is clipped to [1 - clip_low, 1 + clip_high]; where the
+    The ratio to `old_logprobs` [B, T] is clipped to [1 - clip_low, 1 + clip_high]; if the
     advantage ([B] or [B, T]) is negative the loss is at most -advantage * dual_clip.
     """
     per_token = policy_gradient_per_token(
@@ -231,7 +233,7 @@ def _nll_per_token(batch: TokenBatch) -> Tensor:
 
 
 nll_objective = TokenObjective(_nll_per_token)
-"""[b] mean negative log-likelihood of each sequence's tokens."""
+"""Mean negative log-likelihood [b] of each sequence's tokens."""
 
 
 def _trainer_weights(batch: TokenBatch, temperature: float, cap: float | None) -> Tensor | None:

@@ -1,9 +1,9 @@
-"""Reading what a model wrote: reflections, tags and curations, in both dialects.
+"""Parse what a model wrote: reflections, tags and curations, in both dialects.
 
-The `full` dialect follows the paper's release: JSON somewhere in the text. The `compact` one is
-lines of `key: value`. Thinking that never ended stays, as in the release (`without_reasoning`).
-Everything is tolerant, takes linear time, and survives hostile text (deep
-nesting, huge numbers, unclosed quotes): what cannot be read is None or a ValueError, never a crash.
+The `full` dialect follows the paper's release: JSON somewhere in the text. The `compact` one
+consists of `key: value` lines. Unfinished thinking stays, as in the release (`without_reasoning`).
+All parsers are tolerant, take linear time, and survive hostile text (deep nesting, huge numbers,
+unclosed quotes): what cannot be parsed is None or a ValueError, never a crash.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _ENTRY_NUMBER = re.compile(r"[0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """One sample's judgement of playbook entries."""
+    """One sample's judgements of playbook entries."""
 
     by_id: Mapping[str, str]
     """The last tag of each id."""
     used: tuple[str, ...] = ()
-    """Every id ever tagged helpful or harmful in the text, also where a later tag overrode it."""
+    """Every id tagged helpful or harmful in the text, even if a later tag overrode it."""
 
 
 NO_TAGS = Tags({})
@@ -43,7 +43,7 @@ NO_TAGS = Tags({})
 
 @dataclass(frozen=True, slots=True)
 class Reflection:
-    """What was said about a failed attempt."""
+    """A reflection on a failed attempt."""
 
     raw: str = ""
     """As sampled; "" for an attempt that was not reflected on."""
@@ -51,16 +51,16 @@ class Reflection:
     """What the curator and the teacher read: no thinking, and no tag lines if compact."""
     tags: Tags = NO_TAGS
     parsed: bool = True
-    """False where the text does not have the form asked for; it is used nevertheless."""
+    """False if the text is not in the requested format; it is used nevertheless."""
 
 
 NO_REFLECTION = Reflection()
-"""Stands where nothing was reflected on."""
+"""Placeholder for attempts without a reflection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curation:
-    """A curator's answer that is valid."""
+    """A valid answer of a curator."""
 
     reasoning: str
     operations: tuple[Mapping[str, Any], ...]
@@ -133,7 +133,7 @@ def parse_bullet_tags(response: str) -> Any:
 
 
 def collapse_tags(bullet_tags: Any) -> Tags:
-    """One tag per id out of whatever `parse_bullet_tags` gave; what is not a tag is passed over."""
+    """One tag per id from the result of `parse_bullet_tags`; what is not a tag is skipped."""
     by_id: dict[str, str] = {}
     used: list[str] = []
     for item in bullet_tags if isinstance(bullet_tags, list) else ():
@@ -149,14 +149,14 @@ def collapse_tags(bullet_tags: Any) -> Tags:
 
 
 def parse_reflection(response: str) -> Reflection:
-    """A reflection of the full dialect: the whole text after thinking, and its tags."""
+    """A reflection in the full dialect: the whole text after the thinking, and its tags."""
     text = without_reasoning(response)
     parsed = isinstance(extract_json(text), dict)
     return Reflection(response, text, collapse_tags(parse_bullet_tags(response)), parsed)
 
 
 def parse_curator(response: str) -> Curation:
-    """A curation of the full dialect; ValueError says why the whole answer is discarded."""
+    """A curation in the full dialect; ValueError says why the whole answer is discarded."""
     info = extract_json(without_reasoning(response))
     if not isinstance(info, dict) or not info:
         raise ValueError("no JSON object was found")
@@ -174,9 +174,9 @@ def parse_curator(response: str) -> Curation:
 
 
 def parse_compact_reflection(response: str, numbers: Mapping[int, str]) -> Reflection:
-    """A compact reflection: `cause:` and `lesson:` lines, perhaps `helpful:` and `harmful:` ones.
+    """A compact reflection: `cause:` and `lesson:` lines, optional `helpful:` and `harmful:` ones.
 
-    `numbers` are the entry ids by the number shown (`Playbook.numbers`).
+    `numbers` maps the numbers shown to entry ids (`Playbook.numbers`).
     """
     text = without_reasoning(response)
     found = [(line, *_key_value(line)) for line in text.splitlines()]

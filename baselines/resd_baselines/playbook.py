@@ -27,7 +27,7 @@ SECTIONS = (
 MISTAKES = SECTIONS[3]
 OTHERS = "others"
 NO_SECTION = "general"
-"""Section of what stands before the first header; new entries for it open OTHERS."""
+"""Section of everything before the first header; new entries for it go to the top of OTHERS."""
 
 EMPTY_TEXT = "\n\n".join(f"## {name}" for name in SECTIONS)
 
@@ -44,21 +44,21 @@ _SLUGS = {
 _ENTRY = re.compile(r"\[([^\]]+)\]\s*helpful=([0-9]{1,9})\s*harmful=([0-9]{1,9})\s*::\s*(.*)")
 _NUMBER = re.compile(r"-([0-9]{1,9})$")
 _FRESH_UPDATES = 1
-"""An unused entry is safe in the update that made it and in as many after it (appendix D)."""
+"""An unused entry is safe in the update that made it and this many updates after (appendix D)."""
 
 
 class Shuffler(Protocol):
-    """What breaks ties: `numpy.random.Generator` is one."""
+    """Breaks ties, as `numpy.random.Generator` can."""
 
     def shuffle(self, x: Any, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One lesson and how it has fared."""
+    """One lesson and how often it helped or harmed."""
 
     id: str
-    """`<slug>-<number>`, unique and never used again."""
+    """`<slug>-<number>`, unique and never reused."""
     section: str
     """Its section's header, as written."""
     content: str
@@ -75,12 +75,12 @@ class Entry:
 
     @property
     def unused(self) -> bool:
-        """Never tagged helpful or harmful."""
+        """Whether it was never tagged helpful or harmful."""
         return self.helpful + self.harmful == 0
 
     @property
     def net_harmful(self) -> bool:
-        """Tagged, and at least as often harmful as helpful."""
+        """Whether it was tagged, at least as often harmful as helpful."""
         return self.harmful > 0 and self.harmful >= self.helpful
 
 
@@ -100,16 +100,16 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Playbook:
-    """Entries under section headers, what they were last used, and two counters."""
+    """Entries under section headers, when they were last used, and two counters."""
 
     lines: tuple[Line, ...] = tuple(EMPTY_TEXT.split("\n"))
     """Headers, blank and stray lines as text, entries as values, in the order of the text."""
     used: Mapping[str, int] = field(default_factory=dict)
-    """Update of the last tag by id; ids that no entry has (the model made them up) included."""
+    """Update of the last tag, by id, including ids that the model made up."""
     next_id: int = 1
     """Number of the next entry."""
     step: int = 0
-    """Context updates completed; what tags and additions are dated with."""
+    """Number of completed context updates, with which tags and additions are dated."""
 
     @classmethod
     def parse(
@@ -139,11 +139,11 @@ class Playbook:
 
     @property
     def headers_only(self) -> bool:
-        """Whether the text is that of a new playbook: nothing a prompt should show."""
+        """Whether the text is that of a new playbook, which prompts should not show."""
         return self.render().strip() == EMPTY_TEXT
 
     def render_compact(self) -> str:
-        """One numbered line per entry, from 1; "" for no entries."""
+        """One numbered line per entry, from 1; "" without entries."""
         return "\n".join(f"{i} {entry.content}" for i, entry in enumerate(self.entries, 1))
 
     def numbers(self) -> dict[int, str]:
@@ -151,10 +151,10 @@ class Playbook:
         return {i: entry.id for i, entry in enumerate(self.entries, 1)}
 
     def tag(self, tags: Mapping[str, str], *, used: Iterable[str] = ()) -> Playbook:
-        """Count one sample's judgement of each entry; other words than the two count nothing.
+        """Count one sample's judgement of each entry; tags other than the two do not count.
 
-        Ids that no entry has only leave their date. `used` are further ids to date: those whose
-        helpful or harmful tag a later tag of the same sample overrode.
+        For ids that no entry has, only the date is kept. `used` holds further ids to date: those
+        whose helpful or harmful tag was overridden by a later tag of the same sample.
         """
         if not tags:
             return self
@@ -172,14 +172,14 @@ class Playbook:
         return replace(self, lines=_stamped(lines, records), used=records)
 
     def add(self, section: str, content: str) -> Playbook:
-        """Append one new entry to a section; unknown sections are OTHERS."""
+        """Append one new entry to a section; unknown sections become OTHERS."""
         return self.extend([(section, content)])
 
     def extend(self, additions: Sequence[tuple[str, str]]) -> Playbook:
         """Append new entries, each a section and a content, numbered in this order.
 
-        Stray lines are dropped. An entry stands at the end of its section, after the blank line;
-        those for no section at all (`general`) open OTHERS.
+        Stray lines are dropped. An entry goes to the end of its section, after the blank line;
+        those without a section (`general`) go to the top of OTHERS.
         """
         kept = [line for line in _stripped(self.lines) if _belongs(line)]
         known = {_normal(header) for line in kept if (header := _header(line))}
@@ -191,15 +191,15 @@ class Playbook:
             new.setdefault(key, []).append(entry)
         lines = _placed(kept, new)
         undated = {line.id: self.step for line in lines if isinstance(line, Entry)}
-        # A record of an id that the model once made up stays, as in the release.
+        # The date of an id that the model once made up stays, as in the release.
         used = {**undated, **self.used}
         next_id = self.next_id + len(additions)
         return replace(self, lines=_stamped(lines, used), used=used, next_id=next_id)
 
     def due(self, frequency: int | None, limit: int | None) -> Trigger:
-        """Whether CONCISE is to run before this update: every `frequency` updates, or over `limit`.
+        """Whether CONCISE must run before this update: every `frequency` updates, or over `limit`.
 
-        Only the limit makes a budget binding.
+        A budget is binding only because of the limit.
         """
         return Trigger(
             frequency=bool(frequency) and self.step > 0 and self.step % (frequency or 1) == 0,
@@ -215,8 +215,9 @@ class Playbook:
         """CONCISE (appendix D): drop net harmful entries, old unused ones, then down to `budget`.
 
         `prioritized` drops every unused entry, then random helpful ones. `staleness` drops
-        entries unused since before the last update, then whatever was used longest ago, ties at
-        random. Without `rng`, what stands first goes first. `budget` None drops no further.
+        entries unused since before the last update, then the least recently used, ties at random.
+        Without `rng`, the first in the text is dropped first. With `budget` None nothing further is
+        dropped.
         """
         if method not in ("staleness", "prioritized"):
             raise ValueError(f"concise method {method!r} is not 'staleness' or 'prioritized'")
@@ -242,7 +243,7 @@ class Playbook:
         return replace(self, lines=lines, used=used)
 
     def stats(self) -> dict[str, Any]:
-        """What the curator is told: totals, classes, and counts by section."""
+        """Statistics for the curator: totals, classes, and counts by section."""
         by_section: dict[str, dict[str, int]] = {}
         for e in self.entries:
             counts = by_section.setdefault(e.section, {"count": 0, "helpful": 0, "harmful": 0})
@@ -295,7 +296,7 @@ def _read(line: str) -> Entry | None:
 
 
 def _header(line: Line) -> str:
-    """The section a line opens, "" if none."""
+    """The section that a line opens; "" if it is not a header."""
     if isinstance(line, Entry) or not line.strip().startswith("##"):
         return ""
     return line.strip()[2:].strip()
@@ -306,13 +307,13 @@ def _belongs(line: Line) -> bool:
 
 
 def _stripped(lines: Sequence[Line]) -> list[Line]:
-    """Without blank lines at both ends."""
+    """The lines without blank ones at both ends."""
     solid = [i for i, line in enumerate(lines) if isinstance(line, Entry) or line.strip()]
     return list(lines[solid[0] : solid[-1] + 1]) if solid else [""]
 
 
 def _single_spaced(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """Runs of blank lines collapsed to their first."""
+    """The lines with runs of blank ones collapsed to one."""
     kept: list[Line] = []
     blank = False
     for line in lines:
@@ -344,7 +345,7 @@ def _number(entry: Entry) -> int:
 
 
 def _stamped(lines: Iterable[Line], used: Mapping[str, int]) -> tuple[Line, ...]:
-    """`lines` with each entry's section and date filled in from where it stands."""
+    """`lines` with each entry's section (from its position) and date filled in."""
     stamped: list[Line] = []
     section = NO_SECTION
     for line in lines:

@@ -77,7 +77,7 @@ class RESDConfig(ContextOptions, TeacherOptions, DistillationOptions):
 
 
 class RESDAgent(PolicyAgent):
-    """Distils what the model can do with hindsight into what it does without."""
+    """Distils what the model can do with hindsight into what it does without it."""
 
     def __init__(self, policy: Policy, config: RESDConfig) -> None:
         super().__init__(policy)
@@ -86,7 +86,7 @@ class RESDAgent(PolicyAgent):
         self.playbook = Playbook()
         self.solutions: dict[str, str] = {}
         self.births: dict[str, int] = {}
-        """Update that added each entry of the playbook."""
+        """The update that added each entry of the playbook."""
         self._last: dict[str, Any] = {}
         policy.use_teacher(config.teacher, config.ema_rate)
 
@@ -148,7 +148,7 @@ class RESDAgent(PolicyAgent):
         return [answer.text for answer, *_ in answers]
 
     def _weights(self, attempts: Sequence[Attempt]) -> list[float]:
-        """Success-rate rebalancing over all attempts, those without an example included (Eq. 2)."""
+        """Success-rate rebalancing over all attempts, even those without an example (Eq. 2)."""
         if not self.config.success_rate_weighting:
             return [1.0] * len(attempts)
         success = torch.tensor([attempt.success for attempt in attempts], dtype=torch.bool)
@@ -177,8 +177,8 @@ class RESDAgent(PolicyAgent):
     def contexts(
         self, groups: Sequence[Group], sampling: Sampling
     ) -> Mapping[str, Mapping[str, str]]:
-        """`playbook`: the question with the playbook alone; `teacher`: the teacher's prompt after
-        the first attempt of each task, read by the student's weights."""
+        """`playbook`: the question with only the playbook; `teacher`: the teacher's prompt after
+        the first attempt of each task, read with the student's weights."""
         attempts = list({a.task_id: a for a in reversed(self._attempts(groups))}.values())
         none = dict.fromkeys(("previous_trial", "feedback", "reflection", "solution"), "")
         found: dict[str, Mapping[str, str]] = {"teacher": self._hindsight(attempts, sampling)}
@@ -211,7 +211,7 @@ class RESDAgent(PolicyAgent):
         return {prompt: longest for prompt, few in found.items() for longest in few}
 
     def _metrics(self, update: ContextUpdate, solutions: Sequence[str | None]) -> Metrics:
-        """What the context update did.
+        """Metrics of the context update.
 
         `resd/entries` in the playbook, of which `resd/entries_added` and, since the last update,
         `resd/entries_evicted`; `resd/reflections` made and `resd/unparsed_reflections` among them
@@ -263,7 +263,7 @@ class RESDAgent(PolicyAgent):
         }
 
     def context(self) -> Mapping[str, Any]:
-        """The last update: playbook entries with their update of birth, reflections, curations."""
+        """Entries with the update that added each, reflections and curations of the last update."""
         return self._last
 
     def state_dict(self) -> State:
@@ -276,7 +276,7 @@ class RESDAgent(PolicyAgent):
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from `state_dict`."""
+        """Resume from `state_dict`."""
         super().load_state_dict(state)
         self.playbook = Playbook.from_state(state["playbook"])
         self.births = dict(state["births"])

@@ -1,7 +1,8 @@
 """Self-distillation policy optimisation: SDPO, and SDPO+ss that learns from successes too.
 
 The teacher is the model itself, shown a solution or the environment's feedback; the student is
-pulled towards it on the tokens it sampled. No reflection, no playbook, no memory across steps.
+trained towards it on the tokens that it sampled. There is no reflection, no playbook and no memory
+across steps.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ class SelfDistillation(PolicyAgent):
         }
 
     def _examples(self, attempt: Attempt, solution: str | None) -> list[Example]:
-        # A success that is not to be distilled has neither a solution nor feedback.
+        # A success that must not be distilled has neither a solution nor feedback.
         prompts = sdpo_teacher_prompts(
             attempt,
             solution=solution,
@@ -149,7 +150,7 @@ class SelfDistillation(PolicyAgent):
 
 
 def _load(config: SDPOConfig) -> Load:
-    """A teacher sees a solution or feedback, and the attempt where that is asked for."""
+    """A teacher sees a solution or feedback, and the attempt if that is asked for."""
     shown = 1 + config.include_previous_attempt
     return Load(teacher=True, shown=shown, shown_tokens=FEEDBACK_TOKENS)
 

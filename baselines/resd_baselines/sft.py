@@ -1,7 +1,7 @@
 """SFT on success: imitate one's own successful attempts.
 
 A buffer keeps the latest success of each task; every update lowers its negative log-likelihood.
-Without any success there is nothing to imitate, and the update trains nothing.
+Without any success there is nothing to imitate, and the update does not train.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SFTAgent(PolicyAgent):
         super().__init__(policy)
         self.config = config
         self.successes: dict[str, list[Example]] = {}
-        """Examples of the latest success by task id, the most recent last."""
+        """Examples of the latest success by task id; the most recent one is last."""
 
     def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
         """One update on the whole buffer. `sft/buffer`: tasks in it."""
@@ -58,7 +58,7 @@ class SFTAgent(PolicyAgent):
         return {**super().state_dict(), "successes": buffer}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from `state_dict`."""
+        """Resume from `state_dict`."""
         super().load_state_dict(state)
         self.successes = {
             task_id: [_from_state(example) for example in few]

@@ -1,10 +1,10 @@
 """What the teacher sees: solutions and the enriched prompt (paper section 3.3).
 
-An attempt about which nothing privileged is known gets no teacher prompt: none, not a masked one.
-A prompt comes with shorter ones, for a model whose context it exceeds: each leaves out one section
-more, whole, in the order `SHED` and `SDPO_SHED`, as long as something privileged is left. The task
-and the closing instruction are in all of them. Left out: feedback
-from an external teacher, which no run of the paper uses.
+If nothing privileged is known about an attempt, it gets no teacher prompt, not even a masked one. A
+prompt comes with shorter ones, for a model whose context it exceeds: each drops one more whole
+section, in the order `SHED` or `SDPO_SHED`, as long as something privileged is left. The task and
+the closing instruction are in all of them. Left out: feedback from an external teacher, which no
+run of the paper uses.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from resd_bench.types import Dialect
 
 Section = Literal["previous_trial", "playbook", "reflection", "feedback", "solution"]
 SHED: tuple[Section, ...] = ("previous_trial", "playbook", "reflection", "feedback")
-"""What RESD's teacher prompt loses first if it is too long. The attempt is scored right after the
+"""What is dropped first if RESD's teacher prompt is too long. The attempt is scored right after the
 prompt, and the reflection and the feedback are about it; the playbook is about other tasks; the
-environment is to be trusted over opinions about it; and a solution says most."""
+environment is more reliable than opinions about it; and a solution says the most."""
 SDPO_SHED: tuple[Section, ...] = ("previous_trial", "feedback")
-"""The same for SDPO's."""
+"""The same for SDPO's prompt."""
 _PRIVILEGED: tuple[Section, ...] = ("reflection", "feedback", "solution")
-"""Any of them is reason enough to learn from an attempt; attempt and playbook alone are not."""
+"""Any of these is sufficient to learn from an attempt; attempt and playbook alone are not."""
 ENTRY_TOKENS, FEEDBACK_TOKENS = 64, 1024
-"""What a playbook's entry and an environment's feedback are reckoned with before a run; both are a
-few sentences, and the release cuts feedback at 2,000 characters."""
+"""Assumed tokens of a playbook entry and of an environment's feedback, before a run; both are a few
+sentences, and the release cuts feedback at 2,000 characters."""
 
 
 @dataclass(frozen=True)
 class TeacherOptions:
-    """Which context the teacher gets. Defaults follow the paper, else its release."""
+    """The context that the teacher gets. Defaults follow the paper, else its release."""
 
     use_feedback: bool = True
     """Show the teacher the environment's feedback (ablation)."""
@@ -53,7 +53,7 @@ class TeacherOptions:
 
 
 def remember_solutions(buffer: Mapping[str, str], attempts: Sequence[Attempt]) -> dict[str, str]:
-    """The solution buffer (by task id) after a step: a group's first success replaces the old."""
+    """The solution buffer (by task id) after a step, updated with each group's first success."""
     first: dict[int, Attempt] = {}
     for attempt in attempts:
         if attempt.success:
@@ -64,9 +64,9 @@ def remember_solutions(buffer: Mapping[str, str], attempts: Sequence[Attempt]) -
 def find_solutions(
     attempts: Sequence[Attempt], buffer: Mapping[str, str], *, distil_successes: bool
 ) -> list[str | None]:
-    """A solution for each attempt: its own, else a peer's first, else the buffer's, else None.
+    """A solution for each attempt: its own, else the first peer's, else the buffer's, else None.
 
-    Without `distil_successes` a success gets none at all.
+    Without `distil_successes` a success gets none.
     """
     peers: dict[int, str] = {}
     for attempt in attempts:
@@ -93,7 +93,7 @@ def teacher_prompts(
 ) -> list[str]:
     """RESD's teacher prompt and shorter ones; none without a solution, feedback or a reflection.
 
-    `playbook` ("" for none) is shown but is not reason enough to learn from an attempt.
+    `playbook` ("" for none) is shown, but is not sufficient reason to learn from an attempt.
     """
     feedback = _feedback(attempt, solution, options.use_feedback, options.feedback_with_solution)
     if solution is None and not feedback and not reflection.strip():
@@ -123,7 +123,7 @@ def sdpo_teacher_prompts(
 ) -> list[str]:
     """SDPO's teacher prompt and shorter ones: a solution, or feedback; none without either.
 
-    The attempt itself is shown, where wanted, only beside feedback on it.
+    The attempt itself is shown, if asked for, only together with feedback on it.
     """
     feedback = _feedback(attempt, solution, True, feedback_with_solution)
     if solution is None and not feedback:
@@ -144,7 +144,7 @@ def sdpo_teacher_prompts(
 
 
 def shorter(sections: Mapping[Section, str], order: Sequence[Section]) -> list[dict[Section, str]]:
-    """`sections`, then again and again with the next of `order` blank, while it tells something."""
+    """`sections`, then repeatedly with the next of `order` blank, while anything useful is left."""
     made = [dict(sections)]
     for name in order:
         left = made[-1] | {name: ""}

@@ -1,9 +1,9 @@
-"""`envs check`, `methods check` and `engines check`: does a plugin keep what it promises?
+"""`envs check`, `methods check` and `engines check`: does a plugin keep its promises?
 
 `check`, `check_method` and `check_engine` examine an installed plugin in a process of its own, so
-that one that hangs or dies gets a verdict too, and yield a `Verdict` per property with the
-evidence. The same properties are asserted in-process by `check_env`, `check_agent` and
-`check_engine` of `resd_bench.testing`.
+that a plugin that hangs or dies gets a verdict too, and yield a `Verdict` per property with the
+evidence. `check_env`, `check_agent` and `check_engine` of `resd_bench.testing` assert the same
+properties in-process.
 """
 
 from resd_bench.check.result import PropertyFailed, Skipped, Verdict, failures, report

@@ -1,8 +1,8 @@
-"""Wait for a process under a deadline that a busy machine stretches.
+"""Wait for a process under a deadline that is extended while the machine is busy.
 
-What its processes spend ready to run and without a processor is not counted: that is the machine's
-doing. What sleeps, waits for something that never comes, or computes without end is counted in
-full. Linux tells (`/proc/PID/task/TID/schedstat`); elsewhere nothing is taken off.
+Time that its processes spend runnable but without a processor is not counted: that is not their
+fault. Sleeping, waiting for something that never comes and computing without end count in full.
+Linux reports this time (`/proc/PID/task/TID/schedstat`); elsewhere nothing is subtracted.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 MOST_STRETCH = 10.0
-"""A deadline is never stretched to more than so many times itself."""
+"""A deadline is never extended beyond this multiple of itself."""
 LOOKS = 20
-"""How often to look within a deadline: processes that have ended can tell no more."""
+"""Polls per deadline: a process that has ended no longer shows its waiting time."""
 SESSION = 3
-"""Place of the session in /proc/PID/stat, counted after the name."""
+"""Index of the session in /proc/PID/stat, counted after the name."""
 
 
 def answers_in_time(connection: Connection, session: int, seconds: float) -> bool:
-    """Whether something arrives within `seconds`, less what the session waits for processors."""
-    # Most answers come at once, and to look at every process costs more than most of them.
+    """Whether something arrives within `seconds`, not counting waits for a processor."""
+    # Most answers come at once, and looking at every process costs more than most of them.
     if connection.poll(seconds / LOOKS):
         return True
     begin, begun, lost = time.monotonic(), _queued(session), dict[str, float]()

@@ -1,8 +1,8 @@
-"""The properties every engine has, each a function that proves it or raises `PropertyFailed`.
+"""The properties of an engine, each a function that proves it or raises `PropertyFailed`.
 
-They are what training relies on: a method corrects for the distribution that was sampled from, so
-an engine that tells other log-probabilities than those trains on a biased gradient, and nobody
-sees it. Left out: speed, adapters, and several processes.
+Training relies on them: a method corrects for the distribution that was sampled from, so an engine
+that reports other log-probabilities biases the gradient, and nobody notices. Left out: speed,
+adapters, and several processes.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ SETTINGS = ((1.0, 1.0), (0.7, 1.0), (1.4, 0.8))
 """Temperature and top-p."""
 DRAWS = 1000
 CHOICES = 10
-"""Equally likely tokens that the choice should be about as open as."""
+"""The perplexity that the choice of a token should have, roughly."""
 LEAST_EXPECTED = 5.0
-"""Draws of a token below which it is counted together with others."""
+"""Expected draws of a token below which it shares a bin with others."""
 UNLIKELY = 1e-6
-"""A right engine is further off in one check of a million."""
+"""The probability that a correct engine fails: one check in a million."""
 LONGEST_CONTEXT = 8192
-"""Tokens beyond which a context is not filled to try."""
+"""Context length beyond which filling it is not tried."""
 
 
 def describes(subject: EngineSubject) -> str:
-    """The specification is whole, and says how the engine gets its weights."""
+    """The specification is complete, and says how the engine gets its weights."""
     spec = subject.loaded()
     require(isinstance(spec, EngineSpec), f"the entry point is not an EngineSpec: {spec!r}")
     require(spec.name == subject.name, f"it is installed as {subject.name}, named {spec.name}")
@@ -77,7 +77,7 @@ def describes(subject: EngineSubject) -> str:
 
 
 def token_ids(subject: EngineSubject) -> str:
-    """Ids of the vocabulary, a log-probability each; no prompt, and nothing after an end."""
+    """Ids of the vocabulary, one log-probability each; no prompt, nothing after a stop token."""
     prompts, stops = subject.prompts(), set(subject.stop_ids)
     made = subject.sample(prompts, PLAIN)
     for prompt, one in every(prompts, made):
@@ -87,7 +87,7 @@ def token_ids(subject: EngineSubject) -> str:
         odd = [i for i in ids if type(i) is not int or not 0 <= i < subject.vocabulary]
         require(not odd, f"{odd[:3]} are not ids of a vocabulary of {subject.vocabulary}")
         require(len(one.logprobs) == count, f"{len(one.logprobs)} logprobs of {count} tokens")
-        require(tuple(ids[: len(prompt)]) != tuple(prompt), "the prompt is part of what is given")
+        require(tuple(ids[: len(prompt)]) != tuple(prompt), "the continuation contains the prompt")
         at = next((at for at, i in enumerate(ids) if i in stops), count)
         require(
             at >= count - 1, f"{count - 1 - at} tokens are given after the stop token {ids[at:]}"
@@ -96,7 +96,7 @@ def token_ids(subject: EngineSubject) -> str:
 
 
 def greedy(subject: EngineSubject) -> str:
-    """At temperature 0 the likeliest token, with its log-probability at temperature 1."""
+    """At temperature 0, the most likely token, with its log-probability at temperature 1."""
     prompts = subject.prompts()
     made = subject.sample(prompts, GREEDY, n=1)
     for prompt, one in every(prompts, made):
@@ -126,16 +126,16 @@ def _logprobs(subject: EngineSubject, prompts: list[list[int]], made: Batch, how
     require(largest < float("inf"), f"a token outside the nucleus was drawn at {setting}")
     require(
         largest <= subject.tolerance,
-        f"log-probabilities are {largest:.3g} nats from those of transformers at {setting}; "
+        f"log-probabilities differ from those of transformers by {largest:.3g} nats at {setting}; "
         f"{subject.tolerance:g} are allowed",
     )
     return f"within {largest:.1g} nats"
 
 
 def frequencies(subject: EngineSubject) -> str:
-    """Tokens are drawn as often as their probabilities say, the second whatever the first was."""
+    """Tokens are drawn as often as their probabilities say, the first and the second alike."""
     how = Sampling(temperature=0.8, top_p=0.9, max_new_tokens=2, seed=3)
-    # Enough to choose from, and not so much that few draws are alike.
+    # Enough to choose from, but not so much that few draws coincide.
     prompt = min(
         subject.prompts(), key=lambda prompt: abs(_choices(_next(subject, prompt, how)) - CHOICES)
     )
@@ -151,17 +151,17 @@ def frequencies(subject: EngineSubject) -> str:
 
 
 def _next(subject: EngineSubject, prompt: Ids, how: Sampling) -> Tensor:
-    """[V]: probabilities of the token after the prompt."""
+    """Probabilities [V] of the token after the prompt."""
     return expected_logprobs(subject.logits(prompt, [0]), how)[0].exp()
 
 
 def _choices(probs: Tensor) -> float:
-    """Among how many equally likely tokens the choice would be as open."""
+    """The perplexity of a distribution."""
     return float(torch.special.entr(probs).sum().exp())
 
 
 def _as_expected(drawn: Counter[int], probs: Tensor, which: str) -> None:
-    """PropertyFailed where frequencies are further from probabilities than chance would have it."""
+    """PropertyFailed if frequencies are further from probabilities than chance explains."""
     bins = _bins(probs * drawn.total())
     seen = [sum(drawn[i] for i in ids) for ids in bins]
     expected = [float(probs[ids].sum()) * drawn.total() for ids in bins]
@@ -170,7 +170,7 @@ def _as_expected(drawn: Counter[int], probs: Tensor, which: str) -> None:
     require(
         p > UNLIKELY,
         f"the {which} of {drawn.total()} draws is not distributed as the model says (p = {p:.1g}): "
-        f"of the likeliest tokens {seen[0]} were drawn, {expected[0]:.0f} were expected",
+        f"the most likely tokens were drawn {seen[0]} times, {expected[0]:.0f} were expected",
     )
 
 
@@ -204,19 +204,20 @@ def stops(subject: EngineSubject) -> str:
                 f"{one.stop!r}",
             )
             require(
-                stopped or count == most, f"a sample ended after {count} of {most} tokens, unasked"
+                stopped or count == most,
+                f"a sample ended after {count} of {most} tokens without a reason",
             )
             ends[one.stop] += 1
-    require(ends.keys() >= {Stop.EOS, Stop.LENGTH}, f"all samples ended alike: {dict(ends)}")
+    require(ends.keys() >= {Stop.EOS, Stop.LENGTH}, f"all samples ended the same way: {dict(ends)}")
     return f"{ends[Stop.EOS]} ended by a token, {ends[Stop.LENGTH]} by the limit"
 
 
 def streams(subject: EngineSubject) -> str:
-    """A sample depends on (seed, number of its prompt, its own number), and on nothing else."""
+    """A sample depends on (seed, number of its prompt, its own number) and on nothing else."""
     prompts = subject.prompts()
     before = _generators()
     whole = ids_of(subject.sample(prompts, PLAIN))
-    require(_generators() == before, "a global random generator was moved")
+    require(_generators() == before, "a global random generator was advanced")
     _move_generators()
     require(ids_of(subject.sample(prompts, PLAIN)) == whole, "the same seed gave other samples")
     other = ids_of(subject.sample(prompts, replace(PLAIN, seed=2)))
@@ -251,25 +252,25 @@ def _move_generators() -> None:
 
 
 def turns(subject: EngineSubject) -> str:
-    """A prompt that goes on where a sample ended is answered as if nothing had been read before."""
+    """A prompt that extends an earlier sample is answered as if nothing had been read before."""
     engine, prompts = subject.fresh(), subject.prompts()
     first = subject.sample(prompts, PLAIN, n=1, engine=engine)
     longer = _longer(prompts, first)
     there = subject.sample(longer, PLAIN, engine=engine)
     anew = subject.sample(longer, PLAIN, engine=subject.fresh())
-    require(ids_of(there) == ids_of(anew), "a later turn is answered otherwise than from its start")
+    require(ids_of(there) == ids_of(anew), "a later turn is not answered as it is from scratch")
     return f"{len(longer)} episodes; {_logprobs(subject, longer, there, PLAIN)}"
 
 
 def _longer(prompts: list[list[int]], made: Batch) -> list[list[int]]:
-    """The next turn of each prompt: what was, the answer to it, and three tokens more."""
+    """The next turn of each prompt: the prompt, the answer to it, and three more tokens."""
     return [
         [*prompt, *group[0].token_ids, 3, 5, 8] for prompt, group in zip(prompts, made, strict=True)
     ]
 
 
 def weights(subject: EngineSubject) -> str:
-    """After the weights changed, and the engine was told if it must be, it samples from them."""
+    """After the weights changed, and sync_weights if it has that, it samples from the new ones."""
     spec = subject.loaded()
     if spec.adapters_only:
         raise Skipped("it takes the weights of an adapter only, which this check does not train")
@@ -279,22 +280,22 @@ def weights(subject: EngineSubject) -> str:
     with subject.other_weights():
         subject.tell(engine)
         try:
-            # First what goes on with what the old weights have read.
+            # First the prompts that extend what the old weights have read.
             after = subject.sample(longer, PLAIN, engine=engine)
             _logprobs(subject, longer, after, PLAIN)
             words = _logprobs(
                 subject, prompts, subject.sample(prompts, PLAIN, engine=engine), PLAIN
             )
         except PropertyFailed as failed:
-            raise PropertyFailed(f"it samples with the weights of before: {failed}") from None
+            raise PropertyFailed(f"it samples with the old weights: {failed}") from None
     subject.tell(engine)
     again = subject.sample(prompts, PLAIN, engine=engine)
-    require(ids_of(again) == ids_of(before), "weights that were put back give other samples")
-    return f"changed and put back; {words}"
+    require(ids_of(again) == ids_of(before), "restored weights give other samples")
+    return f"changed and restored; {words}"
 
 
 def context(subject: EngineSubject) -> str:
-    """A context is filled to its last token; what cannot be served is a UsageError."""
+    """A context can be filled to its last token; what cannot be served is a UsageError."""
     engine, limit, new = subject.engine(), subject.limit, 4
     how = replace(PLAIN, max_new_tokens=new)
     short = subject.prompts((3,))
@@ -313,7 +314,7 @@ def context(subject: EngineSubject) -> str:
             engine.generate(prompts, n=n, sampling=sampling)
         except UsageError:
             continue
-        raise PropertyFailed(f"was served, and had to be refused: {doing}")
+        raise PropertyFailed(f"was served but should have been refused: {doing}")
     return f"{len(asked)} requests refused{filled}"
 
 

@@ -1,8 +1,8 @@
-"""An engine under examination: built for a model, asked call by call, and what is expected of it.
+"""An engine under test: built for a model, called step by step, and what is expected of it.
 
-What is expected comes from one plain forward pass of `transformers` over prompt and completion, in
-float64 after the logits; nothing of it is shared with the engines. Left out: large models, whose
-forward pass over a whole vocabulary would take long.
+Expected values come from one plain forward pass of `transformers` over prompt and completion, in
+float64 after the logits; it shares no code with the engines. Left out: large models, whose forward
+pass over a whole vocabulary would take long.
 
 Shapes: T response tokens, V vocabulary.
 """
@@ -36,17 +36,17 @@ from resd_bench.seeds import stream
 from resd_bench.types import Sampling
 
 LENGTHS = (5, 17, 2, 17, 33, 9)
-"""Tokens of the prompts."""
+"""Lengths of the prompts, in tokens."""
 NEW = 24
-"""Tokens that are sampled of each, at most."""
+"""Maximum number of tokens sampled for each."""
 SAMPLES = 3
-"""Of each prompt."""
+"""Samples of each prompt."""
 STOP_EVERY = 16
-"""Every so many ids one ends a turn, so that some samples end early and some do not."""
+"""One in this many ids ends a turn, so that some samples end early and some do not."""
 TOLERANCE = 1e-3
-"""Nats between an engine's log-probability and the expected one that are rounding in float32."""
+"""Difference in nats between an engine's log-probability and ours that is float32 rounding."""
 EDGE = 1e-5
-"""A nucleus whose probabilities sum to so little more or less than top-p may be either."""
+"""Within this margin of top-p, the sum of probabilities does not decide about the last token."""
 
 Ids = Sequence[int]
 Batch = list[list[Generated]]
@@ -54,7 +54,7 @@ Batch = list[list[Generated]]
 
 @dataclass
 class EngineSubject(Called):
-    """What the properties ask of; see the module."""
+    """The engine that the properties examine; see the module."""
 
     name: str
     spec: EngineSpec | None = None
@@ -63,10 +63,10 @@ class EngineSubject(Called):
     options: Mapping[str, Any] = field(default_factory=dict)
     """Settings of `PolicyConfig`, such as `server`."""
     device: str = "cpu"
-    """Where the model is."""
+    """The device of the model."""
     tolerance: float = TOLERANCE
     installed: bool = False
-    """Whether this process is there for the check alone."""
+    """Whether this process exists only for the check."""
     seconds: float = 0.0
     deadline: float = 300.0
     watch: Watch = not_watched
@@ -76,7 +76,7 @@ class EngineSubject(Called):
     _unbuilt: bool = False
 
     def loaded(self) -> EngineSpec:
-        """What the engine says of itself."""
+        """The engine's specification."""
         if self.spec is None:
             spec = self.call("importing it", lambda: registry.find(self.name))
             require(spec is not None, "`auto` is a choice among engines: check one of them")
@@ -114,12 +114,12 @@ class EngineSubject(Called):
 
     @property
     def limit(self) -> int:
-        """Most tokens of prompt and response."""
+        """Maximum number of tokens of prompt and response together."""
         held = context_limit(self.weights().config)
         return min(held, self.config().context_limit or held)
 
     def fresh(self) -> Engine:
-        """An engine that nobody has used yet."""
+        """A new engine that has not been used."""
         spec, config = self.loaded(), self.config()
         if self._unbuilt:
             raise Skipped("it could not be built")
@@ -131,7 +131,7 @@ class EngineSubject(Called):
             raise
 
     def engine(self) -> Engine:
-        """An engine to use again and again."""
+        """An engine that is reused."""
         if self._engine is None:
             self._engine = self.fresh()
         return self._engine
@@ -144,7 +144,7 @@ class EngineSubject(Called):
         numbers: Ids | None = None,
         engine: Engine | None = None,
     ) -> Batch:
-        """`n` continuations of each prompt; PropertyFailed where there are more or fewer."""
+        """`n` continuations of each prompt; PropertyFailed if there are more or fewer."""
         asked = engine or self.engine()
         doing = f"generate, {len(prompts)} prompts, n = {n}, {sampling}"
         made = self.call(
@@ -153,7 +153,7 @@ class EngineSubject(Called):
         sizes = [len(group) for group in made]
         require(
             sizes == [n] * len(prompts),
-            f"generate gave {sizes} continuations of {len(prompts)} prompts with n = {n}",
+            f"generate returned {sizes} continuations of {len(prompts)} prompts with n = {n}",
         )
         return made
 
@@ -164,7 +164,7 @@ class EngineSubject(Called):
 
     @torch.no_grad()
     def logits(self, prompt: Ids, response: Ids) -> Tensor:
-        """[T, V] float64: what the model says before each token of the response."""
+        """Logits [T, V], float64, that predict each token of the response."""
         model = self.weights()
         device = model.get_input_embeddings().weight.device
         ids = torch.tensor([[*prompt, *response]], device=device)
@@ -172,9 +172,9 @@ class EngineSubject(Called):
         return whole[len(prompt) - 1 : len(prompt) - 1 + len(response)]
 
     def gap(self, prompt: Ids, one: Generated, sampling: Sampling) -> float:
-        """Largest difference (nats) between the log-probabilities told and those expected.
+        """Largest difference (nats) between the reported log-probabilities and the expected ones.
 
-        Infinite where a token could not be drawn.
+        Infinite if a token could not have been drawn.
         """
         logits = self.logits(prompt, one.token_ids)
         told = torch.tensor(one.logprobs, dtype=torch.float64)
@@ -187,7 +187,7 @@ class EngineSubject(Called):
 
     @contextmanager
     def other_weights(self) -> Iterator[None]:
-        """The model has other weights meanwhile."""
+        """While entered, the model has different weights."""
         parameters = list(self.weights().parameters())
         before = [parameter.detach().clone() for parameter in parameters]
         generator = torch.Generator().manual_seed(0)
@@ -203,16 +203,16 @@ class EngineSubject(Called):
                     parameter.copy_(old)
 
     def tell(self, engine: Engine) -> None:
-        """Tell the engine of new weights, if it has to be told."""
+        """Send new weights to the engine, if it needs that."""
         if isinstance(engine, RemoteWeightsEngine):
             self.call("sync_weights", engine.sync_weights)
 
 
 def expected_logprobs(logits: Tensor, sampling: Sampling, edge: float = 0.0) -> Tensor:
-    """[T, V]: log-probabilities under the distribution to sample from, -inf outside the nucleus.
+    """Log-probabilities [T, V] of the distribution to sample from, -inf outside the nucleus.
 
     The nucleus is the smallest set of most probable tokens whose probabilities sum to at least
-    `top_p + edge`, and every token as probable as the least of them.
+    `top_p + edge`, with every token as probable as the least probable of them.
     """
     if sampling.temperature == 0:
         return logits.log_softmax(-1)
@@ -238,7 +238,7 @@ def ids_of(made: Batch) -> list[list[tuple[int, ...]]]:
 
 
 def small_model() -> Any:
-    """A random decoder of 260 tokens; wide weights, so that probabilities are far from equal."""
+    """A random decoder with 260 tokens; large weights, so that probabilities are far from equal."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(

@@ -1,6 +1,6 @@
-"""The properties every environment has, each a function that proves it or raises `PropertyFailed`.
+"""The properties of an environment, each a function that proves it or raises `PropertyFailed`.
 
-A property returns its evidence: what was looked at and what was seen. Left out here: leaks
+A property returns its evidence: what was examined and what was observed. Left out here: leaks
 (`leaks.py`) and calls that never return (`supervisor.py`).
 """
 
@@ -67,7 +67,7 @@ def docs(subject: Subject) -> str:
 
 
 def interface(subject: Subject) -> str:
-    """Gymnasium's own checker is content, with warnings as errors; episodes end as they should."""
+    """Gymnasium's own checker passes, with warnings as errors; episodes end as they should."""
     for dialect in subject.dialects:
         env = subject.fresh(dialect)
         with warnings.catch_warnings():
@@ -101,13 +101,13 @@ def _check_by_gymnasium(subject: Subject, env: TextEnv) -> None:
     for name in ("reset", "step"):
         setattr(env, name, announced(getattr(env, name)))
     begin()
-    # The checker cannot know that a space of all strings has no rendering to check.
+    # The checker cannot know that a text environment has no rendering to check.
     check_env(env, skip_render_check=True)
     subject.doing = ""
 
 
 def check_ending(episode: Episode, level: int) -> None:
-    """The last `info` says what the harness reads, and agrees with itself."""
+    """The last `info` holds what the harness reads, and is consistent."""
     info, feedback = episode.infos[-1], episode.feedback
     keys = {"task_id", "split", "feedback_level", "success", "score", "stop_reason"}
     require(keys <= set(info), f"the last info lacks {sorted(keys - set(info))}")
@@ -126,7 +126,7 @@ def _made_by_gymnasium(subject: Subject) -> str:
         f"gymnasium.make({name!r})",
         lambda: gym.make(name, disable_env_checker=True, **subject.options),
     )
-    require(isinstance(env.unwrapped, TextEnv), f"{name} is no resd_bench.env.TextEnv")
+    require(isinstance(env.unwrapped, TextEnv), f"{name} is not a resd_bench.env.TextEnv")
     return f"; gymnasium.make({name!r})"
 
 
@@ -151,7 +151,7 @@ def _episodes(subject: Subject, noise: int) -> list[Played]:
     """An episode for each seed in a fresh environment, as task, observations and feedback."""
     kept = random.getstate(), np.random.get_state()
     try:
-        # An environment that draws from the global generators is found out by disturbing them.
+        # Disturbing the global generators exposes an environment that draws from them.
         random.seed(noise)
         np.random.seed(noise)
         return [_episode(subject, subject.fresh(subject.dialects[0]), seed) for seed in SEEDS]
@@ -210,20 +210,19 @@ def splits(subject: Subject) -> str:
         require(len(ids) == len(set(ids)), "task ids are not unique")
         for split in SPLITS:
             require(
-                all(task.split == split for task in tasks[split]), f"a task of {split} denies it"
+                all(task.split == split for task in tasks[split]),
+                f"a task of {split} has another split",
             )
         contents = {split: {content_hash(task) for task in tasks[split]} for split in SPLITS}
         for a, b in combinations(SPLITS, 2):
             both = contents[a] & contents[b]
-            require(
-                not both, f"{len(both)} tasks are in more than one split: both in {a} and in {b}"
-            )
+            require(not both, f"{len(both)} tasks are in more than one split: in both {a} and {b}")
         sizes.append(", ".join(f"{split} {len(tasks[split])}" for split in SPLITS))
     return " / ".join(dict.fromkeys(sizes)) + ", no content in two"
 
 
 def any_text(subject: Subject) -> str:
-    """Every string is a legal action and gets a verdict within the length allowed."""
+    """Every string is a legal action and gets a verdict, with feedback of the allowed length."""
     for dialect in subject.dialects:
         env = subject.env(dialect)
         for task in subject.spread(env, most=1):
@@ -238,7 +237,7 @@ def any_text(subject: Subject) -> str:
 
 
 def pure(subject: Subject) -> str:
-    """Marking leaves the task as it was and gives the same verdict again, anywhere."""
+    """Verifying leaves the task unchanged and gives the same verdict again, in any instance."""
     seen = 0
     for dialect in subject.dialects:
         env, other = subject.env(dialect), subject.fresh(dialect)
@@ -255,13 +254,13 @@ def pure(subject: Subject) -> str:
                 seen += 1
             require(
                 _unchanged(before, task) and _unchanged(before, env.find(task.id, task.split)),
-                f"marking answers changed the data of task {task.id}",
+                f"verifying answers changed the data of task {task.id}",
             )
-    return f"{seen} answers marked twice by two instances in different order, tasks unchanged"
+    return f"{seen} answers verified twice by two instances in different order, tasks unchanged"
 
 
 def _unchanged(before: Task, now: Task) -> bool:
-    """Whether marking left `now` equal to the copy made before."""
+    """Whether verifying left `now` equal to the copy made before."""
     if content_hash(before) != content_hash(now):
         return False
     # Data without an equality of its own never equals its copy; its text has been compared.
@@ -276,7 +275,7 @@ def _solution(subject: Subject, env: TextEnv, task: Task) -> list[str]:
 
 
 def reward(subject: Subject) -> str:
-    """The reward is 0 or 1 and comes at the end alone; the score is in [0, 1]."""
+    """The reward is 0 or 1 and comes only at the end; the score is in [0, 1]."""
     steps, scores = 0, set[float]()
     for dialect in subject.dialects:
         env = subject.env(dialect)
@@ -338,7 +337,7 @@ def _check_ladder(task: Task, texts: list[str]) -> None:
     require(texts[1] != "", f"level 1 does not say that the answer to {task.id} failed")
     for level, (less, more) in enumerate(pairwise(texts)):
         require(len(more) <= Feedback.MAX_CHARS, f"level {level + 1} has {len(more)} characters")
-        # Level 2 replaces the single word of level 1; above that nothing may get lost.
+        # Level 2 replaces the single word of level 1; above that, nothing may be lost.
         kept = len(more) == Feedback.MAX_CHARS or all(line in more for line in less.splitlines())
         require(
             kept if level > 1 else len(less) <= len(more),
@@ -348,7 +347,7 @@ def _check_ladder(task: Task, texts: list[str]) -> None:
 
 
 def _check_hidden(level: int, feedback: Feedback) -> None:
-    """The parts of the verdict that its level must not show are empty."""
+    """Check that the parts of the verdict that its level must not show are empty."""
     require(level >= 5 or not feedback.solution, f"info['feedback'] shows a solution at {level}")
     for case in feedback.cases:
         require(level >= 4 or not case.expected, f"a case shows what is expected at level {level}")
@@ -356,7 +355,7 @@ def _check_hidden(level: int, feedback: Feedback) -> None:
 
 
 def oracle(subject: Subject) -> str:
-    """The oracle solves every task looked at, in each dialect."""
+    """The oracle solves every task that is tried, in each dialect."""
     counts = []
     for dialect in subject.dialects:
         env = subject.env(dialect)
@@ -379,7 +378,7 @@ def oracle(subject: Subject) -> str:
 
 
 def reasoning(subject: Subject) -> str:
-    """Reasoning is not graded, finished or not, and an answer that was cut off is told so."""
+    """Reasoning is not graded, finished or not; feedback on a truncated answer says so."""
     seen = 0
     for dialect in subject.dialects:
         env = subject.env(dialect)
@@ -401,14 +400,13 @@ def reasoning(subject: Subject) -> str:
             cut = subject.play(env, task, [Answer(wrong, Stop.LENGTH)]).feedback
             require(
                 cut.success or cut.kind == TRUNCATED,
-                f"an answer to {task.id} that hit its token limit is told {cut.kind!r}, not "
-                f"{TRUNCATED!r}",
+                f"feedback on a truncated answer to {task.id} says {cut.kind!r}, not {TRUNCATED!r}",
             )
     return f"{seen} right drafts in the reasoning of wrong answers made no difference"
 
 
 def floor(subject: Subject) -> str:
-    """Policies that know nothing do not succeed more often than the environment says."""
+    """Uninformed policies do not succeed more often than the environment declares."""
     found: dict[str, list[bool]] = {}
     for dialect in subject.dialects:
         env = subject.env(dialect)
@@ -434,7 +432,7 @@ def floor(subject: Subject) -> str:
 
 
 def runaway(subject: Subject) -> str:
-    """Answers that are programs without end get a verdict too."""
+    """Answers that are programs that never end get a verdict too."""
     env = subject.env(subject.dialects[0])
     for task in subject.spread(env, most=1):
         for answer in RUNAWAY:
@@ -447,12 +445,12 @@ def runaway(subject: Subject) -> str:
 
 
 def budget(subject: Subject) -> str:
-    """No answer keeps the verifier busy for longer than declared, which is below the deadline."""
+    """No answer keeps the verifier busy for longer than declared; that is below the deadline."""
     env = subject.env(subject.dialects[0])
     declared = env.verify_seconds
     if declared is None:
         raise Skipped(
-            "no verify_seconds declared: an answer that outlasts the harness is no failure"
+            "no verify_seconds declared: an answer that outlasts the harness is not a failure"
         )
     require(
         0 < declared < DEADLINE,

@@ -1,7 +1,7 @@
-"""An environment under examination: made afresh, asked call by call, its calls timed.
+"""An environment under test: newly made, called step by step, with every call timed.
 
-Every call into the environment goes through `Subject.call`, which tells whoever watches what is
-being done; so a call that never returns is known by name.
+Every call into the environment goes through `Subject.call`, which reports what is being done to a
+watcher, so that a call that never returns is known by name.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from resd_bench.types import SPLITS, Dialect, Feedback, Split, Task
 DIALECTS: tuple[Dialect, ...] = ("full", "compact")
 DEFAULT_LEVEL = 3
 RARE = 0.05
-"""Where chance is no more than this, a success of a policy that knows nothing is one too many."""
+"""If chance is at most this, a single success of an uninformed policy is one too many."""
 LEAST_TASKS = 4
-"""Tasks that every sampled property looks at, whatever the time."""
+"""Tasks that every sampled property examines, however long it takes."""
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Make(Protocol):
 
 
 class Watch(Protocol):
-    """Is told what is about to be done, and whether that starts other processes."""
+    """Called with what is about to be done, and whether that starts other processes."""
 
     def __call__(self, doing: str, starts_processes: bool = False) -> None: ...
 
@@ -55,16 +55,16 @@ class Episode:
 
 
 class Called:
-    """What both kinds of subject do alike; a dataclass with these fields."""
+    """What all subjects have in common; a dataclass with these fields."""
 
     watch: Watch
     doing: str
     """The call under way, "" between calls."""
     slowest: tuple[float, str]
-    """Seconds, and of which call."""
+    """Seconds of the slowest call, and its name."""
 
     def call(self, doing: str, function: Callable[[], T]) -> T:
-        """Do something with the plugin, watched and timed."""
+        """Call something of the plugin, watched and timed."""
         self.doing = doing
         self.watch(doing)
         start = time.perf_counter()
@@ -75,7 +75,7 @@ class Called:
 
 
 def start_others(command: Sequence[str], processes: int) -> list[subprocess.Popen[str]]:
-    """The same command in processes whose hash seeds are 0, 1, ..."""
+    """Start the same command in processes with the hash seeds 0, 1, ..."""
     return [
         subprocess.Popen(
             command,
@@ -89,7 +89,7 @@ def start_others(command: Sequence[str], processes: int) -> list[subprocess.Pope
 
 
 def outputs_of(others: Sequence[subprocess.Popen[str]], deadline: float) -> Iterator[str]:
-    """What each process printed; PropertyFailed where one failed."""
+    """What each process printed; PropertyFailed if one failed."""
     for process in others:
         output, errors = process.communicate(timeout=deadline)
         require(process.returncode == 0, f"another process failed: {errors.strip()[-300:]}")
@@ -98,7 +98,7 @@ def outputs_of(others: Sequence[subprocess.Popen[str]], deadline: float) -> Iter
 
 @dataclass
 class Subject(Called):
-    """What the properties ask of; see the module."""
+    """The environment that the properties examine; see the module."""
 
     name: str
     make: Make
@@ -107,16 +107,16 @@ class Subject(Called):
     options: dict[str, Any] = field(default_factory=dict)
     dialects: tuple[Dialect, ...] = DIALECTS
     seconds: float = 3.0
-    """How long a sampled property goes on to further tasks."""
+    """How long a sampled property continues with further tasks."""
     deadline: float = 300.0
-    """Longest wait, in seconds, for what other processes are asked."""
+    """Longest wait, in seconds, for an answer of other processes."""
     watch: Watch = not_watched
     doing: str = ""
     slowest: tuple[float, str] = (0.0, "nothing")
     _made: dict[tuple[Dialect, int], TextEnv] = field(default_factory=dict)
 
     def fresh(self, dialect: Dialect, level: int = DEFAULT_LEVEL) -> TextEnv:
-        """An environment nobody has used yet."""
+        """A new environment that has not been used."""
         make = self.make
         return self.call(
             f"making it with dialect={dialect!r}, feedback_level={level}",
@@ -124,7 +124,7 @@ class Subject(Called):
         )
 
     def env(self, dialect: Dialect, level: int = DEFAULT_LEVEL) -> TextEnv:
-        """An environment to use again and again."""
+        """An environment that is reused."""
         key = (dialect, level)
         if key not in self._made:
             self._made[key] = self.fresh(dialect, level)
@@ -139,12 +139,12 @@ class Subject(Called):
         return [task for split in SPLITS for task in self.tasks(env, split)]
 
     def spread(self, env: TextEnv, seconds: float | None = None, most: int = 10**9) -> list[Task]:
-        """All tasks in an order whose beginnings are evenly spread, at most `most` of them."""
+        """At most `most` tasks, in an order of which every beginning is evenly spread."""
         tasks = self.all_tasks(env)
         return [tasks[i] for i in even_order(len(tasks))[:most]]
 
     def in_time(self, tasks: Sequence[Task], share: float = 1.0) -> Iterator[Task]:
-        """The first tasks, as many as `share` of the time allows, and `LEAST_TASKS` at least."""
+        """The first tasks, as many as `share` of the time allows, but at least `LEAST_TASKS`."""
         end = time.monotonic() + self.seconds * share
         for number, task in enumerate(tasks):
             if number >= LEAST_TASKS and time.monotonic() > end:
@@ -171,7 +171,7 @@ class Subject(Called):
             rewards.append(reward)
             require(
                 all(isinstance(o, str) for o in observations),
-                f"an observation is no string but {type(observation).__name__} ({task.id})",
+                f"an observation is not a string but {type(observation).__name__} ({task.id})",
             )
             if over or cut:
                 return Episode(tuple(observations), tuple(infos), tuple(rewards), verdict_of(info))
@@ -184,11 +184,11 @@ class Subject(Called):
         return self.call(f"step({shown(action)}) on task {task.id}", lambda: env.step(action))
 
     def oracle(self, env: TextEnv, task: Task) -> str:
-        """The oracle's answer; NotImplementedError where there is none."""
+        """The oracle's answer; NotImplementedError if there is no oracle."""
         return self.call(f"oracle of task {task.id}", lambda: env.oracle(task))
 
     def follow_oracle(self, env: TextEnv, task: Task) -> Episode:
-        """Play what the oracle says: of several turns, one line a turn, else all of it at once."""
+        """Play the oracle's answer: one line per turn if there are several, else all at once."""
         answer = self.oracle(env, task)
         lines = [line for line in answer.splitlines() if line.strip()]
         if turns_of(env) == 1 or len(lines) < 2:
@@ -213,7 +213,7 @@ def verdict_of(info: dict[str, Any]) -> Feedback:
 
 
 def shown(text: str, most: int = 40) -> str:
-    """`text` quoted in ASCII, and its length where it is long."""
+    """`text` quoted in ASCII, shortened and with its length if it is long."""
     quoted = ascii(text[:most])
     return quoted if len(text) <= most else f"{quoted}... of {len(text)} characters"
 

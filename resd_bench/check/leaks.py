@@ -2,10 +2,10 @@
 
 Secrets of a task are the oracle's answer, the solution of level 5 and the expected values of level
 4. Channels are the prompt, the observations in between, `info` and the feedback at levels 0 to 3.
-A long answer must not stand in a channel at all. A short one ("7", "accept") stands there by chance
-too, so it counts where it stands in its own task's text far more often than in other tasks' texts.
-Independent of that, answers are copied out of the feedback and marked. Left out: paraphrased and
-encoded gold.
+A long answer must not occur in a channel at all. A short one ("7", "accept") also occurs by chance,
+so it counts as leaked if it occurs in its own task's text far more often than in other tasks'
+texts. Independently of that, answers are copied out of the feedback and verified. Left out:
+paraphrased and encoded gold.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from resd_bench.types import Dialect, Feedback, Task
 
 MOST_TASKS = 24
 MOST_SECRETS = 8
-"""Expected values looked at per task."""
+"""Expected values examined per task."""
 LONG = 16
-"""Characters from which on an answer does not occur by chance."""
+"""Length, in characters, from which an answer does not occur by chance."""
 COMMON = 0.2
-"""A secret in so many other tasks' texts tells nothing about its own."""
+"""A secret that occurs in this share of other tasks' texts says nothing about its own task."""
 SYSTEMATIC = 0.5
-"""Excess over chance from which on short secrets count as leaked."""
+"""Excess over chance from which short secrets count as leaked."""
 FEWEST = 4
 """Short secrets needed to tell a leak from chance."""
 MOST_COPIES = 12
@@ -45,14 +45,14 @@ class Case:
 
     task: Task
     secrets: dict[str, set[str]] = field(default_factory=dict)
-    """By what they are: answers of the oracle and solutions, without fences and tags, and expected
+    """Secrets by kind: answers of the oracle and solutions, without fences and tags, and expected
     values."""
     channels: dict[str, str] = field(default_factory=dict)
-    """All that was shown, by where."""
+    """Everything that was shown, by channel."""
 
 
 def leaks(subject: Subject) -> str:
-    """No gold where an agent looks, and copying the feedback does not succeed."""
+    """An agent sees no gold, and copying the feedback does not succeed."""
     evidence = []
     for dialect in subject.dialects:
         env = subject.env(dialect)
@@ -114,20 +114,20 @@ def _plain(text: str) -> str:
 
 
 def _bare(answer: str) -> set[str]:
-    """An answer as it stands, without fences and without tags."""
+    """An answer as it is, without fences, and without tags."""
     inner = [*FENCED.findall(answer), *TAGGED.findall(answer)]
     return {plain for text in inner or [answer] if (plain := _plain(text))}
 
 
 def _occurs(secret: str, text: str) -> bool:
-    """Whether `secret` stands in `text`, not as a part of a longer word or number."""
+    """Whether `secret` occurs in `text`, not as part of a longer word or number."""
     if secret not in text:
         return False
     return re.search(rf"(?<![\w.]){re.escape(secret)}(?!\w|\.\d)", text) is not None
 
 
 def _judge(env: TextEnv, cases: Sequence[Case], channel: str, kind: str) -> None:
-    """Raise `PropertyFailed` where secrets of `kind` are in `channel` more often than by chance."""
+    """Raise `PropertyFailed` if secrets of `kind` are in `channel` more often than by chance."""
     if env.answer_in_prompt and channel == "the prompt":
         return
     own: list[bool] = []
@@ -143,16 +143,16 @@ def _judge(env: TextEnv, cases: Sequence[Case], channel: str, kind: str) -> None
             found = _occurs(secret, case.channels[channel])
             what = f"{shown(secret)} of task {case.task.id}"
             long_answer = kind != EXPECTED and len(secret) >= LONG
-            require(not (found and long_answer), f"the answer {what} stands in {channel}")
+            require(not (found and long_answer), f"the answer {what} occurs in {channel}")
             own.append(found)
             by_chance.append(chance)
             example = example or (what if found else "")
     excess = _share(own) - _share(by_chance)
     require(
         len(own) < FEWEST or excess < SYSTEMATIC,
-        f"{kind} stand in {channel} of "
+        f"{kind} occur in {channel} of "
         f"{_share(own):.0%} of their own tasks and of {_share(by_chance):.0%} of others, e.g. "
-        f"{example}. Set answer_in_prompt where copying from the prompt is the task",
+        f"{example}. Set answer_in_prompt if copying from the prompt is the task",
     )
 
 

@@ -1,7 +1,7 @@
-"""The properties every method has, each a function that proves it or raises `PropertyFailed`.
+"""The properties of a method, each a function that proves it or raises `PropertyFailed`.
 
-A scripted policy stands in for the language model, so nothing here says whether a method learns.
-As a module (`python -m`) it prints a digest of what a method does, for comparison over processes.
+A scripted policy takes the place of the language model, so nothing here says whether a method
+learns. Run with `python -m`, this prints a digest of what a method does, to compare processes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from resd_bench.types import (
 
 PROCESSES = 2
 LONGEST = 20_000
-"""Characters of a hostile text that a method is given; models stop at their token limit."""
+"""Maximum length, in characters, of a hostile text; models stop at their token limit."""
 
 ODD = [text[:LONGEST] for text in ODD_TEXTS.values()]
 
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 class Sealed(Mapping[str, Any]):
-    """Task data that must not be read: it holds what marks the answer."""
+    """Task data that a method must not read: it holds the gold answer."""
 
     def _refuse(self, *_: object) -> NoReturn:
         raise PropertyFailed(
@@ -72,7 +72,7 @@ def _odd(prompt: str, seed: int, j: int) -> str:
 
 @dataclass
 class MethodSubject(Called):
-    """A method under examination; calls are named and timed like those of an environment."""
+    """A method under test; calls are named and timed like those of an environment."""
 
     name: str
     spec: MethodSpec | None = None
@@ -104,12 +104,12 @@ class MethodSubject(Called):
 
 
 def step(update: int) -> Step:
-    """Where update number `update` stands, with two inner updates per batch."""
+    """The `Step` of update number `update`, with two inner updates per batch."""
     return Step(update, update // 2, update % 2, Sampling(max_new_tokens=64, seed=update), update)
 
 
 def groups(n: int, stop: Stop = Stop.EOS, texts: Sequence[str] = ("attempt",)) -> list[Group]:
-    """Four tasks attempted `n` times; the attempts of one task in two succeed."""
+    """Four tasks with `n` attempts each, of which every second one succeeds."""
     return [
         Group(task, tuple(_attempt(task, number, j, stop, texts) for j in range(n)))
         for number in range(4)
@@ -137,10 +137,10 @@ def _attempt(task: Task, number: int, j: int, stop: Stop, texts: Sequence[str]) 
 def options(subject: MethodSubject) -> str:
     """The options are a frozen dataclass with help, and the presets know them."""
     spec = subject.loaded()
-    require(isinstance(spec, MethodSpec), f"the entry point is no MethodSpec: {spec!r}")
+    require(isinstance(spec, MethodSpec), f"the entry point is not a MethodSpec: {spec!r}")
     require(
         dataclasses.is_dataclass(spec.config) and spec.config.__dataclass_params__.frozen,  # type: ignore[attr-defined]
-        f"{spec.config!r} is no frozen dataclass",
+        f"{spec.config!r} is not a frozen dataclass",
     )
     require(bool(spec.summary.strip()), "the summary for `methods list` is empty")
     require(spec.group_size >= 1, f"group_size {spec.group_size} is not at least 1")
@@ -159,12 +159,12 @@ def _explained(config: type, names: Sequence[str]) -> set[str]:
     try:
         return set(field_help(config))
     except OSError:
-        # A class that was typed into a notebook has no source to read.
+        # A class defined in a notebook may have no source to read.
         return set(names)
 
 
 def answers(subject: MethodSubject) -> str:
-    """`act` gives n completions per prompt, charged to the purpose it was asked for."""
+    """`act` returns n completions per prompt, charged to the purpose it was asked for."""
     policy, agent = subject.agent()
     prompts = [user("question"), user(""), user("lone \ud800 and \x00")]
     for n in (1, 3):
@@ -175,7 +175,7 @@ def answers(subject: MethodSubject) -> str:
         sizes = [len(group) for group in got]
         require(
             sizes == [n] * len(prompts),
-            f"act gave {sizes} completions for {len(prompts)} prompts with n = {n}",
+            f"act returned {sizes} completions for {len(prompts)} prompts with n = {n}",
         )
     require(policy.ledger.generated_tokens == 0, "evaluation was charged to the budget")
     require(policy.ledger.evaluation_tokens > 0, "evaluation was not counted")
@@ -223,7 +223,7 @@ def _in_processes(subject: MethodSubject) -> int:
 
 
 def examples(subject: MethodSubject) -> str:
-    """What is trained on was sampled: token ids as they were, one log-probability each."""
+    """Examples are what was sampled: the same token ids, with one log-probability each."""
     policy, agent = subject.agent()
     batch = groups(subject.loaded().group_size)
     metrics = subject.learn(agent, batch, 0)
@@ -242,7 +242,7 @@ def examples(subject: MethodSubject) -> str:
 
 
 def saved(subject: MethodSubject) -> str:
-    """`state_dict` survives a file and holds all that matters for going on."""
+    """`state_dict` survives a file and holds everything needed to resume."""
     _, agent = subject.agent()
     size = subject.loaded().group_size
     for update in range(3):
@@ -257,11 +257,13 @@ def saved(subject: MethodSubject) -> str:
     )
     require(
         _same(subject.learn(restored, groups(size), 9), subject.learn(agent, groups(size), 9)),
-        "a restored agent goes on otherwise than the one that was saved",
+        "a restored agent does not continue like the one that was saved",
     )
     written = subject.call("context()", restored.context)
-    require(isinstance(written, Mapping), f"context() is a {type(written).__name__}, no mapping")
-    return f"3 updates, {len(state)} entries, going on alike; context of {len(written)} entries"
+    require(isinstance(written, Mapping), f"context() is a {type(written).__name__}, not a mapping")
+    return (
+        f"3 updates, {len(state)} entries, resumed identically; context of {len(written)} entries"
+    )
 
 
 def _through_a_file(subject: MethodSubject, agent: Agent) -> State:
@@ -279,7 +281,7 @@ def _digest_of(state: State) -> str:
 
 
 def errors(subject: MethodSubject) -> str:
-    """Attempts without a verdict are not learned from, and do no harm."""
+    """Attempts without a verdict are not trained on, and do no harm."""
     policy, agent = subject.agent()
     size = subject.loaded().group_size
     subject.learn(agent, groups(size, Stop.ERROR), 0)
@@ -291,7 +293,7 @@ def errors(subject: MethodSubject) -> str:
 
 
 def any_text(subject: MethodSubject) -> str:
-    """Responses and feedback of any text are learned from, saved and shown."""
+    """Responses and feedback with any text are trained on, saved and shown."""
     _, agent = subject.agent(_odd)
     size = subject.loaded().group_size
     for update in range(len(ODD)):

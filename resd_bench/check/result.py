@@ -1,4 +1,4 @@
-"""What a check says of one property."""
+"""The result of a check of one property."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ State = Literal["pass", "FAIL", "skip"]
 
 
 class PropertyFailed(AssertionError):
-    """A property does not hold; the message says what was seen."""
+    """A property does not hold; the message says what was observed."""
 
 
 class Skipped(Exception):
@@ -19,7 +19,7 @@ class Skipped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One property, whether it holds, and what that rests on."""
+    """One property, whether it holds, and the evidence."""
 
     name: str
     state: State
@@ -27,7 +27,7 @@ class Verdict:
 
     @property
     def failed(self) -> bool:
-        """Whether the property was seen not to hold."""
+        """Whether the property was found not to hold."""
         return self.state == "FAIL"
 
     def __str__(self) -> str:
@@ -41,10 +41,10 @@ def require(holds: bool, reason: str) -> None:
 
 
 def report(verdicts: Sequence[Verdict]) -> str:
-    """One line per property; what `assert not failures(...)` may show."""
+    """One line per property."""
     return "\n".join(map(str, verdicts))
 
 
 def failures(verdicts: Sequence[Verdict]) -> str:
-    """The lines of the properties that do not hold; "" where all hold."""
+    """The lines of the properties that do not hold; "" if all hold."""
     return report([verdict for verdict in verdicts if verdict.failed])

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from resd_bench.objective import Objective
 
 Script = Callable[[str, int, int], str]
-"""Text of the last message, seed and number of the sample in; the answer out."""
+"""From the text of the last message, the seed and the number of the sample to the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request a scripted policy got."""
+    """One request to a scripted policy."""
 
     prompts: tuple[Messages, ...]
     n: int
@@ -41,13 +41,13 @@ class ScriptedPolicy:
     updates: list[tuple[Example, ...]] = field(default_factory=list)
     """The examples of each update since the policy was made."""
     count: int = 0
-    """Updates in all; what a checkpoint holds."""
+    """Total number of updates; the content of a checkpoint."""
     teacher: tuple[TeacherKind, float] | None = None
 
     def sample(
         self, prompts: Sequence[Messages], *, n: int, sampling: Sampling, purpose: Purpose
     ) -> list[list[Completion]]:
-        """Answer by the script, charged to the ledger."""
+        """Answer by the script, and charge the ledger."""
         self.calls.append(Call(tuple(prompts), n, sampling, purpose))
         return [
             [self._complete(messages, sampling, purpose, i, j) for j in range(n)]
@@ -70,7 +70,7 @@ class ScriptedPolicy:
     def update(
         self, examples: Sequence[Example], objective: Objective, *, batch_size: int
     ) -> Metrics:
-        """Count; nothing is learned."""
+        """Count the update; nothing is learned."""
         assert len(examples) <= batch_size, "more examples than the batch has samples"
         self.updates.append(tuple(examples))
         self.count += 1

@@ -1,8 +1,8 @@
 """Examine a plugin in a process of its own, under a deadline for every single call.
 
-The child tells what it is about to do before it does it. Where that takes too long the child and
-whatever it started are killed, the property at hand fails with the name of the call, and a new
-child goes on with the next property. Needs a POSIX system. Left out: limits on memory.
+The child reports what it is about to do before it does it. If that takes too long, the child and
+everything it started are killed, the current property fails with the name of the call, and a new
+child continues with the next property. Needs a POSIX system. Left out: limits on memory.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from resd_bench.check.result import PropertyFailed, Skipped, Verdict
 Kind = Literal["env", "method", "engine"]
 
 DEADLINE = 60.0
-"""Seconds a single call may take, on a machine that is not busy (see `patience`)."""
+"""Seconds a single call may take, on a machine that is not busy (see `cpu_deadline`)."""
 START = 300.0
-"""Seconds a process may take to start and to import the plugin, whatever the deadline: a machine
-that is busy is not a plugin that hangs."""
+"""Seconds a process may take to start and to import the plugin, whatever the deadline: a busy
+machine must not look like a plugin that hangs."""
 MOST_HANGS = 2
-"""After so many calls that never returned the rest is not examined."""
+"""After this many calls that never returned, the rest is not examined."""
 IN_TIME = "deadline"
-"""The property that this module itself gives a verdict on."""
+"""The property whose verdict this module itself gives."""
 
 
 class ChildMessage(NamedTuple):
-    """What the child tells."""
+    """A message from the child."""
 
     what: Literal["begins", "calls", "finds", "ends"]
     text: str
@@ -72,7 +72,7 @@ def check_method(
     only: Sequence[str] = (),
     deadline: float = DEADLINE,
 ) -> Iterator[Verdict]:
-    """Examine the installed method `name` likewise."""
+    """Examine the installed method `name` in the same way."""
     return _examine("method", name, options or {}, only, deadline, 0.0)
 
 
@@ -86,10 +86,10 @@ def check_engine(
     deadline: float = DEADLINE,
     tolerance: float | None = None,
 ) -> Iterator[Verdict]:
-    """Examine the installed engine `name` likewise, on `model` or a small random one.
+    """Examine the installed engine `name` in the same way, on `model` or a small random one.
 
-    `options` are settings of `PolicyConfig`, `device` is where the model is, and `tolerance` what
-    log-probabilities may differ by.
+    `options` are settings of `PolicyConfig`, `device` is the model's device, and `tolerance` is how
+    much log-probabilities may differ.
     """
     made: dict[str, Any] = {"model": model, "options": dict(options or {}), "device": device}
     made["tolerance"] = tolerance
@@ -140,7 +140,7 @@ def _examine(
 
 
 def _listen(order: Mapping[str, Any], deadline: float) -> Iterator[ChildMessage]:
-    """Run a child on `order`; its verdicts, and one on how it ended where that was not well."""
+    """Run a child on `order`; yields its verdicts, and one on its end if it did not end well."""
     mine, its = Pipe(duplex=False)
     child = subprocess.Popen(
         [
@@ -205,7 +205,7 @@ def _how_it_ended(child: subprocess.Popen[bytes]) -> str:
 
 
 def _serve(connection: Connection, order: Mapping[str, Any]) -> None:
-    """The child: make the subject, examine each property, tell."""
+    """The child: make the subject, examine each property, and report."""
     subject = _subject(order["kind"], order["name"], order["options"])
 
     def watch(doing: str, starts_processes: bool = False) -> None:
@@ -241,7 +241,7 @@ def _subject(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
 
 
 def judge(name: str, prove: Any, subject: Any) -> Verdict:
-    """The verdict on one property; whatever the plugin raises makes it fail."""
+    """The verdict on one property; anything the plugin raises makes it fail."""
     try:
         return Verdict(name, "pass", prove(subject))
     except Skipped as skipped:
@@ -256,7 +256,7 @@ def judge(name: str, prove: Any, subject: Any) -> Verdict:
 
 
 if __name__ == "__main__":
-    # Under this name the class `Said` would be another one than the parent's.
+    # Run as __main__, this module's `ChildMessage` would be another class than the parent's.
     from resd_bench.check import supervisor
 
     supervisor._serve(Connection(int(sys.argv[1]), readable=False), json.loads(sys.argv[2]))

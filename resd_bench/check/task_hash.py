@@ -1,4 +1,4 @@
-"""The hash of an environment's tasks, computed in a process of its own: `python -m` this module."""
+"""The hash of an environment's tasks; `python -m` computes it in a separate process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resd_bench.types import SPLITS, Dialect
 
 
 def hash_line(make: Callable[[Dialect], TextEnv], dialects: Sequence[Dialect]) -> str:
-    """Hash of all tasks in each dialect, with blanks between."""
+    """Hash of all tasks in each dialect, separated by blanks."""
     envs = [make(dialect) for dialect in dialects]
     return " ".join(
         panel_hash(task for split in SPLITS for task in env.tasks(split)) for env in envs

@@ -1,1 +1,1 @@
-"""The processes of one run; no model here."""
+"""The processes of one run; nothing here knows of a model."""

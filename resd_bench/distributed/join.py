@@ -9,14 +9,14 @@ from resd_bench.errors import UsageError
 
 
 def join(device: str = "auto") -> ProcessGroup:
-    """The team that this process was started in; the same one at every call.
+    """The process group that this process was started in; the same one at every call.
 
-    `device` is the run's setting: `cpu` keeps it off the GPUs. UsageError where the launcher asked
-    for something that is not done here.
+    `device` is the run's setting: `cpu` keeps it off the GPUs. UsageError if the launcher asked for
+    something that is not supported.
     """
-    # Some schedulers set WORLD_SIZE for a machine; only launchers of processes set LOCAL_RANK.
+    # Some schedulers set WORLD_SIZE for a machine; only process launchers set LOCAL_RANK.
     if "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # Where there is one process, torch is not needed for this.
+        # With a single process, torch is not needed for this.
         from resd_bench.distributed.torch_group import joined
 
         return joined(device)

@@ -1,9 +1,9 @@
-"""The processes that make one run together: one, unless `torchrun` or `accelerate` start more.
+"""The processes of one run: a single one, unless `torchrun` or `accelerate` starts more.
 
-All of them run the same program on the same values, so that they decide alike without being told.
-What only one may do (write the run folder, step environments, read the clock) the first does, and
-tells the others. Left out: how they talk and who computes what, which is
-`distributed/torch_group.py`.
+All of them run the same program on the same values, so they reach the same decisions without
+communicating. What only one may do (write the run folder, step environments, read the clock) is
+done on rank 0, which broadcasts the result. Left out: how they communicate and which of them
+computes what, see `distributed/torch_group.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 
 _DEFERENCE = 10.0
-"""Seconds; launchers look for ended processes every few."""
+"""Seconds to wait; launchers check for ended processes every few seconds."""
 
 
 class ProcessGroup(Protocol):
@@ -25,29 +25,29 @@ class ProcessGroup(Protocol):
 
     @property
     def rank(self) -> int:
-        """Number of this process, from 0."""
+        """The rank of this process, from 0."""
         ...
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of processes."""
         ...
 
     def broadcast_from_rank0(self, make: Callable[[], T]) -> T:
-        """What `make` gives in the first process, in all; what it raises there, raised in all.
+        """Run `make` on rank 0 and broadcast its result, or its exception, to all ranks.
 
-        The others do not call `make`. What it gives must survive being pickled.
+        The other ranks do not call `make`. Its result must be picklable.
         """
         ...
 
     def gather(self, mine: T) -> list[T]:
-        """What each process gave, in the order of their numbers."""
+        """The value of each process, in rank order."""
         ...
 
 
 @dataclass(frozen=True)
 class SingleProcess:
-    """A team of one."""
+    """A process group of one."""
 
     rank: int = 0
     size: int = 1
@@ -63,21 +63,21 @@ SINGLE_PROCESS = SingleProcess()
 
 
 def rank0_first(team: ProcessGroup, make: Callable[[], T], otherwise: Callable[[], T]) -> T:
-    """`make` in the first process; when it is done, `otherwise` in the others."""
+    """Run `make` on rank 0 and, once it is done, `otherwise` on the other ranks."""
     made: list[T] = []
     team.broadcast_from_rank0(lambda: made.append(make()))
     return made[0] if made else otherwise()
 
 
 def is_rank0() -> bool:
-    """Whether this process speaks to the user; known before the team is joined."""
+    """Whether this process prints for the user; known before the process group is joined."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def wait_for_rank0_error() -> None:
-    """Before an error is told: wait, in all processes but the first, for the launcher's verdict.
+    """Before an error is reported: on all ranks but 0, wait for the launcher to end the process.
 
-    What goes wrong in all of them the first tells, and its end ends the others while they wait.
+    An error that all ranks have is reported by rank 0, whose exit ends the others as they wait.
     """
     if not is_rank0():
         time.sleep(_DEFERENCE)

@@ -1,6 +1,6 @@
-"""The processes of a run over `accelerate` and `torch.distributed`: who they are, how they talk.
+"""The processes of a run over `accelerate` and `torch.distributed`, and their communication.
 
-Left out: the model, which `resd_bench.policy.parallel` lays out over them.
+Left out: the model, which `resd_bench.policy.parallel` places on them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class TorchGroup:
     def __init__(self, accelerator: Any, *, sharded: bool) -> None:
         self.accelerator = accelerator
         self.sharded = sharded
-        """Whether weights are to be shared out (FSDP) rather than copied (DDP)."""
+        """Whether weights are sharded (FSDP) rather than copied (DDP)."""
 
     @property
     def rank(self) -> int:
@@ -41,7 +41,7 @@ class TorchGroup:
 
     @property
     def device(self) -> torch.device:
-        """Where the model of this process computes."""
+        """The device that this process computes on."""
         device: torch.device = self.accelerator.device
         return torch.device("cpu") if device.type == "cpu" else device
 
@@ -72,7 +72,7 @@ def _attempt(make: Callable[[], Any]) -> tuple[Any, Exception | None]:
 
 
 def _pickled(value: Any, error: Exception | None) -> bytes:
-    """Both as bytes; an error instead where they cannot be, so that nobody waits for ever."""
+    """Both, pickled; an error instead if that fails, so that no process waits for ever."""
     try:
         return pickle.dumps((value, error))
     except Exception as reason:
@@ -81,7 +81,7 @@ def _pickled(value: Any, error: Exception | None) -> bytes:
 
 @cache
 def joined(device: str) -> TorchGroup:
-    """This process's team, as its launcher's variables describe it; see `join`."""
+    """This process's group, as the launcher's variables describe it; see `join`."""
     sharded = asks_for_shards(os.environ)
     try:
         from accelerate import Accelerator  # type: ignore[import-untyped]
@@ -94,7 +94,7 @@ def joined(device: str) -> TorchGroup:
             "several processes need accelerate, which is not installed: "
             "pip install 'resd-bench[lora]'"
         ) from error
-    # Weights are loaded whole and then shared out; transformers would load them empty otherwise.
+    # Weights are loaded whole and then sharded; otherwise transformers would load them empty.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     handlers = [
         InitProcessGroupKwargs(timeout=_PATIENCE),
@@ -110,7 +110,7 @@ def joined(device: str) -> TorchGroup:
 
 
 def asks_for_shards(variables: Mapping[str, str]) -> bool:
-    """Whether FSDP is asked for; UsageError for what a launcher asks for and gets from nobody."""
+    """Whether FSDP was asked for; UsageError if the launcher asks for anything unsupported."""
 
     def given(name: str, default: str = "false") -> str:
         return variables.get(name, default).lower()
@@ -120,18 +120,18 @@ def asks_for_shards(variables: Mapping[str, str]) -> bool:
             raise UsageError(f"{what} is not supported: use DDP or FSDP, see docs/distributed.md")
     if given("ACCELERATE_MIXED_PRECISION", "no") not in ("no", ""):
         raise UsageError(
-            "mixed precision was asked of accelerate: ask for it by --precision mixed of the run, "
+            "accelerate was asked for mixed precision: use the run's --precision mixed instead, "
             "and give accelerate --mixed_precision no"
         )
     if given("ACCELERATE_USE_FSDP") != "true":
         return False
     if given("FSDP_VERSION", "1") != "2":
-        raise UsageError("FSDP 1 was asked for: give accelerate launch --fsdp_version 2")
+        raise UsageError("FSDP 1 is not supported: give accelerate launch --fsdp_version 2")
     if given("FSDP_OFFLOAD_PARAMS") == "true":
         raise UsageError("FSDP was asked to offload weights: give --fsdp_offload_params false")
     if given("FSDP_ACTIVATION_CHECKPOINTING") == "true":
         raise UsageError(
-            "FSDP was asked to recompute activations: ask for it by --gradient-checkpointing true "
-            "of the run, and give accelerate --fsdp_activation_checkpointing false"
+            "FSDP was asked to recompute activations: use the run's --gradient-checkpointing true "
+            "instead, and give accelerate --fsdp_activation_checkpointing false"
         )
     return True

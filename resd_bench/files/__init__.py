@@ -1,1 +1,1 @@
-"""Files of anyone: read within bounds, written through no link, hashed, shown as text."""
+"""Untrusted files: read within bounds, never written through a link, hashed, shown as text."""

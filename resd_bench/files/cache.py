@@ -1,7 +1,7 @@
-"""Where things are kept that are slow to make and depend on their source alone.
+"""A cache for what is slow to make and depends only on its source.
 
-Games of TextWorld, and models read from GGUF files. Everything here can be deleted: it is made
-again when it is needed.
+It holds TextWorld games and models converted from GGUF files. Everything in it can be deleted: it
+is made again when it is needed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A hash of what a value holds, the same in every process; what two hashes differ in, in words."""
+"""A hash of a value's content, the same in every process, and how two identities differ."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 Identity = Mapping[str, str]
-"""A hash or a version by what it is of; what cannot be told is absent."""
+"""Hashes or versions by what they describe; whatever is unknown is absent."""
 
 
 def fingerprint(value: Any) -> bytes:
-    """SHA-256 of what a value holds, the same in every process; fields of objects count.
+    """SHA-256 of a value's content, the same in every process; fields of objects count.
 
-    Mappings and sets have no order, lists and tuples are alike, and so is an object to the mapping
-    of its fields. Of code the name counts, and of what has no fields its text, unless that is its
-    place in memory.
+    The order of mappings and sets does not matter; a list equals the same tuple, and an object the
+    mapping of its fields. Code counts by its name, and an object without fields by its text, unless
+    that is its address in memory.
     """
     try:
         text = _text(value, ())
@@ -31,11 +31,11 @@ CODE = (type, FunctionType, BuiltinFunctionType, MethodType)
 
 
 def _text(value: Any, around: tuple[int, ...]) -> str:
-    """What a value holds as text; `around` are the objects that it is in."""
+    """A value's content as text; `around` holds the objects that contain it."""
     if value is None or isinstance(value, bool | int | float):
         return f"{value!r};"
     if isinstance(value, str):
-        # With its length, so that no text can pass for another value.
+        # The length is included so that no text can pass for another value.
         return f"{len(value)}:{value};"
     if isinstance(value, bytes):
         return f"b{value.hex()};"
@@ -48,7 +48,7 @@ def _text(value: Any, around: tuple[int, ...]) -> str:
 
 
 def _parts(value: Any) -> tuple[bool, Iterable[Any]]:
-    """The values in a value, and whether their order counts."""
+    """The values that a value contains, and whether their order matters."""
     if isinstance(value, list | tuple):
         return True, value
     if isinstance(value, Mapping):
@@ -70,7 +70,7 @@ def _parts(value: Any) -> tuple[bool, Iterable[Any]]:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """The fields of an object, without what it remembers of what they say."""
+    """The fields of an object, without values that it has cached from them."""
     if is_dataclass(value):
         return {f.name: getattr(value, f.name) for f in fields(value)}
     slots = (name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ()))
@@ -81,7 +81,7 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def differing(there: Identity, here: Identity) -> list[str]:
-    """What both know and is not the same, in words."""
+    """What both identities know and do not agree on, in words."""
     return [
         f"{key} ({_brief(there[key])} then, {_brief(here[key])} now)"
         for key in there

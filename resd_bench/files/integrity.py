@@ -1,7 +1,7 @@
 """How a reader knows that a file is what was written: SHA-256, and a checksum inside JSON.
 
-Left out: what is hashed and where the hashes stand, see `resd_bench.records.checkpoints` (a run
-that goes on) and `resd_bench.records.run_files` (a run that is read).
+Left out: what is hashed and where the hashes are kept, see `resd_bench.records.checkpoints` (for a
+run that is resumed) and `resd_bench.records.run_files` (for a run that is read).
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Any
 from resd_bench.files import reading
 
 CHECKSUM = "checksum"
-"""Key of an object under which the SHA-256 of all its other fields stands."""
+"""Key of an object that holds the SHA-256 of all its other fields."""
 BLOCK = 1 << 20
 """Bytes read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The beginning of a log that somebody vouches for."""
+    """The beginning of a log, as recorded elsewhere."""
 
     rows: int
     sha256: str | None = None
-    """Of these lines; None where only their number is known."""
+    """Hash of these lines; None where only their number is known."""
 
 
 def sha256(data: bytes) -> str:
@@ -42,7 +42,7 @@ def file_sha256(path: Path) -> str:
 
 
 def concatenated_sha256(paths: Iterable[Path]) -> str:
-    """SHA-256 of the contents of files one after another, in hex; their names do not count."""
+    """SHA-256 of the concatenated contents of files, in hex; their names do not count."""
     digest = hashlib.sha256()
     for path in paths:
         with reading.open_file(path) as file:
@@ -52,7 +52,7 @@ def concatenated_sha256(paths: Iterable[Path]) -> str:
 
 
 def cached_sha256(path: Path) -> str:
-    """`file_sha256`, read once by this process unless size or time of the file change."""
+    """`file_sha256`, computed once per process unless the file's size or time changes."""
     found = path.stat()
     return _cached_sha256(path.resolve(), found.st_size, found.st_mtime_ns)
 
@@ -76,7 +76,7 @@ def sealed(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_intact(row: Mapping[str, Any]) -> bool:
-    """Whether a sealed object is what was sealed."""
+    """Whether a sealed object is unchanged since it was sealed."""
     return row.get(CHECKSUM) == _checksum(row)
 
 

@@ -1,9 +1,9 @@
-"""Read files of strangers: bounded in size, depth and number of values, whatever they hold.
+"""Read untrusted files: bounded in size, depth and number of values, whatever they hold.
 
 Every file that somebody else may have made is read through here: YAML, JSON, JSON Lines, gzip, and
-what `torch.save` wrote. The bounds are far above what any real file needs. What exceeds one raises
+what `torch.save` wrote. The bounds are far above what any real file needs. Exceeding one raises
 `Unreadable`, a ValueError whose message is one line; callers add what was expected and what to do.
-Left out: files of this package, and models, which `resd_bench.models.model_files` looks at.
+Left out: files of this package, and models, which `resd_bench.models.model_files` examines.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_LINE = 256 << 20
 MAX_YAML = 1 << 20
 """Bytes of a YAML file."""
 MAX_YAML_NODES = 20_000
-"""Keys and values of a YAML file, aliases counted as what they stand for."""
+"""Keys and values of a YAML file; aliases count as what they stand for."""
 MAX_VALUES = 10_000_000
 """Values of one JSON document or line."""
 MAX_DEPTH = 100
@@ -40,20 +40,20 @@ MAX_NUMBER = 1000
 UNPACKED_AT_LEAST = 16 << 20
 """Bytes that any gzip file may unpack to."""
 MOST_PACKED = 100
-"""Times its own size that a larger one may unpack to; logs are packed to a fiftieth."""
+"""How many times its own size a larger one may unpack to; logs shrink to about a fiftieth."""
 _PIPES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
-"""What a shell calls the input it hands over; nothing else but regular files is read."""
+"""Paths by which a shell passes input; apart from these, only regular files are read."""
 
 
 class Unreadable(ValueError):
-    """A file that is not read: damaged, or beyond a bound; the message is one line."""
+    """A file is damaged or exceeds a bound; the message is one line."""
 
 
 def open_file(path: Path, *, follow: bool = True) -> BinaryIO:
-    """A regular file, opened for reading; OSError where there is none.
+    """Open a regular file for reading; OSError where there is none.
 
-    Pipes and devices are refused, which could keep the reader waiting for ever. Without `follow`
-    a link is refused too.
+    Pipes and devices are refused because they could keep the reader waiting for ever. Without
+    `follow`, links are refused too.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
     descriptor = os.open(path, flags)
@@ -71,7 +71,7 @@ def open_file(path: Path, *, follow: bool = True) -> BinaryIO:
 
 
 def read_bytes(path: Path, limit: int = MAX_DOCUMENT, *, follow: bool = True) -> bytes:
-    """What a file holds, at most `limit` bytes; OSError or Unreadable otherwise."""
+    """The content of a file, at most `limit` bytes; OSError or Unreadable otherwise."""
     with open_file(path, follow=follow) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -95,9 +95,9 @@ def read_tail(path: Path, most: int) -> bytes:
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file with their ends, unpacked where its name ends in `.gz`.
+    """The lines of a file with their line ends, unpacked if its name ends in `.gz`.
 
-    OSError or Unreadable, at once or after some lines.
+    Raises OSError or Unreadable, at once or after some lines.
     """
     with open_file(path) as file:
         if path.suffix != ".gz":
@@ -123,7 +123,7 @@ def _lines(file: BinaryIO, most: float) -> Iterator[bytes]:
 
 
 def unpack(data: bytes) -> bytes:
-    """What gzip packed; Unreadable where it is damaged, or unpacks to far more than logs do."""
+    """Unpack gzip data; Unreadable if it is damaged or unpacks to far more than logs do."""
     most = _unpacked_bound(len(data))
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
@@ -147,17 +147,17 @@ def _size(limit: float) -> str:
 
 
 _TEXTS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.S)
-"""Texts of a JSON document; in linear time."""
+"""The strings of a JSON document; matches in linear time."""
 
 
 def parse_json(data: bytes | str, *, strict: bool = False) -> Any:
-    """The value of a JSON text; Unreadable, ValueError where it is none or beyond a bound.
+    """The value of a JSON text; Unreadable (a ValueError) if it is invalid or exceeds a bound.
 
-    `strict` refuses NaN and infinities, which JSON does not have, and an object with a key twice.
+    `strict` refuses NaN and infinities, which JSON does not have, and duplicate keys.
     """
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     openers = raw.count(b"[") + raw.count(b"{")
-    # Counted inside texts too, which is often enough to know that there are few.
+    # This counts inside strings too; often that is enough to know that there are few.
     if openers + raw.count(b",") + raw.count(b":") > MAX_VALUES and _values(raw) > MAX_VALUES:
         raise Unreadable(f"it holds more than {MAX_VALUES:,} values")
     try:
@@ -218,9 +218,9 @@ _STRICT: Mapping[str, Any] = {
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML document; Unreadable where it is none or beyond a bound.
+    """The value of a YAML document; Unreadable if it is invalid or exceeds a bound.
 
-    Aliases are understood, and counted as what they stand for: what they expand to is bounded too.
+    Aliases are supported, and count as what they stand for: what they expand to is bounded too.
     """
     if len(text) > MAX_YAML:
         raise Unreadable(f"it is longer than {_size(MAX_YAML)}")
@@ -233,24 +233,24 @@ def parse_yaml(text: str) -> Any:
     except Unreadable:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        # Dates such as 2026-13-45, numbers of 5,000 digits, odd arguments of tags.
+        # Dates such as 2026-13-45, numbers of 5,000 digits, odd tag arguments.
         raise Unreadable(f"a value is malformed: {error}") from None
     except RecursionError:
         raise Unreadable(f"it is nested more than {MAX_DEPTH} levels deep") from None
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """Counts nodes and levels while it composes, aliases as what they stand for."""
+    """Counts nodes and levels while composing; aliases count as what they stand for."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._seen = 0
         self._depth = 0
         self._sizes: dict[int, tuple[int, int]] = {}
-        """Nodes and levels of each composed node, by its identity."""
+        """Number of nodes and levels of each composed node, by its id."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """The next node with all below it."""
+        """The next node with everything below it."""
         before = self._seen
         self._enter(1, 1)
         self._depth += 1
@@ -259,7 +259,7 @@ class _BoundedLoader(yaml.SafeLoader):
         self._depth -= 1
         if is_alias:
             if id(node) not in self._sizes:
-                raise Unreadable("an alias stands inside what it names")
+                raise Unreadable("an alias is inside the node that it refers to")
             self._enter(*self._sizes[id(node)])
         else:
             below = [self._sizes[id(child)][1] for child in _children(node)]
@@ -284,7 +284,7 @@ def _children(node: Any) -> list[Any]:
 def _check_number(node: Any) -> None:
     kind = node.tag.rpartition(":")[2]
     is_number = isinstance(node, yaml.ScalarNode) and kind in ("int", "float")
-    # Sexagesimal numbers take time in the square of their length.
+    # Sexagesimal numbers take time quadratic in their length.
     if is_number and len(node.value) > MAX_NUMBER:
         raise Unreadable(f"a number has more than {MAX_NUMBER} characters")
 
@@ -293,10 +293,10 @@ def _check_number(node: Any) -> None:
 
 
 def load_tensors(data: bytes) -> Any:
-    """What `torch.save` wrote: tensors and plain containers; Unreadable for anything else.
+    """Load what `torch.save` wrote: tensors and plain containers; Unreadable for anything else.
 
-    No code is run. The archive must be stored as `torch.save` stores it, uncompressed: then it
-    cannot hold more than its own size.
+    No code is run. The archive must be uncompressed, as `torch.save` writes it: then it cannot
+    hold more than its own size.
     """
     import torch
 

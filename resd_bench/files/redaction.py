@@ -1,8 +1,9 @@
-"""What may be a secret is hidden before it is written: keys of services, passwords, tokens.
+"""Hide what may be a secret before it is written: API keys, passwords, access tokens.
 
-By the name of what holds a value (`api_key`, `HF_TOKEN`), by the shape of the value, and by being
-the value of an environment variable with such a name. Numbers of tokens, and the special tokens of
-a model, are no secrets. Left out: secrets in prompts and answers, which are measured data.
+Secrets are recognised by the name of what holds a value (`api_key`, `HF_TOKEN`), by the shape of
+the value, and by being the value of an environment variable with such a name. Token counts and a
+model's special tokens are not secrets. Left out: secrets in prompts and answers, which are measured
+data.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 HIDDEN = "<hidden>"
-"""Stands for a value that was hidden."""
+"""Replaces a hidden value."""
 _WORDS = frozenset(
     {"secret", "secrets", "password", "passwd", "pwd", "passphrase", "credential", "credentials"}
     | {"apikey", "privatekey", "authorization", "bearer", "cookie", "auth", "passcode", "dsn"}
@@ -21,12 +22,12 @@ _WORDS = frozenset(
 _OF_DATA = frozenset(
     {"answer", "sort", "primary", "foreign", "group", "row", "task", "dict", "map", "index"}
 )
-"""Before `key` they make a key of data, which is no secret."""
+"""Before `key`, they make a key of data, which is not a secret."""
 _OF_MODELS = frozenset(
     {"pad", "eos", "bos", "unk", "sep", "cls", "mask", "stop", "end", "start", "image"}
     | {"special", "new"}
 )
-"""Before `token` they make a token of a model, which is no secret."""
+"""Before `token`, they make a token of a model, which is not a secret."""
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _KEY = re.compile(r"""(?<![\w.-])(-{0,2}[A-Za-z_][\w.-]*+)["']?\s*+[=:]\s*+""")
 _VALUE = re.compile(r""""[^"]*"?|'[^']*'?|[^\s"',;&}\]]+""")
@@ -36,11 +37,11 @@ _SHAPES = re.compile(
     r"|eyJ[\w-]{8,2000}\.[\w-]+\.[\w-]*)|(?<=Bearer )\S+|(?<=Basic )\S+"
 )
 _SHORTEST = 8
-"""Characters of an environment variable's value that is looked for."""
+"""Least length of an environment variable's value that is searched for."""
 
 
 def looks_secret(name: str) -> bool:
-    """Whether what is called so should not be written down: `api_key`, `env.password`, `TOKEN`."""
+    """Whether a name suggests a secret: `api_key`, `env.password`, `TOKEN`."""
     words = [word.lower() for word in _PARTS.findall(name)]
     if not _WORDS.isdisjoint(words) or name.lower().lstrip("-").rpartition(".")[2] == "key":
         return True
@@ -53,7 +54,7 @@ def looks_secret(name: str) -> bool:
 
 
 def redact(text: str) -> str:
-    """`text` with what may be a secret in it hidden."""
+    """`text` with whatever may be a secret hidden."""
     text = _LOGIN.sub(HIDDEN, text)
     text = _without_values(text)
     text = _SHAPES.sub(HIDDEN, text)
@@ -64,7 +65,7 @@ def redact(text: str) -> str:
 
 
 def _without_values(text: str) -> str:
-    """`text` without what stands behind `api_key=`, `password: ` and the like."""
+    """`text` without what follows `api_key=`, `password: ` and the like."""
     parts, at = [], 0
     for match in _KEY.finditer(text):
         if match.start() < at or not looks_secret(match[1]):
@@ -76,7 +77,7 @@ def _without_values(text: str) -> str:
 
 
 def redact_command(words: Iterable[str]) -> list[str]:
-    """A command line with the values of options hidden whose names look secret."""
+    """A command line with the values hidden of options whose names look secret."""
     shown: list[str] = []
     before = ""
     for word in words:
@@ -87,7 +88,7 @@ def redact_command(words: Iterable[str]) -> list[str]:
 
 
 def redact_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings with those hidden whose keys look secret, and logins in addresses."""
+    """Nested settings without values whose keys look secret and without logins in addresses."""
     return {key: HIDDEN if _hides(key, own) else _redacted(own) for key, own in values.items()}
 
 

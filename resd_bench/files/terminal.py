@@ -1,8 +1,8 @@
 """The one way to a terminal: what is printed is text, whatever it holds.
 
-Names, paths and errors may come from a stranger's file. They are never read as markup, and what
-would steer a terminal (escape sequences, control characters, marks that turn the direction of
-writing) is shown as an escape. Left out: standard output that a program reads, such as JSON.
+Names, paths and errors may come from an untrusted file. They are never interpreted as markup, and
+what would control a terminal (escape sequences, control characters, marks that change the writing
+direction) is shown escaped. Left out: standard output that a program reads, such as JSON.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from rich.text import Text
 
 _KEPT = "\n\t"
 _WIDTH = 110
-"""Columns of tables that go into a file or a pipe."""
+"""Width of tables that go into a file or a pipe."""
 
 
 def printable(text: str) -> str:
-    """`text` without what would steer a terminal or cannot be encoded: shown as escapes."""
+    """`text` with whatever would control a terminal or cannot be encoded shown escaped."""
     if text.isprintable():
         return text
     return "".join(c if c in _KEPT or c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class PlainConsole(Console):
-    """A console that takes no text for markup, cells of tables included."""
+    """A console that never interprets text as markup, not even in table cells."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """`text` as it stands, see `printable`."""
+        """`text` as it is, see `printable`."""
         return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
 
 
 def out() -> Console:
-    """Where results go."""
+    """The console for results."""
     return PlainConsole(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def errors() -> Console:
-    """Where everything else goes that a person should know."""
+    """The console for everything else that a person should know."""
     return PlainConsole(stderr=True, highlight=False)
 
 
 def say(text: object) -> None:
-    """A line of result, of any length."""
+    """Print a line of a result, of any length."""
     print(printable(str(text)))
 
 
@@ -60,7 +60,7 @@ def complain(error: Exception) -> None:
 
 
 def guard_python() -> None:
-    """Let Python's own warnings and tracebacks be printable too: they quote what was read."""
+    """Make Python's own warnings and tracebacks printable too: they quote what was read."""
     sys.excepthook = _show_exception
     warnings.formatwarning = _format_warning
 

@@ -1,10 +1,10 @@
-"""Write below a folder that was named, without following a link: the one way this package writes.
+"""Write below a named folder without following links: the one way in which this package writes.
 
-A run folder, a folder of results or a current folder may be a stranger's. What was named on the
-command line may be a link; whatever lies below it must be none, or a file of the user's elsewhere
-would be written. So every step below the named folder (`root`) is opened from the one before by
+A run folder, a folder of results or the current folder may come from somebody else. The folder
+named on the command line may be a link; nothing below it may be, or a file of the user's elsewhere
+could be overwritten. So every step below the named folder (`root`) is opened from the one before by
 its name alone, and a name that leads out is refused. Left out: writers of other packages, which
-write into a new folder, or into one that `refuse_links` has looked through.
+write into a new folder, or into one that `refuse_links` has searched.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LONGEST_NAME = 200
 
 
 def check_name(name: str, what: str) -> str:
-    """`name`, if it can name a file in a folder and lead nowhere else; else UsageError."""
+    """`name`, if it names a file in a folder and cannot lead elsewhere; UsageError otherwise."""
     plain = name.isprintable() and "/" not in name and "\\" not in name
     if not plain or name in ("", ".", "..") or len(name.encode()) > _LONGEST_NAME:
         raise UsageError(
@@ -37,9 +37,9 @@ def check_name(name: str, what: str) -> str:
 
 
 def make_folder(path: Path, root: Path) -> Path:
-    """Make the folder `path` and those between `root` and it; UsageError where a link lies there.
+    """Make the folder `path` and those between `root` and it; UsageError where one is a link.
 
-    `root` is made too where it is missing.
+    `root` is made too if it is missing.
     """
     root.mkdir(parents=True, exist_ok=True)
     with _opened(path, root, make=True):
@@ -51,13 +51,13 @@ def write_atomically(
 ) -> Path:
     """Write `data` so that `path` holds either the old content or all of the new.
 
-    Its folder is there; `mode` says who may read a new file. `root` is the folder that was named,
+    Its folder must exist; `mode` says who may read a new file. `root` is the folder that was named,
     by default the file's own.
     """
     temporary = f"{path.name}.tmp"
     with _opened(path.parent, root or path.parent) as folder:
         try:
-            # What a kill left behind, or a stranger put there.
+            # Left behind by a killed process, or put there by somebody else.
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=folder)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -65,7 +65,7 @@ def write_atomically(
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            # Renaming takes the place of a link and does not follow it.
+            # Renaming replaces a link and does not follow it.
             os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as error:
             if error.errno is not None:
@@ -79,9 +79,9 @@ def write_atomically(
 
 
 def write_named(path: Path, data: bytes) -> Path:
-    """Write `data` to a file that was named itself, which may be a pipe or a device.
+    """Write `data` to a file that the user named, which may be a pipe or a device.
 
-    Its folder is made. UsageError where it cannot be written.
+    Its folder is made. UsageError if it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,15 +94,15 @@ def write_named(path: Path, data: bytes) -> Path:
 
 
 def append_to(path: Path, root: Path | None = None) -> IO[bytes]:
-    """A file opened to append to, made where it is missing; UsageError where it is a link.
+    """Open a file to append to, made if it is missing; UsageError if it is a link.
 
-    Without a buffer: what a full disk refuses must not be tried again at the end.
+    It is unbuffered: what a full disk refuses must not be tried again when the file is closed.
     """
     return _open_own(path, os.O_WRONLY | os.O_APPEND, "ab", root)
 
 
 def open_lock(path: Path, root: Path | None = None) -> IO[bytes]:
-    """A file to hold a lock on, made where it is missing; UsageError where it is a link."""
+    """Open a file to hold a lock on, made if it is missing; UsageError if it is a link."""
     return _open_own(path, os.O_RDWR, "r+b", root)
 
 
@@ -116,7 +116,7 @@ def _open_own(path: Path, flags: int, mode: str, root: Path | None) -> IO[bytes]
                 raise _not_followed(path) from None
             raise
     found = os.fstat(descriptor)
-    # A second name of a file elsewhere is as good as a link to it.
+    # A hard link to a file elsewhere is as bad as a symbolic one.
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         os.close(descriptor)
         raise _not_followed(path)
@@ -124,7 +124,7 @@ def _open_own(path: Path, flags: int, mode: str, root: Path | None) -> IO[bytes]
 
 
 def rename(path: Path, name: str, root: Path | None = None) -> None:
-    """Call the file `path` `name`, in its folder."""
+    """Rename the file `path` to `name`, in its folder."""
     with _opened(path.parent, root or path.parent) as folder:
         os.replace(path.name, name, src_dir_fd=folder, dst_dir_fd=folder)
 
@@ -136,13 +136,13 @@ def remove(path: Path, root: Path | None = None) -> None:
 
 
 def remove_folder(path: Path, root: Path) -> None:
-    """Remove the folder `path` with all that is in it, where it is there."""
+    """Remove the folder `path` with everything in it, if it exists."""
     with _opened(path.parent, root) as folder:
         shutil.rmtree(path.name, ignore_errors=True, dir_fd=folder)
 
 
 def refuse_links(folder: Path) -> None:
-    """UsageError where anything below `folder` is a link; nothing where there is no folder."""
+    """UsageError if anything below `folder` is a link; nothing happens if it does not exist."""
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             if (path := Path(place, name)).is_symlink():
@@ -151,7 +151,7 @@ def refuse_links(folder: Path) -> None:
 
 @contextmanager
 def _opened(folder: Path, root: Path, *, make: bool = False) -> Iterator[int]:
-    """`folder`, reached from `root` step by step; UsageError where one is a link or leads out."""
+    """`folder`, opened from `root` step by step; UsageError if one is a link or leads out."""
     steps = _steps(folder, root)
     handle = os.open(root, _FOLDER)
     try:
@@ -184,6 +184,6 @@ def _steps(folder: Path, root: Path) -> tuple[str, ...]:
 
 def _not_followed(path: Path) -> UsageError:
     return UsageError(
-        f"{path} is a link or no regular file, and nothing is written through it: remove it, or "
+        f"{path} is a link or not a regular file, so nothing is written to it: remove it, or "
         "give another folder"
     )

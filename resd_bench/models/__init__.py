@@ -1,1 +1,1 @@
-"""What a model is before it is loaded: where it lies, adapters, GGUF files, its identity."""
+"""A model before it is loaded: where it is, adapters, GGUF files, its identity."""

@@ -1,9 +1,9 @@
-"""Folders of adapters that `peft` wrote: which base model each belongs to.
+"""Adapter folders written by `peft`: which base model each belongs to.
 
-`adapter_config.json` names the base by its place or its name on the Hub; `base_model.json` beside
-it, which we write, adds what that base was, so that another model is not taken for it
-(`resd_bench.models.identity`). Left out: loading them, see `resd_bench.policy.loading`; no torch is
-imported here.
+`adapter_config.json` names the base by its path or its name on the Hub; `base_model.json` next to
+it, which we write, records the identity of that base, so that another model is not mistaken for it
+(`resd_bench.models.identity`). Left out: loading them, see `resd_bench.policy.loading`; torch is
+not imported here.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from resd_bench.files import reading
 from resd_bench.files.writing import write_atomically
 
 CONFIG = "adapter_config.json"
-"""What marks the folder of an adapter."""
+"""The file that marks the folder of an adapter."""
 BASE = "base_model.json"
 WEIGHTS = "adapter_model.safetensors"
 MOST_STACKED = 8
-"""Adapters trained one on another."""
+"""Maximum number of adapters trained on top of each other."""
 HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 """What can name a model on the Hub."""
 
@@ -35,36 +35,36 @@ def is_adapter(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """An adapter's `adapter_config.json`; UsageError where it is none."""
+    """An adapter's `adapter_config.json`; UsageError if it is not valid."""
     path = folder / CONFIG
     try:
         found = reading.parse_json(reading.read_bytes(path))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     if not isinstance(found, dict) or not isinstance(found.get("base_model_name_or_path"), str):
-        raise UsageError(f"{path} names no base model: give base_model_name_or_path in it")
+        raise UsageError(f"{path} does not name a base model: set base_model_name_or_path in it")
     return found
 
 
 def noted(folder: Path) -> dict[str, Any]:
-    """What `base_model.json` says, {} where there is none; UsageError where it is damaged."""
+    """The content of `base_model.json`, {} if it does not exist; UsageError if it is damaged."""
     path = folder / BASE
     if not path.is_file():
         return {}
     try:
         found = reading.parse_json(reading.read_bytes(path))
         if not isinstance(found, dict):
-            raise ValueError("it holds no object")
+            raise ValueError("it is not a JSON object")
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     return found
 
 
 def base_of(folder: Path) -> str:
-    """The base model of the adapter in `folder`: a place on this machine, or a name on the Hub.
+    """The base model of the adapter in `folder`: a path on this machine, or a name on the Hub.
 
-    UsageError where it is not here. Whether it is still what the adapter was trained on says
-    `resd_bench.models.identity`.
+    UsageError if it is not here. `resd_bench.models.identity` tells whether it is still what the
+    adapter was trained on.
     """
     named, embedded = read_config(folder)["base_model_name_or_path"], noted(folder).get("embedded")
     place = Path(named).expanduser()
@@ -81,18 +81,18 @@ def base_of(folder: Path) -> str:
 
 
 def model_folder(folder: Path) -> Path | str:
-    """The folder, or the name on the Hub, of the whole model below adapters; `folder` itself."""
+    """The path, or the name on the Hub, of the full model below the adapters, if there are any."""
     place: Path | str = folder
     for _ in range(MOST_STACKED):
         if not isinstance(place, Path) or not is_adapter(place):
             return place
         base = base_of(place)
         place = Path(base) if Path(base).is_dir() else base
-    raise UsageError(f"{folder} is one of more than {MOST_STACKED} adapters, one on another")
+    raise UsageError(f"{folder} is the top of more than {MOST_STACKED} stacked adapters")
 
 
 def note_base(folder: Path, base: str, identity: Mapping[str, str]) -> None:
-    """Write down beside an adapter what its base was when it was loaded."""
+    """Record next to an adapter the identity that its base had when it was loaded."""
     packaged = {
         str(packaged_models.packaged_folder(name).resolve()): name for name in packaged_models.NAMES
     }
@@ -103,6 +103,6 @@ def note_base(folder: Path, base: str, identity: Mapping[str, str]) -> None:
 
 
 def base_name(name_or_path: str) -> str:
-    """What an adapter calls its base, so that it is found from anywhere on this machine."""
+    """The name by which an adapter's base can be found from anywhere on this machine."""
     place = Path(name_or_path)
     return str(place.resolve()) if name_or_path and place.is_dir() else name_or_path

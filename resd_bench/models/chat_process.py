@@ -1,11 +1,12 @@
-"""In a process of its own: fill in chat templates, and try a tokenizer out, within limits.
+"""Render chat templates, and try out a tokenizer, within limits, in a separate process.
 
     python -I -S chat_process.py FOLDER...                serves requests on standard input
     python -I -S chat_process.py FOLDER... -- FILE SECONDS    tries the tokenizer in FILE out
 
-A chat template is a program that comes with a model, and a tokenizer can be made to swell or to
-hang; neither can be stopped inside the process that trains. `FOLDER...` are where packages lie.
-Imports nothing of ours. See `resd_bench.models.chat_renderer`, which starts this.
+A chat template is a program that comes with a model, and a tokenizer can be made to use up all
+memory or to hang; neither can be stopped inside the process that trains. `FOLDER...` are folders of
+installed packages. This module imports nothing of ours. `resd_bench.models.chat_renderer` starts
+it.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ import sys
 from typing import IO, Any
 
 RENDER_SECONDS = 3
-"""Processor time that filling in one chat may take; it takes milliseconds."""
+"""Processor time that rendering one chat may take; it normally takes milliseconds."""
 RENDER_BYTES = 1 << 30
-"""Memory of the process that fills in."""
+"""Memory of the rendering process."""
 MOST_RENDERED = 32 << 20
-"""Characters of a chat that was filled in."""
+"""Characters of a rendered chat."""
 TRY_BYTES = 8 << 30
-"""Memory that loading a tokenizer and reading a page of text with it may take."""
+"""Memory that loading a tokenizer and encoding a page of text with it may take."""
 MOST_TOKENS = 8
-"""Tokens that a byte may become."""
+"""Maximum number of tokens per byte."""
 LENGTH = struct.Struct(">Q")
-"""Before each message: how many bytes of JSON follow."""
+"""The header of each message: how many bytes of JSON follow."""
 
 
 def limit(seconds: int, most_bytes: int | None = None) -> None:
-    """Let this process have so much more processor time, and memory in all."""
+    """Limit this process to `seconds` more of processor time, and to `most_bytes` of memory."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime) + seconds + 1
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
@@ -42,7 +43,7 @@ def limit(seconds: int, most_bytes: int | None = None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
 
 
-# Chat templates, as `transformers` fills them in.
+# Chat templates, as `transformers` renders them.
 
 
 def make_environment() -> Any:
@@ -52,7 +53,7 @@ def make_environment() -> Any:
     import jinja2.sandbox
 
     class Generation(jinja2.ext.Extension):
-        """Marks the assistant's words; here only passed over."""
+        """Marks the assistant's words; here it is parsed and has no effect."""
 
         tags = {"generation"}  # noqa: RUF012  as in the class above it
 
@@ -94,7 +95,7 @@ def _to_json(
 
 
 def render(compiled: Any, variables: dict[str, Any]) -> dict[str, str]:
-    """The chat filled in, or why the template refuses it."""
+    """The rendered chat, or why the template refuses it."""
     parts: list[str] = []
     length = 0
     try:
@@ -128,7 +129,7 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def page() -> str:
-    """A page of all kinds of text."""
+    """A page with all kinds of text."""
     prose = "The robot moves every red part to the left, and reports what it found there.\n"
     code = "def add(a, b):\n    return a + b  # 0x1F, 3.14, [1, 2]\n\n\n"
     odd = "ÄÖ ñ 漢字 かな 한글 עברית العربية 🦾👩‍🚀 ﷺ ① ﬁ \u00a0\u200b\t"
@@ -137,7 +138,7 @@ def page() -> str:
 
 
 def try_out(path: str, seconds: int) -> None:
-    """Load a tokenizer, and read and write a page with it; an exception where that fails."""
+    """Load a tokenizer, and encode and decode a page with it; an exception if that fails."""
     import tokenizers
 
     limit(seconds, TRY_BYTES)
@@ -152,7 +153,7 @@ def try_out(path: str, seconds: int) -> None:
 
 
 def main(words: list[str]) -> None:
-    """See the module."""
+    """See the module's docstring."""
     if "--" not in words:
         sys.path += words
         serve(sys.stdin.buffer, sys.stdout.buffer)

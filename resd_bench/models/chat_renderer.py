@@ -1,8 +1,8 @@
-"""Chat templates, filled in by a process that can be killed.
+"""Chat templates, rendered by a process that can be killed.
 
-A template comes with a model, and may never end or take all memory, whether by mistake or by
-design. One process of ours has one such helper (`chat_process`), started when it is first needed
-and shared by all tokenizers. Left out: what a template says, which is the model's business.
+A template comes with a model, and may never end or may use up all memory, whether by mistake or by
+design. Each of our processes has one such helper (`chat_process`), started when it is first needed
+and shared by all tokenizers. Left out: what a template says, which is up to the model.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from resd_bench.models.chat_process import LENGTH, RENDER_BYTES, RENDER_SECONDS
 
 SCRIPT = Path(__file__).with_name("chat_process.py")
 _WAIT_S = 300.0
-"""For an answer on a machine that is busy; processor time is limited to far less."""
+"""Wall time for an answer on a busy machine; processor time is limited to far less."""
 
 
 class TemplateRefused(Exception):
-    """A template does not take a chat; the message is its own."""
+    """A template does not accept a chat; the message is the template's own."""
 
 
 class ChatRenderer:
-    """A helper process that fills in templates."""
+    """A helper process that renders templates."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
-        """The process that started it: a fork must not speak in its place."""
+        """The process that started the helper: a fork of it must not use the same pipes."""
 
     def render(self, template: str, variables: Mapping[str, Any]) -> str:
-        """`template` filled in with `variables`, which JSON can hold.
+        """Render `template` with `variables`, which JSON must be able to hold.
 
-        TemplateRefused where it raises; UsageError where it does not come to an end.
+        TemplateRefused if the template raises; UsageError if it does not finish.
         """
         request = json.dumps({**variables, "template": template}, default=str).encode()
         with self._lock:
@@ -68,8 +68,8 @@ class ChatRenderer:
         except (OSError, EOFError):
             self.close()
             raise UsageError(
-                f"the chat template did not come to an end within {RENDER_SECONDS} s of processor "
-                f"time and {RENDER_BYTES >> 30} GiB of memory: mend the model's chat_template.jinja"
+                f"the chat template did not finish within {RENDER_SECONDS} s of processor time and "
+                f"{RENDER_BYTES >> 30} GiB of memory: fix the model's chat_template.jinja"
             ) from None
         return answer
 
@@ -92,7 +92,7 @@ class ChatRenderer:
             return
         process.kill()
         for pipe in (process.stdin, process.stdout):
-            # What was still to be written has no reader any more.
+            # Nobody reads what was still to be written.
             with suppress(OSError):
                 if pipe is not None:
                     pipe.close()
@@ -100,19 +100,19 @@ class ChatRenderer:
 
 
 RENDERER = ChatRenderer()
-"""The one of this process."""
+"""The helper of this process."""
 atexit.register(RENDERER.close)
 
 
 def environment() -> dict[str, str]:
-    """What the helper is told of this process's environment: how to run, and no secrets."""
+    """The environment variables that the helper gets: what it needs to run, and no secrets."""
     needed = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
     threads = {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     return {name: os.environ[name] for name in needed if name in os.environ} | threads
 
 
 def command(*packages: str) -> list[str]:
-    """What starts the helper, where it finds these packages and no others."""
+    """The command that starts the helper with these packages and no others."""
     import importlib
 
     places = [Path(str(importlib.import_module(name).__file__)).parent for name in packages]

@@ -1,10 +1,10 @@
-"""Read a model from a GGUF file: dequantised once, and kept as `from_pretrained` reads it.
+"""Read a model from a GGUF file: dequantised once, and cached in the form `from_pretrained` reads.
 
 A GGUF file holds weights, mostly quantised, and the tokenizer and chat template as metadata.
 `transformers` reads it, slowly, and refuses to save what it read; here that is copied into a plain
-float32 model and written to a folder of the cache that depends on the file's content. The folder
-appears under its name only when it is complete, so several processes may want it at once. The head
-of the file is read here first, in order to say what is wrong with it and how much memory it takes
+float32 model and written to a cache folder whose name depends on the file's content. The folder
+appears under its name only when it is complete, so several processes may ask for it at once. The
+header of the file is read first, in order to say what is wrong with it and how much memory it takes
 before any weight is read.
 
 Left out: files in several parts, vision parts, and training the quantised weights themselves.
@@ -40,14 +40,14 @@ from resd_bench.packaged_models import (
 )
 
 MOST_KEPT = 32 << 30
-"""Bytes of models that stay in the cache beside the one that was just added; those that were not
-used for longest leave first."""
+"""Bytes of models that stay in the cache besides the one just added; the least recently used are
+removed first."""
 _IN_USE = 600.0
-"""Seconds after its last use in which a model does not leave: a process may be loading it."""
+"""Seconds after its last use during which a model is not removed: a process may be loading it."""
 _ABANDONED = 86_400.0
-"""Seconds after which a folder that is still being written was left by a process that died."""
+"""Seconds after which a half-written folder is taken to be left over from a process that died."""
 _RECORD = "gguf.json"
-"""In a kept folder: where it is from, and the size of every other file."""
+"""A file in a cached folder: where it is from, and the size of every other file."""
 _NEEDED = ("gguf", "accelerate")
 _MEMINFO, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 """Where Linux says how much memory there is, and how much this container may have."""
@@ -58,11 +58,11 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _SCALARS |= {12: "d"}
 _STRING, _ARRAY = 8, 9
 _LEAST_ENTRY = 13
-"""Bytes that any entry of the head takes: a name's length, and a value or a type."""
+"""Least bytes that an entry of the header takes: a name's length, and a value or a type."""
 _ALIGNMENT = 32
 _MOST_DIMENSIONS = 4
 _LONGEST_REASON = 300
-"""Characters of an error of transformers that are shown."""
+"""Characters shown of an error raised by transformers."""
 
 
 class _Short(Exception):
@@ -70,59 +70,59 @@ class _Short(Exception):
 
 
 class _Damaged(Exception):
-    """The file holds what no GGUF file holds."""
+    """The file holds something that no valid GGUF file holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where a tensor lies in a file, and how it is stored."""
+    """Where a tensor is in a file, and how it is stored."""
 
     name: str
     elements: int
     kind: int
-    """Number of its quantisation."""
+    """The number of its quantisation type."""
     offset: int
-    """From the first byte after the head."""
+    """Offset from the first byte after the header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A GGUF file short of its weights."""
+    """Everything in a GGUF file except its weights."""
 
     metadata: Mapping[str, Any]
-    """Numbers and texts; of lists only the length."""
+    """Numbers and texts; for lists, only their length."""
     tensors: Sequence[Tensor]
     start: int
-    """Where the weights begin."""
+    """Offset at which the weights begin."""
     size: int
-    """Of the whole file, in bytes."""
+    """Size of the whole file, in bytes."""
 
     @property
     def parameters(self) -> int:
-        """Numbers that its tensors hold."""
+        """Number of values that its tensors hold."""
         return sum(tensor.elements for tensor in self.tensors)
 
     @property
     def memory(self) -> int:
-        """Bytes that dequantising takes at most: all weights in float32, and work on the largest.
+        """Bytes that dequantising needs at most: all weights in float32, and space for the largest.
 
-        Of SmolLM2-135M 0.9 GB were measured.
+        For SmolLM2-135M, 0.9 GB were measured.
         """
         largest = max((tensor.elements for tensor in self.tensors), default=0)
         return 4 * (self.parameters + 3 * largest)
 
 
 def read_head(file: Path) -> Head:
-    """What a file says about itself; UsageError where it is none of GGUF, or cut off, or damaged.
+    """Read a file's header; UsageError if it is not a GGUF file, is cut off or is damaged.
 
-    No package is needed, and no weight is read.
+    No package is needed, and no weights are read.
     """
     try:
         with file.open("rb") as opened:
             if opened.read(4) != b"GGUF":
                 raise UsageError(
                     f"{str(file)!r} is not a GGUF file: it does not begin with the letters GGUF. "
-                    "Download it again, and not its page"
+                    "Download the file itself again, not its web page"
                 )
             with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 return _Reader(content).head()
@@ -131,17 +131,17 @@ def read_head(file: Path) -> Head:
     except _Short:
         raise UsageError(
             f"{str(file)!r} is cut off: it ends after {file.stat().st_size:,} bytes, within its "
-            "head. Download it again"
+            "header. Download it again"
         ) from None
     except (_Damaged, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{str(file)!r} is damaged, or of a kind that is not known: {error}. Download it "
-            "again, or convert the model again with a current llama.cpp"
+            f"{str(file)!r} is damaged or of an unknown kind: {error}. Download it again, or "
+            "convert the model again with a current llama.cpp"
         ) from None
 
 
 class _Reader:
-    """Reads the head of a file from its beginning to its end; nothing is trusted."""
+    """Reads the header of a file from beginning to end; nothing in it is trusted."""
 
     def __init__(self, content: mmap.mmap) -> None:
         self._content, self._at = content, 4
@@ -150,7 +150,7 @@ class _Reader:
         version = self._number("I")
         if version not in _VERSIONS:
             big = ", or one for big-endian machines" if version & 0xFFFF == 0 else ""
-            raise _Damaged(f"version {version} of GGUF{big}; known are 2 and 3")
+            raise _Damaged(f"version {version} of GGUF{big}; 2 and 3 are supported")
         tensors, entries = self._count(), self._count()
         metadata: dict[str, Any] = {}
         for _ in range(entries):
@@ -198,7 +198,7 @@ class _Reader:
         return self._number(_SCALARS[kind])
 
     def _skip_list(self) -> int:
-        """Pass over a list; its length."""
+        """Skip a list; returns its length."""
         kind = self._number("I")
         if kind in _SCALARS:
             each = struct.calcsize(f"<{_SCALARS[kind]}")
@@ -221,27 +221,27 @@ class _Reader:
 
 
 def folder(file: Path, given: str) -> Path:
-    """The folder that `from_pretrained` reads the model in `file` from; made where it is not yet.
+    """The folder from which `from_pretrained` reads the model in `file`; made if necessary.
 
-    `given` is what the user called the model. UsageError where the file is not GGUF, is cut off or
-    damaged, where `transformers` cannot read it as a chat model, or where there is not enough
-    memory or room in the cache.
+    `given` is the user's name for the model. UsageError if the file is not GGUF, is cut off or
+    damaged, if `transformers` cannot read it as a chat model, or if there is not enough memory or
+    room in the cache.
     """
     head = read_head(file)
-    # Hashing and converting a file of which not even the 16-bit weights fit would be in vain.
+    # If not even the 16-bit weights fit, hashing and converting the file would be pointless.
     _check_memory(head, file, 2 * head.parameters, "at least")
     _check_content(file, given)
     kept = converted_folder(file)
     if not _is_complete(kept):
         _check(head, file)
         _make(file, head, kept)
-    with suppress(OSError):  # a cache that cannot be written to serves what it holds
+    with suppress(OSError):  # a read-only cache still serves what it holds
         os.utime(kept / _RECORD)
     return kept
 
 
 def config(file: Path) -> Any:
-    """The config of `transformers` for the model in `file`, without reading its weights."""
+    """The `transformers` config of the model in `file`, without reading its weights."""
     head = read_head(file)
     _check_packages(file)
     _check_whole(head, file)
@@ -249,7 +249,7 @@ def config(file: Path) -> Any:
 
     with _alone(file) as source:
         made: Any = AutoConfig.from_pretrained(**source)
-    # transformers takes it from elsewhere, and of Qwen3 from nowhere.
+    # transformers takes it from elsewhere, and for Qwen3 not at all.
     width = head.metadata.get(f"{head.metadata['general.architecture']}.attention.key_length")
     if width is not None and getattr(made, "head_dim", None) is not None:
         made.head_dim = width
@@ -257,10 +257,10 @@ def config(file: Path) -> Any:
 
 
 def tokenizer(kept: Path) -> Any:
-    """The tokenizer in a kept folder, as the file describes it.
+    """The tokenizer in a cached folder, as the file describes it.
 
-    `AutoTokenizer` would take the class that belongs to the kind of model, and with it that class's
-    own way to cut text into words.
+    `AutoTokenizer` would take the class that belongs to the model type, and with it that class's
+    own pre-tokenization.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -268,31 +268,31 @@ def tokenizer(kept: Path) -> Any:
 
 
 def is_kept(where: str | Path) -> bool:
-    """Whether `where` is a folder that holds what was read from a GGUF file."""
+    """Whether `where` is a folder that holds a model converted from a GGUF file."""
     return (Path(where) / _RECORD).is_file()
 
 
 def available_memory() -> int | None:
-    """Bytes that this process can still have; None where the system does not say."""
+    """Bytes of memory that this process can still get; None if the system does not say."""
     found = []
     with suppress(OSError, ValueError, KeyError):
         sizes = _sizes(_MEMINFO)
         found.append((sizes["MemAvailable"] + sizes["SwapFree"]) * 1024)
     with suppress(OSError, ValueError, KeyError):
         most, used = (int((_GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        # Files that were read count as used, and go when memory is asked for.
+        # Cached files count as used memory, and are dropped when memory is needed.
         found.append(most - used + _sizes(_GROUP / "memory.stat")["inactive_file"])
     return max(0, min(found)) if found else None
 
 
 def _sizes(file: Path) -> dict[str, int]:
-    """Numbers by name, a line each."""
+    """Numbers by name, one per line."""
     lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
     return {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
 
 
 def _check_content(file: Path, given: str) -> None:
-    """UsageError where a packaged model's file is not the one that is known by its name."""
+    """UsageError if a packaged model's file is not the one that is known by its name."""
     package = GGUF_PACKAGES.get(given)
     if package is not None and cached_sha256(file) != package.sha256:
         raise UsageError(
@@ -302,7 +302,7 @@ def _check_content(file: Path, given: str) -> None:
 
 
 def _check(head: Head, file: Path) -> None:
-    """UsageError for whatever can be known to fail before a weight is read."""
+    """UsageError for whatever is certain to fail, before any weights are read."""
     _check_packages(file)
     _check_whole(head, file)
     _check_kind(head, file)
@@ -310,7 +310,7 @@ def _check(head: Head, file: Path) -> None:
     if not (isinstance(told, str) and told.strip()) and not template_beside(file):
         raise UsageError(
             f"{str(file)!r} has no chat template: use a chat model, or put the model's "
-            "chat_template.jinja beside the file"
+            "chat_template.jinja next to the file"
         )
     _check_memory(head, file, head.memory, "while they are dequantised")
 
@@ -335,7 +335,7 @@ def _check_packages(file: Path) -> None:
 
 
 def _check_whole(head: Head, file: Path) -> None:
-    """UsageError where a tensor is stored in a way that cannot be read, or is cut off."""
+    """UsageError if a tensor is stored in an unsupported way, or is cut off."""
     import gguf
 
     sizes = {int(kind): size for kind, size in gguf.GGML_QUANT_SIZES.items()}
@@ -366,7 +366,7 @@ def _kind_name(kind: int) -> str:
 
 
 def _can_dequantize(kind: int) -> bool:
-    """Whether the package gguf turns a block of this quantisation into numbers."""
+    """Whether the gguf package can dequantise blocks of this type."""
     import gguf
     import numpy as np
 
@@ -379,7 +379,7 @@ def _can_dequantize(kind: int) -> bool:
 
 
 def _check_kind(head: Head, file: Path) -> None:
-    """UsageError for a part of a model, and for positions that transformers reads otherwise."""
+    """UsageError for one part of a split model, and for position scaling that would be lost."""
     kind = head.metadata.get("general.architecture")
     layers = head.metadata.get(f"{kind}.block_count", 0)
     if not isinstance(layers, int) or layers > len(head.tensors):
@@ -398,13 +398,13 @@ def _check_kind(head: Head, file: Path) -> None:
     if frequencies or scaling not in ("none", ""):
         raise UsageError(
             f"{str(file)!r} scales its positions ({'rope_freqs' if frequencies else scaling}), "
-            "which transformers does not read from GGUF files, so that another model would come "
-            "out: give the model in the form of transformers"
+            "which transformers does not read from GGUF files, so the result would be a different "
+            "model: give the model in transformers format"
         )
 
 
 def _is_complete(kept: Path) -> bool:
-    """Whether a kept folder holds every file that was written, at its length."""
+    """Whether a cached folder holds every file that was written, at its full length."""
     try:
         sizes = json.loads((kept / _RECORD).read_text(encoding="utf-8"))["files"]
         return all((kept / name).stat().st_size == size for name, size in sizes.items())
@@ -455,9 +455,9 @@ def _cannot_keep(root: Path, reason: str, code: int | None) -> UsageError:
 
 @contextmanager
 def _alone(file: Path) -> Iterator[dict[str, Any]]:
-    """Arguments for `from_pretrained`, which must not see what else lies beside the file.
+    """Arguments for `from_pretrained`, which must not see other files next to this one.
 
-    UsageError for whatever it raises: what a strange file makes it raise is not documented.
+    UsageError for whatever it raises: which errors a bad file causes is not documented.
     """
     with tempfile.TemporaryDirectory(prefix="resd-bench-gguf-") as empty:
         (Path(empty) / file.name).symlink_to(file.resolve())
@@ -476,7 +476,7 @@ def _alone(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _convert(file: Path, head: Head) -> tuple[Any, Any]:
-    """Model and tokenizer as transformers reads them from the file, the model in float32."""
+    """Model and tokenizer as transformers reads them from the file; the model is in float32."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
@@ -496,10 +496,10 @@ def _convert(file: Path, head: Head) -> tuple[Any, Any]:
 
 
 def _plain_tokenizer(read: Any, rows: int, template: str | None) -> Any:
-    """The tokenizer as it was read, of no particular class.
+    """The tokenizer as it was read, as an instance of the generic class.
 
-    Without special tokens that transformers adds to a vocabulary that has none such: the model has
-    `rows` embeddings and none for them. `template` is for a file that holds none.
+    Special tokens that transformers adds to the vocabulary are left out: the model has `rows`
+    embeddings and none for those tokens. `template` is used if the file has no chat template.
     """
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
@@ -515,17 +515,17 @@ def _plain_tokenizer(read: Any, rows: int, template: str | None) -> Any:
 
 
 def _check_model(model: Any, head: Head, file: Path) -> None:
-    """UsageError where the file does not hold just the weights of the model that it describes.
+    """UsageError unless the file holds exactly the weights of the model that it describes.
 
-    transformers leaves out what it does not know, and makes up what is missing.
+    transformers ignores unknown tensors, and initialises missing ones at random.
     """
     tied = model.config.tie_word_embeddings
     held = sum(t.elements for t in head.tensors if not (tied and t.name == "output.weight"))
     made = sum(p.numel() for p in model.parameters())
     if held != made:
         raise UsageError(
-            f"{str(file)!r} holds {held:,} numbers and the model that transformers makes of it "
-            f"{made:,}: it would be another one. Give the model in the form of transformers"
+            f"{str(file)!r} holds {held:,} weights and the model that transformers makes of it "
+            f"{made:,}: it would be a different model. Give the model in transformers format"
         )
     words = head.metadata.get("tokenizer.ggml.tokens", 0)
     rows = model.get_input_embeddings().weight.shape[0]
@@ -534,7 +534,7 @@ def _check_model(model: Any, head: Head, file: Path) -> None:
 
 
 def _write(model: Any, spoken: Any, file: Path, kept: Path) -> None:
-    """Put the folder `kept` in its place, complete or not at all; the lock is held."""
+    """Write the folder `kept`, complete or not at all; the caller holds the lock."""
     for left in kept.parent.glob(f".{kept.name}-*"):
         shutil.rmtree(left, ignore_errors=True)
     growing = Path(tempfile.mkdtemp(prefix=f".{kept.name}-", dir=kept.parent))
@@ -561,20 +561,20 @@ def _write(model: Any, spoken: Any, file: Path, kept: Path) -> None:
 
 
 def _check_tokenizer(spoken: Any, written: Path, file: Path) -> None:
-    """UsageError unless what was written is read back as the same tokenizer and template."""
+    """UsageError unless the same tokenizer and template are read back from what was written."""
     facts = [
         (t.backend_tokenizer.to_str(), t.chat_template, t.special_tokens_map)
         for t in (spoken, tokenizer(written))
     ]
     if facts[0] != facts[1]:
         raise UsageError(
-            f"the tokenizer of {str(file)!r} changes when it is saved: give the model in the form "
-            "of transformers"
+            f"the tokenizer of {str(file)!r} changes when it is saved: give the model in "
+            "transformers format"
         )
 
 
 def _make_room(root: Path, newest: Path) -> None:
-    """Take away the models that were not used for longest, and what crashes left behind."""
+    """Remove the least recently used models, and what crashes left behind."""
     now = time.time()
     for left in root.glob(".*-*"):
         if now - _changed(left) > _ABANDONED:
@@ -583,7 +583,7 @@ def _make_room(root: Path, newest: Path) -> None:
     used = {path: _changed(path / _RECORD) for path in others}
     room = MOST_KEPT
     for path in sorted(others, key=used.__getitem__, reverse=True):
-        with suppress(OSError):  # another process may take it away too
+        with suppress(OSError):  # another process may remove it too
             room -= sum(file.stat().st_size for file in path.iterdir())
         if room < 0 and now - used[path] > _IN_USE:
             shutil.rmtree(path, ignore_errors=True)

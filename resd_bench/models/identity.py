@@ -1,4 +1,4 @@
-"""What a model is, by the content of its files: weights, configuration and tokenizer.
+"""A model's identity, by the content of its files: weights, configuration and tokenizer.
 
 Left out: weights that a server holds.
 """
@@ -21,9 +21,9 @@ MOST_HASHED = 2**30
 """Weights larger than this many bytes are not hashed: reading them can take more than a minute on
 slow disks."""
 SAMPLED_BYTES, STRIDE_BYTES = 1 << 16, 1 << 22
-"""Of files that are too large to be hashed: how much of how much is read."""
+"""For files too large to hash: how many bytes are read out of each stride."""
 WEIGHTS, OLD_WEIGHTS = ("*.safetensors",), ("pytorch_model*.bin", "adapter_model.bin")
-"""What is loaded, and what is where there is none of that."""
+"""The weights that are loaded, and those that are if the former do not exist."""
 CONFIGURATION = ("config.json", "generation_config.json", adapters.CONFIG)
 TOKENIZER = (
     *("tokenizer*", "vocab*", "merges*", "special_tokens*", "added_tokens*", "chat_template*"),
@@ -34,15 +34,15 @@ TOKENIZER = (
 def model_identity(
     model: str, revision: str | None = None, depth: int = adapters.MOST_STACKED
 ) -> dict[str, str]:
-    """Hashes of weights, configuration and tokenizer of a model here; of one of the Hub its commit.
+    """Hashes of a local model's weights, configuration and tokenizer; for a Hub model its commit.
 
-    An adapter's base counts too. {} where there is no such model here.
+    An adapter's base counts too. {} if the model is not on this machine.
     """
     if (
         model in packaged_models.GGUF_PACKAGES
         or packaged_models.gguf_file(model, revision) is not None
     ):
-        # All of it is in the file: what was made of it is another version's affair.
+        # The file holds all of it; what was converted from it may differ between versions.
         return {"model.weights": str(weights_hash(model, revision))}
     folder = packaged_models.local_folder(model)
     if folder is None:
@@ -60,7 +60,7 @@ def model_identity(
 
 
 def _large_or_old(folder: Path) -> str | None:
-    """A hash of weights that `weights_hash` does not know; None where there are none."""
+    """A hash of weights that `weights_hash` does not cover; None if there are none."""
     files = _matching(folder, WEIGHTS) or _matching(folder, OLD_WEIGHTS)
     if not files:
         return None
@@ -69,7 +69,7 @@ def _large_or_old(folder: Path) -> str | None:
 
 
 def hub_commit(model: str, revision: str | None) -> str | None:
-    """The commit of a model of the Hub in the local cache; None where it is not there."""
+    """The commit of a Hub model in the local cache; None if it is not there."""
     if "/" not in model:
         return None
     from huggingface_hub import try_to_load_from_cache
@@ -91,9 +91,9 @@ def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
 
 
 def sampled_hash(paths: Iterable[Path]) -> str:
-    """SHA-256 over names, sizes and `SAMPLED_BYTES` of every `STRIDE_BYTES`, the last ones too.
+    """SHA-256 over names, sizes, `SAMPLED_BYTES` of every `STRIDE_BYTES`, and the last bytes.
 
-    It sees any training, which moves all weights, and reads a 64th of them.
+    It detects any training, which changes all weights, and reads a 64th of them.
     """
     digest = hashlib.sha256()
     for path in paths:
@@ -107,11 +107,11 @@ def sampled_hash(paths: Iterable[Path]) -> str:
 
 
 def refuse_other_base(folder: Path, base: str) -> None:
-    """UsageError where the `base` of the adapter in `folder` is not what it was trained on."""
+    """UsageError if the `base` of the adapter in `folder` is not what it was trained on."""
     there = adapters.noted(folder).get("identity")
     if isinstance(there, dict) and (found := differing(there, model_identity(base))):
         raise UsageError(
-            f"the adapter {folder} was trained on another {base} than there is now: "
+            f"the adapter {folder} was trained on another version of {base}: "
             f"{'; '.join(found)}. Restore that model, or name the right one in {adapters.CONFIG}"
         )
 
@@ -119,7 +119,7 @@ def refuse_other_base(folder: Path, base: str) -> None:
 def weights_hash(model: str, revision: str | None = None) -> str | None:
     """SHA-256 of the weights that `model` starts from; None if they are on a hub, or large.
 
-    For a GGUF file it is that of the file; for one in a package, the one that loading requires.
+    For a GGUF file it is the hash of the file; for a packaged one, the hash that loading requires.
     """
     if model in packaged_models.GGUF_PACKAGES:
         return packaged_models.GGUF_PACKAGES[model].sha256
@@ -135,5 +135,5 @@ def weights_hash(model: str, revision: str | None = None) -> str | None:
 
 @cache
 def _hash_of(stats: tuple[tuple[str, int, int], ...]) -> str:
-    """SHA-256 of files, computed again only if one has changed."""
+    """SHA-256 of files, recomputed only if one has changed."""
     return concatenated_sha256(Path(path) for path, _, _ in stats)

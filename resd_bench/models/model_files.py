@@ -1,8 +1,8 @@
-"""A stranger's model folder, looked at before anything loads it.
+"""An untrusted model folder, checked before anything loads it.
 
-Weights are safetensors, which hold no code. Files are bounded; the tokenizer is tried out in a
-process that can be killed; the config's sizes must fit this machine. Left out: whether the model
-is any good.
+Weights must be safetensors, which contain no code. Files are bounded in size; the tokenizer is
+tried out in a process that can be killed; the config's sizes must fit this machine. Left out:
+whether the model is any good.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ MOST_TEMPLATE = 1 << 20
 """Bytes of a chat template."""
 MOST_LAYERS = 4096
 MOST = {"layer": MOST_LAYERS, "expert": 1 << 16}
-"""What a config may count of what is called so."""
+"""Limits on the counts that a config may give under these names."""
 TRY_SECONDS = 60
-"""Processor time in which a tokenizer is loaded and reads a page."""
+"""Processor time in which a tokenizer must load and encode a page of text."""
 _TRY_WAIT_S = 900.0
 _MODULE = re.compile(r"\^?[\w.-]+\$?")
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "adapter_model.bin")
 
 
 def check_folder(folder: Path, shown: str) -> None:
-    """UsageError where the files of a model folder are beyond a bound, or can run code.
+    """UsageError if the files of a model folder exceed a bound, or can run code.
 
-    `shown` is what the user calls the model.
+    `shown` is the user's name for the model.
     """
     for path, most in _bounded(folder):
         if path.stat().st_size > most:
@@ -53,21 +53,21 @@ def check_folder(folder: Path, shown: str) -> None:
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles and not any(folder.glob("*.safetensors")):
         raise UsageError(
-            f"the model {shown!r} has its weights in {pickles[0]}, which can run code: give one "
-            "with safetensors, or convert it where you trust it (save_pretrained writes them)"
+            f"the model {shown!r} has its weights in {pickles[0]}, which can run code: give a "
+            "model with safetensors, or, if you trust this one, convert it (save_pretrained does)"
         )
     if (folder / "tokenizer.json").is_file():
         check_tokenizer(folder / "tokenizer.json", shown)
 
 
 def _check_counts(config: Any, shown: str) -> None:
-    """UsageError for numbers of layers or experts of which a config makes a list at once."""
+    """UsageError for counts of layers or experts that a config would turn into huge lists."""
     for name, value in config.items() if isinstance(config, dict) else ():
         if isinstance(value, dict):
             _check_counts(value, shown)
         most = next((most for word, most in MOST.items() if word in name), None)
         if most is not None and isinstance(value, int) and not -most <= value <= most:
-            raise UsageError(f"the model {shown!r}: its config says {name} {value}: expected less")
+            raise UsageError(f"the model {shown!r}: its config says {name} {value}, over {most}")
 
 
 def _bounded(folder: Path) -> Iterator[tuple[Path, int]]:
@@ -77,7 +77,7 @@ def _bounded(folder: Path) -> Iterator[tuple[Path, int]]:
 
 
 def check_tokenizer(path: Path, shown: str) -> None:
-    """UsageError where a `tokenizer.json` cannot be loaded and used within limits."""
+    """UsageError if a `tokenizer.json` cannot be loaded and used within limits."""
     found = path.stat()
     if reason := _tried_out(str(path.resolve()), found.st_size, found.st_mtime_ns):
         raise UsageError(f"the model {shown!r}: its tokenizer.json cannot be used: {reason}")
@@ -85,7 +85,7 @@ def check_tokenizer(path: Path, shown: str) -> None:
 
 @cache
 def _tried_out(path: str, size: int, written: int) -> str:
-    """Why the tokenizer that was so long and written then cannot be used; "" where it can."""
+    """Why the tokenizer of this size and time cannot be used; "" if it can."""
     words = [*command("tokenizers", "huggingface_hub"), "--", path, str(TRY_SECONDS)]
     try:
         done = subprocess.run(
@@ -105,9 +105,9 @@ def _tried_out(path: str, size: int, written: int) -> str:
 
 
 def check_config(config: Any, shown: str, *, trusted: bool, bytes_each: int | None) -> None:
-    """UsageError where the sizes of a model's config cannot be this machine's.
+    """UsageError if a model of the config's sizes cannot fit this machine.
 
-    `bytes_each` are those of a parameter in main memory; None where they are loaded elsewhere.
+    `bytes_each` is the size of a parameter in main memory; None if they are loaded elsewhere.
     """
     text = config.get_text_config()
     for name in ("_attn_implementation", "_experts_implementation"):
@@ -128,7 +128,7 @@ def check_config(config: Any, shown: str, *, trusted: bool, bytes_each: int | No
     needed = bytes_each * _parameters(config)
     if needed > memory:
         raise UsageError(
-            f"the model {shown!r} cannot be loaded: by its config it takes {needed / 2**30:,.0f} "
+            f"the model {shown!r} cannot be loaded: by its config it needs {needed / 2**30:,.0f} "
             f"GiB and this machine has {memory / 2**30:,.0f}: give a smaller one, or --precision "
             "bfloat16"
         )
@@ -151,26 +151,26 @@ def _memory() -> int | None:
 
 
 def check_adapter(config: Mapping[str, Any], folder: Path) -> None:
-    """UsageError where an adapter's config asks for more than to add low-rank matrices."""
+    """UsageError if an adapter's config asks for anything besides low-rank matrices."""
     for name in ("megatron_config", "layer_replication"):
         if config.get(name):
-            raise UsageError(f"the adapter {folder} has a {name}, which is not understood here")
+            raise UsageError(f"the adapter {folder} has a {name}, which is not supported")
     for name in ("rank_pattern", "alpha_pattern"):
         for pattern in config.get(name) or {}:
-            # They are taken for regular expressions, which could run for ever.
+            # They would be used as regular expressions, which could run for ever.
             if not _MODULE.fullmatch(pattern):
-                raise UsageError(f"the adapter {folder}: {name} {pattern!r} is no name of a module")
+                raise UsageError(f"the adapter {folder}: {name} {pattern!r} is not a module name")
     if not (folder / adapters.WEIGHTS).is_file():
         raise UsageError(f"the adapter {folder} has no {adapters.WEIGHTS}: give one that has")
 
 
 def adapted_modules(folder: Path) -> dict[str, int]:
-    """The modules that the low-rank matrices in a folder belong to, and the rank of each."""
+    """The modules that the low-rank matrices in a folder belong to, with their ranks."""
     from safetensors import safe_open
 
     found: dict[str, int] = {}
     with safe_open(str(folder / adapters.WEIGHTS), framework="pt") as tensors:
-        for key in tensors.keys():  # noqa: SIM118  it is no mapping
+        for key in tensors.keys():  # noqa: SIM118  it is not a mapping
             module, mark, _ = key.removeprefix("base_model.model.").rpartition(".lora_")
             if mark:
                 found[module] = min(tensors.get_slice(key).get_shape(), default=0)

@@ -1,1 +1,1 @@
-"""Who follows a run: progress bar, trackers, interrupts."""
+"""Following a run: progress bar, trackers, interrupts."""

@@ -1,4 +1,4 @@
-"""Ending cleanly: the first SIGINT or SIGTERM asks, the second insists."""
+"""Ending cleanly: the first SIGINT or SIGTERM asks the run to end, the second forces it to."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ ASKING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """While entered, remembers the first signal instead of dying of it."""
+    """A context manager that remembers the first signal instead of dying from it."""
 
     def __init__(self) -> None:
         self.received = 0
-        """Number of the signal that came first, 0 while none has."""
+        """Number of the first signal received; 0 if none was."""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:

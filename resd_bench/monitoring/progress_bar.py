@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar in a terminal, a line per evaluation elsewhere."""
+"""Progress of a run: a bar in a terminal, a line per evaluation elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resd_bench.records.recorder import Row
 from resd_bench.stats import EvalPoint
 
 SMOOTH = 8
-"""Updates that the live training success is averaged over."""
+"""Number of updates that the live training success is averaged over."""
 
 
 class Progress:
@@ -63,7 +63,7 @@ class Progress:
         self._bar.update(self._task, completed=spent, success=self._live())
 
     def evaluated(self, point: EvalPoint) -> None:
-        """Show held-out success; as a line of its own where there is no bar."""
+        """Show held-out success, on a line of its own if there is no bar."""
         rate = point.rate()
         interval = rate.scored
         self._held_out = f"held-out {100 * interval.mean:.1f}%"

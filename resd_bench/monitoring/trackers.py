@@ -1,9 +1,9 @@
-"""Send the numbers of a run to a tracker as well; the run directory stays the record.
+"""Also send a run's metrics to a tracker; the run folder stays the record.
 
 Nothing leaves the machine unless the user says so: `wandb` writes offline runs into the run folder
 (`wandb sync` uploads them; `WANDB_MODE=online` sends at once), `trackio` keeps its own database
 (`TRACKIO_SPACE_ID` sends to a Space), `tensorboard` writes event files into the run folder. Left
-out: episodes, contexts and figures, and taking back what an interrupted run sent and then repeats.
+out: episodes, contexts and figures, and retracting what a resumed run then sends again.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ PROJECT = "resd-bench"
 
 
 class Service(Protocol):
-    """Where numbers go."""
+    """A service that receives metrics."""
 
     def send(self, numbers: Mapping[str, float], update: int) -> None:
-        """Take numbers that were true after so many updates."""
+        """Take the metrics after `update` updates."""
         ...
 
     def close(self) -> None:
-        """Write what is left, and let go."""
+        """Write what is left, and release the service."""
         ...
 
 
 class Tracker:
-    """A watcher that hands numbers on; it opens its service with the first of them."""
+    """A watcher that forwards metrics; it opens its service when the first ones arrive."""
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
@@ -72,14 +72,14 @@ class Tracker:
     def _send(self, numbers: Mapping[str, float], update: int) -> None:
         if self._config.track == "none":
             return
-        # Not before: a run folder that holds something is not taken for a new run.
+        # Not earlier: a run folder that holds something is not accepted for a new run.
         if self._service is None:
             self._service = SERVICES[self._config.track](self._config, update)
         self._service.send(numbers, update)
 
 
 def make_tracker(config: RunConfig) -> Tracker:
-    """The tracker `config` asks for; UsageError says what to install where it is missing."""
+    """The tracker that `config` asks for; UsageError says what to install if it is missing."""
     if config.track != "none" and importlib.util.find_spec(config.track) is None:
         raise UsageError(
             f"--track {config.track} needs a package that is not installed: "
@@ -94,7 +94,7 @@ class TensorBoard:
     def __init__(self, config: RunConfig, update: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # A resumed run repeats updates: what was written for them before is dropped.
+        # A resumed run repeats updates: what was written for them earlier is dropped.
         folder = own_folder(config, "tensorboard")
         self._writer: Any = SummaryWriter(str(folder), purge_step=update or None)
         if update == 0:
@@ -153,12 +153,12 @@ class Trackio:
 
 
 def own_folder(config: RunConfig, name: str) -> Path:
-    """A tracker's folder in the run folder, which no link leads to."""
+    """A tracker's folder in the run folder, reached without following links."""
     return make_folder(config.folder() / name, Path(config.out))
 
 
 def run_name(config: RunConfig) -> str:
-    """Environment, method and seed, and the digest that tells other settings apart."""
+    """Environment, method and seed, and a digest that distinguishes all other settings."""
     return f"{config.env}-{config.method}-seed-{config.seed}-{config.digest()[:6]}"
 
 

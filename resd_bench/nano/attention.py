@@ -1,7 +1,7 @@
-"""Causal attention by plain matrix products, for pre-training short documents on a CPU.
+"""Causal attention with plain matrix products, for pre-training short documents on a CPU.
 
-At these lengths the fused kernel for CPUs is slower, its backward pass above all. It knows no
-padding: rows are padded at the end, where nothing is learned. Left out: dropout.
+At these lengths the fused CPU kernel is slower, above all its backward pass. Padding is not masked:
+rows are padded at the end, where nothing is learned. Left out: dropout.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 NAME = "resd_causal"
-"""What `set_attn_implementation` calls it."""
+"""Its name for `set_attn_implementation`."""
 
 
 def attend(
@@ -36,7 +36,7 @@ def attend(
     with torch.autocast("cpu", enabled=False):
         if lean:
             query, key, value = (x.to(torch.bfloat16) for x in (query, key, value))
-        # The queries that share a key are one long matrix.
+        # The queries that share a key form one long matrix.
         query = (query * (scaling or size**-0.5)).reshape(rows, groups, -1, size)
         scores = (query @ key.transpose(-1, -2)).view(rows, groups, -1, length, length)
         weights = scores.masked_fill(_later(length), float("-inf")).softmax(-1)

@@ -1,4 +1,4 @@
-"""The model card of the embedded model: what it is, how it was made, what it can do, measured."""
+"""The model card of the embedded model: what it is, how it was made, and its measured abilities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEMPLATE = Path(__file__).with_name("card.md")
 def write(folder: Path, samples: int = 4) -> Path:
     """Probe the model in `folder` and write its card there; returns the card's path.
 
-    `samples` are taken of each held-out task and kind of context.
+    `samples` is the number of samples per held-out task and kind of context.
     """
     made = _json(folder / "pretraining.json")
     policy = LMPolicy.load(folder)
@@ -60,7 +60,7 @@ def _json(path: Path) -> Any:
 
 
 def _command(config: Mapping[str, Any]) -> str:
-    """What makes the model: seed and steps, and how it goes on where it began with another one."""
+    """The command that makes the model, with its options."""
     told = {"seed": config["seed"], "steps": config["steps"]}
     if config.get("start"):
         told |= {"start": config["start"], "odds": config["dials"]["odds"]}

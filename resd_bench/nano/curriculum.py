@@ -1,4 +1,4 @@
-"""What an environment tells the embedded model about itself before any run: a curriculum.
+"""Curricula: what an environment teaches the embedded model about itself before any run.
 
 A curriculum knows the mistakes an untaught answer makes, how likely each is, what each looks like
 in feedback, and the lesson that cures it. `documents.py` turns it into pre-training text. Nothing
@@ -24,11 +24,11 @@ class Mistake:
     key: str
     """Names the misconception; all mistakes of one key are cured by the same kind of lesson."""
     symptom: str
-    """What a reflection calls the cause."""
+    """The cause that a reflection names."""
     lessons: tuple[str, ...]
-    """Wordings of the lesson, all of one meaning."""
+    """Wordings of the lesson, all with the same meaning."""
     shared: bool
-    """Whether the lesson helps on other tasks too; if not, only this attempt's reflection can."""
+    """Whether the lesson helps on other tasks too; if not, only this attempt's reflection helps."""
     where: tuple[int, str] = (-1, "")
     """Position and symbol of an instance-specific mistake."""
 
@@ -42,11 +42,11 @@ class Exercise:
     family: str
     content: tuple[str, ...]
     fingerprint: str
-    """Content hash; never that of a task which runs use."""
+    """Content hash; never that of a task that runs use."""
 
 
 class Curriculum(Protocol):
-    """What a plugin of the group `resd_bench.curricula` offers."""
+    """The interface of a plugin of the group `resd_bench.curricula`."""
 
     def exercise(self, rng: np.random.Generator) -> Exercise:
         """Draw a problem that no run uses."""
@@ -57,19 +57,19 @@ class Curriculum(Protocol):
         ...
 
     def priors(self, exercise: Exercise) -> Mapping[str, float]:
-        """Probability that an untaught answer is right, by misconception, in deciding order."""
+        """Probability that an untaught answer is right, by misconception, in order of decision."""
         ...
 
     def mistake(self, exercise: Exercise, key: str, rng: np.random.Generator) -> Mistake:
-        """Draw a mistake of `key`: instance-specific ones have a place."""
+        """Draw a mistake of `key`; instance-specific ones have a place."""
         ...
 
     def answer(self, exercise: Exercise, mistakes: Mapping[str, Mistake]) -> str:
-        """The response that makes exactly these mistakes; a transcript where there are turns."""
+        """The response that makes exactly these mistakes; a transcript if there are more turns."""
         ...
 
     def chat(self, exercise: Exercise, response: str) -> tuple[tuple[str, str], ...]:
-        """A response as turns: what was observed, the prompt first, and what was said then."""
+        """A response as turns (observation, reply); the first observation is the prompt."""
         ...
 
     def feedback(self, exercise: Exercise, response: str) -> tuple[bool, str]:
@@ -86,10 +86,10 @@ class Curriculum(Protocol):
 
 
 class OrderedCurriculum(ABC):
-    """What curricula share whose misconceptions show in one order, whatever the exercise."""
+    """A curriculum whose misconceptions show in the same order in every exercise."""
 
     order: ClassVar[tuple[str, ...]]
-    """All misconceptions, those first that feedback and attempt reveal first."""
+    """All misconceptions, in the order in which feedback and attempt reveal them."""
 
     @abstractmethod
     def exercise(self, rng: np.random.Generator) -> Exercise: ...

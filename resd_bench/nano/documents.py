@@ -1,9 +1,9 @@
-"""Pre-training documents: a curriculum told in the prompts that the methods use.
+"""Pre-training documents: a curriculum written in the prompts that the methods use.
 
-Five roles, as in a run: answer a task; answer it with context (attempt, feedback, reflection,
-playbook, solution in all combinations); reflect on a failure; tag what helped a success; curate
-one lesson. Each document is a chat; it has several turns where an answer does, with the context
-in the first of them.
+There are five roles, as in a run: answer a task; answer it with context (attempt, feedback,
+reflection, playbook, solution in all combinations); reflect on a failure; tag what helped a
+success; curate one lesson. Each document is a chat; it has several turns if its answer does, with
+the context in the first of them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from resd_bench.types import Turn
 
 @dataclass(frozen=True, slots=True)
 class Dials:
-    """How able the embedded model is, by construction. Probabilities, but for `odds`."""
+    """The embedded model's abilities, by construction. All except `odds` are probabilities."""
 
     odds: float = 1.0
-    """Factor on the odds that an untaught answer gets a point right: below 1, success is rarer."""
+    """Factor on the odds that an untaught answer gets a point right; below 1, success is rarer."""
     raw: float = 0.15
-    """Repairs the visible mistake when it sees raw feedback alone."""
+    """Repairs the visible mistake when it sees only raw feedback."""
     reflection: float = 0.94
     """Repairs the mistake that a reflection names."""
     playbook: float = 0.95
@@ -35,9 +35,9 @@ class Dials:
     solution: float = 0.97
     """Gets each point right when it sees a solution of the task."""
     keep: float = 0.95
-    """Keeps what the attempt had right."""
+    """Keeps what the attempt got right."""
     reflection_accuracy: float = 0.9
-    """A reflection names the first visible cause, and not some other."""
+    """A reflection names the first visible cause and not some other."""
     curation_accuracy: float = 0.97
     """A curator adds a shared lesson that is missing, and only that."""
 
@@ -51,12 +51,12 @@ class Document:
 
     @property
     def prompt(self) -> str:
-        """What the user says first."""
+        """The user's first message."""
         return self.turns[0][0]
 
     @property
     def reply(self) -> str:
-        """What the model should reply to that."""
+        """The reply that the model should give to it."""
         return self.turns[0][1]
 
 
@@ -75,7 +75,7 @@ Mistakes = dict[str, Mistake]
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Writes documents of one curriculum with one prompt pack."""
+    """Writes the documents of one curriculum with one prompt pack."""
 
     curriculum: Curriculum
     prompts: Prompts
@@ -122,13 +122,13 @@ class Author:
         return {k: again.get(k) or self.curriculum.mistake(exercise, k, rng) for k in wrong}
 
     def _attempt(self, exercise: Exercise, rng: np.random.Generator) -> Mistakes:
-        """Mistakes of a previous attempt: of a beginner, or of one who has learned some lessons."""
+        """Mistakes of a previous attempt, by a beginner or by one who has learned some lessons."""
         learned = float(rng.choice([0.0, 0.5, 0.9], p=[0.4, 0.3, 0.3]))
         priors = self.priors(exercise)
         return self.draw(exercise, rng, {k: max(p, learned * (p < 0.8)) for k, p in priors.items()})
 
     def _informed_answer(self, exercise: Exercise, rng: np.random.Generator) -> Document:
-        """An answer that heeds what its context tells, each part with its own reliability."""
+        """An answer that follows its context, each part of it with its own reliability."""
         d, priors = self.dials, self.priors(exercise)
         p = dict(priors)
         fields = dict.fromkeys(("playbook", "previous_trial", "feedback", "reflection"), "")
@@ -168,7 +168,7 @@ class Author:
         return self._chat(exercise, text, self.draw(exercise, rng, p, shown))
 
     def _named(self, exercise: Exercise, seen: Mistake, rng: np.random.Generator) -> Mistake:
-        """The mistake that a reflection names: the one that is seen, or some other."""
+        """The mistake that a reflection names: the visible one, or some other."""
         if rng.random() < self.dials.reflection_accuracy:
             return seen
         keys = list(self.curriculum.priors(exercise))
@@ -178,7 +178,7 @@ class Author:
         return f"cause: {mistake.symptom}\nlesson: {pick(mistake.lessons, rng)}"
 
     def _lessons(self, exercise: Exercise, rng: np.random.Generator) -> list[tuple[str, Mistake]]:
-        """Entries of a playbook in random order; wordings repeat, some belong elsewhere."""
+        """Entries of a playbook in random order; wordings repeat, and some apply elsewhere."""
         keys = list(self.curriculum.priors(exercise))
         shared = [m for k in keys if (m := self.curriculum.mistake(exercise, k, rng)).shared]
         if rng.random() < 0.6:
@@ -216,7 +216,7 @@ class Author:
         return Document(((prompt, reply + tags),))
 
     def _curation(self, rng: np.random.Generator) -> Document:
-        """A playbook and a reflection; the lesson, if it is missing and serves other tasks."""
+        """A playbook and a reflection; the lesson, if it is missing and helps on other tasks."""
         exercise = self.curriculum.exercise(rng)
         keys = list(self.curriculum.priors(exercise))
         mistake = self.curriculum.mistake(exercise, keys[int(rng.integers(len(keys)))], rng)
@@ -233,7 +233,7 @@ class Author:
         return Document(((prompt, f"add: {lesson}" if add else "nothing"),))
 
     def _tags(self, exercise: Exercise, rng: np.random.Generator) -> Document:
-        """A success and a playbook; the lessons that the success obeys."""
+        """A success and a playbook; the lessons that the success follows."""
         lessons = self._lessons(exercise, rng) if rng.random() < 0.85 else []
         priors = self.curriculum.priors(exercise)
         helpful = [i for i, (_, m) in enumerate(lessons, 1) if m.shared and m.key in priors]
@@ -251,11 +251,11 @@ class Recipe:
     """A block of documents, before it is written."""
 
     environments: tuple[str, ...]
-    """Whose curricula take turns, found through entry points; one named twice has two."""
+    """Environments whose curricula take turns; one that is named twice gets two turns."""
     dials: Dials
     seed: int
     block: int
-    """Its number; every block has a seed stream of its own."""
+    """Its number; every block has its own seed stream."""
     count: int
     """Documents."""
 
@@ -276,10 +276,10 @@ def pick(choices: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def numbered(lessons: Sequence[str]) -> str:
-    """A playbook in the compact dialect: a numbered line an entry."""
+    """A playbook in the compact dialect: one numbered line per entry."""
     return "\n".join(f"{i} {text}" for i, text in enumerate(lessons, 1))
 
 
 def tag_line(name: str, numbers: Sequence[int]) -> str:
-    """A line of a reflection that tags entries, "" where there are none."""
+    """A line of a reflection that tags entries; "" if there are none."""
     return f"\n{name}: {' '.join(map(str, numbers))}" if numbers else ""

@@ -3,8 +3,8 @@
     python -m resd_bench nano pretrain --out nano-out
 
 Documents are drawn block by block from a named seed stream, so that a resumed run sees exactly
-what an uninterrupted one would; a process of its own writes the next block meanwhile. Only replies
-are fully weighted; the rest of a document teaches a little of what attempts and lessons look like.
+what an uninterrupted one would; a separate process writes the next block meanwhile. Only replies
+have full weight; the rest of a document teaches a little of what attempts and lessons look like.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from resd_bench.seeds import stream
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """A pre-training run, complete."""
+    """The complete configuration of a pre-training run."""
 
     curriculum: str = (
         "manufactoria-has,python-functions-basic,bouncingsim-basic,"
         "manufactoria-has,finer,textworld-coin"
     )
-    """One, or several separated by commas, which take turns; one named twice has two."""
+    """One, or several separated by commas, which take turns; one named twice gets two turns."""
     start: str = ""
-    """Model to begin with, whose tokenizer and shape it keeps; "" for random weights."""
+    """Model to start from, whose tokenizer and shape are kept; "" for random weights."""
     seed: int = 0
     steps: int = 6_000
     batch_tokens: int = 6_144
-    """Padded tokens a step."""
+    """Padded tokens per step."""
     learning_rate: float = 6e-3
-    """Of Muon, scaled to AdamW's size of update, and of AdamW for embeddings and norms."""
+    """For Muon (with updates scaled to the size of AdamW's) and for AdamW (embeddings, norms)."""
     warmup: int = 100
     weight_decay: float = 0.05
     context_weight: float = 0.1
@@ -63,7 +63,7 @@ class PretrainConfig:
     key_value_heads: int = 2
     feed_forward: int = 384
     block: int = 2_048
-    """Documents drawn and sorted by length at a time."""
+    """Number of documents drawn and sorted by length at a time."""
     threads: int = 1
     autocast: bool = True
     checkpoint_every: int = 200
@@ -80,7 +80,7 @@ class PretrainConfig:
 
 
 def build_tokenizer(config: PretrainConfig) -> Any:
-    """Train the tokenizer on two blocks of their own."""
+    """Train the tokenizer on two separate blocks of documents."""
     docs = config.documents(-1).write() + config.documents(-2).write()
     said = [
         t for d in docs for turn in d.turns for t in ("user\n", turn[0], "assistant\n", turn[1])
@@ -89,7 +89,7 @@ def build_tokenizer(config: PretrainConfig) -> Any:
 
 
 def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> torch.nn.Module:
-    """A Qwen3 model with random weights, or the model that training is to begin with."""
+    """A Qwen3 model with random weights, or the model to start from."""
     if config.start:
         started: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
             resolve(config.start), trust_remote_code=False, use_safetensors=True
@@ -132,7 +132,7 @@ class Row:
 
     ids: tuple[int, ...]
     replies: tuple[tuple[int, int], ...]
-    """Where each reply, its end mark included, starts and ends."""
+    """Where each reply starts and ends, including its end mark."""
 
 
 def tokenise(docs: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> list[Row]:
@@ -154,7 +154,7 @@ def tokenise(docs: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> li
 
 
 def batches(rows: Sequence[Row], config: PretrainConfig, block: int) -> list[list[Row]]:
-    """Rows of like length, at most `batch_tokens` padded tokens each, in random order."""
+    """Batches of rows of similar length, at most `batch_tokens` padded tokens, in random order."""
     out: list[list[Row]] = [[]]
     for row in sorted(rows, key=lambda r: len(r.ids)):
         if len(row.ids) * (len(out[-1]) + 1) > config.batch_tokens:
@@ -190,7 +190,7 @@ def learning_rate(config: PretrainConfig, step: int) -> float:
 
 @dataclass
 class Progress:
-    """Where pre-training is."""
+    """The position of a pre-training run."""
 
     step: int = 0
     block: int = 0
@@ -205,7 +205,7 @@ class Progress:
 def stream_batches(
     config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, progress: Progress
 ) -> Iterator[list[Row]]:
-    """All batches from `progress` on, which is kept up to date."""
+    """All batches from `progress` on; `progress` is kept up to date."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as writer:
         coming = writer.submit(config.documents(progress.block).write)
         while True:
@@ -225,7 +225,7 @@ def stream_batches(
 def pretrain(
     config: PretrainConfig, out: Path, report: Callable[[Progress], None] = lambda _: None
 ) -> Path:
-    """Train, or go on training, in `out`; returns the folder of the finished model."""
+    """Train, or resume training, in `out`; returns the folder of the finished model."""
     out.mkdir(parents=True, exist_ok=True)
     refuse_links(out)
     torch.set_num_threads(config.threads)
@@ -259,7 +259,7 @@ def pretrain(
 def export(
     out: Path, model: Any, tokenizer: Any, config: PretrainConfig, progress: Progress
 ) -> Path:
-    """Write the model in the form `from_pretrained` reads, with how it was made."""
+    """Write the model in the format of `from_pretrained`, with a record of how it was made."""
     folder = out / "model"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -2,7 +2,7 @@
 
     python -m resd_bench nano probe
 
-The table tells whether the model has, in miniature, what the method presupposes: success is rare
+The table shows whether the model has, in miniature, what the method presupposes: success is rare
 without context, raw feedback helps a little, a reflection more, a playbook and a solution most.
 Attempts, reflections and feedback are the model's own and the environment's; the playbook and the
 solution are the curriculum's.
@@ -27,10 +27,10 @@ from resd_bench.stats import Interval, success_interval
 from resd_bench.types import Group, Sampling, Task, user
 
 SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=320)
-"""As runs of the embedded model sample."""
+"""The sampling of runs with the embedded model."""
 
 Context = Mapping[str, str]
-"""What the teacher prompt shows besides the task, by section."""
+"""What a teacher prompt shows besides the task, by section."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ProbeRow:
 
 
 class Told(gym.Wrapper[str, str, str, str]):
-    """An environment whose first observation tells more, task by task."""
+    """An environment whose first observation adds context, task by task."""
 
     def __init__(
         self, env: gym.Env[str, str], prompts: Prompts, told: Mapping[str, Context]
@@ -53,7 +53,7 @@ class Told(gym.Wrapper[str, str, str, str]):
         self._prompts, self._told = prompts, told
 
     def reset(self, **given: Any) -> tuple[str, dict[str, Any]]:
-        """The opening in a teacher prompt, where anything is known about the task."""
+        """The opening, in a teacher prompt if there is any context for the task."""
         opening, info = self.env.reset(**given)
         if known := self._told.get(info["task_id"]):
             names = ("playbook", "previous_trial", "feedback", "reflection", "solution")
@@ -64,7 +64,7 @@ class Told(gym.Wrapper[str, str, str, str]):
 
 @dataclass
 class Probe:
-    """A model, the held-out tasks of an environment, and what the model does on them."""
+    """Measures a model on the held-out tasks of an environment."""
 
     policy: LMPolicy
     env_name: str
@@ -79,7 +79,7 @@ class Probe:
         self.exercises = [self.curriculum.of_task(task) for task in self.tasks]
 
     def attempt(self, name: str, told: Mapping[str, Context], n: int) -> list[Group]:
-        """Attempt every task `n` times, with what is `told` by task id; `name` seeds sampling."""
+        """Attempt every task `n` times, with its context from `told`; `name` seeds sampling."""
         envs = EnvPool(
             lambda: Told(plugins.make_env(self.env_name, dialect="compact"), self.prompts, told),
             isolated=False,
@@ -99,7 +99,7 @@ class Probe:
             envs.close()
 
     def measure(self, context: str, told: Sequence[Context] = ()) -> ProbeRow:
-        """Success when each task is posed with its part of `told`."""
+        """Success when each task is posed with its context from `told`."""
         by_id = {task.id: fields for task, fields in zip(self.tasks, told, strict=False)}
         verdicts = [
             [trajectory.feedback for trajectory in group.trajectories]
@@ -129,7 +129,7 @@ class Probe:
         ]
 
     def _trials(self) -> list[dict[str, str]]:
-        """A first attempt of the model at each task, and the feedback on it."""
+        """The model's first attempt at each task, and the feedback on it."""
         first = [group.trajectories[0] for group in self.attempt("first attempt", {}, 1)]
         return [
             {
@@ -140,7 +140,7 @@ class Probe:
         ]
 
     def _reflections(self, trials: Sequence[Context]) -> list[str]:
-        """What the model says about its own attempts."""
+        """The model's reflections on its own attempts."""
         asked = [
             self.prompts.reflect(
                 "compact",
@@ -163,7 +163,7 @@ class Probe:
         return replace(self.sampling, seed=derive(0, "probe", name))
 
     def lessons(self, exercise: Exercise) -> str:
-        """A playbook of every shared lesson that bears on `exercise`, in one wording."""
+        """A playbook of every shared lesson relevant to `exercise`, in one wording each."""
         rng = stream(0, "probe", "lessons", exercise.fingerprint)
         mistakes = [
             self.curriculum.mistake(exercise, k, rng) for k in self.curriculum.priors(exercise)

@@ -1,7 +1,7 @@
 """The embedded model's tokenizer: byte-level BPE, trained on its own documents.
 
-Any text encodes and decodes exactly. Pieces are cut so that a route of a program, a word or a
-name is at most a token or two, while symbols of a problem and digits of a number stay apart.
+Any text is encoded and decoded exactly. Pieces are cut so that a route of a program, a word or a
+name is at most a token or two, while symbols of a problem and digits of a number stay separate.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CHAT_TEMPLATE = (
 
 
 def chat_parts(turns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """A chat as the template writes it, cut before and after each reply with its end mark."""
+    """A chat as rendered by the template, cut before and after each reply with its end mark."""
     gap, parts = "", []
     for said, reply in turns:
         head = f"{gap}{START}user\n{said}{END}\n{START}assistant\n"

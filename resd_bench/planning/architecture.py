@@ -1,8 +1,8 @@
-"""What a causal language model is made of, known without loading its weights.
+"""The architecture of a causal language model, without loading its weights.
 
-From the table of published models below, or from a model's own `config.json`; the modules are then
-made without storage (torch's meta device) and counted, so numbers of parameters are exact. Left
-out: models with code of their own, vision parts, and what weights a file really holds.
+It comes from the table of published models below, or from a model's own `config.json`; the modules
+are then made without storage (torch's meta device) and counted, so parameter counts are exact. Left
+out: models with custom code, vision parts, and which weights a file really holds.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ PUBLISHED: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The sizes that memory and arithmetic follow from."""
+    """The sizes that determine memory and arithmetic."""
 
     kind: str
     """`model_type` of its config, e.g. qwen3."""
     parameters: int
-    """All of them, tied ones once."""
+    """All parameters; tied ones count once."""
     active: int
-    """Those that take part in one token: of a mixture of experts, the chosen ones'."""
+    """Parameters used for one token: in a mixture of experts, those of the chosen experts."""
     layers: int
     hidden: int
     queries: int
@@ -66,15 +66,15 @@ class Architecture:
     keys: int
     """Width of all key heads together, and of all value heads (G D)."""
     feed_forward: int
-    """Width of the feed-forward block, of all experts that one token visits together."""
+    """Width of the feed-forward block, summed over the experts that one token visits."""
     vocabulary: int
     context: int
-    """Most tokens of prompt and response."""
+    """Maximum number of tokens of prompt and response together."""
     tied: bool
-    """Whether the output layer is the embedding."""
+    """Whether the output layer shares the embedding's weights."""
     adapted: int
-    """Inputs plus outputs of all linear layers but the output layer: times the rank, the
-    parameters of an adapter."""
+    """Inputs plus outputs of all linear layers except the output layer: times the rank, this is the
+    number of an adapter's parameters."""
 
     @property
     def output(self) -> int:
@@ -83,15 +83,15 @@ class Architecture:
 
     @property
     def embeddings(self) -> int:
-        """Weights of the embedding, and of the output layer where it is another."""
+        """Weights of the embedding, and of the output layer if it has its own."""
         return self.output if self.tied else 2 * self.output
 
 
 @cache
 def read(model: str, revision: str | None = None) -> Architecture:
-    """The architecture of `model`, a name in the table, a model folder, a GGUF file or a hub name.
+    """The architecture of `model`: a name in the table, a model folder, a GGUF file or a hub name.
 
-    UsageError where it is none of them, or its config is out of reach.
+    UsageError if it is none of these, or if its config cannot be reached.
     """
     from transformers import AutoConfig
 
@@ -143,7 +143,7 @@ def of_config(config: Any) -> Architecture:
 
 
 def _experts(text: Any) -> tuple[int, int]:
-    """Experts that a token visits, and all experts; 1 and 1 without any."""
+    """Number of experts that a token visits, and of all experts; 1 and 1 without experts."""
     every = getattr(text, "num_experts", None) or getattr(text, "num_local_experts", None) or 1
     return int(getattr(text, "num_experts_per_tok", None) or 1), int(every)
 

@@ -1,12 +1,13 @@
-"""What a run will ask of a machine, before it starts: tokens and memory, from its configuration.
+"""What a run will need of a machine, before it starts: tokens and memory, from its configuration.
 
     python -m resd_bench run --config FILE --dry-run --gpus 8 --gpu-memory 141GB
 
-Memory is the larger of two phases. While it samples, a run holds weights, optimiser, teacher and
-the sampler's cache; while it trains, also gradients, the activations of a micro-batch and the
-logits of a piece of the loss. What a layer keeps per token follows the operations of a decoder of
-`transformers`, see `_layer_bytes`. Tests hold the training step against measurements, within
-`WITHIN`. Left out: what an allocator wastes, CUDA itself (`RESERVED`), and main memory.
+The memory needed is that of the larger of two phases. While sampling, a run holds weights,
+optimiser, teacher and the sampler's cache; while training, also gradients, the activations of a
+micro-batch and the logits of one chunk of the loss. What a layer keeps per token follows the
+operations of a `transformers` decoder, see `_layer_bytes`. Tests compare the training step with
+measurements, within `WITHIN`. Left out: what an allocator wastes, CUDA itself (`RESERVED`), and
+main memory.
 """
 
 from __future__ import annotations
@@ -26,42 +27,42 @@ from resd_bench.policy.engines.registry import Weights
 WITHIN = 1.25
 """A measured peak of a training step is at most this factor above or below the estimate."""
 RESERVED = 0.92
-"""Share of a device's memory to plan with: the rest is the driver's and the allocator's."""
+"""Fraction of a device's memory to plan with: the rest is for the driver and the allocator."""
 CHARACTERS_PER_TOKEN = 3
-"""Of a prompt, where no tokenizer is at hand; English has 4 to 5, programs and numbers 2 to 3."""
+"""Per token of a prompt, without a tokenizer; English has 4 to 5, programs and numbers 2 to 3."""
 _LOGIT_TENSORS = 4
-"""Tensors as large as the logits that a loss holds at once: both sides, and their gradients."""
+"""Logit-sized tensors that a loss holds at once: student and teacher, and their gradients."""
 _SAMPLING_LOGIT_BYTES = 24
-"""Per token id and row: logits, probabilities, their order and their float64 sums."""
+"""Bytes per token id and row: logits, probabilities, their order and their float64 sums."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a run may use."""
+    """The hardware that a run may use."""
 
     gpus: int = 1
     bytes_each: float | None = None
-    """Memory of one device; None where it is not known."""
+    """Memory of one device; None if unknown."""
     name: str = "GPU"
     shared: bool = False
-    """Whether processes share the weights out (FSDP); otherwise each holds a copy."""
+    """Whether the weights are sharded over processes (FSDP); otherwise each holds a copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens of what a run reads and writes."""
+    """Lengths, in tokens, of what a run reads and writes."""
 
     prompt: int
     """The longest first prompt of a task."""
     completion: int
-    """A completion at its longest, or an expected one."""
+    """Length of a completion: the longest possible, or the expected one."""
     turns: int = 1
-    """Completions of an episode, at most."""
+    """Maximum number of completions in an episode."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Of one update, and of one evaluation."""
+    """Token counts of one update, and of one evaluation."""
 
     rollouts: int
     """Sampled by attempts."""
@@ -77,9 +78,9 @@ class Tokens:
     """Prompts of everything sampled in the update."""
 
     def flops(self, active: int, adapter: bool) -> float:
-        """Of an update, as the ledger counts: 2 per weight and token forward, 6 (4) trained.
+        """Of an update, as the ledger counts: 2 per weight and token forward, 6 (4) for training.
 
-        Attention, which grows with the square of the length, comes on top.
+        Attention, which grows with the square of the length, is not included.
         """
         forward = self.rollouts + self.own + self.read + self.scored
         return active * (2.0 * forward + (4.0 if adapter else 6.0) * self.trained)
@@ -115,7 +116,7 @@ def total(parts: Sequence[Part]) -> float:
 
 
 def teacher_prompt(lengths: Lengths, load: Load, context: int) -> int:
-    """Tokens of the teacher's prompt; sections leave it until a completion fits after it."""
+    """Tokens of the teacher's prompt; sections are dropped until a completion fits after it."""
     full = lengths.prompt + load.shown * lengths.completion + load.shown_tokens
     return max(min(full, context - lengths.completion), lengths.prompt)
 
@@ -135,7 +136,7 @@ def count_tokens(
         scored=scored * (teacher_prompt(lengths, load, context) + lengths.completion),
         trained=completions * row,
         evaluation=held_out * config.eval_samples * lengths.turns * lengths.completion,
-        # What a method asks about an attempt shows it beside the task.
+        # What a method asks about an attempt shows it next to the task.
         read=completions * lengths.prompt + own * (row + load.shown_tokens),
     )
 
@@ -145,7 +146,7 @@ def memory(
 ) -> Memory:
     """The memory of a run at the given lengths, on the fullest device; `model` is `limited`.
 
-    Weights and what belongs to them divide over the GPUs that the configuration spreads over.
+    Weights, and what belongs to them, are divided among the GPUs that the configuration uses.
     """
     plan = _Plan(config, model, lengths, load, ways(config, machine), config.device_map is not None)
     weights, kept = plan.weights(), plan.kept_while_sampling()
@@ -157,12 +158,12 @@ def memory(
 
 
 def limited(model: Architecture, config: RunConfig) -> Architecture:
-    """The model with the context that the run lets it have."""
+    """The model with its context cut to the run's limit."""
     return replace(model, context=min(model.context, config.context_limit or model.context))
 
 
 def ways(config: RunConfig, machine: Machine) -> int:
-    """Over how many GPUs the weights divide."""
+    """Number of GPUs that the weights are divided among."""
     return machine.gpus if config.device_map is not None or machine.shared else 1
 
 
@@ -175,13 +176,13 @@ class _Plan:
     lengths: Lengths
     load: Load
     ways: int
-    """Over how many devices the weights divide."""
+    """Number of devices that the weights are divided among."""
     by_layer: bool
-    """Whether a device has whole layers (`--device-map`), and not a share of each (FSDP)."""
+    """Whether a device holds whole layers (`--device-map`) rather than a shard of each (FSDP)."""
 
     @property
     def adapter(self) -> int:
-        """Parameters of the adapter; 0 where all weights train."""
+        """Parameters of the adapter; 0 if all weights are trained."""
         return self.model.adapted * self.config.lora_rank
 
     @property
@@ -192,12 +193,12 @@ class _Plan:
 
     @property
     def trained(self) -> int:
-        """Bytes of everything that trains."""
+        """Bytes of all trained parameters."""
         return self.adapter * 4 if self.adapter else self.model.parameters * self.width
 
     @property
     def rows(self) -> int:
-        """Sequences decoded together."""
+        """Number of sequences decoded together."""
         each = self.lengths.prompt + self.lengths.completion
         held = limits.HF_BATCH_TOKENS
         if self.fast:
@@ -216,7 +217,7 @@ class _Plan:
 
     @property
     def depth(self) -> int:
-        """Over how many devices the layers divide, and with them what they compute."""
+        """Number of devices that the layers, and thus their computation, are divided among."""
         return self.ways if self.by_layer else 1
 
     def _shared(self, name: str, size: float, remedy: str) -> Part:
@@ -250,7 +251,7 @@ class _Plan:
         return self.model.parameters * (2 if self.config.teacher_precision == "bfloat16" else 4)
 
     def remainder(self) -> float:
-        """Bytes of what rounding took off a bfloat16 teacher that moves."""
+        """Bytes of the rounding errors kept for a moving bfloat16 teacher."""
         moves = self.config.method_options.get("teacher", "ema") == "ema"
         rounded = self.config.teacher_precision == "bfloat16" and not self.adapter
         beside = self.load.teacher and rounded and moves and not self.config.teacher_offload
@@ -273,13 +274,13 @@ class _Plan:
         return Part("bfloat16 copies of weights", size, self._train_less())
 
     def gathered(self) -> Part:
-        """FSDP: all weights, whole, while a process samples."""
+        """FSDP: all weights, unsharded, while a process samples."""
         whole = self.ways > 1 and not self.by_layer
         size = self.model.parameters * self.width * whole
         return Part("weights gathered to sample", size, "a smaller --model, or LoRA without FSDP")
 
     def layer(self) -> Part:
-        """FSDP: one layer and the embeddings, whole, of student and teacher."""
+        """FSDP: one layer and the embeddings, unsharded, of student and teacher."""
         m = self.model
         one = (m.parameters - m.embeddings) / m.layers + m.embeddings
         whole = self.ways > 1 and not self.by_layer
@@ -295,7 +296,7 @@ class _Plan:
 
     @property
     def _copy_width(self) -> int:
-        """Bytes of a weight and of a cached number in an engine that has a copy."""
+        """Bytes of a weight and of a cached number in an engine that has its own copy."""
         return 4 if self.config.precision == "float32" else 2
 
     def resident(self) -> list[Part]:
@@ -305,7 +306,7 @@ class _Plan:
     def sampler(self) -> Part:
         """The engine's own weights: a whole copy, or the fused ones of the fast engine.
 
-        The latter copies neither the embedding nor the maps out of a block.
+        The fast engine copies neither the embedding nor the output projections of a block.
         """
         m, fused = self.model, 0
         if self.engine_weights == "copy":
@@ -319,8 +320,8 @@ class _Plan:
     def cache(self) -> Part:
         """Keys and values of the sequences decoded together, at their longest.
 
-        Of an engine with a copy of the weights what `--engine-memory` says, else at least one
-        sequence of the whole context.
+        An engine with its own copy of the weights takes what `--engine-memory` says, any other at
+        least one sequence of the whole context.
         """
         m = self.model
         if self.engine_weights == "elsewhere":
@@ -348,7 +349,7 @@ class _Plan:
         return Part("sampler's activations", size, "a smaller --batch-size")
 
     def micro_batch(self) -> tuple[int, int, int]:
-        """Rows of a micro-batch, and tokens of the student's and of the teacher's."""
+        """Rows of a micro-batch, and their tokens for the student and for the teacher."""
         student = self.lengths.prompt + self.lengths.completion
         teacher = 0
         if self.load.teacher:
@@ -360,9 +361,9 @@ class _Plan:
         return rows, rows * student, rows * teacher
 
     def passing(self) -> list[Part]:
-        """What lives from the forward to the backward pass of one micro-batch.
+        """What is held from the forward to the backward pass of one micro-batch.
 
-        Some of it is there all the time; of the rest, only the largest counts.
+        Some of it is held throughout; of the rest, only the largest counts.
         """
         rows, student, teacher = self.micro_batch()
         size = 2 if self.config.precision != "float32" else 4
@@ -374,7 +375,7 @@ class _Plan:
         ]
         kept, remedy = layers * layer, "--gradient-checkpointing true"
         if self.config.gradient_checkpointing:
-            # Inputs of all layers, and all of the one that is being recomputed.
+            # The inputs of all layers, and everything in the one that is being recomputed.
             kept, remedy = (
                 layers * student * self.model.hidden * (4 if self.width == 4 else 2),
                 shorter,
@@ -384,7 +385,7 @@ class _Plan:
         return [Part("activations", kept / self.depth, remedy), largest]
 
     def _logits(self, rows: int) -> float:
-        """Float32 logits of a piece, and the output layer's gradient before it is added."""
+        """Float32 logits of a chunk, and the output layer's gradient before it is added."""
         whole = rows * self.lengths.completion * self.model.vocabulary
         gradient = 0 if self.adapter else self.model.output * 4
         return min(whole, limits.MICRO_BATCH_LOGITS) * 4 * _LOGIT_TENSORS + gradient
@@ -393,8 +394,8 @@ class _Plan:
 def _layer_bytes(model: Architecture, size: int) -> float:
     """What one layer keeps per token for its backward pass; `size` is 2 under bfloat16.
 
-    Of d hidden, q and k widths of queries and keys, f feed-forward. Two norms keep their input,
-    their normed input and what linear maps read; attention keeps queries and keys raw, normed and
+    Sizes: d hidden, q and k queries and keys, f feed-forward. Two norms keep their input, their
+    normed input and what linear maps read; attention keeps queries and keys raw, normed and
     rotated, values, keys and values repeated for all heads, and its output twice; the feed-forward
     block keeps gate, up, the activated gate and their product. In bfloat16, norms keep float32
     inputs, and every linear map a rounded copy of its own.
@@ -406,28 +407,28 @@ def _layer_bytes(model: Architecture, size: int) -> float:
 
 
 def _forward_bytes(model: Architecture, size: int) -> float:
-    """What a forward pass without gradients holds per token, in the fullest of a layer's steps."""
+    """Bytes that a forward pass without gradients holds per token, at the peak of a layer."""
     feed_forward = 3 * model.feed_forward * size
     attention = (3 * model.queries + 2 * model.keys) * size
     return 3 * model.hidden * 4 + max(feed_forward, attention)
 
 
 def parse_memory(text: str) -> float:
-    """Bytes of `80GB` or `80GiB`; UsageError for anything else."""
+    """Parse `80GB` or `80GiB` into bytes; UsageError for anything else."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([GM])(i?)B?\s*", text)
     if match is None or float(match[1]) <= 0:
-        raise UsageError(f"--gpu-memory {text!r} is not understood: give such as 80GB or 141GB")
+        raise UsageError(f"--gpu-memory {text!r} is not a size: give one such as 80GB or 141GB")
     units = {"M": 1e6, "G": 1e9, "Mi": 2.0**20, "Gi": 2.0**30}
     return float(match[1]) * units[match[2] + match[3]]
 
 
 def gigabytes(size: float) -> str:
-    """`12.3 GB`, of small things `0.004 GB`."""
+    """`12.3 GB`, or `0.004 GB` for small sizes."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
 
 
 def check(needed: Memory, machine: Machine) -> None:
-    """UsageError where a device cannot hold its part: what is largest, and what would reduce it."""
+    """UsageError if a device cannot hold its part; names the largest part and how to reduce it."""
     if machine.bytes_each is None:
         return
     parts = needed.peak
@@ -436,7 +437,7 @@ def check(needed: Memory, machine: Machine) -> None:
         return
     phase = "sampling" if total(needed.sampling) > total(needed.training) else "training"
     raise UsageError(
-        f"this run does not fit: {phase} takes {gigabytes(size)} on a {machine.name} and "
-        f"{gigabytes(room)} of its {gigabytes(machine.bytes_each)} can be planned with. The "
+        f"this run does not fit: {phase} takes {gigabytes(size)} on a {machine.name}, of whose "
+        f"{gigabytes(machine.bytes_each)} only {gigabytes(room)} can be planned with. The "
         f"largest part is {parts[0].name}, {gigabytes(parts[0].bytes)}: try {parts[0].remedy}"
     )

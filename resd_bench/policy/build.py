@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def build(config: RunConfig) -> LMPolicy:
-    """Load the model of `config` and make it a policy; UsageError where it cannot be loaded."""
+    """Load the model of `config` and make it a policy; UsageError if it cannot be loaded."""
     team = join(config.device)
     together = team if isinstance(team, TorchGroup) else None
     device = device_in(together, config) if together else choose_device(config.device)
@@ -31,7 +31,7 @@ def build(config: RunConfig) -> LMPolicy:
         config.model,
         policy_config(config),
         weights=needs_weights(config),
-        # Shares move to the GPU one by one: whole, the weights might not fit.
+        # Shards move to the GPU one by one: unsharded, the weights might not fit.
         device="cpu" if together and together.sharded else device,
         dtype=weights_dtype(config),
         revision=config.model_revision,
@@ -45,20 +45,20 @@ def build(config: RunConfig) -> LMPolicy:
 
 
 def needs_weights(config: RunConfig) -> bool:
-    """Whether the model's weights are to be loaded here; UsageError for what a server cannot do."""
+    """Whether the model's weights must be loaded here; UsageError for what a server cannot do."""
     engine = registry.find(config.engine)
     if engine is None or not engine.adapters_only or config.lora_rank:
         return True
     if config.method != "base":
         raise UsageError(
-            f"--engine {config.engine} cannot be handed the weights that --method {config.method} "
+            f"--engine {config.engine} cannot take over the weights that --method {config.method} "
             "trains: train an adapter (--lora-rank 16), use --engine vllm, or --method base"
         )
     return False
 
 
 def choose_device(device: str) -> str:
-    """`auto` as a GPU where there is one, else the CPU."""
+    """Resolve `auto`: a GPU if there is one, else the CPU."""
     if device != "auto":
         return device
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -68,24 +68,24 @@ def device_in(team: TorchGroup, config: RunConfig) -> str:
     """Where this process of `team` computes; UsageError for what several processes cannot do."""
     if config.device_map is not None:
         raise UsageError(
-            f"--device-map {config.device_map} spreads one model over the GPUs of one process, and "
-            "there are several: leave it out, and use FSDP if the model is too large for a GPU"
+            f"--device-map {config.device_map} spreads one model over the GPUs of one process, but "
+            "there are several: leave it out, and use FSDP if the model is too large for one GPU"
         )
     if config.device not in ("auto", "cpu", "cuda"):
         raise UsageError(
-            f"--device {config.device} was given to several processes, which have a device each: "
-            "give auto, cpu or cuda; CUDA_VISIBLE_DEVICES chooses among GPUs"
+            f"--device {config.device} was given to several processes, each with a device of its "
+            "own: give auto, cpu or cuda; CUDA_VISIBLE_DEVICES chooses among GPUs"
         )
     if config.trace and team.sharded:
-        raise UsageError("--trace reads all weights, of which each process has a share with FSDP")
+        raise UsageError("--trace reads all weights, but with FSDP each process has only a shard")
     return str(team.device)
 
 
 def weights_dtype(config: RunConfig) -> str:
     """The precision the model is loaded in.
 
-    Weights that train under `mixed` are float32. Under LoRA the model's own do not train: they are
-    bfloat16, and the adapter is float32.
+    Weights trained under `mixed` are float32. With LoRA the model's own weights are not trained:
+    they are bfloat16, and the adapter is float32.
     """
     frozen = config.lora_rank > 0 and config.precision == "mixed"
     return "bfloat16" if frozen or config.precision == "bfloat16" else "float32"

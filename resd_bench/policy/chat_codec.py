@@ -1,11 +1,11 @@
-"""Between chats and tokens: the chat template in, plain text out, and which tokens end a turn.
+"""From chats to tokens with the chat template, back to plain text, and which tokens end a turn.
 
-Templates differ. One without a system role gets the system text at the head of the first user
+Templates differ. If one has no system role, the system text goes in front of the first user
 message. Earlier answers are shown without their thinking, whether the template removes it or not.
-Tags of thinking stay in decoded text even where the tokenizer calls them special, and an answer
-gets back the opening tag that its template wrote, so that it says itself what of it is thinking.
-Left out: tools, images, reasoning marked by anything but `<think>`, and re-tokenising completions
-(training uses the tokens sampled). What keeps text from forging a turn stands in `control_tokens`.
+Thinking tags stay in decoded text even if the tokenizer treats them as special, and an opening tag
+that the template wrote is put back in front of the answer, so that the text itself shows which part
+is thinking. Left out: tools, images, reasoning marked by anything but `<think>`, and re-tokenizing
+completions (training uses the sampled tokens). `control_tokens` keeps text from forging a turn.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from resd_bench.types import Message, Messages
 OPEN, CLOSE = "<think>", "</think>"
 _CACHED_PROMPTS = 16384
 _SWITCHES = ("enable_thinking", "thinking")
-"""What chat templates call the variable that turns thinking on and off."""
+"""Names that chat templates use for the variable that turns thinking on and off."""
 _PROBE = "resdprobe"
-"""Text that no template holds."""
+"""Text that no template contains."""
 
 
 class Codec:
-    """A tokenizer with a chat template, and what a sampling engine must know of it."""
+    """A tokenizer with a chat template, and what a sampling engine must know about it."""
 
     def __init__(
         self,
@@ -41,14 +41,14 @@ class Codec:
         model_config: Any = None,
         thinking: Thinking = "auto",
     ) -> None:
-        """`template_options` are handed to the chat template, with what `thinking` asks for.
+        """`template_options` are passed to the chat template, with what `thinking` asks for.
 
-        UsageError where the tokenizer has no chat template or no token ends a turn.
+        UsageError if the tokenizer has no chat template or no token ends a turn.
         """
         if not getattr(tokenizer, "chat_template", None):
             raise UsageError(
                 f"the tokenizer {_name(tokenizer)!r} has no chat template: use a chat model, or "
-                "add a chat_template.jinja beside its weights"
+                "add a chat_template.jinja next to its weights"
             )
         self.tokenizer = tokenizer
         self._control = ControlTokens(tokenizer)
@@ -73,14 +73,14 @@ class Codec:
         pad = tokenizer.pad_token_id
         usable = pad is not None and 0 <= int(pad) < vocabulary
         self.pad_id: int = int(pad) if usable else min(self.stop_ids)
-        """Fills up batches; a stop token where the tokenizer has none that the model knows."""
+        """Pads batches; a stop token if the tokenizer has no pad token that the model knows."""
         self._encode = lru_cache(_CACHED_PROMPTS)(self._encode_anew)
 
     def prompt_ids(self, messages: Messages) -> list[int]:
         """Ids of the chat up to where the assistant's next turn begins.
 
-        What the messages say becomes no control token. UsageError where the chat template refuses
-        the chat, or does not come to an end.
+        The text of messages never becomes a control token. UsageError if the chat template refuses
+        the chat, or does not finish.
         """
         return list(self._encode(messages))
 
@@ -117,7 +117,7 @@ class Codec:
             raise UsageError(f"the tokenizer {_name(self.tokenizer)!r}: {error}") from None
 
     def _as_taken(self, messages: Messages) -> Sequence[Message]:
-        """The chat as the template can take it, earlier answers without their thinking."""
+        """The chat as the template accepts it, with earlier answers without their thinking."""
         said = [
             Message(m.role, visible_answer(m.content)) if m.role == "assistant" else m
             for m in messages
@@ -137,12 +137,12 @@ class Codec:
 
     @cached_property
     def opens_thinking(self) -> bool:
-        """Whether the template itself opens the thinking, so that answers lack the opening tag."""
+        """Whether the template itself opens the thinking, so answers lack the opening tag."""
         prompt = self._probe(Message("user", "x"))
         return prompt.rfind(OPEN) > prompt.rfind(CLOSE)
 
     def answer(self, ids: Sequence[int]) -> str:
-        """The text of an answer, with the opening tag that the template wrote in its place."""
+        """The text of an answer, with the opening tag in front if the template wrote it."""
         return (f"{OPEN}\n" if self.opens_thinking else "") + self.decode(ids)
 
     def left_thinking(self, text: str) -> bool:
@@ -151,16 +151,16 @@ class Codec:
         return CLOSE not in text[max(opened, 0) :] and (self.opens_thinking or opened >= 0)
 
     def _probe(self, *messages: Message, answering: bool = True) -> str:
-        """What the template makes of a chat; "" where it refuses it."""
+        """The chat as rendered by the template; "" if it refuses the chat."""
         try:
             return self._control.unmask(self._render(messages, answering=answering))
         except TemplateRefused:
             return ""
 
     def _closing_ids(self) -> set[int]:
-        """The control token right after an answer in the template, where there is one.
+        """The control token right after an answer in the template, if there is one.
 
-        It stands in for what a base model's config does not name, such as `<|im_end|>`.
+        It is needed for base models whose config does not name it, such as `<|im_end|>`.
         """
         chat = (Message("user", "x"), Message("assistant", _PROBE))
         text = self._probe(*chat, answering=False)
@@ -169,7 +169,7 @@ class Codec:
         return set(ids[:1]) & {*self._control.special_ids, *self._control.ids.values()}
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of sampled ids, special and stop tokens left out, tags of thinking kept.
+        """Text of sampled ids, without special and stop tokens but with thinking tags.
 
         Bytes that are not UTF-8, such as half an emoji, become U+FFFD.
         """
@@ -187,7 +187,7 @@ class Codec:
 
 
 def _clean(text: str) -> str:
-    """`text` with lone surrogates, which no tokenizer takes, as U+FFFD."""
+    """`text` with lone surrogates, which no tokenizer accepts, replaced by U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:

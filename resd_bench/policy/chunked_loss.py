@@ -1,13 +1,13 @@
-"""The output layer of a model apart from its body, and losses over it in pieces of a few tokens.
+"""A model's output layer separated from its body, and losses computed in chunks of a few tokens.
 
 With a vocabulary of 150 thousand, the float32 logits of one response of 2,048 tokens take 1.2 GB,
 and a distillation loss holds several tensors of that size. `chunked_loss` never makes them: for a
-few tokens at a time it projects the hidden states, takes the loss and at once its gradient with
-respect to the hidden states and the output weights, and lets the logits go. Nothing is kept for the
-backward pass and nothing is computed twice. The value and the gradient are those of the whole.
-Left out: output layers other than one linear map, for which `head_of` gives None.
+few tokens at a time it projects the hidden states, computes the loss and immediately its gradient
+with respect to the hidden states and the output weights, and frees the logits. Nothing is kept for
+the backward pass and nothing is computed twice. Value and gradient equal those of the whole loss.
+Left out: output layers other than one linear map, for which `head_of` returns None.
 
-Shapes: N tokens, n of them in a piece, d hidden, V vocabulary.
+Shapes: N tokens, n of them in a chunk, d hidden, V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PieceLoss = Callable[[Tensor, slice], Tensor]
-"""Logits [n, V] float32 of the tokens in a slice of the N, to the sum of their losses."""
+"""From the logits [n, V], float32, of the tokens in a slice of the N to the sum of their losses."""
 
 _PROBE = (0, 1, 2)
 """Token ids that every vocabulary has."""
 _TOLERANCE = 0.02
-"""Of logits against those of the model itself, as a share of the largest: bfloat16 rounds."""
+"""Tolerance relative to the model's own largest logit, because bfloat16 rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Head:
         return self.finish(logits)
 
     def finish(self, logits: Tensor) -> Tensor:
-        """Scale and bound what the linear map gave, in float32."""
+        """Scale and cap the output of the linear map, in float32."""
         logits = logits.float()
         if self.scale != 1.0:
             logits = logits * self.scale
@@ -55,9 +55,9 @@ _VERIFIED: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 
 def head_of(model: Any) -> Head | None:
-    """The output layer of a causal language model; None where it is something else.
+    """The output layer of a causal language model; None if it is not a single linear map.
 
-    What the config says is checked once per model against the model's own logits.
+    The config's values are checked once per model against the model's own logits.
     """
     linear = model.get_output_embeddings()
     if type(linear) is not torch.nn.Linear or linear.weight.is_meta:
@@ -81,15 +81,15 @@ def _agrees(model: Any, head: Head) -> bool:
 
 
 def hidden_states(model: Any, ids: Tensor) -> Tensor:
-    """[b, L, d]: what the output layer reads, for token ids [b, L]."""
+    """Input [b, L, d] of the output layer, for token ids [b, L]."""
     states: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     return states
 
 
 def chunked_loss(head: Head, states: Tensor, loss: PieceLoss, size: int) -> Tensor:
-    """Scalar: the sum of `loss` over pieces of `size` tokens of hidden states [N, d].
+    """The sum (a scalar) of `loss` over chunks of `size` tokens of hidden states [N, d].
 
-    Differentiable in `states` and in the weights of `head`, once.
+    Differentiable in `states` and in the weights of `head`, once only.
     """
     total: Tensor = _Pieces.apply(  # type: ignore[no-untyped-call]
         states, head.linear.weight, head.linear.bias, head, loss, size
@@ -98,7 +98,7 @@ def chunked_loss(head: Head, states: Tensor, loss: PieceLoss, size: int) -> Tens
 
 
 class _Pieces(torch.autograd.Function):
-    """Takes gradients in the forward pass; the backward pass only multiplies them."""
+    """Computes gradients in the forward pass; the backward pass only multiplies them."""
 
     @staticmethod
     def forward(
@@ -134,21 +134,21 @@ class _Pieces(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         kept, ctx.kept = ctx.kept, None
         if kept is None:
-            raise RuntimeError("the gradient of a loss in pieces can be taken only once")
+            raise RuntimeError("the gradient of a chunked loss can be taken only once")
         scaled = [None if g is None else g.mul_(outer[0].to(g)) for g in kept]
         return (*scaled, None, None, None)
 
 
 @dataclass(slots=True)
 class _Gradients:
-    """What the pieces add up to; None where it is not asked for."""
+    """The sums over all chunks; None for gradients that are not needed."""
 
     states: Tensor | None
     weight: Tensor | None
     bias: Tensor | None
 
     def add(self, outer: Tensor, states: Tensor, weight: Tensor, piece: slice) -> None:
-        """Add what a piece's gradient with respect to its logits, `outer` [n, V], implies."""
+        """Add the contribution of a chunk, given the gradient `outer` [n, V] of its logits."""
         if self.states is not None:
             self.states[piece] = outer @ weight
         if self.weight is not None and outer.dtype == self.weight.dtype == states.dtype:
@@ -160,7 +160,7 @@ class _Gradients:
 
 
 def _accumulator(parameter: Tensor) -> Tensor:
-    """Zeros in at least float32: many small terms are added."""
+    """Zeros in at least float32, because many small terms are added."""
     dtype = torch.promote_types(parameter.dtype, torch.float32)
     return torch.zeros(parameter.shape, dtype=dtype, device=parameter.device)
 

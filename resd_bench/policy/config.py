@@ -1,7 +1,7 @@
-"""How a language model samples and trains, as options: what a run's configuration says of it.
+"""How a language model samples and trains: the policy's part of a run's configuration.
 
-`resd_bench.config.RunConfig` has the fields of `PolicyOptions`, so that each is written once; what
-only Python sets stands in `PolicyConfig`. Left out: which model, and where it lies and computes.
+`resd_bench.config.RunConfig` has the fields of `PolicyOptions`, so that each is written only once;
+what can be set only from Python is in `PolicyConfig`. Left out: which model, and on which device.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ PAPER_WARMUP = 10
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What a run says about its policy. Defaults follow the paper and its release."""
+    """A run's policy options. Defaults follow the paper and its release."""
 
-    # AdamW moves every weight by about the learning rate.
+    # AdamW changes every weight by about the learning rate.
     learning_rate: Annotated[float, SHARE] = 1e-6
     """Peak learning rate of AdamW. The embedded model needs far more, about 1e-4 to 1e-3."""
     warmup_updates: Annotated[int | None, NOT_NEGATIVE] = None
@@ -73,13 +73,13 @@ class PolicyConfig(PolicyOptions):
     micro_batch_tokens: int = field(default_factory=lambda: limits.MICRO_BATCH_TOKENS)
     """Padded tokens (student and teacher) per forward and backward pass."""
     micro_batch_logits: int = field(default_factory=lambda: limits.MICRO_BATCH_LOGITS)
-    """Largest number of logits (sequences x response tokens x vocabulary) held at a time."""
+    """Maximum number of logits (sequences x response tokens x vocabulary) held at a time."""
     autocast: bool = False
     """Train with matrix products in bfloat16; weights stay in their own precision."""
     adapter_seed: int = 0
-    """Seed of the adapter's first weights."""
+    """Seed of the adapter's initial weights."""
     max_batch_tokens: int | None = None
-    """Tokens (prompt and new) decoded together; None follows from the model's size."""
+    """Tokens (prompt and new) decoded together; by default derived from the model's size."""
 
     @property
     def warm_up(self) -> int:
@@ -88,5 +88,5 @@ class PolicyConfig(PolicyOptions):
 
     @property
     def max_gradient_norm(self) -> float:
-        """The norm that gradients are clipped to, infinite where they are not."""
+        """The norm that gradients are clipped to; infinite without clipping."""
         return self.grad_clip or math.inf

@@ -1,11 +1,11 @@
-"""Control tokens come from the chat template alone: text can name one, and does not become it.
+"""Control tokens come only from the chat template: text that names one does not become one.
 
 `<|im_end|>` in a task, in feedback or in an earlier answer would end the turn, and what follows
 could pose as another speaker. So the text goes through the template with the names of control
-tokens masked, and is tokenised by a copy of the tokenizer in which these tokens have names that
-nobody can guess: what the template wrote is renamed, what the text says is split like any other
-word. Ordinary text gets the very ids it always did. Left out: templates whose turns are marked by
-plain text (`[INST]` of Llama 2): no tokenizer tells those from the same words in a text.
+tokens masked, and is tokenized by a copy of the tokenizer in which these tokens have unguessable
+names: those that the template wrote are renamed, those in the text are split like any other word.
+Ordinary text gets exactly the same ids as before. Left out: templates whose turns are marked by
+plain text (`[INST]` in Llama 2): no tokenizer can tell those from the same words in a text.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from functools import cached_property
 from typing import Any
 
 _MASK = "\ue0f0"
-"""A character of private use that surrounds the number of a masked name, in digits of such use."""
+"""A private-use character around the number of a masked name, whose digits are private-use too."""
 _DIGITS = "".join(chr(0xE100 + digit) for digit in range(10))
 _MASKED = re.compile(f"{_MASK}([{_DIGITS}]+){_MASK}")
 _TO_MASK = str.maketrans("0123456789", _DIGITS)
 _FROM_MASK = str.maketrans(_DIGITS, "0123456789")
 _WORD = re.compile(r"\w")
 _BREAK = "\u200b"
-"""Breaks a name up where a tokenizer has no copy: a space of no width."""
+"""A zero-width space, which breaks a name up if the tokenizer cannot be copied."""
 
 
 class ControlTokens:
@@ -37,27 +37,27 @@ class ControlTokens:
             [*tokenizer.all_special_ids]
             + [number for number, token in _added(tokenizer).items() if token.special]
         )
-        """Tokens that decoding leaves out, however the tokenizer came to call them special."""
+        """Tokens that decoding leaves out, however the tokenizer came to treat them as special."""
         self.ids: Mapping[str, int] = _control_ids(tokenizer, self.special_ids)
-        """Ids by name: special tokens, and added ones that are no words (`<think>`)."""
+        """Ids by name: special tokens, and added tokens that are not words (`<think>`)."""
         self._names = [_MASK, *self.ids]
         self._numbers = {name: number for number, name in enumerate(self._names)}
         self._lengths = sorted({len(name) for name in self._names}, reverse=True)
         firsts = "".join(re.escape(first) for first in sorted({name[0] for name in self._names}))
         self._first = re.compile(f"[{firsts}]")
         self._words = {str(t) for t in _added(tokenizer).values() if t.single_word}
-        """Names that count only where no letter or digit is beside them."""
+        """Names that count only if no letter or digit is next to them."""
 
     def mask(self, text: str) -> str:
-        """`text` with the names of control tokens masked, for a template to show."""
+        """`text` with the names of control tokens masked, to be passed to a template."""
         return self._replaced(text, lambda name: _mask(self._numbers[name]))
 
     def unmask(self, shown: str) -> str:
-        """What a template made of masked text, with the names in it again."""
+        """A template's output for masked text, with the names restored."""
         return _MASKED.sub(self._name, shown)
 
     def encode(self, shown: str) -> list[int]:
-        """Ids of what a template made of masked text."""
+        """Ids of a template's output for masked text."""
         if self._renamed is None:
             broken = _MASKED.sub(lambda m: _broken(self._name(m)), shown)
             return list(self._tokenizer.encode(broken, add_special_tokens=False))
@@ -66,7 +66,7 @@ class ControlTokens:
         return list(core.encode(self.unmask(own), add_special_tokens=False).ids)
 
     def _replaced(self, text: str, shown: Callable[[str], str]) -> str:
-        """`text` with every name of a control token replaced, of several the longest."""
+        """`text` with every name of a control token replaced; of several, the longest one."""
         parts, at = [], 0
         for first in self._first.finditer(text):
             start = first.start()
@@ -88,9 +88,9 @@ class ControlTokens:
 
     @cached_property
     def _renamed(self) -> tuple[Any, Mapping[str, str]] | None:
-        """A tokenizer whose control tokens have secret names, and these; None where none is made.
+        """A tokenizer whose control tokens have secret names, and these names; None if impossible.
 
-        That is so of tokenizers written in Python, and of ones whose copy would differ.
+        It is impossible for tokenizers written in Python, and if the copy would behave differently.
         """
         core = getattr(self._tokenizer, "backend_tokenizer", None)
         if core is None:
@@ -100,7 +100,7 @@ class ControlTokens:
         try:
             copy = _rename(core, names)
         except Exception:
-            # What it is made of is the model's business; there is the other way.
+            # Any kind of tokenizer may fail here; then names are broken up instead.
             return None
         same = all(copy.token_to_id(names[name]) == number for name, number in self.ids.items())
         return (copy, names) if same else None
@@ -122,7 +122,7 @@ def _control_ids(tokenizer: Any, special: frozenset[int]) -> dict[str, int]:
 
 
 def _is_markup(name: str) -> bool:
-    """Whether an added token that is not called special is no word, number or space."""
+    """Whether an added token not marked as special is something other than a word or space."""
     bare = name.strip()
     return len(bare) > 1 and not all(c.isalnum() or c.isspace() for c in bare)
 
@@ -141,14 +141,14 @@ def _broken(name: str) -> str:
 
 
 def _rename(core: Any, names: Mapping[str, str]) -> Any:
-    """A copy of a tokenizer of the package `tokenizers` in which tokens have other names."""
+    """A copy of a `tokenizers` tokenizer in which tokens have other names."""
     from tokenizers import Tokenizer
 
     made = json.loads(core.to_str())
     made["padding"] = made["truncation"] = None
     for token in made["added_tokens"]:
         if token["content"] in names:
-            # Whether it stands alone was looked at before it was renamed.
+            # Whether it is a separate word was checked before it was renamed.
             token |= {"content": names[token["content"]], "single_word": False}
     model = made["model"]
     vocabulary = model["vocab"]

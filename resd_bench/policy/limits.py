@@ -1,8 +1,8 @@
 """How much is computed at a time: the limits of sampling and training that are not settings.
 
 Engines and trainer keep within them, and `run --dry-run` plans with them. Read them through this
-module (`limits.MICRO_BATCH_TOKENS`), so that a changed limit changes all of its readers. Imports
-nothing: a plan needs no torch.
+module (`limits.MICRO_BATCH_TOKENS`), so that a changed limit reaches every user of it. Nothing is
+imported here, so that planning does not need torch.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ FAST_ARCHITECTURES = {
     "qwen2": "Qwen2ForCausalLM",
     "llama": "LlamaForCausalLM",
 }
-"""What the engine `fast` computes: `model_type` and class of the model."""
+"""The models that the engine `fast` supports: `model_type` and class."""
 FAST_CACHE_BYTES = 512 << 20
-"""Key-value cache of the sequences that `fast` decodes together."""
+"""Bytes of key-value cache for the sequences that `fast` decodes together."""
 FAST_PREFILL_TOKENS = 4096
-"""Tokens per prefill pass of `fast`: keeps activations in the cache and padding small."""
+"""Tokens per prefill pass of `fast`: keeps activations in the CPU cache and padding small."""
 FAST_KEPT_BYTES = 1 << 30
-"""Key-value caches that `fast` keeps for the next turn of episodes: all of a chunk or nothing."""
+"""Bytes of key-value caches that `fast` keeps for the episodes' next turns: whole chunks only."""
 
 HF_BATCH_TOKENS = 32_768
 """Tokens (prompt and new) that the engine `hf` decodes together."""
@@ -36,19 +36,19 @@ needs the rest."""
 
 
 def cache_bytes_per_token(layers: int, keys: int, width: int) -> int:
-    """Keys and values of one token: `keys` numbers of `width` bytes a layer, twice."""
+    """Bytes of keys and values of one token: `keys` numbers of `width` bytes per layer, twice."""
     return 2 * layers * keys * width
 
 
 def fast_batch_tokens(per_token: int) -> int:
-    """Tokens (prompt and new) that `fast` decodes together, of so many bytes of cache each."""
+    """Tokens (prompt and new) that `fast` decodes together, of `per_token` bytes of cache each."""
     return max(FAST_CACHE_BYTES // per_token, 1)
 
 
 def micro_batch_rows(tokens: int, logits: int) -> int:
-    """Sequences of so many tokens (student and teacher) and logits in one micro-batch.
+    """Number of sequences of this many tokens (student and teacher) and logits per micro-batch.
 
-    One at least: where it alone has more logits than are allowed, the loss is computed in pieces.
+    At least one: if it alone has more logits than are allowed, the loss is computed in chunks.
     """
     rows = MICRO_BATCH_TOKENS // tokens
     if logits <= MICRO_BATCH_LOGITS:

@@ -1,7 +1,7 @@
 """A language model as a policy: an engine to sample, an optimiser to train, a teacher on demand.
 
-Joins the parts of this package behind `resd_bench.agent.Policy` and charges the ledger. Left out:
-what to train on and with which loss, which is the method's business.
+This joins the parts of the package behind `resd_bench.agent.Policy` and charges the ledger. Left
+out: what to train on and with which loss, which is up to the method.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from resd_bench.policy.teacher import AdapterTeacher, Teacher, put, to_state
 from resd_bench.types import Completion, Dialect, Example, Messages, Metrics, Sampling, Stop
 
 SKIPPED = 3
-"""Steps in a row that may be skipped for a gradient that is not finite; then the run ends."""
+"""Consecutive steps that may be skipped because of a non-finite gradient before the run ends."""
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class LMPolicy:
         engine = self._make_engine()
         self.engine = self.layout.engine(engine)
         self._mirror = engine if isinstance(engine, RemoteWeightsEngine) else None
-        """The engine, if it must be told of new weights."""
+        """The engine, if new weights must be sent to it."""
         self._meter = LogprobGap()
         self._drawn: Sampling | None = None
         """How the last rollouts were sampled."""
@@ -99,7 +99,7 @@ class LMPolicy:
         self.skipped_steps = 0
         """Updates whose gradient norm was not finite."""
         self.skipped_in_a_row = 0
-        """Of these, the ones since the last step."""
+        """Those since the last successful step."""
         self.dialect: Dialect = _dialect(model, config)
         self._counts = Counts()
         self._answered = False
@@ -142,8 +142,8 @@ class LMPolicy:
         """Sample `n` completions of each prompt, charged to the ledger under `purpose`.
 
         A prompt that leaves no room for `max_new_tokens` is not answered: its completions are not
-        `sampled`, and are counted. UsageError where no prompt at all could fit, or none of the
-        first that are asked does.
+        `sampled`, and are counted. UsageError if no prompt at all could fit, or if none of the
+        first ones does.
         """
         room = self.room_for_prompts(sampling.max_new_tokens)
         ids = [self.codec.prompt_ids(messages) for messages in prompts]
@@ -151,7 +151,7 @@ class LMPolicy:
         if ids and not fitting and not self._answered:
             raise UsageError(
                 f"every prompt is longer than the {room} tokens that {sampling.max_new_tokens} new "
-                f"ones leave in this model's context of {self.context_limit} (the shortest has "
+                f"tokens leave in this model's context of {self.context_limit} (the shortest has "
                 f"{min(map(len, ids))}): give a smaller --max-new-tokens, or a --model with a "
                 "longer context"
             )
@@ -175,21 +175,21 @@ class LMPolicy:
         return answers
 
     def _broken(self) -> UsageError:
-        """Why nothing can be sampled, with the remedy."""
+        """The error that says why nothing can be sampled, and the remedy."""
         tensor = trainer.non_finite(self.model)
         if not tensor:
             return UsageError(
-                "the model's logits are not finite though its weights are: it overflows. Give "
-                "--precision float32, or temperatures nearer to 1"
+                "the model's logits are not finite, although its weights are: it overflows. Give "
+                "--precision float32, or temperatures closer to 1"
             )
         return UsageError(
             f"the model cannot be sampled from after {self.updates} updates: {tensor} holds NaN or "
-            f"infinity. Start anew with a smaller --learning-rate than "
+            f"infinity. Start again with a smaller --learning-rate than "
             f"{self.config.learning_rate:g}, or with --precision float32"
         )
 
     def room_for_prompts(self, max_new_tokens: int) -> int:
-        """Longest prompt that leaves room for `max_new_tokens`; UsageError where none does."""
+        """Longest prompt that leaves room for `max_new_tokens`; UsageError if none does."""
         if max_new_tokens >= self.context_limit:
             raise UsageError(
                 f"{max_new_tokens} new tokens leave no room for a prompt in a context of "
@@ -207,7 +207,7 @@ class LMPolicy:
         return Completion(text, made.token_ids, made.logprobs, made.stop)
 
     def _make_engine(self) -> Engine:
-        """The engine that the configuration asks for; UsageError where it does not serve here."""
+        """The engine that the configuration asks for; UsageError if it cannot be used here."""
         setup = registry.EngineSetup(
             model=self.layout.sampler,
             stop_ids=self.codec.stop_ids,
@@ -219,13 +219,13 @@ class LMPolicy:
         return registry.make(self.config.engine, setup, self.team.size)
 
     def use_teacher(self, kind: TeacherKind, ema_rate: float) -> None:
-        """Keep a teacher from now on: a copy of the present weights, frozen or moving.
+        """Keep a teacher from now on: a copy of the current weights, frozen or moving.
 
-        Where an adapter is trained, the teacher is a second adapter of the same model.
+        If an adapter is trained, the teacher is a second adapter of the same model.
         """
         if kind == "ema" and not 0 < ema_rate <= 1:
             raise UsageError(
-                f"EMA rate {ema_rate} must be in (0, 1]; for a teacher that stays, "
+                f"EMA rate {ema_rate} must be in (0, 1]; for a teacher that does not move, "
                 "choose the frozen one"
             )
         if self.adapted is not None:
@@ -241,7 +241,8 @@ class LMPolicy:
         """Take one optimiser step on the sum of per-sequence losses divided by `batch_size`.
 
         Metrics under `policy/`: `loss`; `grad_norm` before clipping; `lr`; `examples` trained on;
-        `tokens` that the student read (prompt and response, what several examples begin with once);
+        `tokens` that the student read (prompt and response; a prefix that examples share counts
+        once);
         `overlong_examples` and `empty_examples` left out; `shortened_teacher_prompts` that lost
         `shed_sections` to fit the context; since the last update, `overlong_prompts` not answered,
         `truncated_completions` cut off by length (not those of evaluations) and `unclosed_thinking`
@@ -280,7 +281,7 @@ class LMPolicy:
         return metrics | self._meter.metrics()
 
     def row(self, example: Example) -> tuple[TokenizedExample, int]:
-        """The example in tokens, and how many sections its teacher's prompt had to shed."""
+        """The tokenized example, and how many sections were dropped from its teacher's prompt."""
         said = example.completion
         context, shed = self._teacher_prompt(example)
         row = TokenizedExample(
@@ -294,7 +295,7 @@ class LMPolicy:
         return row, shed
 
     def _teacher_prompt(self, example: Example) -> tuple[list[int] | None, int]:
-        """The first of the example's teacher prompts that fits, else the last; its number."""
+        """The first of the example's teacher prompts that fits, else the last; and its index."""
         if example.teacher_messages is None:
             return None, 0
         room = self.context_limit - len(example.completion.token_ids)
@@ -340,30 +341,30 @@ class LMPolicy:
         return result
 
     def _check_skipped(self, result: trainer.StepResult) -> None:
-        """UsageError where nothing has been learned for several updates."""
+        """UsageError if nothing has been learned for several updates."""
         if self.skipped_in_a_row < SKIPPED:
             return
         c = self.config
         raise UsageError(
             f"update {self.updates}: {result.culprit or 'the gradient norm'} is not finite, for "
             f"{SKIPPED} updates in a row, so nothing is learned (loss {result.loss:g}, learning "
-            f"rate {c.learning_rate:g}, gradients clipped at {c.max_gradient_norm:g}). Start anew "
+            f"rate {c.learning_rate:g}, gradients clipped at {c.max_gradient_norm:g}). Start again "
             "with a smaller --learning-rate or --precision float32, or with an intact --model"
         )
 
     def _charge(self, trained: int, scored: int) -> None:
-        """Put down tokens that the student was trained on and that the teacher scored."""
+        """Charge the tokens that the student was trained on and that the teacher scored."""
         self.ledger.trained_tokens += trained
         self.ledger.scored_tokens += scored
-        # Frozen weights need no gradient of their own: a third of the arithmetic less.
+        # Frozen weights need no gradient of their own: that saves a third of the arithmetic.
         per_token = 6.0 if self.adapted is None else 4.0
         self.ledger.flops += self.parameters * (per_token * trained + 2.0 * scored)
 
     def save(self, folder: str | Path) -> None:
-        """Write the trained model and its tokenizer as `transformers` reads them.
+        """Write the trained model and its tokenizer in the format of `transformers`.
 
-        Where an adapter is trained, only it is written, as `peft` and vLLM read it. All processes
-        of a team call this; the first writes.
+        If an adapter is trained, only the adapter is written, in the format that `peft` and vLLM
+        read. All processes call this; rank 0 writes.
         """
         whole = self.layout.whole_model()
         if self.team.rank:
@@ -376,16 +377,16 @@ class LMPolicy:
         self.codec.tokenizer.save_pretrained(str(folder))
 
     def _trained(self) -> dict[str, Tensor]:
-        """What training moves, by name, tied parameters once."""
+        """The trained parameters by name; tied ones appear once."""
         if self.adapted is not None:
             return lora.weights(self.adapted, lora.STUDENT)
         return dict(self.model.named_parameters())
 
     def state_dict(self) -> State:
-        """A copy of everything that moves: weights, optimiser, teacher, counters.
+        """A copy of everything that changes: weights, optimiser, teacher, counters.
 
-        Where an adapter is trained, its weights only; the model's own are in its folder. All
-        processes of a team call this; with FSDP only the first gets tensors.
+        If an adapter is trained, only its weights; the model's own are in its folder. All processes
+        call this; with FSDP only rank 0 gets tensors.
         """
         state = {
             "model": {name: p.detach().clone() for name, p in self._trained().items()},
@@ -399,7 +400,7 @@ class LMPolicy:
         return self.layout.whole_state(state)
 
     def load_state_dict(self, state: State) -> None:
-        """Go on exactly where `state_dict` was taken; ValueError for another model's state."""
+        """Resume exactly where `state_dict` was taken; ValueError for another model's state."""
         self.layout.invalidate()
         put(self._trained(), state["model"])
         if self._mirror:
@@ -418,7 +419,7 @@ class LMPolicy:
 
 
 def _refuse_non_finite(model: Any) -> None:
-    """UsageError for weights that are not numbers; some attention passes over NaN in silence."""
+    """UsageError for weights that are not finite; some attention kernels silently ignore NaN."""
     if tensor := trainer.non_finite(model):
         raise UsageError(
             f"{getattr(model, 'name_or_path', '') or 'the model'}: {tensor} holds NaN or infinity: "
@@ -427,7 +428,7 @@ def _refuse_non_finite(model: Any) -> None:
 
 
 def _adapted(model: Any, config: PolicyConfig) -> Any:
-    """The peft model around `model` where an adapter is asked for, else None."""
+    """The peft model around `model` if an adapter is asked for, else None."""
     if not config.lora_rank:
         return None
     name = adapters.base_name(str(getattr(model, "name_or_path", "")))
@@ -435,11 +436,13 @@ def _adapted(model: Any, config: PolicyConfig) -> Any:
 
 
 def _enable_checkpointing(model: Any) -> None:
-    """Let the layers of `model` recompute; UsageError where the model cannot."""
+    """Let the layers of `model` recompute activations; UsageError if the model cannot."""
     try:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     except ValueError as error:
-        raise UsageError(f"--gradient-checkpointing is not for this model: {error}") from error
+        raise UsageError(
+            f"this model does not support --gradient-checkpointing: {error}"
+        ) from error
 
 
 def _dialect(model: Any, config: PolicyConfig) -> Dialect:

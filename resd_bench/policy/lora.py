@@ -1,7 +1,7 @@
 """Low-rank adapters through `peft`: one for the student and, on demand, one for the teacher.
 
-The adapters live inside the model's own linear layers (all but the output layer); the student's is
-called `default` and is saved in peft's standard form. Left out: other kinds of adapter, and
+The adapters are inside the model's own linear layers (all but the output layer); the student's is
+called `default` and is saved in peft's standard format. Left out: other kinds of adapter, and
 adapters on embeddings.
 """
 
@@ -21,11 +21,11 @@ STUDENT, TEACHER = "default", "teacher"
 
 
 def adapt(model: Any, rank: int, alpha: int | None, seed: int, name: str = "") -> Any:
-    """`model` with a fresh adapter of `rank` in place, as a peft model; only the adapter trains.
+    """`model` with a new adapter of `rank`, as a peft model; only the adapter is trained.
 
     The update is alpha / rank times the product of the two factors; `alpha` is 2 `rank` unless
-    given. The first factor is drawn from `seed`, the second is 0: nothing changes at first. `name`
-    is the base model's as the saved adapter will name it. UsageError without peft.
+    given. The first factor is drawn from `seed`, the second is 0, so at first nothing changes.
+    `name` is the base model's name in the saved adapter. UsageError without peft.
     """
     if rank < 1:
         raise UsageError(f"--lora-rank {rank} must be at least 1, or 0 to train all weights")
@@ -55,7 +55,7 @@ def _devices(model: Any) -> list[torch.device]:
 
 
 def weights(adapted: Any, adapter: str) -> dict[str, Tensor]:
-    """The parameters of one adapter, by their name without the adapter's."""
+    """The parameters of one adapter, by their names without the adapter's name."""
     mark = f".{adapter}."
     named = adapted.get_base_model().named_parameters()
     return {name.replace(mark, "."): p for name, p in named if ".lora_" in name and mark in name}
@@ -63,7 +63,7 @@ def weights(adapted: Any, adapter: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def add_teacher(adapted: Any) -> None:
-    """Add the teacher's adapter, or make it anew: a copy of the student's that does not train."""
+    """Add or replace the teacher's adapter: a copy of the student's that is not trained."""
     if TEACHER not in adapted.peft_config:
         with torch.random.fork_rng(devices=_devices(adapted)):
             adapted.add_adapter(TEACHER, copy.deepcopy(adapted.peft_config[STUDENT]))
@@ -75,7 +75,7 @@ def add_teacher(adapted: Any) -> None:
 
 
 def activate(adapted: Any, adapter: str) -> None:
-    """Compute with `adapter` from now on; only the student's ever trains."""
+    """Compute with `adapter` from now on; only the student's is ever trained."""
     adapted.base_model.set_adapter(adapter, inference_mode=adapter != STUDENT)
 
 
@@ -86,17 +86,17 @@ def save(adapted: Any, folder: str | Path) -> None:
 
 
 def base_name(adapted: Any) -> str:
-    """What the adapter calls its base model."""
+    """The adapter's name for its base model."""
     return str(adapted.peft_config[STUDENT].base_model_name_or_path or "")
 
 
 def base_layer(linear: Any) -> Any:
-    """The layer inside an adapted one; any other layer is itself."""
+    """The layer inside an adapted one; any other layer unchanged."""
     return linear.get_base_layer() if hasattr(linear, "lora_A") else linear
 
 
 def merged_weight(linear: Any) -> Tensor:
-    """The weight of a linear layer, with what its active adapters add to it."""
+    """The weight of a linear layer plus what its active adapters add to it."""
     weight: Tensor = base_layer(linear).weight
     for adapter in getattr(linear, "active_adapters", ()):
         weight = weight + linear.get_delta_weight(adapter).to(weight.dtype)
@@ -104,9 +104,9 @@ def merged_weight(linear: Any) -> Tensor:
 
 
 def merged_state(model: Any) -> dict[str, Tensor]:
-    """The state of `model` as if it had no adapters, their updates added to the weights.
+    """The state of `model` without adapters, with their updates added to the weights.
 
-    Tied weights stand under each of their names.
+    Tied weights appear under each of their names.
     """
     return _plain_state(model, merged_weight)
 

@@ -1,10 +1,10 @@
-"""Examples in tokens, what of them is read only once, and how they are put into micro-batches.
+"""Tokenized examples, which prefixes they share, and how they are put into micro-batches.
 
 Every turn of an episode is an example of its own, whose prompt is the whole episode before it. With
-causal attention, what a model computes at a token depends on the tokens before it alone; a sequence
-that another one begins with is therefore never read by itself. An episode of ten turns is read
-once, not ten times. Where the tokens of a prompt are not those that were sampled (another
-tokenization of the same text), nothing is shared and nothing goes wrong.
+causal attention, what a model computes at a token depends only on the tokens before it; a sequence
+that is the beginning of another is therefore never read by itself. An episode of ten turns is read
+once, not ten times. If the tokens of a prompt are not those that were sampled (another tokenization
+of the same text), nothing is shared and nothing goes wrong.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Tokens = Sequence[int]
 
 @dataclass(frozen=True, slots=True)
 class TokenizedExample:
-    """One example in tokens."""
+    """One tokenized example."""
 
     prompt: Tokens
     response: Tokens
     """Not empty."""
     teacher_prompt: Tokens | None
     behaviour_logprobs: Sequence[float]
-    """Of the response, or empty where unknown."""
+    """Of the response; empty if unknown."""
     advantage: float
     weight: float
 
@@ -35,7 +35,7 @@ class TokenizedExample:
 
     @property
     def teacher(self) -> tuple[int, ...]:
-        """Everything the teacher reads; empty without one."""
+        """Everything the teacher reads; empty without a teacher."""
         return () if self.teacher_prompt is None else (*self.teacher_prompt, *self.response)
 
     @property
@@ -51,31 +51,31 @@ class TokenizedExample:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one micro-batch may hold; a single sequence always fits."""
+    """Limits of one micro-batch; a single sequence always fits."""
 
     tokens: int
     """Padded tokens, student and teacher together."""
     logits: int
-    """b T V, the size of one tensor of logits; of a piece, where one sequence alone is larger."""
+    """b T V, the size of one tensor of logits; of a chunk if one sequence alone is larger."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixIndex:
-    """Sequences of tokens without those that another one begins with."""
+    """Token sequences without those that are beginnings of others."""
 
     kept: list[int]
-    """Places of the sequences that are no beginning of another, ascending; of equal ones one."""
+    """Ascending indices of the sequences that are not beginnings of others; of equal ones, one."""
     holder: list[int]
-    """For every sequence, the place in `kept` of one that begins with it."""
+    """For every sequence, the index in `kept` of one that begins with it."""
 
 
 def index_prefixes(sequences: Iterable[Tokens]) -> PrefixIndex:
-    """Find which sequences begin which."""
+    """Find which sequences are beginnings of others."""
     found = [tuple(sequence) for sequence in sequences]
     order = sorted(range(len(found)), key=found.__getitem__, reverse=True)
     inside: dict[int, int] = {}
     last = -1
-    # What a sequence begins stands right before it in this order.
+    # In this (descending) order, a sequence comes right after those that begin with it.
     for place in order:
         if last < 0 or found[last][: len(found[place])] != found[place]:
             last = place
@@ -86,7 +86,7 @@ def index_prefixes(sequences: Iterable[Tokens]) -> PrefixIndex:
 
 
 def tokens_read(rows: Sequence[TokenizedExample]) -> tuple[int, int]:
-    """Tokens that student and teacher have to read to score `rows`, each once."""
+    """Number of tokens that student and teacher must read to score `rows`, each counted once."""
     student, teacher = [row.student for row in rows], [row.teacher for row in rows]
     return (
         sum(len(student[place]) for place in index_prefixes(student).kept),
@@ -95,7 +95,7 @@ def tokens_read(rows: Sequence[TokenizedExample]) -> tuple[int, int]:
 
 
 def prefix_groups(rows: Sequence[TokenizedExample]) -> list[list[TokenizedExample]]:
-    """Rows that are read together: the student's sequences are beginnings of the first one's."""
+    """Rows that are read together: the student's sequences are beginnings of the first row's."""
     holder = index_prefixes([row.student for row in rows]).holder
     found: dict[int, list[TokenizedExample]] = {}
     for row, at in zip(rows, holder, strict=True):
@@ -104,14 +104,14 @@ def prefix_groups(rows: Sequence[TokenizedExample]) -> list[list[TokenizedExampl
 
 
 def chain_size(chain: Sequence[TokenizedExample]) -> tuple[int, int]:
-    """Tokens of the longest row and of its response: what chains in one batch should share."""
+    """Length of the longest row and of its response: chains in one batch should be similar."""
     return chain[0].student_tokens + chain[0].teacher_tokens, len(chain[0].response)
 
 
 def micro_batches(
     rows: Sequence[TokenizedExample], vocabulary: int, limits: Limits
 ) -> Iterator[list[TokenizedExample]]:
-    """All rows, similar lengths together; rows with and without a teacher apart."""
+    """All rows, with similar lengths together, and rows with and without a teacher separate."""
     for taught in (True, False):
         chosen = [row for row in rows if (row.teacher_prompt is not None) == taught]
         together = sorted(prefix_groups(chosen), key=chain_size)
@@ -132,7 +132,7 @@ def micro_batches(
 def _fits(
     batch: Sequence[TokenizedExample], sequences: tuple[int, int], vocabulary: int, limits: Limits
 ) -> bool:
-    """Whether rows that are read in so many sequences of student and teacher fit together."""
+    """Whether rows read in this many sequences of student and teacher fit together."""
     padded = sequences[0] * max(row.student_tokens for row in batch)
     padded += sequences[1] * max(row.teacher_tokens for row in batch)
     logits = len(batch) * max(len(row.response) for row in batch) * vocabulary

@@ -1,7 +1,7 @@
-"""The teacher's weights: a copy of the student's, or under LoRA a second adapter of one model.
+"""The teacher's weights: a copy of the student's, or with LoRA a second adapter of its model.
 
 A step of 1e-4 towards the student is lost in bfloat16, so a copy moves in float32, or in bfloat16
-with what rounding leaves kept beside it in float32. Left out: teachers that are other models.
+with the rounding error kept in float32. Left out: teachers that are other models.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from resd_bench.policy.parallel.dtensor import shard_like
 
 
 class Teacher(Protocol):
-    """What scores the student's tokens after its own, enriched prompt."""
+    """Scores the student's tokens after its own, enriched prompt."""
 
     kind: TeacherKind
     ema_rate: float
 
     @property
     def model(self) -> Any:
-        """What holds the teacher's weights; under LoRA, the student's as well."""
+        """The model with the teacher's weights; with LoRA, it has the student's as well."""
         ...
 
     def scoring(self) -> Any:
-        """A context in which the model it gives computes the teacher's logits."""
+        """A context whose value is a model that computes the teacher's logits."""
         ...
 
     def at_work(self) -> Any:
-        """A context around all scoring of one step."""
+        """A context around all of a step's scoring."""
         ...
 
     def follow(self, student: Any) -> None:
@@ -45,11 +45,11 @@ class Teacher(Protocol):
         ...
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of everything that moves."""
+        """A copy of everything that changes."""
         ...
 
     def restore(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over what `weights` gave; ValueError where it is of another model."""
+        """Restore what `weights` returned; ValueError if it is another model's."""
         ...
 
 
@@ -61,9 +61,9 @@ class CopyTeacher:
     kind: TeacherKind
     ema_rate: float
     residuals: Sequence[Tensor] = ()
-    """What rounding to bfloat16 took off each parameter, in float32; empty for a float32 copy."""
+    """Rounding error of each bfloat16 parameter, in float32; empty for a float32 copy."""
     device: torch.device | None = None
-    """Where the model scores if it is kept in main memory in between; None if it stays."""
+    """The device for scoring if the model is otherwise in main memory; None if it stays put."""
 
     @classmethod
     def of(
@@ -75,7 +75,7 @@ class CopyTeacher:
         precision: Precision = "float32",
         offload: bool = False,
     ) -> CopyTeacher:
-        """A copy of the present weights; with `offload`, in main memory except while it scores."""
+        """A copy of the current weights; with `offload`, in main memory except while it scores."""
         device = student.get_input_embeddings().weight.device if offload else None
         model = copy.deepcopy(student).requires_grad_(False)
         if offload:
@@ -139,7 +139,7 @@ class AdapterTeacher:
 
     @classmethod
     def of(cls, adapted: Any, kind: TeacherKind, ema_rate: float) -> AdapterTeacher:
-        """A copy of the present adapter."""
+        """A copy of the current adapter."""
         lora.add_teacher(adapted)
         return cls(adapted, kind, ema_rate)
 
@@ -177,16 +177,16 @@ class AdapterTeacher:
 
 @torch.no_grad()
 def _round(parameter: Any) -> Tensor:
-    """Make a parameter bfloat16 and return, in float32, what rounding took off it."""
+    """Round a parameter to bfloat16 and return the rounding error in float32."""
     exact: Tensor = parameter.detach().float()
-    # Not the whole model: rounded rotary frequencies would move every position.
+    # Not the whole model: rounded rotary frequencies would shift every position.
     parameter.data = exact.to(torch.bfloat16)
     taken: Tensor = exact - parameter.float()
     return taken
 
 
 def to_state(teacher: Teacher | None) -> State | None:
-    """What going on with `teacher` needs."""
+    """What is needed to resume with `teacher`."""
     if teacher is None:
         return None
     return {"kind": teacher.kind, "ema_rate": teacher.ema_rate, "weights": teacher.weights()}
@@ -194,7 +194,7 @@ def to_state(teacher: Teacher | None) -> State | None:
 
 @torch.no_grad()
 def put(mine: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    """Copy saved weights into parameters in place; ValueError where their names differ."""
+    """Copy saved weights into parameters in place; ValueError if their names differ."""
     if mine.keys() != weights.keys():
         odd = sorted(mine.keys() ^ weights.keys())
         raise ValueError(f"the saved state is of another model; parameters that differ: {odd[:3]}")

@@ -2,10 +2,10 @@
 
 Follows the optimiser of the paper's release (AdamW, gradient-norm clipping, steps with a
 non-finite norm skipped, linear warm-up from 0, then constant). The model stays in evaluation mode,
-so that it is the policy that sampled. Where the logits of one sequence exceed `Limits.logits` and
-the objective is a sum over tokens, the loss is taken over the vocabulary in pieces (`head`). Left
-out: several processes (`distributed`). What a loss is, `Objective` says; nothing here knows a
-method.
+so that it is the same policy that sampled. If the logits of one sequence exceed `Limits.logits` and
+the objective is a sum over tokens, the loss is computed in chunks of tokens (`chunked_loss`). Left
+out: several processes (`parallel`). The loss is defined by an `Objective`; nothing here knows about
+methods.
 
 Shapes: b sequences, T response tokens, V vocabulary.
 """
@@ -30,32 +30,32 @@ from resd_bench.policy.micro_batches import Limits, TokenizedExample, index_pref
 from resd_bench.policy.parallel.dtensor import gather_full, shard_like
 
 _BETAS = (0.9, 0.999)
-"""Of AdamW, as in the paper's release."""
+"""AdamW's betas, as in the paper's release."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one step did."""
+    """The result of one step."""
 
     loss: float
     """Sum of the per-sequence losses over `batch_size`."""
     grad_norm: float
     """Before clipping."""
     stepped: bool
-    """False where the norm was not finite and the weights were left alone."""
+    """False if the norm was not finite and the weights were left unchanged."""
     micro_batches: int
     culprit: str = ""
-    """Where there was no step, the tensor that is not finite."""
+    """The tensor that is not finite, if there was no step."""
 
 
 Split = Callable[[Sequence[TokenizedExample]], Iterable[Sequence[TokenizedExample]]]
-"""Rows in, micro-batches out."""
+"""From rows to micro-batches."""
 Summed = Callable[[Sequence[TokenizedExample]], Tensor]
-"""A micro-batch in, the sum of its losses out."""
+"""From a micro-batch to the sum of its losses."""
 
 
 class Passes(Protocol):
-    """Who computes the micro-batches of a step, and how their gradients come together."""
+    """Which process computes which micro-batches of a step, and how gradients are combined."""
 
     def share(
         self, rows: Sequence[TokenizedExample], split: Split
@@ -66,9 +66,9 @@ class Passes(Protocol):
     def descend(
         self, batches: Sequence[Sequence[TokenizedExample]], summed: Summed, batch_size: int
     ) -> float:
-        """Add the gradient of all summed losses over `batch_size` to the parameters; their sum.
+        """Add the gradient of the summed losses over `batch_size` to the parameters; their sum.
 
-        `batches` is what `share` gave. Other processes' losses are among them.
+        `batches` is what `share` returned. The sum includes other processes' losses.
         """
         ...
 
@@ -99,7 +99,7 @@ SERIAL = Serial()
 def make_optimiser(model: Any, weight_decay: float) -> torch.optim.AdamW:
     """AdamW over all trained parameters; the learning rate is set at every step."""
     parameters = trained(model)
-    # A model that only a server holds has parameters that nothing is computed with.
+    # A model that only a server holds has parameters that are never used.
     fused = all(p.device.type != "meta" for p in parameters)
     return torch.optim.AdamW(
         parameters, lr=0.0, betas=_BETAS, weight_decay=weight_decay, fused=fused
@@ -107,7 +107,7 @@ def make_optimiser(model: Any, weight_decay: float) -> torch.optim.AdamW:
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Take over an optimiser's whole state."""
+    """Restore an optimiser's whole state."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     taken = copy.deepcopy(dict(state))
     for number, moments in taken["state"].items():
@@ -119,14 +119,15 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]
 
 
 def trained(model: Any) -> list[Tensor]:
-    """The parameters that training moves, in the model's order."""
+    """The parameters that are trained, in the model's order."""
     return [p for p in model.parameters() if p.requires_grad]
 
 
 def warmed_up(learning_rate: float, update: int, warmup: int, from_zero: bool) -> float:
     """Learning rate of update number `update` (from 0): linear over `warmup`, then constant.
 
-    From zero, as in the paper's release, the first step has rate 0; otherwise rate / `warmup`.
+    With `from_zero`, as in the paper's release, the first step has rate 0; otherwise rate /
+    `warmup`.
     """
     done = update if from_zero else update + 1
     return learning_rate * min(1.0, done / warmup) if warmup > 0 else learning_rate
@@ -135,11 +136,11 @@ def warmed_up(learning_rate: float, update: int, warmup: int, from_zero: bool) -
 def response_logits(
     model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
 ) -> Tensor:
-    """[b, T, V] float32: the logits that predict each response token; padding holds anything.
+    """Logits [b, T, V], float32, that predict each response token; undefined at padding.
 
-    Sequences are padded on the right, so causal attention needs no mask, and the vocabulary is
-    only computed where a response token is predicted. A sequence that another one of the batch
-    begins with is read as a part of that one.
+    Sequences are padded on the right, so causal attention needs no mask, and logits are computed
+    only where a response token is predicted. A sequence that is the beginning of another one in the
+    batch is read as part of that one.
     """
     head = head_of(model)
     if head is not None:
@@ -152,7 +153,7 @@ def response_logits(
 def response_states(
     model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
 ) -> Tensor:
-    """[b, T, d]: the hidden states that predict each response token; padding holds anything."""
+    """Hidden states [b, T, d] that predict each response token; undefined at padding."""
     ids, rows, at = _inputs(model, prompts, responses)
     return _picked(hidden_states(model, ids), rows, at)
 
@@ -160,7 +161,7 @@ def response_states(
 def _inputs(
     model: Any, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Token ids [s, L] of s <= b sequences, and where in them responses are predicted.
+    """Token ids [s, L] of s <= b sequences, and the positions where responses are predicted.
 
     The response of example i is predicted in row `rows[i]` ([b, 1]) at positions `at[i]` ([b, T]).
     """
@@ -175,7 +176,7 @@ def _inputs(
 
 
 def _picked(values: Tensor, rows: Tensor, at: Tensor) -> Tensor:
-    """[b, T, ...] out of [s, L, ...]."""
+    """Pick [b, T, ...] from [s, L, ...]."""
     return values[rows.to(values.device), at.to(values.device)]
 
 
@@ -189,7 +190,7 @@ def _padded(
 
 
 def scoring(teacher: Any | None) -> AbstractContextManager[Any]:
-    """The teacher's model within the context: itself, or what it says is its model for scoring."""
+    """A context with the teacher's model for scoring: `teacher` itself, or its own `scoring`."""
     if teacher is None:
         raise RuntimeError("an example has teacher_messages: call use_teacher() first")
     own = getattr(teacher, "scoring", None)
@@ -225,7 +226,7 @@ def loss_in_pieces(
     objective: TokenObjective,
     logits: int,
 ) -> Tensor:
-    """Scalar: the sum of the losses of one micro-batch, no more than `logits` logits at a time."""
+    """The summed loss of one micro-batch, with at most `logits` logits held at a time."""
     head = head_of(model)
     assert head is not None
     responses = [row.response for row in rows]
@@ -277,14 +278,14 @@ def _teacher_logits(
 
 @dataclass(frozen=True, slots=True)
 class _Tokens:
-    """The N scored tokens of a micro-batch, each as a sequence of its own; all fields are [N]."""
+    """The N scored tokens of a micro-batch, each as its own sequence; all fields are [N]."""
 
     ids: Tensor
     behaviour: Tensor
     advantages: Tensor
     weights: Tensor
     length: Tensor
-    """Scored tokens of the sequence it belongs to."""
+    """Number of scored tokens in the sequence it belongs to."""
 
     def batch(self, student: Tensor, teacher: Tensor | None, piece: slice) -> TokenBatch:
         """The tokens in `piece`, with logits [n, V] and [n, 1, V]."""
@@ -326,7 +327,7 @@ def accumulate(
     def summed(rows: Sequence[TokenizedExample]) -> Tensor:
         losses = objective(forward(rows))
         if losses.shape != (len(rows),):
-            raise ValueError(f"the objective gave shape {tuple(losses.shape)}, not ({len(rows)},)")
+            raise ValueError(f"the objective has shape {tuple(losses.shape)}, not ({len(rows)},)")
         return losses.sum()
 
     return passes.descend(batches, summed, batch_size)
@@ -335,7 +336,7 @@ def accumulate(
 def in_pieces(
     model: Any, rows: Sequence[TokenizedExample], objective: Objective, limits: Limits
 ) -> bool:
-    """Whether the loss is to be taken in pieces: a sequence alone exceeds the limit of logits."""
+    """Whether the loss must be chunked: a single sequence exceeds the limit of logits."""
     vocabulary = model.get_output_embeddings().weight.shape[0]
     longest = max(len(row.response) for row in rows)
     return (
@@ -349,8 +350,8 @@ def in_pieces(
 def checkpointed(model: Any) -> Iterator[None]:
     """Within the context, layers with gradient checkpointing enabled recompute their activations.
 
-    `transformers` checkpoints only layers in training mode; what is inside them stays in
-    evaluation mode, so that nothing is dropped out.
+    `transformers` checkpoints only layers in training mode; the modules inside them stay in
+    evaluation mode, so that there is no dropout.
     """
     layers = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
     before = [layer.training for layer in layers]
@@ -379,8 +380,8 @@ def train_step(
 ) -> StepResult:
     """One optimiser step on the sum of per-sequence losses over `batch_size`.
 
-    `rows` is not empty; `teacher` is a model, or has a context `scoring` that gives one. With
-    `autocast`, matrix products run in bfloat16; weights stay as they are.
+    `rows` must not be empty; `teacher` is a model, or has a context `scoring` that yields one. With
+    `autocast`, matrix products run in bfloat16; weights keep their precision.
     """
     optimiser.zero_grad(set_to_none=True)
     with checkpointed(model):
@@ -411,7 +412,7 @@ def train_step(
 def non_finite(model: Any) -> str:
     """The first tensor that holds NaN or infinity, weights before gradients; "" for none.
 
-    With FSDP, of what this process holds.
+    With FSDP, only this process's shards are searched.
     """
     named = list(model.named_parameters())
     for name, weight in named:
@@ -427,7 +428,7 @@ def _is_finite(tensor: Tensor) -> bool:
     if tensor.device.type == "meta":
         return True
     own = getattr(tensor, "_local_tensor", tensor)
-    # A sum keeps every NaN and infinity and needs no second tensor; it may overflow by itself.
+    # A sum preserves NaN and infinity and needs no second tensor, but it may overflow by itself.
     return bool(own.sum(dtype=torch.float32).isfinite()) or bool(own.isfinite().all())
 
 
@@ -442,9 +443,9 @@ def backward(
     autocast: bool = False,
     passes: Passes = SERIAL,
 ) -> tuple[float, int]:
-    """Add the gradient of a step to the parameters; the loss, and in how many micro-batches.
+    """Add a step's gradient to the parameters; returns the loss and the number of micro-batches.
 
-    The loss is that of all processes, the number of micro-batches that of this one.
+    The loss is that of all processes, the number of micro-batches only of this one.
     """
     vocabulary = model.get_output_embeddings().weight.shape[0]
     device = model.get_input_embeddings().weight.device

@@ -1,10 +1,10 @@
-"""Untrusted programs, and verdicts on them that the programs cannot choose.
+"""Run untrusted programs, and reach verdicts on them that the programs cannot influence.
 
     with Sandbox() as box:
         result = box.run_program(code, [{"args": [3], "expected": 7}], entry="solve")
 
-A sandbox protects the machine; it does not protect the verdict. That is protected by what is not
-in the process of the program: the expected values, the comparison, the clocks. See
+A sandbox protects the machine; it does not protect the verdict. The verdict is protected by keeping
+the expected values, the comparison and the clocks out of the program's process. See
 `docs/sandbox.md` for the threats, the layers, and what is not stopped. Linux only.
 """
 

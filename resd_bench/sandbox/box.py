@@ -1,8 +1,8 @@
-"""The sandbox: opens zygotes, proves what they hold, lends them to callers. The public entry.
+"""The sandbox and public entry point: starts zygotes, tests their isolation, lends them to callers.
 
-Below the level `kernel` it refuses to start unless told otherwise. What is claimed is what was
-demonstrated: a start runs programs that fork, exec, open sockets, signal, read and write, and all
-of them must be refused.
+Below the level `kernel` it refuses to start unless `require` allows it. It claims only what it has
+demonstrated: at the start it runs programs that fork, exec, open sockets, signal, read and write,
+and all of these attempts must be refused.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ENVIRONMENT_VARIABLE = "RESD_BENCH_SANDBOX"
 MAX_SHARED_WORKERS = 8
 NO_GROUP = "no control group can be made here: threads are counted, and not bounded otherwise"
 LEAST_SECOND_TRY_S = 1.0
-"""Wall time of a program under which the sandbox died late."""
+"""Least wall time of the second try, if the sandbox died late in the first one."""
 SELF_TEST_LIMITS = Limits(call_cpu_s=2, total_cpu_s=4)
 
 _ALL: weakref.WeakSet[Sandbox] = weakref.WeakSet()
@@ -49,28 +49,28 @@ Slot = dict[bool, Zygote]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One wall around programs."""
+    """One layer of isolation around programs."""
 
     name: str
     active: bool
     detail: str
-    """Which version stands, or why none does."""
+    """Which version is active, or why none is."""
 
 
 class Sandbox:
     """Runs untrusted programs and judges them; a context manager, safe to use from threads.
 
     Arguments:
-        require: the weakest isolation to accept. `kernel`: seccomp, and Landlock or nothing to
-            open at all. `namespace`: also bubblewrap. `process`: limits on time and memory only;
+        require: the weakest isolation to accept. `kernel`: seccomp, and Landlock or no file access
+            at all. `namespace`: also bubblewrap. `process`: limits on time and memory only;
             programs may have your rights.
-        want: the strongest isolation to try; `auto` is all there is.
+        want: the strongest isolation to try; `auto` tries everything there is.
         packages: what programs may import beyond the standard library.
         workers: how many programs run at once. Each has a zygote for programs that import little
             and one for all others; the first has both from the beginning, the others when needed.
         wrapper: a command to put in front of the interpreter instead of bubblewrap's.
 
-    SandboxTooWeak where this machine gives less than `require`; UsageError for unknown packages.
+    SandboxTooWeak if this machine offers less than `require`; UsageError for unknown packages.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Sandbox:
         return hello
 
     def _prove(self, zygote: Zygote, packages: Sequence[str]) -> None:
-        """Show on real programs that what the level claims holds; SandboxTooWeak."""
+        """Test with real programs that the level's claims hold; SandboxTooWeak otherwise."""
         handle, canary = tempfile.mkstemp(prefix="resd-bench-")
         os.close(handle)
         os.unlink(canary)
@@ -166,12 +166,12 @@ class Sandbox:
         if got < LEVELS.index(require):
             self.close()
             raise SandboxTooWeak(
-                f"isolation {require!r} was required, this machine gives {self.level!r}: "
+                f"isolation {require!r} was required, but this machine offers {self.level!r}: "
                 f"{reasons}. See `resd-bench doctor` and docs/sandbox.md"
             )
         if require == "process":
             warnings.warn(
-                f"require='process' lets programs of a language model run without isolation; "
+                f"require='process' lets programs from a language model run without isolation; "
                 f"here they run at level {self.level!r} ({reasons})",
                 RuntimeWarning,
                 stacklevel=3,
@@ -188,17 +188,17 @@ class Sandbox:
         rel: float = 0.0,
         abs: float = 0.0,
     ) -> ProgramResult:
-        """Judge a program on its cases, whatever the program does.
+        """Judge a program on its cases, no matter what the program does.
 
         With `entry` (`f` or `Class.f`) a case is `{"args": [...], "kwargs": {...}, "expected":
-        v}`; without, `{"stdin": text, "expected": text}` and the program is run once per case. A
-        case without `expected` is `ok` where a plain value came back. `"apply"` in a case (`list`,
-        `len` or one of its kind) asks for that of what the function returns. `preamble` is a
-        program that is run before, in the same namespace. `rel` and `abs` are tolerances for
-        numbers (see `resd_bench.sandbox.compare`).
+        v}`; without it, `{"stdin": text, "expected": text}`, and the program is run once per case.
+        A case without `expected` is `ok` if a plain value came back. `"apply"` in a case (`list`,
+        `len` and the like) is applied to what the function returns. `preamble` is a program that is
+        run first, in the same namespace. `rel` and `abs` are tolerances for numbers (see
+        `resd_bench.sandbox.compare`).
 
-        Once a worker is free it takes `limits.total_wall` seconds, and a little. SandboxError where
-        the sandbox itself failed, UsageError for cases that cannot be sent.
+        Once a worker is free, this takes at most a little over `limits.total_wall` seconds.
+        SandboxError if the sandbox itself failed, UsageError for cases that cannot be sent.
         """
         job = judge.make_job(code, preamble, cases, entry, limits, Tolerance(rel, abs))
         size = len(code.encode("utf-8", "surrogatepass"))
@@ -212,7 +212,7 @@ class Sandbox:
                     begin = time.monotonic()
                     return judge.judge(zygote, job, self.level)
             except ZygoteLost as error:
-                # Once may be the machine; twice in a row is the program's doing.
+                # Once may be the machine's fault; twice in a row is the program's.
                 lost = str(error)
                 taken_s = time.monotonic() - begin
                 job = job.within(max(limits.total_wall - taken_s, LEAST_SECOND_TRY_S))
@@ -226,7 +226,7 @@ class Sandbox:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The walls around programs, and which of them stand here."""
+        """The layers of isolation, and which of them are active here."""
         hello, why = self._hello, self._hello.reason
         outer = next((note for note in self.notes if note != why), "")
         landlock = f"ABI {hello.landlock}" if hello.landlock else why
@@ -248,13 +248,13 @@ class Sandbox:
 
     @contextmanager
     def _lend(self, light: bool) -> Iterator[Zygote]:
-        """A zygote for one program; one that was left in the middle of it is ended."""
+        """Lend a zygote for one program; it is ended if the program was left unfinished."""
         with self._free:
             while not self._slots and not self._closed:
                 self._free.wait()
             if self._closed:
                 raise SandboxError("this sandbox is closed")
-            # Those that run stand last.
+            # Running zygotes come last.
             slot = self._slots.pop()
         try:
             if light not in slot:
@@ -271,8 +271,8 @@ class Sandbox:
         try:
             zygote = start_zygote(self._place, self._prefix, lock=self._lock, light=light)
         except ZygoteLost as error:
-            # No program ran, so it is no program's doing.
-            raise SandboxError(f"no new zygote starts: {error}") from None
+            # No program ran, so no program is to blame.
+            raise SandboxError(f"a new zygote does not start: {error}") from None
         if zygote.hello != self._hello:
             zygote.close()
             raise SandboxTooWeak(f"a new zygote has {zygote.hello}, the first had {self._hello}")
@@ -326,7 +326,7 @@ def _close_all(slots: list[Slot]) -> None:
 def _probes(
     packages: Sequence[str], canary: str, *, confined: bool
 ) -> Iterator[tuple[str, str, str]]:
-    """Name, function body and kinds that may come out of every self-test."""
+    """Name, function body and accepted kinds of every self-test."""
     yield "honest", f"import {', '.join(('random', *packages))}; return sum(range(9))", "ok"
     if not confined:
         return
@@ -335,7 +335,7 @@ def _probes(
     yield "socket", "import socket; socket.socket()", "forbidden"
     yield "signal", "import os; os.kill(os.getppid(), 0)", "forbidden"
     yield "read", "open('/proc/self/status').read()", "forbidden"
-    # Behind bubblewrap the folder is not there.
+    # Behind bubblewrap the folder does not exist.
     yield "write", f"open({canary!r}, 'w').write('x')", "forbidden crash"
 
 
@@ -353,10 +353,10 @@ _shared_lock = threading.Lock()
 
 
 def shared(packages: Sequence[str] = ()) -> Sandbox:
-    """The sandbox of this process, started at the first call; more `packages` get one of their own.
+    """The sandbox of this process, started at the first call; other `packages` get another one.
 
-    The environment variable RESD_BENCH_SANDBOX is the level to require, `kernel` where it is not
-    set. After a fork the new process gets zygotes of its own.
+    The environment variable RESD_BENCH_SANDBOX is the level to require, `kernel` if it is not set.
+    After a fork the new process gets zygotes of its own.
     """
     require = os.environ.get(ENVIRONMENT_VARIABLE, "kernel")
     _check_level(ENVIRONMENT_VARIABLE, require, LEVELS)

@@ -1,8 +1,8 @@
-"""A control group that bounds how many processes and threads a zygote and its children have.
+"""A control group that limits how many processes and threads a zygote and its children have.
 
-The second wall behind the count that the zygote keeps (see `zygote.py`): it holds from the first
-moment, but only root, or a user whom a part of the hierarchy was delegated to, can make one. Both
-versions of control groups. Linux only.
+It is a second layer behind the count that the zygote keeps (see `zygote.py`): it works from the
+first moment, but only root, or a user to whom part of the hierarchy is delegated, can create one.
+Both versions of control groups are supported. Linux only.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 MAX_PIDS = 512
-"""Processes and threads of one zygote, of bubblewrap around it and of the program."""
+"""Processes and threads of one zygote, including bubblewrap around it and the program."""
 NAME = "resd-bench-"
 REMOVE_S = 1.0
 """How long ended processes may take to leave a group."""
 ENTER = '{ echo 0 > "$0"; } 2> /dev/null; exec "$@"'
-"""A shell that enters a group, where it may, and becomes a command: so all that this starts is in
-the group too."""
+"""A shell that enters a group, if it may, and becomes a command, so that everything the command
+starts is in the group too."""
 
 _numbers = itertools.count()
 
@@ -42,14 +42,14 @@ class PidsGroup:
         return _lines(str(self._folder / "pids.current")) not in ([], ["0"])
 
     def close(self) -> None:
-        """Remove it; one that stays for some reason is removed by a later run."""
+        """Remove it; if that fails, a later run will."""
         end = time.monotonic() + REMOVE_S
         while not _removed(self._folder) and time.monotonic() < end:
             time.sleep(0.01)
 
 
 def make_group() -> PidsGroup | None:
-    """A new group; None where none can be made."""
+    """A new group; None if none can be made."""
     for parent in _parents():
         _remove_left_over(parent)
         folder = parent / f"{NAME}{os.getpid()}-{next(_numbers)}"
@@ -60,7 +60,7 @@ def make_group() -> PidsGroup | None:
         try:
             (folder / "pids.max").write_text(str(MAX_PIDS), encoding="ascii")
         except OSError:
-            # The controller is not there, or not for us.
+            # The controller does not exist, or we may not use it.
             _removed(folder)
             continue
         return PidsGroup(folder)
@@ -68,9 +68,9 @@ def make_group() -> PidsGroup | None:
 
 
 def _parents() -> Iterator[Path]:
-    """Folders that a group may be made in: our own group's, then the one above it."""
+    """Folders in which a group may be made: that of our own group, then the one above it."""
     for line in _lines("/proc/self/cgroup"):
-        # Version 2 has one hierarchy without names, version 1 one for each controller.
+        # Version 2 has one unnamed hierarchy, version 1 one for each controller.
         number, controllers, path = line.split(":", 2)
         kind = "cgroup2" if number == "0" else "cgroup"
         if kind == "cgroup2" or "pids" in controllers.split(","):
@@ -80,7 +80,7 @@ def _parents() -> Iterator[Path]:
 
 
 def _mounts(kind: str) -> list[Path]:
-    """Where hierarchies of a kind that can hold the controller are mounted."""
+    """Mount points of hierarchies of this kind that can hold the controller."""
     found = []
     for line in _lines("/proc/self/mountinfo"):
         left, _, right = line.partition(" - ")
@@ -98,7 +98,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _remove_left_over(parent: Path) -> None:
-    """Remove groups of runs that were killed; those with processes cannot be."""
+    """Remove groups of killed runs; groups that still have processes cannot be removed."""
     with contextlib.suppress(OSError):
         for folder in parent.glob(f"{NAME}*"):
             owner = folder.name.removeprefix(NAME).partition("-")[0]

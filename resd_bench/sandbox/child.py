@@ -1,9 +1,9 @@
 """The forked process that runs one program: lock down, read the program, answer with values.
 
-Everything after the program is loaded happens beside hostile code and is no more than a claim: the
-parent takes a plain value from here and nothing else. Descriptors: 0 to 2 standard, 3 the channel.
-Imports the standard library and `resd_bench.sandbox` modules that do the same; little of it, since
-most of what a short program costs is the pages that its process copies.
+Everything after the program is loaded happens in the same process as hostile code and is only a
+claim: the parent takes a plain value from here and nothing else. Descriptors: 0 to 2 standard, 3
+the channel. Imports only the standard library and `resd_bench.sandbox` modules that do the same,
+and little of it, since most of a short program's cost is the pages that its process copies.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ CHANNEL = 3
 PROGRAM, PREAMBLE = "<program>", "<preamble>"
 MESSAGE_CHARS = 300
 LOADER_MB = 64
-"""Room that the libraries a program loads take of its address space."""
+"""Address space that the libraries loaded by a program take up."""
 READ_BYTES = 1 << 16
 MAX_OPEN = 1024
-"""No descriptor that the zygote holds or is sent is as high."""
+"""Every descriptor that the zygote holds or receives is lower than this."""
 
 
-# Bound before any program runs, for speed: nothing a child says is trusted anyway.
+# Bound before any program runs, for speed: nothing that a child sends is trusted anyway.
 _write = os.write
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _READY = b'{"ready":null}\n'
 
 
 class Cage(NamedTuple):
-    """How children are locked down; made once in the zygote."""
+    """How children are locked down; created once in the zygote."""
 
     ruleset_fd: int
-    """Landlock ruleset, -1 where there is none."""
+    """Descriptor of the Landlock ruleset, -1 if there is none."""
     filter: bytes
-    """seccomp program, empty where there is none."""
+    """seccomp program, empty if there is none."""
     base_bytes: int
     """Address space of the bare interpreter."""
 
@@ -71,9 +71,9 @@ def main(cage: Cage, request: Mapping[str, Any], fds: Sequence[int]) -> None:
 
 def _arrange_descriptors(fds: Sequence[int]) -> None:
     os.setsid()
-    # Out of the way before anything is put onto 0 to 3.
+    # Moved out of the way before anything is put onto 0 to 3.
     held = [fcntl.fcntl(fd, fcntl.F_DUPFD, CHANNEL + 1) for fd in fds]
-    # Opened by each child: flags set on it would be there for the next one to read.
+    # Opened by each child: flags set on a shared one could be read by the next child.
     null_fd = fcntl.fcntl(os.open(os.devnull, os.O_RDWR), fcntl.F_DUPFD, CHANNEL + 1)
     os.dup2(held[0], CHANNEL, inheritable=False)
     stdin, stdout = held[1:3] if len(held) == 3 else (null_fd, null_fd)
@@ -83,7 +83,7 @@ def _arrange_descriptors(fds: Sequence[int]) -> None:
 
 
 def _fix_randomness() -> None:
-    # The same verdict on every machine; the module has just taken a random seed, at the fork.
+    # For the same verdict on every machine: the module has just reseeded itself, at the fork.
     if "random" in sys.modules:
         sys.modules["random"].seed(0)
 
@@ -97,7 +97,7 @@ def _lock_down(cage: Cage, limits: Mapping[str, int]) -> None:
     _cap(resource.RLIMIT_STACK, limits["stack_mb"] << 20)
     _cap(resource.RLIMIT_AS, cage.base_bytes + ((limits["memory_mb"] + LOADER_MB) << 20))
     if cage.ruleset_fd >= 0:
-        # A domain per child: signals and abstract sockets do not reach the siblings either.
+        # One domain per child, so that signals and abstract sockets do not reach siblings either.
         landlock.enter(cage.ruleset_fd)
     elif cage.filter:
         _give_back_the_null_device()
@@ -114,7 +114,7 @@ def _cap(which: int, value: int) -> None:
 
 
 def _give_back_the_null_device() -> None:
-    """Where nothing can be opened, let `open("/dev/null")` work all the same."""
+    """Make `open("/dev/null")` work even where nothing can be opened."""
     really_open: Any = io.open
 
     def open(file: Any, *args: Any, **kwargs: Any) -> Any:
@@ -124,7 +124,7 @@ def _give_back_the_null_device() -> None:
 
 
 def send(report: Mapping[str, Any]) -> None:
-    """Send one report; OSError where the parent has hung up."""
+    """Send one report; OSError if the parent has hung up."""
     left = memoryview(_encode(report).encode("ascii") + b"\n")
     while left:
         left = left[_write(CHANNEL, left) :]
@@ -153,7 +153,7 @@ def _load(name: str, head: Mapping[str, Any]) -> dict[str, Any]:
     module.__dict__["__builtins__"] = builtins
     sys.modules[name] = module
     sys.argv = ["program"]
-    # Apart, so that the lines of the program keep their numbers and its first may be the first.
+    # Run separately, so that the program keeps its line numbers and may start with __future__.
     for source, file in ((head["preamble"], PREAMBLE), (head["code"], PROGRAM)):
         if source:
             exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)
@@ -172,7 +172,7 @@ def _run_script(head: Mapping[str, Any]) -> int:
         with contextlib.suppress(BaseException):
             send({"ex": describe(error)})
     try:
-        # What the interpreter does at its end: programs with fast output print in an exit hook.
+        # As the interpreter does when it exits: programs with fast output print in an exit hook.
         if "threading" in sys.modules:
             getattr(sys.modules["threading"], "_shutdown")()  # noqa: B009
         getattr(atexit, "_run_exitfuncs")()  # noqa: B009
@@ -183,7 +183,7 @@ def _run_script(head: Mapping[str, Any]) -> int:
 
 
 def _serve_calls(lines: io.BufferedIOBase, head: Mapping[str, Any]) -> int:
-    """Load the program, then answer one call line after the other until the parent hangs up."""
+    """Load the program, then answer one call after another until the parent hangs up."""
     try:
         function = _entry(_load("solution", head), head["entry"])
     except BaseException as error:
@@ -201,7 +201,7 @@ def _serve_calls(lines: io.BufferedIOBase, head: Mapping[str, Any]) -> int:
 
 
 def _entry(namespace: Mapping[str, Any], path: str) -> Callable[..., Any]:
-    """The function `f` or the method `Class.f` of an instance made without arguments."""
+    """The function `f`, or the method `Class.f` of an instance created without arguments."""
     first, *rest = path.split(".")
     target = namespace[first]
     for name in rest:

@@ -1,16 +1,16 @@
-"""Expected against claimed, both plain data. Runs only in the parent.
+"""Compares expected with claimed values, both plain data. Runs only in the parent.
 
-- A bool is no int. An int for an expected float is right, a float for an expected int only under a
-  tolerance. Two ints are compared exactly.
+- A bool is not an int. An int for an expected float is right, a float for an expected int only
+  under a tolerance. Two ints are compared exactly.
 - NaN equals NaN and nothing else; no tolerance reaches an infinity; the relative tolerance scales
   with the expected value, never with the claimed one.
 - Lists and tuples are interchangeable, sets and dicts have no order. Under a tolerance a set is
-  right where its elements can be paired off with the expected ones, a dict where its entries can.
-- In text, space at the end of lines and empty lines at the end do not count.
+  right if its elements can be matched one-to-one with the expected ones, a dict if its entries can.
+- In text, trailing white space and empty lines at the end do not count.
 
-The time it takes grows with the claimed value no faster than sorting does. What the sizes of the
-expected value make expensive, large sets of numbers that are all within the tolerance of each
-other, raises `TooManyPairs`.
+The time it takes grows with the claimed value no faster than sorting does. Where the expected value
+itself makes it expensive (large sets of numbers that are all within the tolerance of each other),
+`TooManyPairs` is raised.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from resd_bench.sandbox.plain import PlainDict, PlainSet
 NUMBER = re.compile(
     r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]{1,4})?|[+-]?inf|nan"
 )
-"""`float` alone is too kind: it takes `4_2`, full-width digits and white space around."""
+"""`float` alone is too lenient: it accepts `4_2`, full-width digits and surrounding white space."""
 INTEGER = re.compile(r"[+-]?[0-9]+")
 MAX_NUMBER_CHARS = 300
 BLANKS = " \t\r\n\f\v"
 WORD = re.compile(r"[^ \t\r\n\f\v]+")
 MAX_PAIRS = 1_000_000
-"""Pairs of elements of two sets that are looked at, to match them under a tolerance."""
+"""Maximum number of pairs considered when two sets are matched under a tolerance."""
 
 
 class TooManyPairs(ValueError):
@@ -44,7 +44,7 @@ class TooManyPairs(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far a number may be from the expected e: the larger of `abs` and `rel * |e|`."""
+    """How far a number may be from the expected e: at most the larger of `abs` and `rel * |e|`."""
 
     rel: float = 0.0
     abs: float = 0.0
@@ -116,16 +116,16 @@ _SETS, _DICTS = PlainSet | set | frozenset, PlainDict | dict
 
 @dataclass(frozen=True, slots=True)
 class Arranged:
-    """A set, or the entries of a dict, in an order that equal ones have in common."""
+    """A set, or the entries of a dict, in a canonical order: the same for equal ones."""
 
     brackets: str
     """`{}` for a set, `<>` for a dict."""
     items: tuple[Any, ...]
-    """Elements, or (key, value) pairs, sorted by their texts; what is in them is arranged too."""
+    """Elements, or (key, value) pairs, sorted by their texts, with their contents arranged too."""
 
 
 Leaf = Callable[[Any], str]
-"""Spells a value that is no container."""
+"""Spells a value that is not a container."""
 
 
 def arranged(value: Any) -> Any:
@@ -162,10 +162,10 @@ def _text_of(part: tuple[str, Any]) -> str:
 
 
 def _spelled(value: Any) -> str:
-    """Equal texts for equal values that are no container, whole floats as integers."""
+    """Equal texts for equal values that are not containers; whole floats are spelled as ints."""
     if type(value) is float and value.is_integer():
         value = int(value)
-    # Not the decimal text, whose length Python limits.
+    # Not decimal, because Python limits the length of that text.
     return f"i{value:x}" if type(value) is int else f"{type(value).__name__[0]}{value!r}"
 
 
@@ -186,7 +186,7 @@ def _same_unordered(expected: Arranged, got: Any, tolerance: Tolerance) -> bool:
 
 
 def _alike(expected: Any, got: Any, tolerance: Tolerance) -> bool:
-    """As `same`, of values that are arranged."""
+    """Like `same`, for arranged values."""
     if type(expected) is Arranged:
         return _same_unordered(expected, got, tolerance)
     if type(expected) in (list, tuple):
@@ -199,14 +199,14 @@ def _alike(expected: Any, got: Any, tolerance: Tolerance) -> bool:
 
 
 def _by_shape(items: Sequence[Any]) -> list[tuple[str, list[Any]]]:
-    """The elements by all that no tolerance changes, which is everything but numbers."""
+    """The elements grouped by what no tolerance affects: everything except numbers."""
     shapes = sorted(((_shape(item), item) for item in items), key=_text_of)
     return [(shape, [item for _, item in group]) for shape, group in groupby(shapes, key=_text_of)]
 
 
 def _shape(value: Any) -> str:
     if type(value) is Arranged:
-        # Its own order need not survive a change of its numbers.
+        # Its order may change when its numbers do.
         return value.brackets[0] + ",".join(sorted(map(_shape, value.items))) + value.brackets[1]
     if type(value) in (list, tuple):
         return "[" + ",".join(map(_shape, value)) + "]"
@@ -216,9 +216,9 @@ def _shape(value: Any) -> str:
 
 
 def _place(value: Any) -> float:
-    """The first number outside sets and dicts, 0 without one: equal values have theirs in common.
+    """The first number outside sets and dicts, or 0; equal values have the same one.
 
-    NaN is passed over, since nothing can be sorted by it.
+    NaN is skipped, since nothing can be sorted by it.
     """
     return next(_numbers(value), 0.0)
 
@@ -237,7 +237,7 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def _matched(expected: Sequence[Any], got: Sequence[Any], tolerance: Tolerance) -> bool:
-    """Whether the elements, of one shape and equally many, can be paired off."""
+    """Whether the elements, equally many and of one shape, can be matched one-to-one."""
     ours, theirs = sorted(expected, key=_place), sorted(got, key=_place)
 
     @cache
@@ -261,19 +261,19 @@ def _matched(expected: Sequence[Any], got: Sequence[Any], tolerance: Tolerance) 
 
 
 def _near(place: float, places: Sequence[float], tolerance: Tolerance) -> range:
-    """Where in `places`, which are sorted, those within the tolerance of `place` lie."""
+    """The range of the sorted `places` that is within the tolerance of `place`."""
     low = high = place
     if not math.isinf(place):
         reach = tolerance.around(place)
-        # Wider by more than what rounding can change.
+        # Widened by more than rounding can change.
         reach += 1e-9 * (reach + abs(place))
         low, high = place - reach, place + reach
     return range(bisect_left(places, low), bisect_right(places, high))
 
 
 def _can_be_matched(candidates: Sequence[Sequence[int]]) -> bool:
-    """Whether every row can have a candidate of its own."""
-    # Slow to import, and hardly ever needed.
+    """Whether every row can be given a candidate of its own."""
+    # Slow to import and rarely needed.
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
@@ -315,7 +315,7 @@ def _same_word(expected: str, got: str, tolerance: Tolerance) -> bool:
     if max(len(expected), len(got)) > MAX_NUMBER_CHARS:
         return False
     if INTEGER.fullmatch(expected) and INTEGER.fullmatch(got):
-        # Exactly: floats would lose the last digits of long integers.
+        # Exact, because floats would lose the last digits of long integers.
         whole = int(expected)
         return abs(whole - int(got)) <= max(tolerance.abs, tolerance.rel * abs(float(whole)))
     if not NUMBER.fullmatch(expected) or not NUMBER.fullmatch(got):

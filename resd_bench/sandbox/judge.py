@@ -1,7 +1,8 @@
-"""From a program and its cases to verdicts: what is sent, what is read, what it means.
+"""From a program and its cases to verdicts: what is sent, what is read, and what it means.
 
-The expected values stay here. The parent goes on after a wrong answer, so a program learns nothing
-of the verdict; after a fatal event the cases left get the same kind and are not run.
+The expected values stay here. The parent continues after a wrong answer, so a program learns
+nothing about the verdict; after a fatal event the remaining cases get the same kind and are not
+run.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from resd_bench.sandbox.processes import Child, Deadline, Exit, Over, Source, Zy
 from resd_bench.sandbox.results import CaseResult, Kind, ProgramResult, printable
 
 REPORT_BYTES = 1 << 16
-"""Of a report that carries no value."""
+"""Maximum bytes of a report that carries no value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A kind, and why."""
+    """A kind, and the reason for it."""
 
     kind: Kind
     detail: str = ""
@@ -46,10 +47,10 @@ class Job:
     limits: Limits
     tolerance: Tolerance
     inputs: tuple[Any, ...]
-    """What is sent of each case: the line of a call, or the bytes of the standard input."""
+    """What is sent for each case: the line of a call, or the bytes of standard input."""
 
     def within(self, wall_s: float) -> Job:
-        """The same with at most so many seconds of wall time in all."""
+        """The same job with at most `wall_s` seconds of wall time in total."""
         return replace(self, limits=replace(self.limits, total_wall_s=wall_s))
 
 
@@ -61,9 +62,9 @@ def make_job(
     limits: Limits,
     tolerance: Tolerance,
 ) -> Job:
-    """A job, checked: a mistake of the caller's must not look like one of the program's.
+    """A validated job: a mistake of the caller's must not look like one of the program's.
 
-    UsageError for cases without what they need, or with what cannot be sent.
+    UsageError for cases that lack something, or hold something that cannot be sent.
     """
     needed = "stdin" if entry is None else "args"
     inputs: list[Any] = []
@@ -89,7 +90,7 @@ def _call_line(case: Mapping[str, Any]) -> dict[str, Any]:
     apply = case.get("apply")
     if apply is not None and apply not in plain.APPLICABLE:
         known = ", ".join(plain.APPLICABLE)
-        raise UsageError(f"a case asks to apply {apply!r}: known are {known}")
+        raise UsageError(f"a case asks to apply {apply!r}: expected one of {known}")
     line = {
         "args": [plain.encode(argument, everything) for argument in case["args"]],
         "kwargs": {
@@ -101,7 +102,7 @@ def _call_line(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def judge(zygote: Zygote, job: Job, level: str) -> ProgramResult:
-    """Run the program's cases on `zygote`; SandboxError where the sandbox itself fails."""
+    """Run the program's cases on `zygote`; SandboxError if the sandbox itself fails."""
     if job.entry is None:
         return _judge_script(zygote, job, level)
     return _Calls(job).run(zygote, level)
@@ -113,7 +114,7 @@ def refuse(job: Job, level: str, verdict: Verdict) -> ProgramResult:
 
 
 class _Calls:
-    """A program that is loaded once and called once per case."""
+    """Runs a program that is loaded once and called once per case."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -141,7 +142,7 @@ class _Calls:
         return Deadline(wall, min(child.cpu_s() + limits.call_cpu_s, limits.total_cpu_s))
 
     def _load(self, child: Child) -> Verdict | Over | None:
-        """Send and load the program; what makes it pointless to go on."""
+        """Send and load the program; returns what makes it pointless to continue, if anything."""
         deadline = self._deadline(child)
         head = {
             "code": self.job.code,
@@ -163,7 +164,7 @@ class _Calls:
         return None if body is None else _exception(body)
 
     def _call(self, child: Child, case: Mapping[str, Any], line: Any) -> Verdict | Over | None:
-        """Judge one call; what makes it pointless to go on."""
+        """Judge one call; returns what makes it pointless to continue, if anything."""
         limits, deadline = self.job.limits, self._deadline(child)
         cpu_before, wall_before = child.cpu_s(), time.monotonic()
         if over := child.send(line, deadline):
@@ -210,9 +211,9 @@ def _answered(line: bytes, case: Mapping[str, Any], tolerance: Tolerance) -> tup
 
 
 def _unjudged(error: Exception) -> Verdict:
-    """The verdict on what could not be read or compared.
+    """The verdict on an answer that could not be read or compared.
 
-    Whatever error a program's words lead to here is its doing, and no reason to leave it unmarked.
+    Any error that a program's output causes here is the program's fault, and it must be judged.
     """
     if isinstance(error, wire.BadWire):
         return Verdict("bad_output", printable(error))
@@ -220,7 +221,7 @@ def _unjudged(error: Exception) -> Verdict:
 
 
 def _exception(body: Any) -> Verdict:
-    """What a child says of an exception: a claim, which only chooses among the failures."""
+    """The verdict on a reported exception: a claim, which only chooses among the failures."""
     if type(body) is not list or len(body) != 3 or not all(type(b) is str for b in body[:2]):
         return Verdict("bad_output", "a malformed report")
     name, message, line = body
@@ -230,7 +231,7 @@ def _exception(body: Any) -> Verdict:
 
 
 def _stopped(over: Over, end: Exit, job: Job) -> Verdict:
-    """Why a child gave no answer."""
+    """The verdict on a child that gave no answer."""
     if end.threads:
         return Verdict("forbidden", f"{end.threads} threads at once, over {job.limits.threads}")
     if over == "wall":
@@ -255,7 +256,7 @@ def _stopped(over: Over, end: Exit, job: Job) -> Verdict:
 
 
 def _judge_script(zygote: Zygote, job: Job, level: str) -> ProgramResult:
-    """A program that is run once per case, from standard input to standard output."""
+    """Judge a program that is run once per case, from standard input to standard output."""
     begin = time.monotonic()
     results: list[CaseResult] = []
     cpu_s, maxrss_kb = 0.0, 0
@@ -305,7 +306,7 @@ class _Script:
         return CaseResult(verdict.kind, verdict.detail, text, self.exit.cpu_s, wall_s)
 
     def _fork(self, zygote: Zygote, writing: int) -> Child:
-        # Not a pipe: programs ask for the size of their input, or map it.
+        # Not a pipe, because programs may ask for the size of their input, or map it.
         try:
             with _anonymous_file() as stdin:
                 stdin.write(self.stdin)
@@ -333,14 +334,14 @@ class _Script:
 
 
 def _anonymous_file() -> IO[bytes]:
-    # In memory where it can be: Landlock lets programs open that again, as /dev/stdin.
+    # In memory if possible: Landlock lets programs open that again, as /dev/stdin.
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("stdin"), "w+b")
     return tempfile.TemporaryFile()
 
 
 def _claimed(channel: Source) -> Verdict | None:
-    """What a script that failed said of its exception, if it said anything."""
+    """The verdict on the exception that a failed script reported, if it reported one."""
     try:
         key, body = wire.report(bytes(channel.data[:REPORT_BYTES]).partition(b"\n")[0])
     except Exception:

@@ -1,7 +1,7 @@
-"""Landlock: what a child may open. Three system calls, with the same numbers on every machine.
+"""Landlock: what a child may open. Three system calls, with the same numbers on all architectures.
 
-Only reading below named paths is granted. Landlock says nothing of chmod, utime, stat and UDP:
-those are left to `resd_bench.sandbox.seccomp`. Linux only. See landlock(7).
+Only reading below named paths is granted. Landlock does not cover chmod, utime, stat and UDP: those
+are left to `resd_bench.sandbox.seccomp`. Linux only. See landlock(7).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ASK_VERSION = 1
 PATH_BENEATH = 1
 WRITE_FILE, READ_FILE, READ_DIR = 1 << 1, 1 << 2, 1 << 3
 ALL_FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
-"""Every right of an ABI; what is handled and not granted is refused."""
+"""Every right of an ABI; a right that is handled but not granted is refused."""
 ALL_FILE_RIGHTS_FROM_5 = (1 << 16) - 1
 TCP_BIND_AND_CONNECT = 3
 """From ABI 4."""
@@ -26,25 +26,25 @@ SIGNALS_AND_ABSTRACT_SOCKETS = 3
 
 
 class RulesetAttr(ctypes.Structure):
-    """What a ruleset handles; older kernels know only the first fields."""
+    """The rights that a ruleset handles; older kernels know only the first fields."""
 
     _fields_ = (("files", ctypes.c_uint64), ("net", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
 
 
 class PathBeneathAttr(ctypes.Structure):
-    """Rights on what lies below a directory."""
+    """Rights on everything below a directory."""
 
     _pack_ = 1
     _fields_ = (("allowed", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
 
 
 def abi() -> int:
-    """The kernel's Landlock version; 0 where there is none."""
+    """The kernel's Landlock ABI version; 0 if it has none."""
     return max(0, int(libc.syscall(CREATE_RULESET, None, 0, ASK_VERSION)))
 
 
 def ruleset(version: int, readable: Sequence[str], writable: Sequence[str] = ()) -> int:
-    """A descriptor of a ruleset that grants reading and writing of paths that exist; OSError."""
+    """A descriptor of a ruleset that grants access to those paths that exist; OSError."""
     attr = RulesetAttr(
         ALL_FILE_RIGHTS.get(version, ALL_FILE_RIGHTS_FROM_5),
         TCP_BIND_AND_CONNECT if version >= 4 else 0,
@@ -75,5 +75,5 @@ def _grant(ruleset_fd: int, path: str, rights: int) -> None:
 
 
 def enter(ruleset_fd: int) -> None:
-    """Put the calling thread into a fresh domain, for good; needs no_new_privs; OSError."""
+    """Put the calling thread into a new domain, irrevocably; needs no_new_privs; OSError."""
     syscall("landlock_restrict_self", RESTRICT_SELF, ruleset_fd, 0)

@@ -1,4 +1,4 @@
-"""What one program may use. The defaults suit answers of a few dozen lines."""
+"""Resource limits of one program. The defaults suit answers of a few dozen lines."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one program; processor time decides, wall time only backstops."""
+    """Limits of one program; processor time decides, wall time is only a backstop."""
 
     call_cpu_s: float = 2.0
-    """Processor time of one call or one stdin case, on a clock the parent reads. Give at least
+    """Processor time of one call or one stdin case, on a clock that the parent reads. Give at least
     five times what a reference solution needs."""
     call_wall_s: float | None = None
-    """Wall time of one call; None: three times the processor time and two seconds."""
+    """Wall time of one call; None: three times the processor time plus two seconds."""
     total_cpu_s: float = 10.0
     """Processor time of the whole program."""
     total_wall_s: float | None = None
-    """Wall time of the whole program; None: three times the processor time and five seconds."""
+    """Wall time of the whole program; None: three times the processor time plus five seconds."""
     memory_mb: int = 512
     """Address space on top of the bare interpreter's."""
     stack_mb: int = 256
     """Stack of the main thread; more than the default has no effect."""
     output_bytes: int = 1 << 20
-    """One returned value on the wire, or the standard output of one case."""
+    """Size of one returned value on the wire, or of the standard output of one case."""
     total_output_bytes: int = 8 << 20
-    """All returned values together."""
+    """Total size of all returned values."""
     max_values: int = 200_000
-    """Numbers, strings and containers in one returned value."""
+    """Number of numbers, strings and containers in one returned value."""
     code_bytes: int = 1 << 18
     """Length of the program in UTF-8."""
     descriptors: int = 64

@@ -1,11 +1,11 @@
-"""Compile the seccomp policy to `seccomp_filters.json`; a tool for developers, never at run time.
+"""Compile the seccomp policy to `seccomp_filters.json`; a developer tool, not used at run time.
 
     pip install pyseccomp            # needs libseccomp.so.2
     python -m resd_bench.sandbox.make_filters
 
-The policy is an allowlist: what is not named answers EPERM. Calls without an honest use in a pure
-program end the process with SIGSYS, which the program cannot fake away. What each line gives up
-is in `docs/sandbox.md`. Add a call only with the corpus of attacks run again.
+The policy is an allowlist: calls that are not named fail with EPERM. Calls that no honest pure
+program makes end the process with SIGSYS, which the program cannot hide. `docs/sandbox.md` says
+what each line gives up. After adding a call, run the corpus of attacks again.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ quotactl acct settimeofday clock_settime
 """.split()  # noqa: SIM905
 FCNTL_COMMANDS = (0, 1, 2, 3, 4, 9, 1030, 1032, 1034)
 """Duplicate, flags, owner (read only), pipe size and seals (read only). Not F_SETOWN and F_SETSIG:
-a pipe's owner is sent any signal one likes, other processes too. No locks (5 to 7, 36 to 38): every
-program can ask for those that another holds on a file that both may open."""
+they can send any signal to a pipe's owner, which may be another process. No locks (5 to 7, 36 to
+38): every program can query those that another holds on a file that both may open."""
 ADVICE = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17)
-"""What allocators tell madvise of their own memory. Not MADV_COLD, MADV_PAGEOUT and the like, which
-move pages of files that other programs read too, nor MADV_MERGEABLE, which shares memory."""
+"""What allocators pass to madvise for their own memory. Not MADV_COLD, MADV_PAGEOUT and the like,
+which move pages of files that other programs also read, nor MADV_MERGEABLE, which shares memory."""
 MESSAGE_CALLS = {"sendto": 3, "recvfrom": 3, "sendmsg": 2, "recvmsg": 2}
-"""Where each has its flags."""
+"""The index of each call's flags argument."""
 MSG_OOB = 1
 IOCTL_COMMANDS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 """TCGETS (isatty), TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Not FIOSETOWN."""
@@ -90,7 +90,7 @@ def _add(filter_: Any, action: Any, name: str, conditions: Sequence[Any]) -> Non
     try:
         filter_.add_rule(action, name, *conditions)
     except OSError as error:
-        # Calls that this machine never had, such as fork on aarch64.
+        # Calls that this architecture does not have, such as fork on aarch64.
         if error.errno not in (errno.EFAULT, errno.EINVAL, errno.EDOM):
             raise
 
@@ -102,9 +102,9 @@ def _rules(sc: Any, sealed: bool) -> list[tuple[Any, ...]]:
     rules += [
         (allow, "clone", arg(0, sc.MASKED_EQ, CLONE_THREAD, CLONE_THREAD)),
         (kill, "clone", arg(0, sc.MASKED_EQ, CLONE_THREAD, 0)),
-        # Its flags lie in memory, where no filter looks; libc then falls back to clone.
+        # Its flags are in memory, which filters cannot read; libc then falls back to clone.
         (sc.ERRNO(errno.ENOSYS), "clone3"),
-        # Event loops need a pair of streams. A datagram socket could send to any address.
+        # Event loops need a stream pair. A datagram socket could send to any address.
         (
             allow,
             "socketpair",
@@ -112,11 +112,11 @@ def _rules(sc: Any, sealed: bool) -> list[tuple[Any, ...]]:
             arg(1, sc.MASKED_EQ, SOCK_TYPE_MASK, socket.SOCK_STREAM),
         ),
         (allow, "prlimit64", arg(0, sc.EQ, 0), arg(2, sc.EQ, 0)),
-        # Raising a limit is answered "done" and not done: honest templates raise their stack.
+        # Raising a limit reports success without doing it: honest templates raise their stack.
         (sc.ERRNO(0), "prlimit64", arg(2, sc.NE, 0)),
         (sc.ERRNO(0), "setrlimit"),
     ]
-    # With RWF_NOWAIT it would tell what lies in the page cache.
+    # With RWF_NOWAIT it would reveal what is in the page cache.
     rules.append((allow, "preadv2", arg(5, sc.EQ, 0)))
     rules += [(allow, "madvise", arg(2, sc.EQ, advice)) for advice in ADVICE]
     rules += [
@@ -131,7 +131,7 @@ def _rules(sc: Any, sealed: bool) -> list[tuple[Any, ...]]:
 
 
 def main() -> None:
-    """Write the filters of every machine beside this file."""
+    """Write the filters of every architecture next to this file."""
     filters = {}
     for machine in MACHINES:
         for name in ("landlock", "sealed"):

@@ -1,7 +1,7 @@
 """Where programs run: the interpreter, what it may read, and bubblewrap around it.
 
-The standard library is opened entry by entry, never the site-packages below it: the suite, its
-tests and its generators live there. Packages that a sandbox was asked for are opened one by one.
+Access to the standard library is granted entry by entry, never to the site-packages below it, where
+the suite, its tests and its generators are. Requested packages are granted one by one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
-"""All that programs find there; one malloc arena, else threads eat the address space."""
+"""All environment variables of a program; one malloc arena, or threads eat the address space."""
 NOT_LIBRARY = frozenset(
     ("site-packages", "dist-packages", "test", "idlelib", "ensurepip", "lib2to3", "turtledemo")
 )
@@ -51,19 +51,19 @@ SYSTEM_FOLDERS = ("/usr", "/bin", "/lib", "/lib64")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a zygote needs to know of the disk."""
+    """What a zygote needs to know about the disk."""
 
     python: str
     readable: tuple[str, ...]
     """Paths that children may read below."""
     packages: tuple[str, ...]
-    """Modules beyond the standard library to import ahead; the full zygote does."""
+    """Modules beyond the standard library that the full zygote imports in advance."""
     site_folders: tuple[str, ...]
-    """Where those are."""
+    """Folders of those modules."""
 
 
 def find_place(packages: Sequence[str]) -> Place:
-    """The interpreter of this process and what is readable in it; UsageError for no package."""
+    """This process's interpreter and what is readable in it; UsageError for unknown packages."""
     readable = _standard_library() + list(ALSO_READABLE)
     modules: list[str] = []
     folders: list[str] = []
@@ -72,7 +72,7 @@ def find_place(packages: Sequence[str]) -> Place:
         readable += paths
         modules += (name, *SUBMODULES.get(name, ()))
         folders.append(folder)
-    # Of a virtual environment the interpreter that it was made from: it needs no pyvenv.cfg.
+    # In a virtual environment, the interpreter it was made from: that needs no pyvenv.cfg.
     python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
     return Place(python, tuple(readable), tuple(modules), tuple(dict.fromkeys(folders)))
 
@@ -89,7 +89,7 @@ def _standard_library() -> list[str]:
 
 
 def _package(name: str) -> tuple[str, list[str]]:
-    """The folder a package lies in, and its files."""
+    """The folder that a package is in, and its files."""
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or (spec.origin is None and not spec.submodule_search_locations):
         raise UsageError(
@@ -104,10 +104,10 @@ def _package(name: str) -> tuple[str, list[str]]:
 
 
 def bwrap_prefix(place: Place) -> list[str]:
-    """The bubblewrap command that the zygote is started behind; UsageError where there is none.
+    """The bubblewrap command in front of the zygote; UsageError if bubblewrap is not installed.
 
-    New user, process, network, IPC, host name and mount namespaces; a read-only system, the
-    interpreter without its site-packages, the packages and the zygote's files.
+    It gives new user, process, network, IPC, host name and mount namespaces; a read-only system,
+    the interpreter without its site-packages, the packages and the zygote's files.
     """
     bwrap = shutil.which("bwrap")
     if bwrap is None:
@@ -141,7 +141,7 @@ def _below(path: str, folder: str) -> bool:
 
 
 def _site_packages(prefix: str) -> list[str]:
-    """Folders of installed packages that the binds of the system and of `prefix` would show."""
+    """Folders of installed packages that binding the system and `prefix` would expose."""
     stdlib = os.path.realpath(sysconfig.get_path("stdlib"))
     candidates = [
         *(os.path.join(stdlib, name) for name in ("site-packages", "dist-packages")),

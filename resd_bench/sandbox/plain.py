@@ -1,8 +1,8 @@
-"""Plain values to and from the form they cross in: JSON with one-key objects for what JSON lacks.
+"""Plain values to and from their wire format: JSON with one-key objects for what JSON lacks.
 
 `t` tuple, `d` dict, `s` set, `i` big integer, `f` NaN and infinities, `b` bytes, `c` complex. Runs
-in the parent for arguments and in the child, beside the program, for results; what the child says
-is a claim, which `resd_bench.sandbox.wire` reads strictly. Imports the standard library only.
+in the parent for arguments and in the child, next to the program, for results; what the child sends
+is a claim, which `resd_bench.sandbox.wire` parses strictly. Imports only the standard library.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 MAX_DEPTH = 60
 EXACT_INT = 1 << 53
-"""JSON readers agree on integers below this."""
+"""JSON parsers agree on integers below this."""
 PLAIN: tuple[type, ...] = (
     str,
     bool,
@@ -38,7 +38,7 @@ APPLICABLE: Mapping[str, Callable[[Any], Any]] = {
         *(sorted, len, sum, min, max, any, all, abs),
     )
 }
-"""What a call may ask for in place of a returned value, which may be an iterator, say."""
+"""What a call may apply to a returned value, for example to an iterator."""
 
 
 class PlainSet(tuple[Any, ...]):
@@ -64,9 +64,9 @@ class NotPlain(Exception):
 
 
 def encode(value: Any, max_values: int) -> Any:
-    """A tree that `json.dumps` takes; subclasses of plain types lose their class.
+    """A tree that `json.dumps` accepts; subclasses of plain types lose their class.
 
-    NotPlain for any other type, more than `max_values` values, or too deep a nesting.
+    NotPlain for any other type, more than `max_values` values, or nesting that is too deep.
     """
     return _Encoder(max_values).encode(value, 0)
 
@@ -83,12 +83,12 @@ class _Encoder:
             raise NotPlain("nested too deeply")
         if value is None:
             return None
-        # Neither isinstance nor `in`: they ask the value's __class__ and its class's __eq__.
+        # Neither isinstance nor `in`: they use the value's __class__ and its class's __eq__.
         kind = type(value)
         base: Any = next((plain for plain in PLAIN if issubclass(kind, plain)), None)
         if base is None:
             return self.encode(_from_numpy(value), depth + 1)
-        # The methods of the base, never those of the value's class.
+        # Use the methods of the base class, never those of the value's class.
         if base is bool or base is str:
             return base.__str__(value) if base is str else value
         if base is int:

@@ -1,10 +1,10 @@
-"""Which modules a zygote holds, and which zygote a program needs.
+"""Which modules a zygote preloads, and which zygote a program needs.
 
-Every page a zygote holds makes each of its children dearer, so there are two: a full one, with the
-packages and most of the standard library, and a light one, with what short programs import. Which
-one a program gets changes what it costs and nothing it can see: from the light one the standard
-library is imported from disk all the same. What is not importable there, or would not begin with
-the same state, sends a program to the full one wherever its name stands.
+Every page that a zygote holds makes each of its children more expensive, so there are two: a full
+one, with the packages and most of the standard library, and a light one, with what short programs
+import. Which one a program gets affects its cost and nothing it can see: in the light one the rest
+of the standard library is imported from disk. A program that mentions anything that cannot be
+imported there, or that would not start in the same state, gets the full one.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ types typing unicodedata unittest unittest.mock urllib.parse uuid warnings weakr
 xml.etree.ElementTree zipfile zlib zoneinfo _strptime _sqlite3 _ssl pyexpat _sitebuiltins
 """.split()  # noqa: SIM905
 )
-"""Imported before the forks: quick everywhere, and all there is where nothing can be opened."""
+"""Imported before the forks: fast everywhere, and all there is if no file can be opened."""
 LIGHT = tuple(
     """
 bisect cmath collections collections.abc contextlib copy functools heapq itertools json math
 operator os re string sys time types typing
 """.split()  # noqa: SIM905
 )
-"""The same for the light zygote. `random` is not: it reseeds itself at every fork."""
+"""The same for the light zygote. `random` is left out: it reseeds itself at every fork."""
 SUBMODULES = {
     "numpy": (
         "numpy.fft",
@@ -44,17 +44,17 @@ SUBMODULES = {
         "numpy.random",
     )
 }
-"""Parts of packages that load late."""
+"""Parts of packages that are loaded lazily."""
 
 _LIGHT_NAMES = frozenset(name.partition(".")[0] for name in (*LIGHT, "__future__"))
 _HEAVY_WORDS = ("random", "statistics", "__import__", "importlib", "import_module")
-"""Modules that begin with a seeded state, and ways to import what is named nowhere."""
+"""Modules that start in a seeded state, and ways to import modules without naming them."""
 _IMPORT = re.compile(r"\bfrom[ \t]++(\w++)[\w.]*+[ \t]++import\b|\bimport[ \t]+([^\n;#]++)")
 _NAME = re.compile(r"[ \t]*+(\w*+)")
 
 
 def is_light(code: str, packages: Sequence[str]) -> bool:
-    """Whether a program can do with the light zygote."""
+    """Whether the light zygote is enough for a program."""
     # Identifiers in other scripts may mean ASCII ones.
     if not code.isascii() or any(word in code for word in (*packages, *_HEAVY_WORDS)):
         return False
@@ -62,7 +62,7 @@ def is_light(code: str, packages: Sequence[str]) -> bool:
 
 
 def _imported(match: re.Match[str]) -> list[str]:
-    """The first parts of the modules that a match imports."""
+    """The top-level modules that a match imports."""
     if match[1]:
         return [match[1]]
     return [name[1] for name in map(_NAME.match, match[2].split(",")) if name]

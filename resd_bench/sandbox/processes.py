@@ -1,7 +1,7 @@
-"""The parent's handles on the zygote and on its children: descriptors, clocks and deaths.
+"""The parent's handles on the zygote and its children: descriptors, clocks and exits.
 
-The clocks are the kernel's, read from here: processor time through the child's clock, wall time
-from ours. A kill goes through a pidfd, so it never hits a stranger.
+The clocks are the kernel's, read from here: processor time from the child's clock, wall time from
+ours. A kill goes through a pidfd, so it never hits an unrelated process.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from resd_bench.sandbox.preload import FULL, LIGHT
 from resd_bench.sandbox.results import SandboxError, ZygoteLost, printable
 
 Over = Literal["wall", "cpu", "size", "dead"]
-"""Why no more can be read of a child: a clock, too many bytes, or its end."""
+"""Why nothing more can be read from a child: a clock, too many bytes, or its exit."""
 
 ANSWER_S = 60.0
-"""How long the zygote may take for anything; programs do not run in it."""
+"""How long the zygote may take for any request; programs do not run in it."""
 START_S = 300.0
-"""How long it may take to start: imports on a busy machine can take a hundred times as long."""
+"""How long it may take to start: imports can take a hundred times longer on a busy machine."""
 START_ATTEMPTS = 2
 READ_BYTES = 1 << 16
 SETUP_LINE_BYTES = 4096
@@ -44,34 +44,34 @@ FDINFO_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """The kernel's word on an ended child."""
+    """What the kernel reports about a child that has ended."""
 
     status: int
-    """As `os.wait4` gives it."""
+    """As `os.wait4` returns it."""
     cpu_s: float
     maxrss_kb: int
     threads: int = 0
-    """How many it was killed for, 0 where it was not for that."""
+    """The number of threads it was killed for; 0 if that was not the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What a zygote found when it started."""
+    """What a zygote reports when it has started."""
 
     python: str
     seccomp: bool
     landlock: int
     """ABI version, 0 for none."""
     reason: str
-    """Why it is not more."""
+    """Why isolation is not stronger."""
     failed: tuple[str, ...]
     """Packages that could not be imported."""
 
 
 class Zygote:
-    """A running zygote; `hello` says what it can do. ZygoteLost where it does not start.
+    """A running zygote; `hello` says what it can do. ZygoteLost if it does not start.
 
-    A `light` one holds no packages and little of the standard library.
+    A `light` one preloads no packages and little of the standard library.
     """
 
     def __init__(
@@ -119,14 +119,14 @@ class Zygote:
 
     @property
     def grouped(self) -> bool:
-        """Whether a control group bounds its processes and threads."""
+        """Whether a control group limits its processes and threads."""
         return self.group is not None and self.group.holds
 
     def _last_words(self) -> str:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         _, words = self.process.communicate()
-        return printable(words.decode("utf-8", "replace").strip()[-300:]) or "it said nothing"
+        return printable(words.decode("utf-8", "replace").strip()[-300:]) or "it printed nothing"
 
     def send(self, message: Any, fds: Sequence[int] = ()) -> None:
         """Send one message; ZygoteLost."""
@@ -152,7 +152,7 @@ class Zygote:
         return json.loads(message), fds
 
     def close(self) -> None:
-        """End it with all it has forked."""
+        """End it and everything it has forked."""
         self.control.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -163,7 +163,7 @@ class Zygote:
             self.group.close()
 
     def forget(self) -> None:
-        """Let go of a zygote that belongs to another process: the one we were forked from."""
+        """Release a zygote that belongs to another process: the one we were forked from."""
         self.control.close()
         self.process.returncode = 0
         if self.process.stderr is not None:
@@ -171,7 +171,7 @@ class Zygote:
 
 
 def start_zygote(place: Place, prefix: Sequence[str], *, lock: bool, light: bool = False) -> Zygote:
-    """A running zygote; ZygoteLost where `START_ATTEMPTS` in a row do not start."""
+    """A running zygote; ZygoteLost if `START_ATTEMPTS` starts in a row fail."""
     for _ in range(START_ATTEMPTS - 1):
         with contextlib.suppress(ZygoteLost):
             return Zygote(place, prefix, lock=lock, light=light)
@@ -182,9 +182,9 @@ _RUNNING: weakref.WeakSet[Zygote] = weakref.WeakSet()
 
 
 def forget_all() -> None:
-    """In a forked process: let go of every zygote, lent ones too.
+    """In a forked process: release every zygote, lent ones too.
 
-    Else a zygote would not see the end of the process it belongs to before that of this one.
+    Otherwise a zygote would not notice the exit of its own process before this one exits too.
     """
     for zygote in list(_RUNNING):
         zygote.forget()
@@ -193,14 +193,14 @@ def forget_all() -> None:
 
 @dataclass(slots=True)
 class Source:
-    """A descriptor of the parent's that a child writes to."""
+    """A descriptor from which the parent reads what a child writes."""
 
     fd: int
     data: bytearray = field(default_factory=bytearray)
     closed: bool = False
 
     def read(self) -> bool:
-        """Take what is there, without waiting; whether there was any."""
+        """Read what is available, without waiting; returns whether there was anything."""
         try:
             chunk = os.read(self.fd, READ_BYTES)
         except BlockingIOError:
@@ -214,7 +214,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """Until when a child may go on: on our monotonic clock and on its processor clock."""
+    """Until when a child may run: on our monotonic clock and on its processor clock."""
 
     wall: float
     cpu: float
@@ -223,8 +223,8 @@ class Deadline:
 class Child:
     """One forked child, from its fork to its end; used as a context manager.
 
-    Entering forks and waits until the child has locked itself down: SandboxError where it could
-    not. Leaving kills it; `exit` is then what the kernel says of it.
+    Entering forks and waits until the child has locked itself down: SandboxError if it could not.
+    Leaving kills it; `exit` then holds what the kernel reports about it.
     """
 
     def __init__(
@@ -275,7 +275,7 @@ class Child:
         self._end()
 
     def _await_ready(self) -> None:
-        # The first line comes before the program does, so no program can have written it.
+        # The first line is sent before the program is, so no program can have written it.
         line = self.line(SETUP_LINE_BYTES, Deadline(time.monotonic() + ANSWER_S, ANSWER_S))
         if line != b'{"ready":null}':
             raise SandboxError(f"a child could not lock itself down: {printable(line)}")
@@ -301,7 +301,7 @@ class Child:
             return self.exit.cpu_s
 
     def send(self, message: Any, deadline: Deadline) -> Over | None:
-        """Send one line; what stopped it, if anything did."""
+        """Send one line; returns what stopped it, if anything did."""
         left = memoryview(json.dumps(message, allow_nan=False).encode("ascii") + b"\n")
         while left:
             try:
@@ -310,7 +310,7 @@ class Child:
             except BlockingIOError:
                 pass
             except OSError:
-                # Hung up; what the child said before can still be read.
+                # The child hung up; what it sent earlier can still be read.
                 return None
             if over := self._passed(deadline):
                 return over
@@ -331,9 +331,9 @@ class Child:
         return line if len(line) <= max_bytes else "size"
 
     def more(self, source: Source, max_bytes: int, deadline: Deadline) -> Over | None:
-        """Wait until more bytes have come from `source`; what stopped it, if anything did.
+        """Wait until more bytes have come from `source`; returns what stopped it, if anything did.
 
-        A closed source alone does not: the child's end is awaited, under the same deadline.
+        A closed source alone does not: then the child's end is awaited, under the same deadline.
         """
         while True:
             if len(source.data) > max_bytes:
@@ -353,7 +353,7 @@ class Child:
         return "cpu" if self.cpu_s() >= deadline.cpu else None
 
     def _wait(self, fd: int | None, events: int, deadline: Deadline) -> set[int]:
-        """Until something happens or a deadline may have passed; the ready descriptors."""
+        """Wait until something happens or a deadline may have passed; the ready descriptors."""
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         if fd is not None:

@@ -1,4 +1,4 @@
-"""What a run gives back, and what can go wrong with the sandbox itself."""
+"""The result of a run, and the errors of the sandbox itself."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Kind = Literal[
 `memory`: a MemoryError, or the system's memory was out. `crash`: an exception, a signal, an exit
 before the answer. `forbidden`: something the sandbox refuses. `bad_output`: not plain data, too
 long, malformed or not UTF-8. `verifier_limit`: plain data that is more than the parent can compare.
-All but `ok` score 0, so nothing is gained by choosing one."""
+All except `ok` score 0, so a program gains nothing by choosing among them."""
 
 DETAIL_CHARS = 300
 
 
 class SandboxError(RuntimeError):
-    """The sandbox failed, for a reason that no program can bring about: nothing was judged."""
+    """The sandbox failed, for a reason that no program can cause: nothing was judged."""
 
 
 class SandboxTooWeak(SandboxError, UsageError):
-    """This machine cannot give the isolation that was required; the message has the reasons."""
+    """This machine cannot offer the required isolation; the message gives the reasons."""
 
 
 class ZygoteLost(SandboxError):
@@ -37,15 +37,15 @@ class CaseResult:
 
     kind: Kind
     detail: str = ""
-    """For people, ASCII; may quote what the program claims. Never the expected value."""
+    """For people, in ASCII; may quote what the program claims, never the expected value."""
     value: Any = field(default=None, repr=False, hash=False)
     """What the program returned, as plain data: None, bool, int, float, complex, str, bytes, list,
-    tuple, `PlainSet`, `PlainDict`. Standard output where there is no entry. None where there is
-    nothing, or an integer of more digits than Python prints."""
+    tuple, `PlainSet`, `PlainDict`. Standard output if there is no entry. None if there is nothing,
+    or for an integer with more digits than Python prints."""
     cpu_s: float = 0.0
     wall_s: float = 0.0
     ran: bool = True
-    """False where a case before it ended the program for good."""
+    """False if an earlier case ended the program for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class ProgramResult:
 
     cases: tuple[CaseResult, ...]
     level: str
-    """The isolation it ran under: `process`, `kernel`, `namespace`, with `+sealed` where programs
-    could open no file at all."""
+    """The isolation it ran under: `process`, `kernel`, `namespace`, with `+sealed` if programs
+    could not open any file."""
     cpu_s: float = 0.0
     maxrss_mb: float = 0.0
     wall_s: float = 0.0
@@ -67,7 +67,7 @@ class ProgramResult:
 
     @property
     def score(self) -> float:
-        """Fraction of cases that are `ok`; 0 where there are none."""
+        """Fraction of cases that are `ok`; 0 if there are no cases."""
         return sum(kind == "ok" for kind in self.kinds) / max(1, len(self.cases))
 
 

@@ -1,4 +1,4 @@
-"""seccomp and what belongs to it: the system calls a child may make, and rights it gives up.
+"""seccomp and capabilities: the system calls that a child may make, and the rights it gives up.
 
 The filters are data, `seccomp_filters.json`, compiled by `make_filters.py` at development time;
 running needs no libseccomp. Linux only, x86_64 and aarch64. See seccomp(2).
@@ -49,7 +49,7 @@ def prctl(option: int, argument: int = 0) -> None:
 
 
 def missing() -> str:
-    """Why there is no seccomp here; "" where there is."""
+    """Why there is no seccomp here; "" if there is."""
     machine = os.uname().machine
     if machine not in SECCOMP_CALL:
         return f"there is no seccomp filter for {machine}"
@@ -60,13 +60,13 @@ def missing() -> str:
 
 
 def compiled(name: str) -> bytes:
-    """The filter `landlock` (paths are Landlock's matter) or `sealed` (nothing can be opened)."""
+    """The filter `landlock` (Landlock restricts paths) or `sealed` (nothing can be opened)."""
     with open(FILTERS, encoding="ascii") as file:
         return base64.b64decode(json.load(file)[f"{os.uname().machine}:{name}"])
 
 
 def load(code: bytes) -> None:
-    """Filter the system calls of this process from here on; needs no_new_privs; OSError."""
+    """Filter the system calls of this process from now on; needs no_new_privs; OSError."""
     buffer = ctypes.create_string_buffer(code, len(code))
     program = Program(len(code) // INSTRUCTION_BYTES, ctypes.cast(buffer, ctypes.c_void_p))
     mode, zero = ctypes.c_ulong(MODE_FILTER), ctypes.c_ulong(0)

@@ -8,19 +8,19 @@ import signal
 from typing import Any
 
 PIDFD_SEND_SIGNAL, PIDFD_OPEN = 424, 434
-"""The same numbers on every machine."""
+"""The same numbers on all architectures."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
 
 def syscall(what: str, number: int, *arguments: Any) -> int:
-    """The result of a system call; OSError that says what failed."""
+    """Make a system call and return its result; OSError says what failed."""
     return checked(what, int(libc.syscall(number, *arguments)))
 
 
 def checked(what: str, result: int) -> int:
-    """A result that is not negative; OSError that says what failed."""
+    """Return `result` if it is not negative; OSError says what failed."""
     if result < 0:
         error = ctypes.get_errno()
         raise OSError(error, f"{what}: {os.strerror(error)}")
@@ -28,10 +28,10 @@ def checked(what: str, result: int) -> int:
 
 
 def pidfd_open(pid: int) -> int:
-    """A descriptor that stands for a process, also after its number is used again; OSError."""
+    """A descriptor that refers to a process even after its number is reused; OSError."""
     return syscall("pidfd_open", PIDFD_OPEN, pid, 0)
 
 
 def kill(pidfd: int) -> None:
-    """End the process behind a pidfd; OSError where there is none any more."""
+    """Kill the process behind a pidfd; OSError if it no longer exists."""
     syscall("pidfd_send_signal", PIDFD_SEND_SIGNAL, pidfd, int(signal.SIGKILL), None, 0)

@@ -1,8 +1,8 @@
-"""What came from a child, turned into plain data: strict, bounded, without classes.
+"""Parses what a child sent into plain data: strict, bounded, without classes.
 
-Nothing a program chose is hashed here: sets and dicts stay sequences, so that a flood of colliding
-keys costs nothing. A report is one JSON object with one key; see `resd_bench.sandbox.plain` for
-the tags of values.
+Nothing that a program chose is hashed here: sets and dicts stay sequences, so a flood of colliding
+keys does no harm. A report is one JSON object with one key; see `resd_bench.sandbox.plain` for the
+tags of values.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ MAX_HEX_DIGITS = 1 << 16
 PRINTABLE_BITS = 14_284
 """Longer integers may have more than 4300 decimal digits, which Python refuses to print."""
 STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-"""A string, or what is left of the line where one is never closed: so no quote is tried twice."""
+"""A string, or the rest of the line if one is never closed, so that no quote is tried twice."""
 BRACKETS = b"[]{}"
 NOT_BRACKETS = bytes(set(range(256)) - set(BRACKETS))
 STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 NESTING = 4 * MAX_DEPTH + 8
-"""Brackets a value of `MAX_DEPTH` can need: a dict costs an object, a list and a pair."""
+"""Brackets that a value of `MAX_DEPTH` may need: a dict takes an object, a list and a pair."""
 
 
 class BadWire(ValueError):
@@ -44,7 +44,7 @@ _NESTED = (list, _Object)
 
 
 def report(line: bytes) -> tuple[str, Any]:
-    """The key and the body of one line; BadWire where it is anything else than one report."""
+    """The key and the body of one line; BadWire if it is anything but one report."""
     tree = _parse(line)
     if type(tree) is not _Object:
         raise BadWire("not a report")
@@ -62,7 +62,7 @@ def _parse(line: bytes) -> Any:
 
 
 def _check_nesting(line: bytes) -> None:
-    # Before the parser, which recurses in C as deep as the host's recursion limit lets it.
+    # Checked before parsing, which recurses in C as deeply as the host's recursion limit allows.
     if line.count(b"[") + line.count(b"{") <= NESTING:
         return
     brackets = STRING.sub(b"", line).translate(None, NOT_BRACKETS)
@@ -113,14 +113,14 @@ class Reader:
 
     def __init__(self) -> None:
         self.unprintable = False
-        """Whether it met an integer that is too long to print."""
+        """Whether it encountered an integer that is too long to print."""
 
     def value(self, tree: Any, depth: int = 0) -> Any:
         """The plain value of a tree; BadWire for unknown tags and malformed bodies."""
         if depth > MAX_DEPTH:
             raise BadWire("nested too deeply")
         if type(tree) is list:
-            # Most of what comes is numbers: a call for each would double the time.
+            # Most values are numbers: a call for each would double the time.
             deeper = depth + 1
             return [self.value(i, deeper) if type(i) in _NESTED else i for i in tree]
         if type(tree) is not _Object:
@@ -166,7 +166,7 @@ _CONTAINERS: Mapping[str, type[tuple[Any, ...]]] = {"t": tuple, "s": PlainSet}
 
 
 def _complex(parts: list[Any]) -> complex:
-    # Integers have no business here, and some are too large to become floats.
+    # Integers are not allowed here, and some are too large to become floats.
     if len(parts) != 2 or not all(type(part) is float for part in parts):
         raise BadWire("a malformed complex number")
     return complex(*parts)

@@ -2,13 +2,13 @@
 
     python -P -s -S -B -X utf8 zygote.py <number of the control descriptor>
 
-A fresh interpreter with a rebuilt environment, so nothing of the parent's is in its memory. It
-never sees a program, an input or an expected output: for each run it gets a little JSON and some
-descriptors, forks, and reports what the kernel says of the child (exit status, resource use).
-Python's own isolation flag would drop PYTHONHASHSEED with everything else, and with it the same
-verdict on every machine; `-P -s` and the rebuilt environment do its work. Here and in what it
-imports nothing is loaded that can be done without: `random` and `threading` alone, which act at
-every fork, would cost half a millisecond a program.
+It is a fresh interpreter with a rebuilt environment, so its memory holds nothing of the parent's.
+It never sees a program, an input or an expected output: for each run it gets a little JSON and some
+descriptors, forks, and reports what the kernel says about the child (exit status, resource use).
+Python's own isolation flag would drop PYTHONHASHSEED with everything else, and verdicts would
+differ between machines; `-P -s` and the rebuilt environment take its place. This module and its
+imports load only what is indispensable: `random` and `threading` alone, which run hooks at every
+fork, would cost half a millisecond per program.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ from typing import Any, NamedTuple
 
 STACK_BYTES = 256 << 20
 THREAD_STACK_BYTES = 16 << 20
-"""Default of programs' threads; they count in full against the address space."""
+"""Default stack of a program's threads; it counts in full against the address space."""
 LOWEST_FD = 10
-"""Own descriptors stay above what children arrange."""
+"""The zygote's own descriptors stay above those that children arrange."""
 MESSAGE_BYTES = 1 << 18
 MAX_FDS = 3
 SWEEPS = 2000
 WATCH_MS = 5
-"""How often a running child's threads are counted; it can start a dozen in a millisecond."""
+"""Interval at which a running child's threads are counted; it can start a dozen per ms."""
 FORK_S = 20.0
-"""How long a fork is tried again where the machine has no process to give: another program may
-have taken them all, which ends within moments."""
+"""How long a fork is retried if the machine has no process to give: another program may have taken
+them all, which is over within moments."""
 FORK_PAUSE_S = 0.01
 
 
 class Nursery(NamedTuple):
-    """How children are made."""
+    """How children are forked."""
 
     run_child: Callable[[Mapping[str, Any], Sequence[int]], None]
-    """Takes the request and the descriptors; never returns."""
+    """Called with the request and the descriptors; never returns."""
     pidfd_open: Callable[[int], int]
     may_fork: bool
-    """Whether children can leave processes behind, which then have to be swept."""
+    """Whether children can leave processes behind, which must then be killed."""
 
 
 def main() -> None:
-    """Set up, say hello, then serve runs until the parent is gone."""
+    """Set up, send the hello message, then serve runs until the parent is gone."""
     _raise_stack()
     control = socket.socket(fileno=fcntl.fcntl(int(sys.argv[1]), fcntl.F_DUPFD_CLOEXEC, LOWEST_FD))
     os.closerange(3, LOWEST_FD)
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _raise_stack() -> None:
-    """Start again with a larger stack, whose place in memory is decided at exec."""
+    """Start again with a larger stack, which is laid out at exec."""
     soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
     unlimited = resource.RLIM_INFINITY
     if soft != unlimited and soft < STACK_BYTES and (hard == unlimited or hard >= STACK_BYTES):
@@ -85,7 +85,7 @@ def _raise_stack() -> None:
 
 
 def _make_importable() -> None:
-    """Make the modules beside this file importable without what `import resd_bench` would load."""
+    """Make the modules next to this file importable without loading `resd_bench`."""
     here = os.path.dirname(os.path.abspath(__file__))
     for name, path in (("resd_bench", os.path.dirname(here)), ("resd_bench.sandbox", here)):
         module = types.ModuleType(name)
@@ -94,7 +94,7 @@ def _make_importable() -> None:
 
 
 def _prepare(config: Mapping[str, Any]) -> tuple[dict[str, Any], Nursery]:
-    """Preload, then build the cage out of what this kernel offers; what to tell the parent."""
+    """Preload, then build the cage from what this kernel offers; returns the hello message."""
     from resd_bench.sandbox import child, landlock, seccomp, syscalls
 
     seccomp.prctl(seccomp.PR_SET_CHILD_SUBREAPER, 1)
@@ -103,7 +103,7 @@ def _prepare(config: Mapping[str, Any]) -> tuple[dict[str, Any], Nursery]:
     reason = seccomp.missing() if lock else "isolation was not wanted"
     version = 0 if reason else landlock.abi()
     if os.geteuid() == 0:
-        # The user id stays: another one could not read an interpreter in a private home.
+        # The user id stays: another user might not be able to read an interpreter in a home folder.
         seccomp.drop_capabilities()
     seccomp.prctl(seccomp.PR_SET_NO_NEW_PRIVS, 1)
     if version:
@@ -131,7 +131,7 @@ def _prepare(config: Mapping[str, Any]) -> tuple[dict[str, Any], Nursery]:
 def _preload(
     modules: Sequence[str], packages: Sequence[str], site_folders: Sequence[str]
 ) -> list[str]:
-    """Import ahead of the forks; the packages that could not be, with the reason."""
+    """Import in advance; returns the packages that could not be imported, with the reason."""
     for name in modules:
         # Some builds of Python lack parts of the standard library.
         with contextlib.suppress(ImportError):
@@ -146,13 +146,13 @@ def _preload(
             failed.append(f"package {name!r} cannot be imported: {error}")
     sys.path[:] = path
     if "numpy" in sys.modules:
-        # The same verdict on every machine; all children begin with this state.
+        # For the same verdict on every machine, all children start in this state.
         sys.modules["numpy"].random.seed(0)
     return failed
 
 
 def _forget_ourselves(site_folders: Sequence[str]) -> None:
-    """Leave children a plain interpreter: no trace of the suite, no hooks, nothing to collect."""
+    """Give children a plain interpreter: no trace of the suite, no hooks, no garbage to collect."""
     for folder in (os.path.dirname(os.path.abspath(__file__)), *site_folders):
         sys.path_importer_cache.pop(folder, None)
     for name in [name for name in sys.modules if name.split(".")[0] == "resd_bench"]:
@@ -160,11 +160,11 @@ def _forget_ourselves(site_folders: Sequence[str]) -> None:
     sys.argv[:] = ["program"]
     sys.orig_argv[:] = ["python"]
     _thread.stack_size(THREAD_STACK_BYTES)
-    # What -S left out and programs use: exit() and quit().
+    # What -S omits but programs use: exit() and quit().
     site.setquit()
     getattr(atexit, "_clear")()  # noqa: B009
     gc.collect()
-    # Collections in children would otherwise copy the pages of everything preloaded.
+    # Otherwise, garbage collection in children would copy the pages of everything preloaded.
     gc.freeze()
 
 
@@ -214,7 +214,7 @@ def _run(
 
 
 def _fork() -> int:
-    """Fork, as soon as the machine has a process to give; OSError."""
+    """Fork as soon as the machine has a process to give; OSError."""
     end = time.monotonic() + FORK_S
     while True:
         try:
@@ -226,11 +226,11 @@ def _fork() -> int:
 
 
 def _wait(control: socket.socket, pidfd: int, pid: int, most_threads: int) -> tuple[bool, int]:
-    """Until the child has ended, or the parent, or has too many threads.
+    """Wait until the child or the parent has ended, or the child has too many threads.
 
-    Whether it was the parent, and how many threads it was ended for. Without that watch a child
-    could take every process number of the machine in a moment: threads that it starts by a bare
-    system call need no memory, and no other limit counts them.
+    Returns whether it was the parent, and the number of threads that the child was ended for.
+    Without this watch a child could take every process number of the machine in a moment: threads
+    that it starts by a bare system call need no memory, and no other limit counts them.
     """
     poll = select.poll()
     poll.register(control, select.POLLIN)
@@ -244,16 +244,16 @@ def _wait(control: socket.socket, pidfd: int, pid: int, most_threads: int) -> tu
 
 
 def _threads(tasks: str) -> int:
-    """How many threads a process has by its folder of them, 0 where that cannot be told."""
+    """Number of threads in a process's task folder; 0 if that is unknown."""
     try:
-        # The kernel counts itself and the parent folder as links too.
+        # The folder itself and its parent count as links too.
         return os.stat(tasks).st_nlink - 2
     except OSError:
         return 0
 
 
 def _sweep() -> None:
-    """Kill what a child left behind; it was handed to us, the subreaper."""
+    """Kill what a child left behind; as the subreaper, we inherited it."""
     for _ in range(SWEEPS):
         left = _children()
         if not left:

@@ -1,7 +1,7 @@
-"""Write a small installable plugin package from the templates beside this file.
+"""Write a small installable plugin package from the templates next to this file.
 
-A template is a file whose name ends in `.tmpl`; `<<field>>` in its text or name is filled in, and a
-field that is unknown is an error. The package passes its own contract test as it is written.
+A template is a file whose name ends in `.tmpl`; `<<field>>` in its text or name is filled in, and
+an unknown field is an error. The new package passes its own contract test unchanged.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ LONGEST = 32
 
 
 def write_package(kind: Kind, name: str, folder: Path) -> list[Path]:
-    """Write the package of a new plugin called `name`; the files written, in order.
+    """Write the package of a new plugin called `name`; returns the files written, in order.
 
-    UsageError for a name that cannot be used and for a folder that exists.
+    UsageError if the name cannot be used or the folder exists.
     """
     check_name(kind, name)
     if folder.exists():
-        raise UsageError(f"{folder} exists: nothing is overwritten; give another --out FOLDER")
+        raise UsageError(f"{folder} exists and is not overwritten: give another --out FOLDER")
     given = fields(name)
     texts = {fill(path, given): fill(text, given) for path, text in templates(kind)}
     for path, text in texts.items():
@@ -46,7 +46,7 @@ def write_package(kind: Kind, name: str, folder: Path) -> list[Path]:
 
 
 def check_name(kind: Kind, name: str) -> None:
-    """Raise UsageError where `name` cannot name a plugin and its Python package."""
+    """Raise UsageError if `name` cannot name a plugin and its Python package."""
     if not NAME.fullmatch(name) or len(name) > LONGEST:
         raise UsageError(
             f"{name!r} cannot name a plugin: give lower-case words joined by hyphens, such as "
@@ -55,8 +55,8 @@ def check_name(kind: Kind, name: str) -> None:
     module = name.replace("-", "_")
     if keyword.iskeyword(module) or module in sys.stdlib_module_names:
         raise UsageError(
-            f"{name!r} would be the package {module!r}, a word or a module of Python itself: give "
-            "another name"
+            f"{name!r} would be the package {module!r}, a keyword or module of Python itself: "
+            "give another name"
         )
     if name in plugins.installed(GROUPS[kind]):
         raise UsageError(f"{name!r} is installed already: see `{kind}s info {name}`")
@@ -65,7 +65,7 @@ def check_name(kind: Kind, name: str) -> None:
 
 
 def fields(name: str) -> dict[str, str]:
-    """What templates may refer to."""
+    """The fields that templates may refer to."""
     words = name.split("-")
     return {
         "name": name,
@@ -76,7 +76,7 @@ def fields(name: str) -> dict[str, str]:
 
 
 def fill(text: str, given: Mapping[str, str]) -> str:
-    """`text` with its fields filled; KeyError for one that is not given."""
+    """`text` with its fields filled in; KeyError for one that is not given."""
     return FIELD.sub(lambda match: given[match[1]], text)
 
 

@@ -1,6 +1,6 @@
-"""Statistics that stay honest when success is rare: rates, times, aggregates, verdicts.
+"""Statistics that remain valid when success is rare: rates, times, aggregates, verdicts.
 
-Values in, values out: nothing here reads a run folder or prints. Left out: Bayesian models.
+Only values in, values out: nothing here reads a run folder or prints. Left out: Bayesian models.
 """
 
 from resd_bench.stats.aggregates import (

@@ -1,9 +1,9 @@
-"""Aggregates over environment x seed. Every environment counts alike, however many seeds it has.
+"""Aggregates over environment x seed. All environments count equally, however many seeds they have.
 
-A percentile bootstrap over a few seeds covers too little (84% for 95%, at 3 seeds x 4
-environments), hence Welch's t within environments up to 9 seeds and the BCa bootstrap from 10 on.
-The inter-quartile mean is a footnote: 9 of 40 solved cells and 1 of 40 both give 0.
-Left out: unequal weights of environments.
+A percentile bootstrap over a few seeds undercovers (84% instead of 95%, at 3 seeds x 4
+environments), so up to 9 seeds Welch's t within environments is used, and from 10 on the BCa
+bootstrap. The inter-quartile mean is only a footnote: it is 0 for 9 of 40 solved cells as well as
+for 1 of 40. Left out: unequal weights of environments.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Strata = Mapping[str, Sequence[float]]
 """Values (one per seed) by environment."""
 
 BOOTSTRAP_SEEDS = 10
-"""From so many seeds in every environment on, the bootstrap covers what it promises."""
+"""With at least this many seeds in every environment, the bootstrap has its nominal coverage."""
 
 
 def _arrays(values: Strata) -> list[NDArray[np.float64]]:
@@ -33,7 +33,7 @@ def _arrays(values: Strata) -> list[NDArray[np.float64]]:
 def stratified_error(values: Strata) -> tuple[float, float]:
     """Standard error of the mean over strata of stratum means, and Satterthwaite's df.
 
-    NaN for both where a stratum has one value. A standard error of 0 has the df of all pooled.
+    NaN for both if a stratum has one value. A standard error of 0 has the pooled df.
     """
     arrays = _arrays(values)
     if min(map(len, arrays)) < 2:
@@ -49,10 +49,10 @@ def stratified_error(values: Strata) -> tuple[float, float]:
 def stratified_mean(values: Strata, *, level: float = 0.95, least_error: float = 0.0) -> Interval:
     """Mean over strata of stratum means, with Welch's t limits (a variance per stratum).
 
-    With one stratum this is Student's t. `least_error` is a standard error known from elsewhere
-    (the sampling of tasks): limits are never narrower than its normal ones, so that a few seeds
-    that happen to agree do not pass for certainty. NaN limits where a stratum has one value.
-    Raises ValueError without strata, or for an empty one.
+    With one stratum this is Student's t. `least_error` is a standard error from another source
+    (the sampling of tasks): limits are never narrower than the normal ones it implies, so that a
+    few seeds that happen to agree are not taken for certainty. NaN limits if a stratum has one
+    value. Raises ValueError without strata, or for an empty one.
     """
     # scipy.stats takes over a second to import; this is its t quantile.
     from scipy.special import ndtri, stdtrit
@@ -71,7 +71,7 @@ def stratified_bootstrap(
 ) -> Interval:
     """The same mean with bias-corrected and accelerated limits, resampled within strata.
 
-    Without any spread the limits are the mean. NaN limits where a stratum has one value.
+    Without any spread the limits equal the mean. NaN limits if a stratum has one value.
     """
     from scipy.stats import bootstrap
 
@@ -104,7 +104,7 @@ def aggregate(
     level: float = 0.95,
     least_error: float = 0.0,
 ) -> Interval:
-    """`stratified_mean` up to 9 seeds, `stratified_bootstrap` where every stratum has 10."""
+    """`stratified_mean` up to 9 seeds, `stratified_bootstrap` if every stratum has 10."""
     if min(map(len, _arrays(values))) < BOOTSTRAP_SEEDS:
         return stratified_mean(values, level=level, least_error=least_error)
     return stratified_bootstrap(values, rng, level=level)
@@ -120,7 +120,7 @@ def interquartile_mean(values: Strata) -> float:
 
 
 def performance_profile(values: Strata, thresholds: Sequence[float]) -> list[float]:
-    """For each threshold, the share of runs strictly above it, each stratum counting alike."""
+    """For each threshold, the share of runs strictly above it, with equally weighted strata."""
     arrays = _arrays(values)
     return [float(np.mean([np.mean(own > t) for own in arrays])) for t in thresholds]
 
@@ -128,8 +128,8 @@ def performance_profile(values: Strata, thresholds: Sequence[float]) -> list[flo
 def probability_of_improvement(a: Strata, b: Strata, *, level: float = 0.95) -> Interval:
     """Probability that a run of `a` beats one of `b` in the same stratum, ties counting half.
 
-    Mann and Whitney's statistic averaged over common strata; Wilson limits on the number of runs
-    that DeLong's variance says it is worth, clipped to [runs of the smaller side, all runs].
+    The Mann-Whitney statistic averaged over common strata, with Wilson limits on the effective
+    number of runs implied by DeLong's variance, clipped to [runs of the smaller side, all runs].
     Raises ValueError without a common stratum.
     """
     wins = list(_wins(a, b))

@@ -1,8 +1,8 @@
 """Intervals for success rates over clustered samples, and for means over few seeds.
 
 A normal interval is useless at small p, and pooling the samples of a task as if they were
-independent covers too little; hence Wilson on an effective number of samples. Over seeds there
-are only a handful of values, so a t interval; a bootstrap of few values covers too little.
+independent undercovers, so Wilson's interval is used with an effective number of samples. Over
+seeds there are only a handful of values, so a t interval is used; a bootstrap would undercover.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with its confidence limits; limits are NaN where the data allow none."""
+    """An estimate with its confidence limits; limits are NaN if the data do not allow any."""
 
     mean: float
     low: float
     high: float
     n: int
-    """How many values the estimate rests on."""
+    """Number of values that the estimate is based on."""
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of zero."""
+        """Whether the whole interval is on one side of zero."""
         return self.low > 0 or self.high < 0
 
 
@@ -48,7 +48,7 @@ def wilson(successes: float, n: float, *, level: float = 0.95) -> tuple[float, f
 
 
 def effective_samples(outcomes_by_task: Sequence[Sequence[float]]) -> float:
-    """How many independent samples the clustered ones are worth: p(1-p) / Var_task(mean).
+    """The effective number of independent samples of clustered ones: p(1-p) / Var_task(mean).
 
     Clipped to [tasks, samples]. Var_task is the between-task variance of the overall mean (ratio
     estimator, so tasks may have unequal numbers of samples). Without spread, all samples count.
@@ -71,7 +71,7 @@ def success_interval(
 ) -> Interval:
     """Success rate over tasks x samples (each 0 or 1), with Wilson limits on the effective n.
 
-    Raises ValueError where there is no sample at all.
+    Raises ValueError if there are no samples at all.
     """
     flat = [outcome for task in outcomes_by_task for outcome in task]
     if not flat:
@@ -102,7 +102,7 @@ def paired_difference(
 ) -> Interval:
     """Mean of a - b over the seeds both have, with t limits.
 
-    Raises ValueError where they share no seed.
+    Raises ValueError if they have no seed in common.
     """
     seeds = sorted(a.keys() & b.keys())
     if not seeds:

@@ -1,6 +1,6 @@
-"""Paired seeds: permutation tests, and what several comparisons at once ask for.
+"""Paired seeds: permutation tests, and the correction for several comparisons.
 
-Seed s gives every method the same tasks, environment and sampler streams, so a difference is taken
+Seed s gives every method the same tasks, environment and sampler streams, so differences are taken
 within (environment, seed). Left out: covariates.
 """
 
@@ -13,18 +13,18 @@ import numpy as np
 from resd_bench.stats.aggregates import Strata
 
 EXACT_PAIRS = 14
-"""Up to so many pairs all 2^n sign patterns are counted."""
+"""Up to this many pairs, all 2^n sign patterns are counted."""
 
 DRAWS = 20_000
-"""Sign patterns drawn where there are more pairs."""
+"""Number of sign patterns drawn if there are more pairs."""
 
 
 def sign_flip_p(differences: Strata, rng: np.random.Generator | None = None) -> float:
     """Two-sided p of the mean over strata of mean differences, by flipping signs within strata.
 
     Exact up to `EXACT_PAIRS` pairs, where it cannot be below 2^(1-n): five pairs never reach
-    0.05. Beyond, `DRAWS` patterns from `rng` (default: a fixed stream). Raises ValueError without
-    a difference.
+    0.05. Beyond that, `DRAWS` patterns are drawn from `rng` (default: a fixed stream). Raises
+    ValueError without a difference.
     """
     weighted = [np.asarray(own, dtype=float) / len(own) for own in differences.values() if len(own)]
     if not weighted:
@@ -40,7 +40,7 @@ def sign_flip_p(differences: Strata, rng: np.random.Generator | None = None) -> 
 
 
 def least_sign_flip_p(pairs: int) -> float:
-    """The lowest p that a sign-flip test of so many pairs can give."""
+    """The lowest p that a sign-flip test of `pairs` pairs can give."""
     return min(1.0, 2.0 ** (1 - pairs))
 
 

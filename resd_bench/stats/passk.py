@@ -1,6 +1,7 @@
-"""pass@k without bias, and how many training tasks were ever solved.
+"""Unbiased pass@k, and how many training tasks were ever solved.
 
-The plug-in estimate 1 - (1 - c/n)^k is biased low. Left out: bootstraps of best@k, biased alike.
+The plug-in estimate 1 - (1 - c/n)^k is biased low. Left out: bootstraps of best@k, which are biased
+in the same way.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def pass_at_k_interval(
 ) -> Interval:
     """Mean of pass@k over tasks with at least k samples, each 0 or 1.
 
-    Wilson limits on p(1-p) / Var_task(mean), clipped to [tasks, samples]. Raises ValueError where
+    Wilson limits on p(1-p) / Var_task(mean), clipped to [tasks, samples]. Raises ValueError if
     no task has k samples.
     """
     tasks = [task for task in outcomes_by_task if len(task) >= k]
@@ -39,14 +40,14 @@ def pass_at_k_interval(
     values = np.array([pass_at_k(len(task), round(sum(task)), k) for task in tasks])
     p, m, samples = float(values.mean()), len(tasks), sum(map(len, tasks))
     variance = float(values.var(ddof=1)) / m if m > 1 else 0.0
-    # Without spread between tasks only the tasks are known to be independent.
+    # Without spread between tasks, only the tasks are known to be independent.
     n = float(np.clip(p * (1 - p) / variance, m, samples)) if variance > 0 else float(m)
     low, high = wilson(min(p * n, n), n, level=level)
     return Interval(p, low, high, m)
 
 
 def first_success(episodes: Iterable[Mapping[str, Any]]) -> int | None:
-    """Number of the first successful training episode, from 1; None where none succeeded."""
+    """Number of the first successful training episode, from 1; None if none succeeded."""
     for number, row in enumerate(episodes, start=1):
         if row["success"]:
             return number

@@ -1,4 +1,4 @@
-"""How small a difference would have been found, and how much more would find this one."""
+"""How small a difference would have been found, and how much more data would find this one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ POWER = 0.8
 ALPHA = 0.05
 
 MOST_SEEDS = 1000
-"""More are called infinitely many."""
+"""Larger numbers count as infinite."""
 
 
 def noncentrality(df: float, *, alpha: float = ALPHA, power: float = POWER) -> float:
-    """Standard errors a true mean must lie from 0 for a two-sided t test to find it.
+    """How many standard errors a true mean must be from 0 for a two-sided t test to find it.
 
     Solves power = P(T > t_crit) for the noncentral t; the other tail is negligible. NaN
     for df < 1; the normal distribution for infinite df.
@@ -63,23 +63,23 @@ def tasks_needed(
     *,
     alpha: float = ALPHA,
 ) -> float:
-    """Evaluation tasks for the same at the present `seeds`; inf where no number would do.
+    """Evaluation tasks for the same with the current `seeds`; inf if no number is enough.
 
-    `sampling` is the part of `spread` that comes from having `tasks` tasks (a standard deviation
-    as well); it falls with the root of their number, the rest is the seeds' own and stays.
+    `sampling` is the part of `spread` (also a standard deviation) that comes from having `tasks`
+    tasks; it falls with the root of their number, while the rest comes from the seeds and stays.
     """
     own = max(0.0, spread**2 - sampling**2)
     target = seeds * (abs(difference) / noncentrality(strata * (seeds - 1), alpha=alpha)) ** 2
-    # NaN where there are too few seeds for a t test.
+    # NaN if there are too few seeds for a t test.
     if not target > own or sampling == 0:
         return math.inf
     return math.ceil(tasks * sampling**2 / (target - own))
 
 
 def problems_per_arm(p: float, q: float, *, alpha: float = ALPHA, power: float = POWER) -> int:
-    """Independent problems per arm to tell success rates p and q apart, two-sided.
+    """Independent problems per arm to distinguish success rates p and q, two-sided.
 
-    Raises ValueError where they are equal or not probabilities.
+    Raises ValueError if they are equal or not probabilities.
     """
     if p == q or not (0 <= p <= 1 and 0 <= q <= 1):
         raise ValueError(f"expected two different probabilities, got {p} and {q}")

@@ -1,8 +1,8 @@
 """mean@k, best@k, and the paper's choice of a checkpoint by rank.
 
-best@k is exact any-of-k over the k samples there are, as the paper's Table 2 is; the released
-code logs a bootstrap with replacement of it, which is biased low. The choice by rank looks at the
-reported tasks themselves and is here for reproduction only: on 20 evaluations it turns a true
+best@k is the exact any-of-k over the k available samples, as in the paper's Table 2; the released
+code logs a bootstrap of it with replacement, which is biased low. The choice by rank uses the
+reported tasks themselves and is here for reproduction only: with 20 evaluations it turns a true
 2.0% into 3.4%.
 """
 
@@ -20,14 +20,14 @@ RANK_METRICS = (
     "per_test_case_mean@4",
     "per_test_case_best@4",
 )
-"""What the paper ranks checkpoints by."""
+"""The metrics that the paper ranks checkpoints by."""
 
 
 def mean_at_k(values: ArrayLike, k: int | None = None) -> float:
     """Mean over samples, then over tasks.
 
     `values` is [k] for one task or [tasks, k]; with `k` given, the first k samples count.
-    Raises ValueError where there are fewer than k samples, or none.
+    Raises ValueError if there are fewer than k samples, or none.
     """
     return float(_first(values, k).mean())
 
@@ -50,9 +50,9 @@ def select_checkpoint_by_rank(
 ) -> int:
     """The `step` of the row with the highest sum of ranks over `metrics`.
 
-    A higher metric has a higher rank, ties share the average rank, and of equal sums the earliest
-    step wins. `metrics` defaults to `RANK_METRICS` where the rows hold them, else to every key
-    but `step`. Raises ValueError without rows, KeyError where a row lacks a metric.
+    A higher metric has a higher rank, ties share the average rank, and among equal sums the
+    earliest step wins. `metrics` defaults to `RANK_METRICS` if the rows have them, else to every
+    key except `step`. Raises ValueError without rows, KeyError if a row lacks a metric.
     """
     if not rows:
         raise ValueError("no rows: there is no checkpoint to select")

@@ -1,8 +1,8 @@
-"""Times to a first success or a threshold, where many runs never get there within the budget.
+"""Times to a first success or a threshold, which many runs never reach within the budget.
 
-A run that did not get there is right-censored at its budget, not dropped: a mean over the runs
-that got there is the mean of the lucky ones. Left out: interval censoring, though a time is only
-known up to the distance of two evaluations, and covariates.
+A run that did not reach it is right-censored at its budget, not dropped: a mean over the runs that
+reached it is a mean of the lucky ones. Left out: covariates, and interval censoring, although a
+time is known only up to the interval between two evaluations.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from resd_bench.stats.intervals import Interval
 Floats = NDArray[np.float64]
 
 EXACT_ARRANGEMENTS = 20_000
-"""Up to so many relabellings are all counted; beyond, so many are drawn."""
+"""Up to this many relabellings, all are counted; if there are more, this many are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class CensoredTime:
-    """How long one run took, on any budget axis; where not `reached`, at least so long."""
+    """How long one run took, on any budget axis; if not `reached`, it took at least this long."""
 
     time: float
     reached: bool
@@ -35,7 +35,7 @@ class CensoredTime:
 
 @dataclass(frozen=True)
 class Survival:
-    """Share of runs that have not got there, from each `times` on; `low` and `high` are limits."""
+    """Share of runs not there yet, from each of `times` on; `low` and `high` are limits."""
 
     times: Floats
     share: Floats
@@ -43,7 +43,7 @@ class Survival:
     high: Floats
 
     def median(self) -> Interval:
-        """When half have got there, with Brookmeyer and Crowley's limits; inf where unreached."""
+        """When half of the runs are there, with Brookmeyer-Crowley limits; inf if never."""
         return Interval(
             self._first(self.share), self._first(self.low), self._first(self.high), len(self.times)
         )
@@ -58,7 +58,7 @@ class LogRank:
     """A comparison of waiting times."""
 
     z: float
-    """Positive where the first group gets there later; 0 where there is nothing to tell."""
+    """Positive if the first group takes longer; 0 if the data say nothing."""
     p: float
     """Two-sided, from the normal distribution: too small with few runs."""
     p_exact: float
@@ -68,10 +68,10 @@ class LogRank:
 def time_to_threshold(
     x: Sequence[float], y: Sequence[float], threshold: float, budget: float
 ) -> CensoredTime:
-    """When y first stood at or above `threshold` at two evaluations running, within `budget`.
+    """When y was first at or above `threshold` in two consecutive evaluations, within `budget`.
 
-    The time is that of the first of the two. A lone last evaluation does not count. Censored at
-    `budget`, or at the last evaluation where that came before.
+    The time is that of the first of the two. A single last evaluation does not count. Censored at
+    `budget`, or at the last evaluation if that came earlier.
     """
     inside = [(a, b) for a, b in zip(x, y, strict=True) if a <= budget]
     for (time, before), (_, after) in pairwise(inside):
@@ -83,8 +83,8 @@ def time_to_threshold(
 def kaplan_meier(waits: Sequence[CensoredTime], *, level: float = 0.95) -> Survival:
     """The product-limit curve with limits on the log-minus-log scale.
 
-    Where nothing or everything has happened that scale has no limits: the curve itself is
-    returned at 1, and NaN becomes 0 below and 1 above at 0. Raises ValueError without runs.
+    Before the first and after the last event that scale has no limits: they equal the curve where
+    it is 1, and are 0 and 1 where it is 0. Raises ValueError without runs.
     """
     from scipy.stats import CensoredData, ecdf
 
@@ -135,11 +135,11 @@ def stratified_logrank(
     b: Mapping[str, Sequence[CensoredTime]],
     rng: np.random.Generator | None = None,
 ) -> LogRank:
-    """Whether `a` waits as long as `b`, compared within each stratum (environment) both have.
+    """Whether `a` takes as long as `b`, compared within each common stratum (environment).
 
-    `p_exact` counts all relabellings up to `EXACT_ARRANGEMENTS`, else draws as many with `rng`
-    (default: a fixed stream). It exists because the normal p of three runs against three is 0.02
-    where only 1 in 10 relabellings is as extreme. Raises ValueError without a common stratum.
+    `p_exact` counts all relabellings up to `EXACT_ARRANGEMENTS`, otherwise it draws that many with
+    `rng` (default: a fixed stream). It exists because the normal p of three runs against three is
+    0.02 when 1 in 10 relabellings is as extreme. Raises ValueError without a common stratum.
     """
     strata = sorted(stratum for stratum in a.keys() & b.keys() if a[stratum] and b[stratum])
     if not strata:

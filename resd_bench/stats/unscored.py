@@ -1,9 +1,9 @@
-"""Attempts without a verdict: a mean that leaves them out never stands alone.
+"""Attempts without a verdict: a mean that leaves them out is never reported alone.
 
-An attempt whose environment failed is no failure of the policy, so success rates are over attempts
-with a verdict. But what is left out may be left out because of what was answered, and then the rate
-is too high. So each rate comes twice: over the scored attempts, and over all of them with the
-others as failures, which is the least it can be. A verdict that differs between the two is none.
+An attempt whose environment failed is not a failure of the policy, so success rates are over
+attempts with a verdict. But an attempt may lack a verdict because of its answer, and then the rate
+is too high. So each rate is given twice: over the scored attempts, and over all attempts with the
+others as failures, which is its lower bound. A verdict that differs between the two does not count.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ NO_RATE = Interval(math.nan, math.nan, math.nan, 0)
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A mean over attempts with a verdict, and over all of them with the others as failures."""
+    """A mean over attempts with a verdict, and over all attempts with the others as failures."""
 
     scored: Interval
-    """NaN throughout where no attempt has a verdict."""
+    """All NaN if no attempt has a verdict."""
     with_failures: Interval
     left_out: int
     """Attempts without a verdict."""
@@ -34,7 +34,7 @@ class Rate:
 def as_failures(outcomes: Outcomes, unscored: Sequence[int]) -> tuple[tuple[float, ...], ...]:
     """The outcomes of each task with a 0 for each of its attempts without a verdict.
 
-    `unscored` counts them, a number per task, or is empty where there are none.
+    `unscored` counts them, one number per task; it is empty if there are none.
     """
     counts = unscored or (0,) * len(outcomes)
     return tuple((*own, *(0.0,) * count) for own, count in zip(outcomes, counts, strict=True))
@@ -49,7 +49,7 @@ def rate(outcomes: Outcomes, unscored: Sequence[int] = ()) -> Rate:
 
 
 def mean_both(scored: Iterable[float], left_out: int) -> tuple[float, float]:
-    """The mean of `scored`, and that with `left_out` zeros more; NaN for a mean of nothing."""
+    """The mean of `scored`, and the mean with `left_out` additional zeros; NaN without values."""
     values = list(scored)
     total, all_of_them = sum(values), len(values) + left_out
     return (

@@ -1,9 +1,9 @@
-"""Verdicts: is one group of runs better than another, and if that is open, what would settle it.
+"""Verdicts: whether one group of runs is better than another, and if unknown, what would settle it.
 
-A difference is *better* or *worse* where the paired t interval excludes zero after Holm's
-correction, and nothing speaks against it: neither what the sampling of tasks alone would do, nor a
-sign-flip test as far as so few pairs allow one. Where attempts without a verdict were left out, it
-must also be what comes out with them as failures. Left out: proofs that two methods are equal.
+A difference is *better* or *worse* if the paired t interval excludes zero after Holm's correction
+and nothing contradicts it: neither the sampling error of the tasks alone, nor a sign-flip test, as
+far as so few pairs allow. If attempts without a verdict were left out, the result must also be the
+same with them as failures. Left out: proofs that two methods are equal.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from resd_bench.stats.survival import LogRank
 
 Word = Literal["better", "worse", "inconclusive"]
 MOST_TASKS = 100_000
-"""A verdict does not ask for more."""
+"""A verdict does not ask for more tasks than this."""
 CONTESTED = "inconclusive (attempts without a verdict decide it)"
-"""Of a verdict that is another one with such attempts as failures."""
+"""The text of a verdict that changes if such attempts count as failures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Pair:
     difference: float
     """First minus second."""
     variance: float
-    """Of the difference, from the sampling of tasks and outcomes alone."""
+    """Variance of the difference, from the sampling of tasks and outcomes alone."""
     tasks: int
-    """Tasks that both have."""
+    """Number of tasks that both have."""
 
 
 Pairs = Mapping[str, Sequence[Pair]]
@@ -48,8 +48,8 @@ def make_pair(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]]
     """Pair two runs by their outcomes per task.
 
     The variance is that of per-task differences over their number, and for outcomes that are all
-    0 or 1 a Laplace term 2 / (n + 2)^2 (Bonett and Price 2012: a sample won and one lost added),
-    without which 0 of 400 against 0 of 400 would be known exactly. Raises ValueError where one
+    0 or 1 a Laplace term 2 / (n + 2)^2 (Bonett and Price 2012: one win and one loss are added),
+    without which 0 of 400 against 0 of 400 would have no uncertainty. Raises ValueError if one
     has no outcome.
     """
     flat_a, flat_b = ([x for own in side.values() for x in own] for side in (a, b))
@@ -70,24 +70,24 @@ def _mean(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a comparison came to."""
+    """The result of a comparison."""
 
     word: Word
     difference: Interval
     """Mean over environments of mean paired differences; limits are not corrected."""
     p: float
-    """Two-sided, not corrected; NaN where there is no interval."""
+    """Two-sided, not corrected; NaN if there is no interval."""
     p_holm: float
     sign_flip: float
     """Two-sided p of the sign-flip permutation test, not corrected."""
     detectable: float
-    """Smallest true difference that would be found with 80% power; NaN where unknown."""
+    """Smallest true difference that would be found with 80% power; NaN if unknown."""
     seeds: float
-    """Paired seeds that would find a difference of this size; inf where over 1000."""
+    """Paired seeds needed to find a difference of this size; inf if over 1000."""
     tasks: float
-    """Evaluation tasks that would find it with the seeds there are; inf where none would."""
+    """Evaluation tasks needed to find it with the current seeds; inf if no number is enough."""
     contested: bool = False
-    """Whether it would be another one with attempts without a verdict as failures: `word` is
+    """Whether it would change if attempts without a verdict counted as failures: `word` is
     `inconclusive` then."""
 
     def __str__(self) -> str:
@@ -109,7 +109,7 @@ def _needs(seeds: float, tasks: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """A comparison before the others are known."""
+    """A comparison before the correction for the others."""
 
     difference: Interval
     error: float
@@ -122,7 +122,7 @@ class _Evidence:
 
     @property
     def agrees(self) -> bool:
-        """Whether the permutation test says as much as so few pairs let it."""
+        """Whether the permutation test agrees, as far as so few pairs allow."""
         return self.sign_flip <= max(ALPHA, least_sign_flip_p(self.pairs)) + 1e-12
 
 
@@ -134,8 +134,8 @@ def judge(
 ) -> list[Verdict]:
     """A verdict for each comparison, with Holm's correction over all of them.
 
-    `rng` draws sign flips where there are too many pairs to count all. `with_failures` are the same
-    comparisons with attempts without a verdict as failures: where they would get another word, the
+    `rng` draws sign flips if there are too many pairs to count all. `with_failures` holds the same
+    comparisons with attempts without a verdict as failures: if they would get another word, the
     verdict is `inconclusive` and contested. Raises ValueError for a comparison without pairs.
     """
     verdicts = _judge(comparisons, rng)
@@ -192,7 +192,7 @@ def _verdict(pairs: Pairs, found: _Evidence, p_holm: float, alpha: float) -> Ver
 
 
 def _what_would_do(pairs: Pairs, found: _Evidence, alpha: float) -> tuple[float, float]:
-    """Seeds per environment, or tasks per environment, that would find a difference so large."""
+    """Seeds or tasks per environment that would find a difference of this size."""
     counts = [len(own) for own in pairs.values() if own]
     now, strata = sum(counts) / len(counts), len(counts)
     spread = max(found.error, found.sampling) * math.sqrt(now)
@@ -201,22 +201,22 @@ def _what_would_do(pairs: Pairs, found: _Evidence, alpha: float) -> tuple[float,
     far = found.difference.mean
     seeds = seeds_needed(far, spread, strata, alpha=alpha)
     tasks = tasks_needed(far, spread, sampling, round(now), held, strata, alpha=alpha)
-    # Power is a promise about new data; what is there did not do.
+    # Power is about new data; the present data were not enough.
     return max(seeds, round(now) + 1), max(tasks, held + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class TimeVerdict:
-    """What a comparison of waiting times came to."""
+    """The result of a comparison of waiting times."""
 
     word: Word
     test: LogRank
     p_holm: float
     """Corrected from the exact p."""
     seeds: float
-    """Seeds that would find a difference of this size, by the present z; inf where over 1000."""
+    """Seeds needed to find a difference of this size, by the present z; inf if over 1000."""
     contested: bool = False
-    """As of a `Verdict`."""
+    """As in `Verdict`."""
 
     def __str__(self) -> str:
         if self.contested:
@@ -240,7 +240,7 @@ def judge_times(
 ) -> list[TimeVerdict]:
     """A verdict for each log-rank test (`better`: sooner), Holm over all; `seeds` are its runs.
 
-    `with_failures` as for `judge`.
+    `with_failures` is as for `judge`.
     """
     verdicts = _judge_times(tests, seeds)
     if with_failures is None:
@@ -258,7 +258,7 @@ def _judge_times(tests: Sequence[LogRank], seeds: Sequence[int]) -> list[TimeVer
         word: Word = "inconclusive"
         if p_holm < ALPHA:
             word = "better" if test.z < 0 else "worse"
-        # 1.96 + 0.84: what 80% power asks of z, which grows with the root of the seeds.
+        # 1.96 + 0.84: the z needed for 80% power; z grows with the root of the number of seeds.
         needed = n * (2.8 / test.z) ** 2 if test.z else math.inf
         needed = max(FEWEST_SEEDS, n + 1, math.ceil(needed)) if needed <= 1000 else math.inf
         verdicts.append(TimeVerdict(word, test, p_holm, needed))

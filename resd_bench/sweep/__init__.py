@@ -1,10 +1,10 @@
-"""Many runs from one file: what they are, and whatever runs them to the end.
+"""Many runs from one file: their definition, and the scheduler that runs them to the end.
 
     definition.py   a YAML file as a list of trials
     launch.py       start a trial in a process of this machine, or on a Ray cluster
-    scheduler.py    keep so many going, retry crashes, end cleanly
-    live.py         what a person sees meanwhile, and at the end
+    scheduler.py    keep a number of trials running, retry crashes, end cleanly
+    progress_table.py    what a person sees meanwhile, and at the end
 
 A trial is one run, with its own run folder, so nothing here needs a state of its own: a finished
-folder is passed over and an unfinished one is gone on with. Left out: searching over settings.
+folder is skipped and an unfinished one is resumed. Left out: searching over settings.
 """

@@ -1,4 +1,4 @@
-"""Whether finished runs of a sweep are about what their settings name now.
+"""Whether the content of a sweep's finished runs is still what their settings name.
 
 A process of its own, because environments start threads and processes, and a sweep must not:
 
@@ -24,7 +24,7 @@ ABOUT = (
     *("env", "env_options", "dialect", "feedback_level", "method", "model", "model_revision"),
     *("batch_size", "eval_split", "eval_tasks", "eval_validation", "eval_also"),
 )
-"""Settings that say what a run is about: looked up once for all runs that agree in them."""
+"""Settings that determine a run's content: looked up once for all runs that share them."""
 
 
 def changed(configs: Sequence[Path]) -> dict[Path, str]:
@@ -34,9 +34,9 @@ def changed(configs: Sequence[Path]) -> dict[Path, str]:
     command = [sys.executable, "-P", "-m", "resd_bench.sweep.content", *map(str, configs)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise UsageError(f"finished runs could not be looked at: {last}")
-    # What environments print comes before.
+        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise UsageError(f"finished runs could not be checked: {last}")
+    # Environments may have printed something before.
     found: dict[str, str] = reading.parse_json(done.stdout.splitlines()[-1])
     return {Path(config): text for config, text in found.items()}
 

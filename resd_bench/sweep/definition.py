@@ -15,8 +15,8 @@
       - {env: finer, variant: no-playbook}
 
 The runs are every variant at every point of the grid, the last key of the grid varying fastest; a
-variant may have a `grid` of its own beside. Later parts win: base < variant < grid < overrides.
-Points that have all settings of an entry of `exclude` are left out. See docs/sweeps.md.
+variant may have an additional `grid` of its own. Later parts win: base < variant < grid <
+overrides. Points that match all settings of an entry of `exclude` are left out. See docs/sweeps.md.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ KEYS = ("name", "out", "base", "variants", "grid", "overrides", "exclude")
 MOST_TRIALS = 100_000
 """Runs of one variant."""
 IN_FOLDERS = frozenset({"env", "method", "seed"})
-"""Settings that have a folder of their own; others of a grid become part of the variant's name."""
+"""Settings with a folder of their own; a grid's other settings go into the variant's name."""
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=,@-]*")
-"""What a variant may be called: it is the name of a folder."""
+"""Valid names of a variant, which become names of folders."""
 
 Settings = Mapping[str, Any]
 
@@ -50,9 +50,9 @@ class Trial:
     """One run of a sweep."""
 
     index: int
-    """Its place in the sweep, from 0."""
+    """Its number in the sweep, from 0."""
     variant: str
-    """What it is a run of; with environment and seed it says which run it is."""
+    """The variant that it runs; with environment and seed, this identifies the run."""
     config: RunConfig
 
     @property
@@ -66,7 +66,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What a file asks for."""
+    """The trials that a file defines."""
 
     name: str
     out: str
@@ -80,11 +80,11 @@ def load_sweep(
     only: Settings | None = None,
     named: Settings | None = None,
 ) -> Sweep:
-    """Read a sweep; UsageError names what is wrong with it.
+    """Read a sweep; UsageError says what is wrong with it.
 
-    `named` are settings of the command line, which win (None counts as not given); `out` takes the
-    place of the file's own, and `only` (values or lists of them, by key of the grid) leaves out
-    what is not asked for; indices stay those of the whole file.
+    `named` holds settings of the command line, which win (None counts as not given); `out` replaces
+    the file's own, and `only` (values or lists of them, by key of the grid) selects trials; indices
+    stay those of the whole file.
     """
     values = load_file(path)
     for key in values:

@@ -1,8 +1,8 @@
-"""Start a trial, look whether it has ended, and ask it to end: in processes, or through Ray.
+"""Start a trial, check whether it has ended, and ask it to end: in processes, or through Ray.
 
 Either way a trial is `python -m resd_bench run --config FILE --resume` in a process of its own
-that ends with whoever started it, so that a crash of one takes nothing else along. Left out:
-Slurm, whose own scheduler runs `sweep --only` (docs/sweeps.md).
+that ends with its parent, so a crash of one trial affects no other. Left out: Slurm, whose own
+scheduler runs `sweep --only` (docs/sweeps.md).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from resd_bench.errors import UsageError
 from resd_bench.files.writing import append_to
 
 Command = Callable[[Path], Sequence[str]]
-"""From the file of a run's configuration to what runs it."""
+"""From a run's configuration file to the command that runs it."""
 
 LOST = -int(signal.SIGKILL)
 """Exit code of a trial whose machine or worker is gone."""
 
 
 class Handle(Protocol):
-    """A trial under way."""
+    """A running trial."""
 
     def poll(self) -> int | None:
         """Its exit code, negative for a signal that killed it; None while it is running."""
@@ -49,34 +49,34 @@ class Launcher(Protocol):
     """Where trials run."""
 
     places: int | None
-    """How many to start at a time; None where somebody else queues them."""
+    """How many trials to run at a time; None if the launcher queues them itself."""
 
     def start(self, config: Path, log: Path) -> Handle:
-        """Start the trial whose configuration is in `config`; its output goes to `log`."""
+        """Start the trial with the configuration file `config`; its output goes to `log`."""
         ...
 
     def close(self) -> None: ...
 
 
 def run_command(config: Path, named: Sequence[str] = ()) -> list[str]:
-    """What runs a trial, with flags of what a file cannot decide."""
+    """The command that runs a trial, with flags for what a file cannot decide."""
     run = [sys.executable, "-P", "-m", "resd_bench", "run", "--config", str(config), "--resume"]
     return [*run, *named]
 
 
 def single_threaded(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` with one thread per process, where it does not say otherwise."""
+    """`environment` with one thread per process, unless it says otherwise."""
     return {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **environment}
 
 
 def end_with_parent() -> None:
-    """In a new process: get SIGTERM when the parent is gone, so that nobody runs on unwatched."""
+    """In a new process: get SIGTERM when the parent dies, so that no orphan keeps running."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 def start_process(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """A process in a session of its own: Ctrl-C in a terminal reaches it only through us."""
+    """Start a process in its own session: Ctrl-C in a terminal reaches it only through us."""
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -90,7 +90,7 @@ def start_process(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[by
 
 @dataclass
 class Process:
-    """A trial in a process of this machine."""
+    """A trial in a process on this machine."""
 
     process: subprocess.Popen[bytes]
 
@@ -108,7 +108,7 @@ class Process:
 
 @dataclass
 class LocalLauncher:
-    """Processes of this machine."""
+    """Runs trials in processes on this machine."""
 
     places: int | None = field(default_factory=lambda: cores())
     command: Command = run_command
@@ -118,24 +118,24 @@ class LocalLauncher:
             return Process(start_process(self.command(config), file))
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to release."""
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Number of cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def run_remotely(command: Sequence[str], log: str) -> int:
-    """On a machine of the cluster: run a trial to its end, its exit code; SIGINT is passed on."""
+    """On a machine of the cluster: run a trial and return its exit code; SIGINT is forwarded."""
     import time
 
     with append_to(Path(log)) as file:
         process = start_process(command, file)
         try:
-            # A cancelled task gets a KeyboardInterrupt, and only between two instructions.
+            # A cancelled task gets a KeyboardInterrupt, but only between two instructions.
             while process.poll() is None:
                 time.sleep(0.2)
         except BaseException:
@@ -170,7 +170,7 @@ class Remote:
 
 
 class RayLauncher:
-    """Tasks of a Ray cluster that sees the same files and has resd-bench installed."""
+    """Runs trials as tasks of a Ray cluster with the same files and resd-bench installed."""
 
     places: int | None = None
 
@@ -189,7 +189,7 @@ class RayLauncher:
         self._ray = ray
         self._command = command
         ray.init(address=address, log_to_driver=False, logging_level="warning")
-        # Retries are ours to count: Ray's would not know that a run was gone on with.
+        # We count retries ourselves: Ray would not know that a run was resumed.
         options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0}
         self._run: Any = ray.remote(**options)(run_remotely)
 

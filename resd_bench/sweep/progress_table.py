@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a live table in a terminal, lines elsewhere, a summary after."""
+"""Shows a sweep: a live table in a terminal, lines elsewhere, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from resd_bench.sweep.scheduler import Job, State
 
 ORDER: tuple[State, ...] = ("running", "waiting", "finished", "there already", "failed")
 ROWS = 24
-"""Most running trials shown at a time."""
+"""Maximum number of running trials shown at a time."""
 TAIL = 4096
 """Bytes read from the end of a log to find its last line."""
 
 
 class LiveTable:
-    """A live table of the running trials, redrawn by `watch`; lines where there is no terminal."""
+    """A live table of the running trials, redrawn by `watch`; lines if there is no terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or errors()
-        # Redrawn by hand: children are started by a process without threads.
+        # Redrawn by hand: the process that starts children must not have threads.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._said: dict[int, tuple[State, int, str]] = {}
 
@@ -50,7 +50,7 @@ class LiveTable:
             self._live.stop()
 
     def watch(self, jobs: Sequence[Job]) -> None:
-        """Show how things stand."""
+        """Show the current state."""
         if self._console.is_terminal:
             self._live.update(running_table(jobs), refresh=True)
         for job in jobs:
@@ -63,13 +63,13 @@ class LiveTable:
     def _say(self, job: Job) -> None:
         text = f"{job.trial.index:4d} {job.trial}: {job.state}"
         if job.state == "waiting" and job.starts:
-            text += f" (it crashed and is taken up again; start {job.starts + 1})"
+            text += f" (it crashed and is resumed; start {job.starts + 1})"
         if job.state != "running" or not self._console.is_terminal:
             self._console.print(text + (f": {job.reason}" if job.reason else ""))
 
 
 def running_table(jobs: Sequence[Job]) -> Table:
-    """The trials that are running, with the share of their budget spent and success so far."""
+    """The running trials, with the share of the budget spent and success so far."""
     counts = Counter(job.state for job in jobs)
     title = ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
     table = Table(title=title, title_justify="left")
@@ -97,7 +97,7 @@ def progress(job: Job) -> tuple[str, str]:
 
 
 def last_row(path: Path) -> dict[str, Any]:
-    """The last whole line of a log; {} where there is none."""
+    """The last complete line of a log; {} if there is none."""
     try:
         lines = reading.read_tail(path, TAIL).splitlines(keepends=True)
     except OSError:

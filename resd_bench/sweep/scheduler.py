@@ -1,4 +1,4 @@
-"""Run the trials of a sweep to the end: so many at a time, crashes retried, interrupted cleanly."""
+"""Run the trials of a sweep: a limited number at a time, with retries and clean interruption."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from resd_bench.sweep.launch import Handle, Launcher
 
 State = Literal["waiting", "running", "finished", "there already", "failed", "interrupted"]
 RETRIES = 2
-"""Times that a crashed trial is taken up again; a mistake of the user's never is."""
+"""How often a crashed trial is resumed; after a mistake of the user's it never is."""
 USAGE = 2
-"""Exit code of `run` for a mistake of the user's."""
+"""Exit code of `run` after a mistake of the user's."""
 TAIL = 64 << 10
 """Bytes read from the end of a trial's output to find its last words."""
 PERIOD = 0.2
-"""Seconds between two looks at the trials."""
+"""Seconds between two polls of the trials."""
 PATIENCE = 600.0
 """Seconds that an interrupted trial gets to finish its update and save."""
 
 
 @dataclass
 class Job:
-    """A trial, and how it is getting on."""
+    """A trial and its progress."""
 
     trial: Trial
     config: Path
@@ -49,24 +49,24 @@ class Job:
     _began: float = 0.0
 
     def start(self, launcher: Launcher) -> None:
-        """Start it, or take it up again."""
+        """Start or resume it."""
         self._began = self._began or time.monotonic()
         self.starts += 1
         self.state, self.handle = "running", launcher.start(self.config, self.log)
 
     def end(self, state: State, reason: str = "") -> None:
-        """It is over."""
+        """Record that it has ended."""
         self.state, self.reason, self.handle = state, reason, None
         self.seconds = time.monotonic() - self._began if self._began else 0.0
 
 
 Watch = Callable[[Sequence[Job]], None]
-"""Called at every look, e.g. to show a table."""
+"""Called at every poll, e.g. to show a table."""
 
 
 @dataclass
 class Scheduler:
-    """Everything a sweep needs while it goes on."""
+    """Everything a sweep needs while it runs."""
 
     jobs: Sequence[Job]
     launcher: Launcher
@@ -76,7 +76,7 @@ class Scheduler:
     _waiting: deque[Job] = field(default_factory=deque)
 
     def run(self) -> int:
-        """Run every job to its end; the number of the signal that interrupted it, or 0.
+        """Run every job to its end; returns the number of the signal that interrupted it, or 0.
 
         The first signal asks all trials to save and end, the second ends them at once.
         """
@@ -98,7 +98,7 @@ class Scheduler:
         return [job for job in self.jobs if job.handle is not None]
 
     def _is_done(self, job: Job, state: State) -> bool:
-        """Whether nothing is left to do, which is `state`; a folder that cannot be used failed."""
+        """Whether nothing is left to do, which `state` records; an unusable folder has failed."""
         try:
             if run_state(job.trial.config, resume=True) != "finished":
                 return False
@@ -109,7 +109,7 @@ class Scheduler:
         return True
 
     def _refuse_changed(self) -> None:
-        """A finished run of other content, whose files have changed since, is a failure."""
+        """Fail finished runs whose content (tasks, model, code) has changed since."""
         there = {job.config: job for job in self.jobs if job.state == "there already"}
         for config, text in changed(list(there)).items():
             there[config].end("failed", text)
@@ -130,7 +130,7 @@ class Scheduler:
         time.sleep(self.period)
 
     def _held(self, job: Job) -> bool:
-        """Whether another process writes the folder, perhaps what an earlier sweep left behind."""
+        """Whether another process, perhaps left over from an earlier sweep, writes the folder."""
         held = is_held(job.trial.folder)
         if held and not job.reason:
             job.reason = f"its folder is held by {holder(job.trial.folder)}"
@@ -156,7 +156,7 @@ class Scheduler:
             for job in self._running():
                 code = job.handle.poll() if job.handle is not None else None
                 if code is not None:
-                    # A run whose last update was under way finishes instead.
+                    # A run that was in its last update finishes instead.
                     job.end("finished" if code == 0 else "interrupted")
             self.watch(self.jobs)
             time.sleep(self.period)
@@ -165,7 +165,7 @@ class Scheduler:
         for job in self._running():
             if job.handle is not None:
                 job.handle.kill()
-            job.end("interrupted", "ended at once; its last checkpoint is there")
+            job.end("interrupted", "ended at once; its last checkpoint is kept")
 
 
 def make_jobs(trials: Sequence[Trial], folder: Path, root: Path | None = None) -> list[Job]:
@@ -186,6 +186,6 @@ def reason(code: int, log: Path) -> str:
         lines = words.strip().splitlines()
     except OSError:
         lines = []
-    last = lines[-1].strip() if lines else "it said nothing"
+    last = lines[-1].strip() if lines else "it printed nothing"
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     return f"{how}; {last} (all in {log})" if code != USAGE else last

@@ -1,1 +1,1 @@
-"""Losses of single tokens, kept for `trace` and `report`."""
+"""Per-token losses, recorded for `trace` and `report`."""

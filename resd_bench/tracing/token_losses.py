@@ -1,8 +1,8 @@
-"""What a loss makes of each token of an example, with the weights as they are.
+"""The loss of each token of an example, with the current weights.
 
-For readers, not for training: nothing here takes a gradient. Logits are made a few tokens at a
-time, as a vocabulary of 150 thousand wants. Left out: what an objective that is no sum over tokens
-makes of single ones; of those only log-probabilities are told.
+For readers, not for training: nothing here computes a gradient. Logits are made a few tokens at a
+time, because vocabularies can have 150 thousand entries. Left out: per-token losses of an objective
+that is not a sum over tokens; for those, only log-probabilities are given.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from resd_bench.policy.trainer import response_logits, response_states, scoring
 from resd_bench.types import Example
 
 MAX_TOKENS = 2048
-"""Tokens of a response that are told; the others are counted."""
+"""Tokens of a response that are recorded; the rest are only counted."""
 ALTERNATIVES = 5
-"""Likeliest tokens told of each side."""
+"""Most likely tokens recorded for student and teacher each."""
 _LEAST = 0.001
-"""Least probability of an alternative that is told."""
+"""Least probability of a recorded alternative."""
 _PIECE = 128
 """Tokens whose logits are held at a time."""
 _CONTEXT = 8
-"""Tokens before one that its text may depend on."""
+"""Number of preceding tokens that a token's text may depend on."""
 
 Logits = Callable[[slice], Tensor]
 """From a slice of the T response tokens to logits [1, n, V] float32."""
@@ -39,12 +39,13 @@ Logits = Callable[[slice], Tensor]
 
 @torch.no_grad()
 def score_example(policy: LMPolicy, example: Example, objective: Objective) -> dict[str, Any]:
-    """The example as `policy` would train on it now, a row per token, as JSON.
+    """The example as `policy` would train on it now, one row per token, as JSON.
 
-    `teacher` are the messages the teacher sees (null without one), after `shed` sections were left
-    out to fit its context. Per token: `loss` as the objective weighs it (null where it cannot say),
-    log-probabilities in nats of `student` and `teacher` at temperature 1 and of the sampler at its
-    own (`sampled`), and the likeliest tokens of both sides with their probabilities.
+    `teacher` holds the messages the teacher sees (null without a teacher), after `shed` sections
+    were dropped to fit its context. Per token: `loss` as the objective weights it (null where it
+    has none), log-probabilities in nats of `student` and `teacher` at temperature 1 and of the
+    sampler at its own temperature (`sampled`), and the most likely tokens of both sides with their
+    probabilities.
     """
     row, shed = policy.row(example)
     teachers = [example.teacher_messages, *example.shorter_teachers]
@@ -135,7 +136,7 @@ def _piece(
 
 
 def _side(policy: LMPolicy, logits: Tensor, chosen: Tensor) -> tuple[list[Any], list[Any]]:
-    """Log-probability of each chosen token, and the likeliest ones with their probabilities."""
+    """Log-probability of each chosen token, and the most likely tokens with their probabilities."""
     logprobs = logits[0].float().log_softmax(-1)
     own = logprobs.gather(-1, chosen[0][:, None])[:, 0].tolist()
     best = logprobs.topk(min(ALTERNATIVES, logprobs.shape[-1]), dim=-1)
@@ -147,7 +148,7 @@ def _side(policy: LMPolicy, logits: Tensor, chosen: Tensor) -> tuple[list[Any], 
 
 
 def _texts(policy: LMPolicy, ids: Sequence[int]) -> list[str]:
-    """What each token adds to the text; a token that adds nothing by itself by its name."""
+    """What each token adds to the text; its name if it adds nothing by itself."""
     texts: list[str] = []
     for i in range(len(ids)):
         before = policy.codec.decode(ids[max(0, i - _CONTEXT) : i])
@@ -158,6 +159,6 @@ def _texts(policy: LMPolicy, ids: Sequence[int]) -> list[str]:
 
 
 def _name(policy: LMPolicy, token: int) -> str:
-    """One token as text: special ones, which decode to nothing, by their name."""
+    """One token as text; special tokens, which decode to nothing, by their name."""
     text = policy.codec.decode([token])
     return text or str(policy.codec.tokenizer.convert_ids_to_tokens(token) or f"#{token}")

@@ -1,6 +1,6 @@
-"""Look at what a method is about to train on: teacher contexts, and the loss of each token.
+"""Record what a method is about to train on: teacher contexts, and the loss of each token.
 
-A `Tracer` stands between a method and its policy. Before an update it scores the examples the
+A `Tracer` sits between a method and its policy. Before an update it scores the examples that the
 method made, with the weights and the objective of that update, and changes nothing. Left out:
 choosing examples by content; the first ones of an update are taken.
 """
@@ -32,7 +32,7 @@ class TracedPolicy:
     def update(
         self, examples: Sequence[Example], objective: Objective, *, batch_size: int
     ) -> Metrics:
-        """As the policy itself."""
+        """As in the policy itself."""
         self._look(self._policy, examples, objective)
         return self._policy.update(examples, objective, batch_size=batch_size)
 
@@ -42,13 +42,13 @@ class TracedPolicy:
 
 @dataclass
 class Tracer:
-    """What was seen of the last update."""
+    """Records examples of the last update."""
 
     limit: int
-    """Examples to score in an update."""
+    """Number of examples to score in an update."""
     examples: list[tuple[Example, dict[str, Any]]] = field(default_factory=list)
     seconds: float = 0.0
-    """Time that looking took."""
+    """Seconds spent on scoring."""
 
     def around(self, build: Callable[[RunConfig], Policy]) -> Callable[[RunConfig], Policy]:
         """`build`, with this tracer between the policy and whoever uses it."""
@@ -61,12 +61,12 @@ class Tracer:
         self.seconds = time.perf_counter() - start
 
     def take(self, groups: Sequence[Group], first_attempt: int) -> list[dict[str, Any]]:
-        """What was seen, with the task, attempt and turn that each example is from."""
+        """The recorded examples, each with the task, attempt and turn that it is from."""
         places = _places(groups, first_attempt)
         seen, self.examples, self.seconds = self.examples, [], 0.0
         taken = []
         for example, told in seen:
-            # A method may train on text of its own, which is no episode's.
+            # A method may train on text of its own, which belongs to no episode.
             known = places.get((example.messages, example.completion), [])
             taken.append((known.pop(0) if known else {}) | told)
         return taken

@@ -125,11 +125,11 @@ BROKEN: Mapping[str, tuple[str, str]] = {
     "NoSections": ("docs", "lacks: Description, Action Space"),
     "IgnoresItsSeed": ("seeded", "the seed is ignored"),
     "GlobalRandom": ("seeded", "two environments with seed 0 gave the tasks"),
-    "Overlaps": ("splits", "tasks are in more than one split: both in train and in"),
-    "LeaksInPrompt": ("leaks", "answers stand in the prompt of 100%"),
-    "LeaksInInfo": ("leaks", "answers stand in info of 100%"),
-    "LeaksInFeedback": ("leaks", "answers stand in the feedback at level 3 of 100%"),
-    "LeaksInObservation": ("leaks", "solutions stand in an observation of 100%"),
+    "Overlaps": ("splits", "tasks are in more than one split: in both train and"),
+    "LeaksInPrompt": ("leaks", "answers occur in the prompt of 100%"),
+    "LeaksInInfo": ("leaks", "answers occur in info of 100%"),
+    "LeaksInFeedback": ("leaks", "answers occur in the feedback at level 3 of 100%"),
+    "LeaksInObservation": ("leaks", "solutions occur in an observation of 100%"),
     "LongAnswer": ("leaks", "the answer 'def product(): return"),
     "CrashesOnEmpty": ("any text", "step('') on task train-0 raised IndexError"),
     "CrashesOnSurrogates": ("any text", "raised UnicodeEncodeError"),
@@ -138,7 +138,7 @@ BROKEN: Mapping[str, tuple[str, str]] = {
     "DenseOnTheWay": ("reward", "dense reward: [0.1] before the end"),
     "OddScore": ("reward", "score 1.5 of train-0 is not in [0, 1]"),
     "Remembers": ("pure", "gave different feedback"),
-    "ChangesTheTask": ("pure", "marking answers changed the data of task train-0"),
+    "ChangesTheTask": ("pure", "verifying answers changed the data of task train-0"),
     "SpeaksAtLevelZero": ("ladder", "level 0 says 'wrong'"),
     "ForgetsOnTheWayUp": ("ladder", "level 4 leaves out what level 3 says"),
     "Hopeless": ("oracle", "the oracle's answer does not succeed on test-9"),
@@ -250,7 +250,7 @@ def test_mistakes_are_answered_with_a_remedy(
 
 def test_what_is_no_method_fails(broken: ModuleType) -> None:
     verdicts = list(check_method("broken-method"))
-    assert "the entry point is no MethodSpec: 'a method'" in verdicts[0].evidence
+    assert "the entry point is not a MethodSpec: 'a method'" in verdicts[0].evidence
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 100, 874])

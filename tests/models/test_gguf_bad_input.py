@@ -376,7 +376,7 @@ def test_a_revision_does_not_belong_to_a_file(file: Path) -> None:
     ("text", "message"),
     [
         ("{", r"resd_bench\.json cannot be read"),
-        ("[1]", "holds no JSON object"),
+        ("[1]", "is not a JSON object"),
         ('{"out": "/etc", "max_new_tokens": 4}', r"sets out: a model may only set .*max_new_tok"),
         ('{"server": "http://evil", "model": "x"}', "sets model, server: a model may only set"),
         ('{"attention": "evil/kernel"}', "sets attention: a model may only set"),

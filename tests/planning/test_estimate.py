@@ -287,7 +287,7 @@ def test_a_dry_run_names_what_does_not_fit_and_exits_with_2(
     assert "--lora-rank 16" in printed.err
     assert "4,022,468,096 parameters" in printed.out
     assert main([*DRY, "--gpu-memory", "lots"]) == 2
-    assert "give such as 80GB" in capsys.readouterr().err
+    assert "give one such as 80GB" in capsys.readouterr().err
     assert main(["run", "--gpus", "8"]) == 2
     assert "need --dry-run" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -128,7 +128,7 @@ def test_a_name_that_is_taken_is_refused(kind: Kind, tmp_path: Path) -> None:
 
 
 def test_an_existing_folder_is_never_written_to(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing is overwritten"):
+    with pytest.raises(UsageError, match="is not overwritten"):
         write_package("env", "word-ladder", tmp_path)
     assert not list(tmp_path.iterdir())
 

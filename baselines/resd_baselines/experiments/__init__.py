@@ -1,1 +1,1 @@
-"""Dials of our own experiments, outside Algorithm 1."""
+"""Options of our own experiments, outside Algorithm 1."""

@@ -1,4 +1,4 @@
-"""A dial on how good a reflector must be: a share of reflections is about other tasks."""
+"""How good must a reflector be? A share of the reflections is about other tasks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def shuffle_reflections(
 ) -> list[str]:
     """`answers` with each one replaced, with probability `share`, by one about another task.
 
-    `tasks` says which task each is about. Every answer takes the same draws whatever the share, so
-    that a larger share replaces more of the same; where all are about one task, nothing can be.
+    `tasks` says which task each is about. The random draws do not depend on the share, so a larger
+    share replaces a superset; if all answers are about one task, none can be replaced.
     """
     mixed = list(answers)
     for i, (draw, pick) in enumerate(rng.random((len(tasks), 2)).tolist()):

@@ -1,9 +1,9 @@
 """RESD first, GRPO once success is no longer rare: an experiment, not a method of the paper.
 
-Both parts see the same groups of rollouts, so that what changes at the handover is the learning
-signal alone: batches, group sizes and the optimiser with its moments go on. It is RESD until the
-mean training success of the last `window` updates reaches `switch_at`, and GRPO ever after. Left
-out: a way back.
+Both parts see the same groups of rollouts, so that only the learning signal changes at the
+handover: batches, group sizes and the optimiser with its moments continue. It is RESD until the
+mean training success of the last `window` updates reaches `switch_at`, and GRPO from then on. Left
+out: switching back.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ class HandoverAgent(RESDAgent):
         self.grpo = GRPOAgent(policy, GRPOConfig())
         self.switch_at, self.window = config.switch_at, config.window
         self.recent: list[float] = []
-        """Training success of the last updates, as long as RESD learns."""
+        """Training success of the last updates, as long as RESD is in charge."""
         self.handed_over = False
 
     def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
-        """One update by whoever is in charge. `handover/grpo`: 1 where that was GRPO."""
+        """One update by the method in charge. `handover/grpo`: 1 if that was GRPO."""
         if self.handed_over:
             return {**self.grpo.learn(groups, step), "handover/grpo": 1.0}
         learned = super().learn(groups, step)
@@ -55,16 +55,16 @@ class HandoverAgent(RESDAgent):
         return {**learned, "handover/grpo": 0.0}
 
     def context(self) -> Mapping[str, Any]:
-        """RESD's last context; nothing once GRPO learns."""
+        """RESD's last context; empty once GRPO is in charge."""
         return {} if self.handed_over else super().context()
 
     def state_dict(self) -> State:
-        """RESD's state, and how near the handover is."""
+        """RESD's state, and how close the handover is."""
         handover = {"recent": list(self.recent), "handed_over": self.handed_over}
         return {**super().state_dict(), "handover": handover}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from `state_dict`."""
+        """Resume from `state_dict`."""
         super().load_state_dict(state)
         self.recent = list(state["handover"]["recent"])
         self.handed_over = bool(state["handover"]["handed_over"])

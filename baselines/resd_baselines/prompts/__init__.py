@@ -1,8 +1,8 @@
 """The prompts of the methods, in two dialects, and the code that fills them.
 
-`full/` words them for real language models, after the order of sections in the paper's release and
-in words of our own; `compact/` is what the embedded model was trained on. A template is a text file
-with `{field}` slots. Values go in literally, and a missing or unused field is an error.
+`full/` is for real language models, with the order of sections in the paper's release but our own
+wording; `compact/` is what the embedded model was trained on. A template is a text file with
+`{field}` slots. Values are inserted literally, and a missing or unused field is an error.
 """
 
 from __future__ import annotations
@@ -28,44 +28,45 @@ def _template(dialect: Dialect, name: str) -> str:
 
 
 def fill(template: str, **values: str) -> str:
-    """Put each value into its `{field}`, once and literally.
+    """Insert each value into its `{field}`, once and literally.
 
     ValueError if a field has no value or a value has no field.
     """
     fields = set(_FIELD.findall(template))
     if fields != values.keys():
         missing, unused = sorted(fields - values.keys()), sorted(values.keys() - fields)
-        raise ValueError(f"the template lacks values for {missing} and has no use for {unused}")
+        raise ValueError(f"the template lacks values for {missing} and does not use {unused}")
     return _FIELD.sub(lambda match: values[match[1]], template)
 
 
 def _block(tag: str, value: str) -> str:
-    """A section of a compact prompt; nothing at all for a blank value."""
+    """A section of a compact prompt; empty for a blank value."""
     return f"\n<{tag}>\n{value}" if value.strip() else ""
 
 
 def _wrapped(name: str, **values: str) -> str:
-    """A section of a full prompt in its own sentence; nothing for blank values."""
+    """A section of a full prompt with its own sentence; empty for blank values."""
     return fill(_template("full", name), **values) if any(map(str.strip, values.values())) else ""
 
 
 class PromptPack:
-    """Every prompt the built-in methods send to the model, as functions of strings.
+    """Every prompt that the built-in methods send to the model, as functions of strings.
 
     `dialect` is `full` or `compact`; a blank `playbook`, `feedback` and so on means there is none.
     """
 
     def attempt(self, turns: Sequence[Turn]) -> str:
-        """An attempt as prompts show it, without its thinking.
+        """An attempt as prompts show it, without thinking.
 
-        Of several turns, actions (after `> `) and the observations between them, a line each.
+        If there are several turns, actions (after `> `) and the observations between them, one line
+        each.
         """
         if len(turns) == 1:
             return visible_answer(turns[0].completion.text)
         lines: list[str] = []
         for number, turn in enumerate(turns):
             if number and turn.messages:
-                # A tag in what the environment says begins or ends no thinking.
+                # A tag in an observation does not begin or end thinking.
                 lines.append(turn.messages[-1].content.replace("think>", "think >"))
             lines.append(f"> {visible_answer(turn.completion.text)}")
         return "\n".join(lines)
@@ -159,4 +160,4 @@ class PromptPack:
 
 
 PACK = PromptPack()
-"""What the entry point `resd` of the group `resd_bench.prompts` names."""
+"""The object of the entry point `resd` in the group `resd_bench.prompts`."""

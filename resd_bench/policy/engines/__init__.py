@@ -1,1 +1,1 @@
-"""What samples: one file an engine, behind one protocol."""
+"""Sampling engines: one file per engine, behind one protocol."""

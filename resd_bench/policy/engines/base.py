@@ -1,8 +1,8 @@
-"""What every sampling engine shares: the protocol, the random streams, the choice of a token.
+"""What all sampling engines share: the protocol, the random streams, the choice of a token.
 
 Sample j of prompt i draws its uniforms from its own stream, named by (seed, i, j), and every token
 is chosen by inverting the cumulative distribution. So in fp32 a sequence does not depend on which
-others are decoded beside it, on the chunking, or on the engine. Left out: beams, penalties, top-k.
+others are decoded with it, on the chunking, or on the engine. Left out: beams, penalties, top-k.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from resd_bench.types import Sampling, Stop
 
 
 class NonFiniteLogits(Exception):
-    """A model's logits hold NaN or infinity: what is sampled from them means nothing."""
+    """A model's logits hold NaN or infinity: samples from them are meaningless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class Generated:
     """One sampled continuation of a prompt."""
 
     token_ids: tuple[int, ...]
-    """Sampled ids, the stop token included where it was sampled."""
+    """Sampled ids, including the stop token if it was sampled."""
     logprobs: tuple[float, ...]
     """Log-probability (nats) of each id under the distribution it was drawn from, after temperature
     and top-p; for greedy decoding, under the softmax at temperature 1."""
     stop: Stop
-    """`EOS` where a stop token ended it, `LENGTH` where `max_new_tokens` did."""
+    """`EOS` if a stop token ended it, `LENGTH` if `max_new_tokens` did."""
 
     def __post_init__(self) -> None:
         # One NaN logit makes every log-probability of its row NaN, and a sum keeps it.
@@ -48,7 +48,7 @@ Row = tuple[int, int]
 
 
 class Engine(Protocol):
-    """Samples continuations of token prompts with the present weights of a model."""
+    """Samples continuations of token prompts with the current weights of a model."""
 
     def generate(
         self,
@@ -58,30 +58,30 @@ class Engine(Protocol):
         sampling: Sampling,
         numbers: Sequence[int] | None = None,
     ) -> list[list[Generated]]:
-        """`n` continuations of each prompt; UsageError where one cannot fit the context.
+        """`n` continuations of each prompt; UsageError if one does not fit the context.
 
-        `numbers` names the random stream of each prompt; by default its place in `prompts`.
+        `numbers` names the random stream of each prompt; by default, its index in `prompts`.
         """
         ...
 
 
 @runtime_checkable
 class RemoteWeightsEngine(Engine, Protocol):
-    """An engine that holds a copy of the weights, or is another program."""
+    """An engine that holds a copy of the weights, or runs in another program."""
 
     def sync_weights(self) -> None:
-        """The model has other weights now: sample with those from the next call on."""
+        """Sample with the model's new weights from the next call on."""
         ...
 
 
 def context_limit(config: Any) -> int:
-    """Most tokens (prompt and response) a model of this Hugging Face config can hold."""
+    """Maximum number of tokens (prompt and response) of a model with this Hugging Face config."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     return int(getattr(text, "max_position_embeddings", None) or 2**31 - 1)
 
 
 def check_request(prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, limit: int) -> None:
-    """UsageError where a request cannot be served by a model of context `limit` tokens."""
+    """UsageError if a model with a context of `limit` tokens cannot serve a request."""
     if n < 1 or sampling.max_new_tokens < 1:
         raise UsageError(
             f"n={n} samples of max_new_tokens={sampling.max_new_tokens} were asked for; "
@@ -105,7 +105,7 @@ def check_request(prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, 
 
 
 def uniforms(sampling: Sampling, rows: Sequence[Row], numbers: Sequence[int] | None) -> Tensor:
-    """[rows, max_new_tokens] float64 in [0, 1), one stream per (seed, prompt number, sample)."""
+    """Float64 [rows, max_new_tokens] in [0, 1), one stream per (seed, prompt number, sample)."""
     length, seed = sampling.max_new_tokens, sampling.seed
     if sampling.temperature == 0:
         return torch.zeros(len(rows), length, dtype=torch.float64)
@@ -115,9 +115,9 @@ def uniforms(sampling: Sampling, rows: Sequence[Row], numbers: Sequence[int] | N
 
 
 def row_seed(sampling: Sampling, number: int, sample: int) -> int:
-    """Seed of one sample for engines with generators of their own, named as `uniforms` names it.
+    """Seed of one sample, for engines with their own generators, named as in `uniforms`.
 
-    31 bits, which every sampler takes.
+    It has 31 bits, which every sampler accepts.
     """
     return derive(sampling.seed, number, sample) >> 32
 
@@ -125,7 +125,7 @@ def row_seed(sampling: Sampling, number: int, sample: int) -> int:
 def chunks(
     prompts: Sequence[Sequence[int]], n: int, new: int, max_tokens: int
 ) -> Iterator[list[Row]]:
-    """All rows by length of prompt, in chunks of padded size (with `new`) at most `max_tokens`."""
+    """All rows sorted by prompt length, in chunks of at most `max_tokens` padded tokens."""
     chunk: list[Row] = []
     for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
         for j in range(n):
@@ -149,7 +149,7 @@ def choose(logits: Tensor, u: Tensor, sampling: Sampling) -> tuple[Tensor, Tenso
         return ids, logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]
     probs = (logits / sampling.temperature if sampling.temperature != 1 else logits).softmax(-1)
     if sampling.top_p < 1:
-        # In vocabulary order, not rank order: near ties then cannot swap what a uniform selects.
+        # In vocabulary order, not rank order, so near ties cannot swap what a uniform selects.
         probs = probs * (probs >= _least_kept(probs, sampling.top_p))
     cumulative = probs.cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1:]
@@ -159,15 +159,15 @@ def choose(logits: Tensor, u: Tensor, sampling: Sampling) -> tuple[Tensor, Tenso
 
 
 def check_first(logprobs: Tensor) -> None:
-    """NonFiniteLogits already after the first token, before the others are waited for."""
+    """Raise NonFiniteLogits right after the first token instead of waiting for the others."""
     if bool(logprobs.isnan().any()):
         raise NonFiniteLogits
 
 
 def logprobs_of(logits: Tensor, ids: Tensor, sampling: Sampling) -> Tensor:
-    """[n] float32: log-probability of `ids` [n] under what `choose` makes of `logits` [n, V].
+    """Log-probabilities [n], float32, of `ids` [n] as `choose` samples from `logits` [n, V].
 
-    A token outside the nucleus gets what it would have if it were kept, which is finite.
+    A token outside the nucleus gets the value it would have if it were kept, which is finite.
     """
     scaled = logits if sampling.temperature in (0, 1) else logits / sampling.temperature
     logprobs = scaled.log_softmax(-1)
@@ -180,7 +180,7 @@ def logprobs_of(logits: Tensor, ids: Tensor, sampling: Sampling) -> Tensor:
 
 
 def _least_kept(probs: Tensor, top_p: float) -> Tensor:
-    """[b, 1]: probability of the least probable token of each row's nucleus."""
+    """Probability [b, 1] of the least probable token in each row's nucleus."""
     if probs.device.type == "cpu":  # numpy sorts float32 with vector instructions, torch does not
         ascending = torch.from_numpy(np.sort(probs.numpy(), -1))
     else:
@@ -191,7 +191,7 @@ def _least_kept(probs: Tensor, top_p: float) -> Tensor:
 
 
 def stop_table(stop_ids: Iterable[int], vocabulary: int, device: torch.device) -> Tensor:
-    """[V] bool: whether a token ends a turn."""
+    """Bool [V]: whether a token ends a turn."""
     table = torch.zeros(vocabulary, dtype=torch.bool, device=device)
     table[[i for i in stop_ids if i < vocabulary]] = True
     return table

@@ -1,11 +1,11 @@
-"""A decode loop of our own over the weights of a Hugging Face decoder, in plain PyTorch.
+"""Our own decode loop over the weights of a Hugging Face decoder, in plain PyTorch.
 
 It serves Qwen3, Qwen2 and Llama decoders (full attention, SiLU, static rotary embedding) and is
 made for small models, where the cost is memory traffic and the number of operations per token:
-prompts sorted by length, one prefill for all samples of a prompt, a preallocated cache, fused
-projections, finished rows dropped, later turns of episodes read only from where the last one ended
-(`prefix_cache`); LoRA adapters are added to the weights first. Left out: sliding windows, mixtures
-of experts, quantised weights; `HfEngine` serves those.
+prompts are sorted by length, all samples of a prompt share one prefill, the cache is preallocated,
+projections are fused, finished rows are dropped, and later turns of an episode are read only from
+where the last one ended (`prefix_cache`); LoRA adapters are first added to the weights. Left out:
+sliding windows, mixtures of experts, quantised weights; `HfEngine` serves those.
 
 Shapes: b rows, P prompt tokens, d hidden, H query heads, G key-value heads, R = H / G, D head size.
 """
@@ -47,7 +47,7 @@ from resd_bench.types import Sampling
 
 _STATIC_ROPE = {"default", "linear", "llama3", "yarn"}
 _DROP_FRACTION = 8
-"""Finished rows are dropped when they are at least 1 / this of the batch."""
+"""Finished rows are dropped once they are at least this fraction (1 / n) of the batch."""
 
 
 def supports(model: Any) -> bool:
@@ -75,7 +75,7 @@ def _linears(model: Any) -> Iterator[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One decoder layer, projections fused, norm weights folded in where that is exact."""
+    """One decoder layer with fused projections; norm weights are folded in where that is exact."""
 
     qkv: Tensor
     """[(H + 2 G) D, d], input norm folded in."""
@@ -93,7 +93,7 @@ class _Layer:
 
 @dataclass(frozen=True, slots=True)
 class _Weights:
-    """The model as the loop reads it; made anew for every call, since training changes it."""
+    """The model as the loop reads it; rebuilt for every call, since training changes it."""
 
     layers: list[_Layer]
     embedding: Tensor
@@ -121,7 +121,7 @@ class _Weights:
 
 
 def _scale(norm: Any) -> Tensor:
-    """Weight of an RMS norm module with the factor that `_norm` leaves out."""
+    """Weight of an RMS norm module, times the factor that `_norm` leaves out."""
     weight: Tensor = norm.weight
     return weight * math.sqrt(weight.shape[-1])
 
@@ -179,13 +179,13 @@ def _prepare(model: Any, positions: int, dtype: torch.dtype) -> _Weights:
 
 
 def _norm(x: Tensor, floor: Tensor) -> Tensor:
-    """Divide by the Euclidean length, bounded below: an RMS norm short of the factor sqrt(size)."""
+    """Divide by the Euclidean norm, bounded below: an RMS norm without the factor sqrt(size)."""
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     return x / torch.hypot(length, floor).to(x.dtype)
 
 
 def _project(w: _Weights, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Hidden states [m, d] to rotated queries and keys and plain values [m, H + 2 G, D]."""
+    """From hidden states [m, d] to rotated queries and keys and plain values [m, H + 2 G, D]."""
     flat = F.linear(_norm(x, w.floor), layer.qkv, layer.qkv_bias)
     qkv = flat.view(x.shape[0], w.heads + 2 * w.kv_heads, w.head_dim)
     rotated = qkv[:, : w.heads + w.kv_heads]
@@ -198,7 +198,7 @@ def _project(w: _Weights, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) ->
 
 
 def _residual(w: _Weights, layer: _Layer, x: Tensor, attended: Tensor) -> Tensor:
-    """Hidden states after the output projection and the feed-forward block, [m, d]."""
+    """Hidden states [m, d] after the output projection and the feed-forward block."""
     x = torch.addmm(x, attended, layer.out)
     if layer.out_bias is not None:
         x = x + layer.out_bias
@@ -212,7 +212,7 @@ def _read(
     """Hidden states [u, m, d] of the tokens `ids` [u, m] after the last layer.
 
     `attend` gets the number of a layer, queries [u, H, m, D], keys and values [u, G, m, D], and
-    says what the queries hear [u, H, m, D].
+    returns the attention output [u, H, m, D].
     """
     x, parts = w.embedding[ids.flatten()], [w.heads, w.kv_heads, w.kv_heads]
     for number, layer in enumerate(w.layers):
@@ -223,12 +223,12 @@ def _read(
 
 
 def _logits(w: _Weights, x: Tensor) -> Tensor:
-    """[m, d] to [m, V] float32."""
+    """From hidden states [m, d] to logits [m, V], float32."""
     return F.linear(_norm(x, w.floor), w.head).float()
 
 
 class _Batch:
-    """The rows decoded together: their cache, their positions, what they said so far."""
+    """The rows decoded together: their cache, positions and tokens so far."""
 
     def __init__(
         self,
@@ -241,8 +241,8 @@ class _Batch:
     ) -> None:
         """`rows` are sorted by the length of their prompt; `new` tokens are to be sampled.
 
-        `begun` says how much of prompts has been read before. With `keep`, what finished rows left
-        in the cache stays there.
+        `begun` holds the prefixes of prompts that were read before. With `keep`, the cache entries
+        of finished rows stay.
         """
         self.w, self.keep = w, keep
         device = w.embedding.device
@@ -250,23 +250,23 @@ class _Batch:
         self.width = int(lengths.max())
         size = (len(w.layers), 2, len(rows), w.kv_heads, self.width + new, w.head_dim)
         self.cache = torch.empty(size, dtype=w.embedding.dtype, device=device)
-        """[L, 2, b, G, P + new, D]; prompts are right-aligned, padding lies before them."""
+        """[L, 2, b, G, P + new, D]; prompts are right-aligned, with the padding before them."""
         self.seats = torch.arange(len(rows), device=device)
-        """Which of `rows` lies in each row of the cache; with `keep`, finished ones too."""
+        """The index in `rows` of each row of the cache; with `keep`, of finished ones too."""
         self.live = len(rows)
-        """Rows of the cache, from the first on, that are still decoded."""
+        """Number of cache rows, from the first, that are still being decoded."""
         self.positions = lengths.clone()
-        """[b] position of the next token within its own sequence."""
+        """Position [b] of the next token within its own sequence."""
         self.mask = self._padding_mask(lengths, self.width + new)
         self.logits = self._prefill(prompts, rows, begun)
 
     @property
     def order(self) -> Tensor:
-        """[b] which of `rows` each live row is."""
+        """The index [b] in `rows` of each live row."""
         return self.seats[: self.live]
 
     def _padding_mask(self, lengths: Tensor, width: int) -> Tensor | None:
-        """[b G, 1, P + new] additive mask of the padding, None where there is none."""
+        """Additive mask [b G, 1, P + new] of the padding; None if there is no padding."""
         padding = self.width - lengths
         if not bool(padding.any()):
             return None
@@ -300,9 +300,10 @@ class _Batch:
         return torch.cat(logits)
 
     def _prefill_slab(self, prompts: Sequence[Sequence[int]], owner: Tensor, start: int) -> Tensor:
-        """Prefill distinct `prompts` for the rows from `start` on that own them: logits [u, V].
+        """Prefill distinct `prompts` for the rows from `start` that own them; logits [u, V].
 
-        Right-padded, so plain causal attention needs no mask; the cache gets them right-aligned.
+        They are right-padded, so plain causal attention needs no mask; in the cache they are
+        right-aligned.
         """
         w, device = self.w, owner.device
         lengths = torch.tensor([len(p) for p in prompts], device=device)
@@ -329,10 +330,11 @@ class _Batch:
         owner: Tensor,
         start: int,
     ) -> Tensor:
-        """As `_prefill_slab`, but tokens that were read before are copied from where that was.
+        """Like `_prefill_slab`, but what was read before is copied from the earlier cache.
 
-        The last m tokens of every prompt are read, m the most that any has unread. Everything is
-        right-aligned: a query attends to the columns up to its own from its first token on.
+        The last m tokens of every prompt are read, m being the largest number that any prompt has
+        unread. Everything is right-aligned: a query attends from its sequence's first column to its
+        own.
         """
         w, device, end = self.w, owner.device, self.width
         wide = max(
@@ -352,7 +354,7 @@ class _Batch:
         at = (fed - (end - lengths[:, None])).clamp_(min=0).flatten()
         cos, sin = w.cos[at], w.sin[at]
         heard_from = (columns <= fed[:, None]) & (columns >= (end - lengths)[:, None, None])
-        # A query before its prompt begins hears itself: nothing is made of it.
+        # A query before the start of its prompt attends to itself: its output is not used.
         heard_from = (heard_from | (columns == fed[:, None]))[:, None]
         one_row = torch.tensor([owner.tolist().index(u) for u in range(len(prompts))])
         gqa = w.heads != w.kv_heads
@@ -366,7 +368,7 @@ class _Batch:
         return _logits(w, _read(w, ids, cos, sin, attend)[:, -1])
 
     def step(self, ids: Tensor, column: int) -> Tensor:
-        """Feed one token per live row, ids [b], at cache `column`; the next logits [b, V]."""
+        """Feed one token per live row, ids [b], at cache `column`; returns logits [b, V]."""
         w, b, end = self.w, len(self.order), column + 1
         mask = None if self.mask is None else self.mask[: b * w.kv_heads, :, :end]
         cos, sin = w.cos[self.positions], w.sin[self.positions]
@@ -388,7 +390,7 @@ class _Batch:
     def drop(self, alive: Tensor, column: int) -> Tensor:
         """Keep only the `alive` [b] rows, with cache up to `column`; returns the index kept.
 
-        Live rows from the end move into the holes: the fewest rows are copied.
+        Live rows from the end move into the gaps, so that as few rows as possible are copied.
         """
         count = int(alive.sum())
         keep = torch.arange(count, device=alive.device)
@@ -425,7 +427,7 @@ def _slabs(lengths: Sequence[int], rows: Sequence[Row]) -> Iterator[tuple[int, i
 
 
 class FastEngine:
-    """Batched sampling with a decode loop of our own; see `supports` for which models."""
+    """Batched sampling with our own decode loop; see `supports` for which models."""
 
     def __init__(
         self,
@@ -435,11 +437,11 @@ class FastEngine:
         max_batch_tokens: int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Decode with `model` (its weights are read anew at every call).
+        """Decode with `model` (its weights are read again at every call).
 
         `max_batch_tokens` bounds rows times (prompt + new tokens) decoded together; the default
-        follows from the size of the model's cache. `dtype` is that of weights and cache, the
-        model's own by default.
+        follows from the size of the model's cache. `dtype` is that of weights and cache, by default
+        the model's own.
         """
         if not supports(model):
             raise ValueError(f"FastEngine does not support {type(model).__name__}; use HfEngine")
@@ -494,7 +496,7 @@ class FastEngine:
     def _begun(
         self, prompts: Sequence[Sequence[int]], mark: Tensor | None
     ) -> dict[int, CachedPrefix]:
-        """What has been read of prompts with the weights that `mark` tells, by their number."""
+        """Cached prefixes, by prompt number, of prompts read with the weights `mark` identifies."""
         made_by = self._memory.weights
         if mark is None or made_by is None or not torch.equal(mark, made_by):
             return {}
@@ -510,7 +512,7 @@ class FastEngine:
         ids_out = torch.full((count, new), self.pad_id, device=device)
         logprobs_out = torch.zeros(count, new, device=device)
         logits, alive = batch.logits, torch.ones(count, dtype=torch.bool, device=device)
-        # Asking an accelerator how many rows live waits for it; on a CPU it is free.
+        # Asking an accelerator how many rows are live waits for it; on a CPU it is free.
         patience = 1 if device.type == "cpu" else 8
         for t in range(new):
             ids, logprobs = choose(logits, u[t, batch.order], sampling)
@@ -533,7 +535,7 @@ class FastEngine:
 def _said(
     batch: _Batch, prompts: Sequence[Sequence[int]], rows: Sequence[Row], made: Sequence[Generated]
 ) -> Iterator[CachedSequence]:
-    """What the rows of a chunk read, and where it lies if it is kept."""
+    """The sequences that the rows of a chunk read, and their caches if those are kept."""
     seat = batch.seats.argsort().tolist()
     for number, ((i, _), one) in enumerate(zip(rows, made, strict=True)):
         prompt = prompts[i]

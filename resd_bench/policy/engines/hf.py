@@ -1,7 +1,7 @@
 """Sampling from any causal language model of `transformers`, through its own forward pass.
 
 The engine for models that `FastEngine` does not know: simple and correct, with the same random
-streams. Left out, for simplicity: shared prefills, dropping finished rows, fused weights.
+streams. Left out for simplicity: shared prefills, dropping finished rows, fused weights.
 """
 
 from __future__ import annotations

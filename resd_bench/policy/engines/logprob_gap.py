@@ -1,8 +1,8 @@
-"""Whether an engine that holds weights of its own samples from the model that is trained.
+"""Whether an engine with its own weights samples from the model that is being trained.
 
-Two measures: a check that stops a run where the two are different models, and a metric of how much
-their log-probabilities differ, which is what truncated importance weights correct. Left out:
-correcting anything; that is the objective's business.
+There are two measures: a check that stops a run if the two are different models, and a metric of
+how much their log-probabilities differ, which truncated importance weights correct for. Left out:
+correcting anything; that is up to the objective.
 
 Shapes: b sequences, T response tokens, n tokens, V vocabulary.
 """
@@ -23,13 +23,13 @@ from resd_bench.seeds import stream
 from resd_bench.types import Metrics, Sampling
 
 TOLERANCE = {torch.float32: 0.01, torch.bfloat16: 0.3, torch.float16: 0.1}
-"""Largest gap (nats) of a greedy token that is rounding, by the engine's precision. Measured were
-1e-5 in float32 and 0.09 in bfloat16; another model is off by whole nats."""
+"""Largest gap (nats) of a greedy token that rounding explains, by the engine's precision. 1e-5 was
+measured in float32 and 0.09 in bfloat16; a different model is off by whole nats."""
 PROMPT_TOKENS, NEW_TOKENS = 16, 8
 GREEDY = Sampling(temperature=0.0, max_new_tokens=NEW_TOKENS)
 TOKENS_PER_CALL = 16
-"""Tokens of a micro-batch whose gap is measured: sorting all their vocabularies would cost more
-than the loss."""
+"""Tokens per micro-batch whose gap is measured: sorting the vocabulary for all of them would cost
+more than the loss."""
 
 Sample = Callable[[Sequence[int], Sampling], Generated]
 """One continuation of a prompt, stop tokens ignored."""
@@ -37,17 +37,17 @@ Sample = Callable[[Sequence[int], Sampling], Generated]
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """How far an engine's continuation is from what the trainer's model says of it, in nats."""
+    """How far an engine's continuation is from the trainer's model, in nats."""
 
     logprobs: float
-    """Largest difference of a token's log-probabilities."""
+    """Largest difference between a token's log-probabilities."""
     greedy: float
-    """How much likelier than a sampled token the likeliest one is, at most; rounding alone where
-    the engine decodes greedily and is right."""
+    """Largest margin by which the most likely token beats a sampled one; only rounding if the
+    engine decodes greedily and is correct."""
 
 
 def probe(model: Any) -> list[int]:
-    """A prompt of tokens drawn from the whole vocabulary, the same at every call."""
+    """A prompt of random tokens from the whole vocabulary, the same at every call."""
     rows = model.get_input_embeddings().weight.shape[0]
     ids: list[int] = stream(0, "agreement").integers(rows, size=PROMPT_TOKENS).tolist()
     return ids
@@ -55,7 +55,7 @@ def probe(model: Any) -> list[int]:
 
 @torch.no_grad()
 def measure(model: Any, sample: Sample, sampling: Sampling = GREEDY) -> Gap:
-    """Let the engine continue a fixed prompt, and score what it said with `model`."""
+    """Let the engine continue a fixed prompt, and score its continuation with `model`."""
     prompt = probe(model)
     said = sample(prompt, sampling)
     logits = response_logits(model, [prompt], [said.token_ids])[0]
@@ -67,13 +67,13 @@ def measure(model: Any, sample: Sample, sampling: Sampling = GREEDY) -> Gap:
 
 
 class LogprobGap:
-    """Watches objectives for the gap between the engine's log-probabilities and the trainer's."""
+    """Measures the gap between the engine's log-probabilities and the trainer's in objectives."""
 
     def __init__(self) -> None:
         self._gaps: list[Tensor] = []
 
     def watching(self, objective: Objective, sampling: Sampling) -> Objective:
-        """`objective`, measured on the way; its tokens were sampled as `sampling` says."""
+        """`objective`, with the gap measured; its tokens were sampled as `sampling` says."""
         if isinstance(objective, TokenObjective):
             per_token = self._watched(objective.per_token, sampling)
             return TokenObjective(per_token, objective.aggregation)
@@ -87,7 +87,7 @@ class LogprobGap:
         return watched
 
     def metrics(self) -> Metrics:
-        """What was seen since the last call; nothing where no log-probability was known.
+        """What was measured since the last call; empty if no log-probability was known.
 
         `policy/engine_logprob_gap` and `policy/engine_logprob_gap_max`: mean and largest absolute
         difference (nats) between the log-probability a token was sampled with and the trainer's,
@@ -105,7 +105,7 @@ class LogprobGap:
 
 @torch.no_grad()
 def gaps(batch: TokenBatch, sampling: Sampling) -> Tensor:
-    """[n] float32, n at most `TOKENS_PER_CALL`: absolute gaps of tokens spread over `batch`."""
+    """Absolute gaps [n], float32, of at most `TOKENS_PER_CALL` tokens spread over `batch`."""
     known = (batch.mask > 0) & ~torch.isnan(batch.behaviour_logprobs)
     at = known.nonzero()
     if len(at) > TOKENS_PER_CALL:

@@ -1,9 +1,9 @@
-"""What an engine remembers of its last call: keys and values of sequences that may go on.
+"""What an engine keeps of its last call: keys and values of sequences that may be continued.
 
-An episode's next prompt is its last one, the answer to it, and what the environment said. Where a
-call goes on like this, the sequences of the next ones are kept, and only what is new is read. Any
-tokens that a prompt begins with serve, not only whole sequences. Left out: remembering more than
-one call, and what other weights made.
+An episode's next prompt is its last one, the answer to it, and the environment's reply. Once a call
+continues the last one like this, sequences are kept for the following calls, and only what is new
+is read. Any common beginning is used, not only whole sequences. Left out: remembering more than one
+call, and anything computed with other weights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 Tokens = tuple[int, ...]
 
 _PROBES = 8
-"""Prompts that are looked at to see whether a call goes on where the last one ended."""
+"""Number of prompts examined to see whether a call continues the last one."""
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -27,14 +27,14 @@ class CachedSequence:
     """A sequence of the last call."""
 
     tokens: Tokens
-    """Prompt and answer without its last token, which no model has read."""
+    """Prompt and answer, without the last token, which no model has read."""
     prompt: int
-    """Tokens of the prompt."""
+    """Number of tokens in the prompt."""
     cache: Tensor | None
-    """[layers, 2, rows, key-value heads, columns, head size], None where it was not kept."""
+    """[layers, 2, rows, key-value heads, columns, head size], None if it was not kept."""
     row: int
     column: int
-    """Where in `cache` the first token is."""
+    """Column of the first token in `cache`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +55,25 @@ class PrefixCache:
     """The sequences of one call."""
 
     def __init__(self, said: Iterable[CachedSequence] = (), weights: Tensor | None = None) -> None:
-        """`weights` is the fingerprint of the weights that made what is in caches."""
+        """`weights` is the fingerprint of the weights that the caches were computed with."""
         self._said = sorted(said, key=_tokens)
         self.weights = weights
 
     def goes_on(self, prompts: Sequence[Sequence[int]]) -> bool:
-        """Whether prompts reach into answers of the last call; a few of them are tried."""
+        """Whether prompts reach into answers of the last call; only a few are tried."""
         some = prompts[:: max(1, len(prompts) // _PROBES)]
         near = [self._nearest(tuple(prompt)) for prompt in some]
         return any(found is not None and found.tokens > found.said.prompt for found in near)
 
     def beginning(self, prompt: Sequence[int]) -> CachedPrefix | None:
-        """The longest beginning of `prompt` in a cache; its last token is always left to read."""
+        """The longest cached beginning of `prompt`; its last token is always left to read."""
         found = self._nearest(tuple(prompt[:-1]))
         return None if found is None or found.said.cache is None or not found.tokens else found
 
     def _nearest(self, asked: Tokens) -> CachedPrefix | None:
-        """The sequence that has the longest beginning in common with `asked`."""
+        """The sequence that shares the longest beginning with `asked`."""
         at = bisect_right(self._said, asked, key=_tokens)
-        # Of sequences in order, a neighbour has the most in common.
+        # Among sorted sequences, a neighbour has the most in common.
         near = [
             CachedPrefix(said, common(said.tokens, asked))
             for said in self._said[at - (at > 0) : at + 1]
@@ -86,7 +86,7 @@ def _tokens(said: CachedSequence) -> Tokens:
 
 
 def common(one: Tokens, other: Tokens) -> int:
-    """How many tokens two sequences begin with alike."""
+    """Length of the common beginning of two sequences."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -98,5 +98,5 @@ def common(one: Tokens, other: Tokens) -> int:
 
 
 def fingerprint(weights: Iterable[Tensor]) -> Tensor:
-    """[weights] int64: what changes when weights do, from their bits."""
+    """A fingerprint, int64 [weights], of the weights' bits: it changes when they do."""
     return torch.stack([w.view(_BITS[w.itemsize]).sum(dtype=torch.int64) for w in weights])

@@ -1,8 +1,8 @@
-"""The installed engines, which of them samples for a run, and what each one needs.
+"""The installed engines, which of them a run uses, and what each one needs.
 
 An engine is a file with an `EngineSpec` and an entry point of the group `resd_bench.engines` that
-names it; those of this package are found like any other. Knows no engine but the two that `auto`
-tries, and imports none before it is asked for.
+names it; those of this package are found like any other. This module knows only the two engines
+that `auto` tries, and imports none before it is needed.
 """
 
 from __future__ import annotations
@@ -30,56 +30,56 @@ class EngineSetup:
     """What an engine is built from."""
 
     model: Any
-    """The Hugging Face model that is trained; on the meta device where its weights are not here."""
+    """The Hugging Face model being trained; on the meta device if its weights are not loaded."""
     stop_ids: Collection[int]
     """Tokens that end a turn."""
     pad_id: int
     limit: int
-    """Most tokens of prompt and response."""
+    """Maximum number of tokens of prompt and response together."""
     adapted: Any
-    """The peft model around `model` where an adapter is trained, else None."""
+    """The peft model around `model` if an adapter is trained, else None."""
     config: PolicyConfig
-    """The settings; an engine reads those that its `EngineSpec.options` names."""
+    """The settings; an engine reads those named in its `EngineSpec.options`."""
 
 
 def any_model(model: Any) -> bool:
-    """Every model is served."""
+    """True: every model is served."""
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """What the harness knows of an engine before it is built."""
+    """What the harness knows about an engine before it is built."""
 
     name: str
     """As in `--engine NAME`, and the name of the entry point."""
     summary: str
     """One line for `engines list`."""
     build: Callable[[EngineSetup], Engine]
-    """Make it; UsageError where something it needs is missing."""
+    """Makes the engine; UsageError if something it needs is missing."""
     supports: Callable[[Any], bool] = any_model
     """Whether it serves this Hugging Face model."""
     weights: Weights = "trainer"
-    """Whose weights it samples with: the trainer's own; a copy in this process (it has
+    """Which weights it samples with: the trainer's own; a copy in this process (then it has
     `sync_weights`); those of another program (likewise)."""
     adapters_only: bool = False
-    """Whether it takes no weights but an adapter's: then all weights of a model cannot be trained,
-    and a run that trains nothing needs none here."""
+    """Whether it accepts only an adapter's weights: then the full model cannot be trained, and a
+    run that trains nothing needs no weights here."""
     several_processes: bool = False
-    """Whether each process of a run (`torchrun`) can have one."""
+    """Whether each process of a run (`torchrun`) can have its own."""
     options: tuple[str, ...] = ()
     """Fields of `PolicyConfig` that it reads."""
     required: tuple[str, ...] = ()
-    """Those of them that must be given."""
+    """Those options that must be given."""
 
 
 def names() -> list[str]:
-    """What `--engine` accepts."""
+    """The names that `--engine` accepts."""
     return ["auto", *plugins.installed(GROUP)]
 
 
 def find(name: str) -> EngineSpec | None:
-    """The engine called `name`, None for `auto`; UsageError where it is not installed."""
+    """The engine called `name`, None for `auto`; UsageError if it is not installed."""
     if name == "auto":
         return None
     if name not in names():
@@ -89,7 +89,7 @@ def find(name: str) -> EngineSpec | None:
 
 
 def check(name: str, server: str | None) -> None:
-    """UsageError where `name` is not installed, or does not go with what is given for it."""
+    """UsageError if `name` is not installed, or does not go with `server`."""
     spec = find(name)
     needed, allowed = (spec.required, spec.options) if spec else ((), ())
     if (server is None and "server" in needed) or (server is not None and "server" not in allowed):
@@ -100,25 +100,25 @@ def check(name: str, server: str | None) -> None:
 
 
 def choose(name: str, model: Any) -> EngineSpec:
-    """The engine that samples from `model`; UsageError where the named one does not serve it."""
+    """The engine that samples from `model`; UsageError if the named one does not support it."""
     spec = find(name)
     if spec is None:
         candidates: list[EngineSpec] = [plugins.find(GROUP, "engine", one) for one in AUTO]
         return next((one for one in candidates if one.supports(model)), candidates[-1])
     if not spec.supports(model):
         raise UsageError(
-            f"the {name} engine does not know {type(model).__name__}; use --engine hf or auto"
+            f"the {name} engine does not support {type(model).__name__}; use --engine hf or auto"
         )
     return spec
 
 
 def make(name: str, setup: EngineSetup, processes: int) -> Engine:
-    """The engine `name` for one of so many processes; UsageError where it does not serve here."""
+    """The engine `name` in a run of `processes` processes; UsageError if it cannot be used."""
     spec = choose(name, setup.model)
     if processes > 1 and not spec.several_processes:
         raise UsageError(
-            f"--engine {name} samples for one process and there are {processes}: use "
-            "--engine auto, which every process has"
+            f"--engine {name} supports only one process, and there are {processes}: use "
+            "--engine auto"
         )
     for option in spec.required:
         if getattr(setup.config, option) is None:

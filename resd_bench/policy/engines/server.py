@@ -2,10 +2,10 @@
 
     python -m vllm.entrypoints.openai.api_server --model PATH --logprobs-mode processed_logprobs
 
-Prompts go as token ids and come back as token ids, so that chat templates and training see the
-tokens that were sampled; of the known servers vLLM gives them. An adapter that is trained is
-written to a folder and loaded by the server after each update. Left out: servers that give text
-only, all weights of a model (the API takes none), streaming.
+Prompts are sent and completions returned as token ids, so that chat templates and training see the
+tokens that were sampled; of the known servers, vLLM supports this. A trained adapter is written to
+a folder and loaded by the server after each update. Left out: servers that return only text,
+training all weights of a model (the API cannot transfer them), streaming.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from resd_bench.policy.engines.registry import EngineSetup, EngineSpec
 from resd_bench.types import Sampling, Stop
 
 REQUESTS = 64
-"""Under way at a time; the server batches them."""
+"""Concurrent requests; the server batches them."""
 _TIMEOUT_S = 3600.0
 _PAUSES_S = (0.5, 4.0, 16.0)
-"""Before each new attempt at a request that found no server or a busy one."""
+"""Pause before each retry of a request that found no server or a busy one."""
 _BUSY = frozenset({429, 502, 503, 504})
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _MOST_ANSWERED = 256 << 20
-"""Bytes of an answer."""
+"""Maximum bytes of an answer."""
 _MOST_TOLD = 1 << 16
-"""Bytes of a refusal that are read."""
+"""Maximum bytes read of an error response."""
 _TOKEN = "token_id:"
-"""How vLLM writes a token as its id in place of its text."""
+"""How vLLM writes a token's id in place of its text."""
 _TEMPERED = Sampling(temperature=2.0, max_new_tokens=8)
-"""Hot, so that tokens are drawn whose log-probability temperature changes."""
+"""A high temperature, so that it changes the log-probabilities of the tokens drawn."""
 _NEUTRAL = {
-    # A server fills in what is not given from the model's generation config.
+    # The server takes whatever is missing from the model's generation config.
     "top_k": -1,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
@@ -59,7 +59,7 @@ _NEUTRAL = {
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Makes an answer of a redirect, see `Server._refusal`."""
+    """Treats a redirect as an answer, see `Server._refusal`."""
 
     def redirect_request(self, *args: Any, **options: Any) -> None:
         return None
@@ -69,14 +69,14 @@ class Server:
     """An OpenAI-compatible server at a URL that ends in `/v1`, asked in JSON."""
 
     def __init__(self, url: str, pauses_s: Sequence[float] = _PAUSES_S) -> None:
-        """UsageError where `url` is none. A key is taken from OPENAI_API_KEY.
+        """UsageError if `url` is not a URL. The key is taken from OPENAI_API_KEY.
 
-        It goes to this server and no other: no redirect is followed.
+        It is sent to this server only: redirects are not followed.
         """
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise UsageError(
-                f"--server {url!r} is no URL: give one such as http://localhost:8000/v1"
+                f"--server {url!r} is not a URL: give one such as http://localhost:8000/v1"
             )
         self._opener = urllib.request.build_opener(_NoRedirects)
         self._pauses_s = pauses_s
@@ -85,17 +85,17 @@ class Server:
             self._headers["Authorization"] = f"Bearer {key}"
 
     def models(self) -> dict[str, Mapping[str, Any]]:
-        """What the server says of each model it serves, by name; UsageError where it is down."""
+        """What the server says about each model it serves, by name; UsageError if it is down."""
         told = self._ask("models", None, pauses_s=())
         entries = told.get("data") if isinstance(told, dict) else None
         if not isinstance(entries, list) or not all(map(_is_named, entries)):
             raise UsageError(
-                f"{self.url} answers, but lists no models: give the URL up to and with /v1"
+                f"{self.url} answers, but lists no models: give the URL up to and including /v1"
             )
         return {str(entry["id"]): entry for entry in entries}
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """The answer to `body`; UsageError with the server's words where it refuses."""
+        """The answer to `body`; UsageError with the server's message if it refuses."""
         return self._ask(path, json.dumps(body).encode(), self._pauses_s)
 
     def _ask(self, path: str, body: bytes | None, pauses_s: Sequence[float]) -> Any:
@@ -112,7 +112,7 @@ class Server:
                 if pause is None:
                     raise UsageError(
                         f"no server answers at {self.url} ({error}). Start one, or give the right "
-                        "--server; a run goes on with --resume"
+                        "--server; --resume continues the run"
                     ) from error
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
@@ -128,8 +128,8 @@ class Server:
         if error.code in _MOVED:
             there = error.headers.get("Location", "elsewhere")
             return UsageError(
-                f"{self.url}/{path} answers {error.code}, moved to {there[:200]}: no redirect is "
-                "followed, which could carry your key off; give the right --server"
+                f"{self.url}/{path} answers {error.code}, moved to {there[:200]}: redirects are "
+                "not followed, as they could leak your key; give the right --server"
             )
         told = _decoded(error.read(_MOST_TOLD))
         told = told.get("error", told) if isinstance(told, dict) else told
@@ -138,12 +138,12 @@ class Server:
         if error.code in (401, 403):
             hint = ". Put the server's key into OPENAI_API_KEY"
         elif error.code == 404 and path == "models":
-            hint = ". Give the URL up to and with /v1"
+            hint = ". Give the URL up to and including /v1"
         return UsageError(f"{self.url}/{path} answers {error.code}: {words}{hint}")
 
 
 class ServerEngine:
-    """Samples by a server of the policy's model and, where one is trained, its adapter."""
+    """Samples from a server with the policy's model and, if one is trained, its adapter."""
 
     def __init__(
         self,
@@ -157,9 +157,9 @@ class ServerEngine:
     ) -> None:
         """Sample from the model `name` of `server`, the only one if None.
 
-        `model` is what the trainer has, or a model without weights (on the meta device), which is
-        not compared with the server's. UsageError where the server is down, does not serve the
-        model, serves another, or tells too little.
+        `model` is the trainer's, or a model without weights (on the meta device), which is not
+        compared with the server's. UsageError if the server is down, does not serve the model,
+        serves a different one, or does not return token ids and log-probabilities.
         """
         self.server = server
         self.model = model
@@ -169,17 +169,17 @@ class ServerEngine:
         self._base = self._name = _choose(server, name, limit)
         self._folder = tempfile.TemporaryDirectory(prefix="resd-server-")
         self._loaded = 0
-        """Times that the server got an adapter."""
+        """How many times the server was sent an adapter."""
         self._stale = adapted is not None
         self._hollow = next(model.parameters()).device.type == "meta"
         if not self._hollow:
             self._check()
 
     def sync_weights(self) -> None:
-        """Load the adapter before the next sample; UsageError where all weights changed."""
+        """Load the adapter before the next sample; UsageError if all weights are trained."""
         if self._adapted is None and not self._hollow:
             raise UsageError(
-                "--engine openai cannot hand a server new weights of a whole model: train an "
+                "--engine openai cannot send a server the weights of a whole model: train an "
                 "adapter (--lora-rank 16), or use --engine vllm"
             )
         self._stale = self._adapted is not None
@@ -225,9 +225,9 @@ class ServerEngine:
         return _generated(self.server.post("completions", body), stop_ids, self.server.url)
 
     def _load_adapter(self) -> None:
-        """Let the server take the trained adapter in place of the one before."""
+        """Let the server replace its adapter by the newly trained one."""
         name = f"resd-{uuid.uuid4().hex[:12]}" if not self._loaded else self._name
-        # A path of its own each time: what was computed with the last one is known by its path.
+        # A new path each time: what was computed with the last adapter is cached under its path.
         path = Path(self._folder.name) / f"adapter-{self._loaded}"
         lora.save(self._adapted, path)
         body = {"lora_name": name, "lora_path": str(path), "load_inplace": True}
@@ -246,26 +246,26 @@ class ServerEngine:
         self._check()
 
     def _check(self) -> None:
-        """UsageError where the server's model or its log-probabilities are not the trainer's."""
+        """UsageError if the server's model or its log-probabilities are not the trainer's."""
         gap = measure(self.model, lambda prompt, how: self._one(prompt, 0, how, ()), GREEDY)
-        # Which precision a server computes in, it does not tell.
+        # A server does not say which precision it computes in.
         allowed = max(TOLERANCE.values())
         if not max(gap.logprobs, gap.greedy) <= allowed:
             raise UsageError(
                 f"{self.server.url} serves another model as {self._base!r} than --model: "
-                f"log-probabilities of greedy tokens differ by {gap.logprobs:.3g} nats, where "
-                f"{allowed} is rounding. Serve the folder or name that --model gives"
+                f"log-probabilities of greedy tokens differ by {gap.logprobs:.3g} nats, and "
+                f"rounding explains up to {allowed}. Serve the folder or name that --model gives"
             )
         tempered = measure(self.model, lambda prompt, how: self._one(prompt, 0, how, ()), _TEMPERED)
         if not tempered.logprobs <= allowed:
             raise UsageError(
-                f"{self.server.url} tells log-probabilities before temperature and top-p: start it "
-                "with --logprobs-mode processed_logprobs, so that training knows what was sampled"
+                f"{self.server.url} returns log-probabilities before temperature and top-p: start "
+                "it with --logprobs-mode processed_logprobs, so that training gets the right ones"
             )
 
 
 def _choose(server: Server, name: str | None, limit: int) -> str:
-    """The model to ask for; UsageError where it is not served, or not up to `limit` tokens."""
+    """The model to ask for; UsageError if it is not served, or not up to `limit` tokens."""
     served = server.models()
     if name is None and len(served) != 1:
         names = ", ".join(sorted(served)) or "none"
@@ -276,7 +276,7 @@ def _choose(server: Server, name: str | None, limit: int) -> str:
     longest = served[name].get("max_model_len")
     if isinstance(longest, int) and longest < limit:
         raise UsageError(
-            f"{server.url} takes {longest} tokens of prompt and answer and the run asks for "
+            f"{server.url} accepts {longest} tokens of prompt and answer and the run asks for "
             f"{limit}: give --context-limit {longest}, or start the server with "
             f"--max-model-len {limit}"
         )
@@ -286,7 +286,7 @@ def _choose(server: Server, name: str | None, limit: int) -> str:
 def _at_once(
     ask: Callable[[tuple[Sequence[int], int]], Generated], rows: Sequence[tuple[Sequence[int], int]]
 ) -> list[Generated]:
-    """`ask` of every row, several under way at a time; the first failure ends the others."""
+    """Call `ask` for every row, several at a time; the first failure ends the others."""
     pool = ThreadPoolExecutor(min(REQUESTS, max(1, len(rows))))
     try:
         return list(pool.map(ask, rows))
@@ -295,7 +295,7 @@ def _at_once(
 
 
 def _generated(answer: Any, stop_ids: Sequence[int], url: str) -> Generated:
-    """A completion as tokens, up to the first stop token; UsageError where it has none."""
+    """A completion as tokens, up to the first stop token; UsageError if it has no token ids."""
     try:
         choice = answer["choices"][0]
         told = choice["logprobs"]
@@ -305,13 +305,13 @@ def _generated(answer: Any, stop_ids: Sequence[int], url: str) -> Generated:
             raise ValueError(f"{len(ids)} ids and {len(logprobs)} log-probabilities")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UsageError(
-            f"{url} gives no token ids with their log-probabilities ({error}): use a server that "
-            "understands return_token_ids, such as vLLM 0.11 or newer"
+            f"{url} does not return token ids with log-probabilities ({error}): use a server that "
+            "supports return_token_ids, such as vLLM 0.11 or newer"
         ) from error
     ends = next((at for at, token in enumerate(ids) if token in stop_ids), None)
     if ends is not None:
         return Generated(ids[: ends + 1], logprobs[: ends + 1], Stop.EOS)
-    # Some servers keep the stop token to themselves.
+    # Some servers do not return the stop token.
     stopped = choice.get("finish_reason") == "stop"
     return Generated(ids, logprobs, Stop.EOS if stopped else Stop.LENGTH)
 
@@ -335,7 +335,7 @@ def _decoded(raw: bytes) -> Any:
 
 
 def _unload(server: Server, name: str) -> None:
-    """Take the adapter from the server again; it may be gone by now."""
+    """Unload the adapter from the server; it may be gone by now."""
     with suppress(UsageError):
         Server(server.url, ()).post("unload_lora_adapter", {"lora_name": name})
 

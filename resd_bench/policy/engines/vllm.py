@@ -1,9 +1,9 @@
 """Sampling with vLLM inside this process, with the weights that are being trained.
 
 vLLM is started without weights of its own; before the first sample after every change it gets the
-trainer's, and is then checked against the trainer. Adapters are merged into the weights on a CPU,
-where vLLM computes them slowly, and loaded anew on a GPU. The key-value cache of common prefixes is
-shared. Left out: several processes or GPUs, quantised weights, an engine in another process.
+trainer's, and is then checked against the trainer. On a CPU, where vLLM computes adapters slowly,
+they are merged into the weights; on a GPU they are reloaded. The key-value cache of common prefixes
+is shared. Left out: several processes or GPUs, quantised weights, an engine in another process.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ _INSTALL = (
     "with a GPU; docs/engines.md has the recipe for a CPU"
 )
 _VARIABLES = {
-    # The weights come by reference, so the engine must be in this process.
+    # The weights are passed by reference, so the engine must be in this process.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
 }
 _CPU_VARIABLES = {"TORCHDYNAMO_DISABLE": "1"}
-"""Compiling takes longer than the runs that CPUs are for."""
+"""No compilation on CPUs: it takes longer than the runs they are used for."""
 _ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM reserves for an adapter."""
+"""The adapter ranks that vLLM can reserve room for."""
 _CPU_PASS_TOKENS = 4096
-"""Of prompts in one pass, at least; a prompt is taken whole."""
+"""Least number of prompt tokens per pass; a prompt is not split."""
 _CPU_SEQUENCES, _GPU_SEQUENCES = 64, 256
-"""Decoded together at most."""
+"""Maximum number of sequences decoded together."""
 _CPU_HEAD_SIZE = 32
-"""Heads on a CPU are a multiple of this."""
+"""On a CPU, the head size must be a multiple of this."""
 _ADAPTER, _NUMBER = "policy", 1
-"""One adapter, replaced in place: a batch with another, or with none, can come out wrong."""
+"""One adapter, replaced in place: a batch with another one, or without any, can be wrong."""
 _running: list[Any] = []
-"""The vLLM of this process, if there is one: the end of one takes from all what they share."""
+"""The vLLM of this process, if there is one: ending one destroys what all of them share."""
 
 
 class VllmEngine:
-    """Batched sampling by vLLM from the present weights of a Hugging Face model.
+    """Batched sampling by vLLM from the current weights of a Hugging Face model.
 
-    A process runs one vLLM at a time: where several engines take turns, each starts it anew.
+    A process runs one vLLM at a time: if several engines take turns, each restarts it.
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class VllmEngine:
         cache_gib: float | None = None,
         swap_adapters: bool | None = None,
     ) -> None:
-        """Start vLLM for `model`; the process is left as it was: random states, threads, variables.
+        """Start vLLM for `model`; random states, threads and variables of the process are restored.
 
-        `limit` is the longest sequence in tokens. `adapted` is the peft model around `model` where
-        an adapter is trained; `swap_adapters` loads it anew after each update instead of merging
-        it, as is the default on a GPU. `dtype` is that of vLLM's weights, by default the model's.
-        `cache_gib` is the key-value cache in GiB. UsageError where vLLM is missing or refuses.
+        `limit` is the longest sequence in tokens. `adapted` is the peft model around `model` if an
+        adapter is trained; `swap_adapters`, the default on a GPU, reloads it after each update
+        instead of merging it. `dtype` is that of vLLM's weights, by default the model's.
+        `cache_gib` is the key-value cache in GiB. UsageError if vLLM is missing or refuses.
         """
         self.model = model
         self.stop_ids = sorted(stop_ids)
@@ -90,10 +90,10 @@ class VllmEngine:
         self._folder = tempfile.TemporaryDirectory(prefix="resd-vllm-")
         self._llm: Any = None
         self._synced = 0
-        """Times that vLLM got weights since it was started."""
+        """How many times vLLM got weights since it was started."""
         self._stale = True
         self._request: Any = None
-        """Names the adapter to sample with; None with merged or plain weights."""
+        """The request for the adapter to sample with; None with merged or plain weights."""
         _check_device(device, model.config)
         _write_config(model, self._folder.name)
         self._options = _options(device, cache_gib, limit)
@@ -104,7 +104,7 @@ class VllmEngine:
             self._begin(device)
 
     def _begin(self, device: torch.device) -> None:
-        """Start vLLM in place of whichever runs in this process."""
+        """Start vLLM, replacing one that may be running in this process."""
         vllm = _vllm(device)
         _stop(*_running)
         self._llm = self._start(vllm)
@@ -116,7 +116,7 @@ class VllmEngine:
         try:
             return vllm.LLM(
                 model=self._folder.name,
-                # Weights that no update brings stay random, and the first check finds them.
+                # Weights that are never transferred stay random, and the first check finds them.
                 load_format="dummy",
                 # The default runs float32 models in bfloat16.
                 dtype=str(self.dtype).removeprefix("torch."),
@@ -186,7 +186,7 @@ class VllmEngine:
         return [_generated(output.outputs[0], stop_ids) for output in outputs]
 
     def _sync(self) -> None:
-        """Hand the weights over, and make sure that they arrived."""
+        """Transfer the weights, and make sure that they arrived."""
         if not self._swaps:
             self._reload(lora.merged_state(self.model))
         else:
@@ -198,10 +198,10 @@ class VllmEngine:
         self._stale = False
 
     def _reload(self, state: Mapping[str, torch.Tensor]) -> None:
-        # A state names tied weights twice, a list of parameters once; vLLM keeps two copies.
+        # A state dict names tied weights twice, a parameter list once; vLLM keeps two copies.
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(state.items())})
         if not self._llm.reset_prefix_cache():
-            raise RuntimeError("vLLM kept what it had computed with the weights before")
+            raise RuntimeError("vLLM kept what it had computed with the previous weights")
 
     def _load_adapter(self) -> None:
         from vllm.lora.request import LoRARequest
@@ -218,15 +218,15 @@ class VllmEngine:
         allowed = TOLERANCE.get(self.dtype, TOLERANCE[torch.bfloat16])
         if not max(gap.logprobs, gap.greedy) <= allowed:
             raise RuntimeError(
-                f"after weights were handed over {self._synced} times, vLLM computes another "
-                "model than the trainer: log-probabilities of greedy tokens differ by "
-                f"{gap.logprobs:.3g} nats, where {allowed} is rounding. Use --engine fast or hf, "
-                "and please report it"
+                f"after weights were transferred {self._synced} times, vLLM and the trainer "
+                "compute different models: log-probabilities of greedy tokens differ by "
+                f"{gap.logprobs:.3g} nats, and rounding explains up to {allowed}. Use --engine "
+                "fast or hf, and please report it"
             )
 
 
 def _stop(*running: Any) -> None:
-    """End these, so far as they run, and let their memory go."""
+    """End these, as far as they are running, and free their memory."""
     for llm in running:
         if llm in _running:
             _running.remove(llm)
@@ -235,7 +235,7 @@ def _stop(*running: Any) -> None:
 
 
 def _vllm(device: torch.device) -> Any:
-    """The module, with its settings in the environment; UsageError where it is not installed."""
+    """The module, with its settings in the environment; UsageError if it is not installed."""
     for name, value in (_VARIABLES | (_CPU_VARIABLES if device.type == "cpu" else {})).items():
         os.environ.setdefault(name, value)
     try:
@@ -243,7 +243,7 @@ def _vllm(device: torch.device) -> Any:
     except ImportError as error:
         raise UsageError(f"{_INSTALL} ({error})") from error
     if device.type == "cpu":
-        # Its variable is only read when it is first imported, which may be over.
+        # Its variable is read only at the first import, which may be over.
         import torch._dynamo
 
         torch._dynamo.config.disable = True
@@ -253,14 +253,14 @@ def _vllm(device: torch.device) -> Any:
 def _check_device(device: torch.device, config: Any) -> None:
     if device.type == "cuda" and device.index not in (None, 0):
         raise UsageError(
-            f"--engine vllm samples on the first visible GPU and the model is on {device}: choose "
+            f"--engine vllm samples on the first visible GPU, but the model is on {device}: choose "
             f"the GPU by CUDA_VISIBLE_DEVICES={device.index} and give --device cuda"
         )
     text = config.get_text_config()
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     if device.type == "cpu" and size % _CPU_HEAD_SIZE:
         raise UsageError(
-            f"this model's attention heads have size {size}, and vLLM on a CPU takes multiples of "
+            f"this model's attention heads have size {size}, and vLLM on a CPU needs multiples of "
             f"{_CPU_HEAD_SIZE}: use --engine fast or hf"
         )
 
@@ -272,20 +272,20 @@ def _write_config(model: Any, folder: str) -> None:
 
 
 def _options(device: torch.device, cache_gib: float | None, limit: int) -> dict[str, Any]:
-    """What depends on the machine."""
+    """The options that depend on the machine."""
     if device.type == "cpu":
         size = limits.VLLM_CPU_CACHE_BYTES if cache_gib is None else int(cache_gib * 2**30)
         return {
             "kv_cache_memory_bytes": size,
             "max_num_seqs": _CPU_SEQUENCES,
             "enforce_eager": True,
-            # A prompt taken in parts rewinds its random generator, which CPU ones cannot.
+            # Splitting a prompt rewinds its random generator, which is impossible on a CPU.
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(_CPU_PASS_TOKENS, limit),
         }
     free = torch.cuda.mem_get_info(device)[0]
     size = int(free * limits.VLLM_GPU_CACHE_SHARE if cache_gib is None else cache_gib * 2**30)
-    # The share of memory is what vLLM wants free at the start; the cache has its own size.
+    # vLLM wants this share of memory free at the start; the cache has its own size.
     return {
         "kv_cache_memory_bytes": size,
         "max_num_seqs": _GPU_SEQUENCES,
@@ -294,13 +294,11 @@ def _options(device: torch.device, cache_gib: float | None, limit: int) -> dict[
 
 
 def _reserved(rank: int) -> int:
-    """The smallest rank that vLLM reserves room for; UsageError where there is none."""
+    """The smallest rank of vLLM's that is large enough; UsageError if there is none."""
     for reserved in _ADAPTER_RANKS:
         if rank <= reserved:
             return reserved
-    raise UsageError(
-        f"--lora-rank {rank}: vLLM takes adapters of rank {_ADAPTER_RANKS[-1]} at most"
-    )
+    raise UsageError(f"--lora-rank {rank}: vLLM accepts adapters up to rank {_ADAPTER_RANKS[-1]}")
 
 
 def _refused(error: Exception) -> str:
@@ -319,11 +317,11 @@ def _generated(output: Any, stop_ids: Sequence[int]) -> Generated:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Put back what vLLM changes in this process.
+    """Restore what vLLM changes in this process.
 
-    Those are the states of global random generators, torch's function to set threads, and
-    variables that other programs started from here would inherit (libraries to preload among
-    them). Left as they are: vLLM's own variables, and `torch.distributed`, which is in use.
+    These are the states of global random generators, torch's function to set threads, and
+    environment variables that child processes would inherit (including libraries to preload). Left
+    as they are: vLLM's own variables, and `torch.distributed`, which is in use.
     """
     numpy_state, python_state = np.random.get_state(), random.getstate()
     set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
@@ -359,7 +357,7 @@ def _build(setup: EngineSetup) -> VllmEngine:
         setup.stop_ids,
         limit=setup.limit,
         adapted=setup.adapted,
-        # What the products of training are made in.
+        # The precision of the trainer's matrix products.
         dtype=torch.bfloat16 if setup.config.autocast else None,
         cache_gib=setup.config.engine_memory,
     )

@@ -1,1 +1,1 @@
-"""Where weights lie: on one device, copied (DDP) or sharded (FSDP)."""
+"""Placement of weights: on one device, copied (DDP) or sharded (FSDP)."""

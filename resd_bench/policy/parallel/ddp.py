@@ -1,8 +1,8 @@
 """A copy of all weights in every process, gradients summed: `DistributedDataParallel`.
 
-Every process holds the same examples and takes its share of them; a loss is that of all, because
-each divides by the size of the whole batch and gradients are summed. Left out: splitting one
-model's layers or matrices over devices (pipeline and tensor parallelism).
+Every process holds the same examples and computes its share of them; the loss is that of all of
+them, because each process divides by the size of the whole batch and gradients are summed. Left
+out: splitting one model's layers or matrices over devices (pipeline and tensor parallelism).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from resd_bench.policy.trainer import Split, Summed
 
 _FILLER = TokenizedExample((0,), (0,), None, (-1.0,), 0.0, 0.0)
 _TAUGHT_FILLER = TokenizedExample((0,), (0,), (0,), (-1.0,), 0.0, 0.0)
-"""What a process computes while others have rows left; counts nothing."""
+"""What a process computes while others have rows left; it does not count."""
 
 
 class ForwardHook(nn.Module):
-    """A model whose forward pass is whatever is computed with it.
+    """A wrapper whose forward pass is whatever is computed with the model.
 
-    DDP and FSDP prepare a model when its own forward pass begins; a loss over the vocabulary in
-    pieces never calls that one, so it is called within this.
+    DDP and FSDP prepare a model when its own forward pass begins; a chunked loss never calls that
+    one, so it is computed within this.
     """
 
     def __init__(self, model: Any) -> None:
@@ -52,7 +52,7 @@ class DataParallelPlacement(SingleDevice):
 
     def _wrap(self, model: Any) -> Any:
         accelerator = self._team.accelerator
-        # It would hold on to the model of an earlier run of this process.
+        # It would keep the model of an earlier run in this process alive.
         accelerator.free_memory()
         return accelerator.prepare(ForwardHook(model))
 
@@ -60,12 +60,12 @@ class DataParallelPlacement(SingleDevice):
         return SharedEngine(engine, self._team, context_limit(self._model.config), self._ready)
 
     def _ready(self) -> None:
-        """Make `sampler` fit to sample."""
+        """Make `sampler` ready to sample."""
 
     def share(
         self, rows: Sequence[TokenizedExample], split: Split
     ) -> list[Sequence[TokenizedExample]]:
-        """This process's micro-batches: as many as any other's, with and without a teacher."""
+        """This process's micro-batches: as many as every other's, with and without a teacher."""
         self._agree(rows)
         passes: list[Sequence[TokenizedExample]] = []
         for taught, filler in ((True, _TAUGHT_FILLER), (False, _FILLER)):
@@ -79,12 +79,12 @@ class DataParallelPlacement(SingleDevice):
         return passes
 
     def _agree(self, rows: Sequence[TokenizedExample]) -> None:
-        """RuntimeError where processes hold different rows: they would wait for ever, or worse."""
+        """RuntimeError if processes hold different rows: they would wait for ever, or worse."""
         known = self._team.gather(zlib.crc32(repr(rows).encode()))
         if len(set(known)) > 1:
             raise RuntimeError(
-                "the processes of this run have come to different examples, so something in it is "
-                f"not determined by the seed (checksums {known}); please report it"
+                "the processes of this run have different examples, so something in it is not "
+                f"determined by the seed (checksums {known}); please report it"
             )
 
     def descend(
@@ -96,13 +96,13 @@ class DataParallelPlacement(SingleDevice):
                 loss: Tensor = self._wrapped(partial(_share_of, summed, rows, batch_size))
                 if not loss.requires_grad:
                     raise ValueError("with several processes, every loss must have a gradient")
-                # The gradients of all processes are averaged; their sum is wanted.
+                # DDP averages the gradients of all processes; we need their sum.
                 self._team.accelerator.backward(loss * self._team.size)
             total += float(loss.detach())
         return sum(self._team.gather(total))
 
     def _exchanging(self, last: bool) -> AbstractContextManager[Any]:
-        """Around a pass: gradients are exchanged in the last one only."""
+        """A context around a pass: gradients are exchanged only in the last one."""
         return nullcontext() if last else self._team.accelerator.no_sync(self._wrapped)
 
 

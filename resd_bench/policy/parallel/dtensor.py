@@ -1,6 +1,6 @@
-"""Tensors of which a process holds a share only (`torch.distributed.tensor.DTensor`).
+"""Sharded tensors (`torch.distributed.tensor.DTensor`).
 
-A tensor that is whole is its own share: without sharding, nothing here does anything, and
+A full tensor is its own shard: without sharding, nothing here does anything, and
 `torch.distributed` is not imported.
 """
 
@@ -12,13 +12,13 @@ from torch import Tensor
 
 
 def gather_full(tensor: Tensor) -> Tensor:
-    """All of a tensor; a meeting of all processes where they hold shares."""
+    """The full tensor; a collective operation if it is sharded."""
     of_share: Any = getattr(tensor, "full_tensor", None)
     return tensor if of_share is None else of_share()
 
 
 def shard_like(value: Tensor, parameter: Any) -> Tensor:
-    """This process's share of `value`, which all hold whole, where it holds one of `parameter`."""
+    """This process's shard of the full `value` if `parameter` is sharded, else `value` itself."""
     mesh = getattr(parameter, "device_mesh", None)
     if mesh is None:
         return value

@@ -1,9 +1,9 @@
-"""Weights shared out over processes: FSDP 2 (`torch.distributed.fsdp.fully_shard`).
+"""Weights sharded over processes: FSDP 2 (`torch.distributed.fsdp.fully_shard`).
 
-Each process keeps a share of weights, gradients, optimiser and teacher. To train, the weights of
-one decoder layer at a time are gathered. To sample, all of them are, once per update, into a plain
-copy that is let go before the next: decoding a token at a time would gather them for each token.
-Left out: adapters (an adapter is small, the base model does not train), teachers that are not
+Each process keeps a shard of weights, gradients, optimiser and teacher. For training, the weights
+of one decoder layer at a time are gathered. For sampling, all of them are, once per update, into a
+plain copy that is freed before the next: otherwise they would be gathered for each decoded token.
+Left out: adapters (an adapter is small, and the base model is not trained), teachers that are not
 float32, weights in main memory.
 """
 
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
 
 
 def check(config: PolicyConfig) -> None:
-    """UsageError for settings that weights in shares do not go with."""
+    """UsageError for settings that do not go with sharded weights."""
     if config.lora_rank:
         raise UsageError(
-            f"--lora-rank {config.lora_rank} with FSDP: what trains is small and what is large "
-            "does not train. Leave out --use_fsdp (then every process holds the model, DDP)"
+            f"--lora-rank {config.lora_rank} with FSDP: the trained adapter is too small to need "
+            "sharding. Leave out --use_fsdp (then every process holds the model, DDP)"
         )
     if config.teacher_precision != "float32" or config.teacher_offload:
         raise UsageError(
-            "--teacher-precision bfloat16 and --teacher-offload save memory of a whole teacher; "
-            "with FSDP each process holds a share of it in float32: leave them out"
+            "--teacher-precision bfloat16 and --teacher-offload save memory of a full teacher; "
+            "with FSDP each process holds a shard of it in float32: leave them out"
         )
 
 
 class FsdpPlacement(DataParallelPlacement):
-    """A share of all weights in every process."""
+    """A shard of all weights in every process."""
 
     def __init__(self, model: Any, team: TorchGroup) -> None:
-        """Share out `model`, which every process holds whole so far, on any device."""
-        # What the output layer is can be found out only while it is whole.
+        """Shard `model`, of which every process holds a full copy so far, on any device."""
+        # The output layer can be identified only while it is not sharded.
         head_of(model)
         self._mesh = init_device_mesh(team.device.type, (team.size,))
         self._hollow = without_weights(model, team.device)
@@ -75,7 +75,7 @@ class FsdpPlacement(DataParallelPlacement):
         self._lent = False
 
     def _exchanging(self, last: bool) -> AbstractContextManager[Any]:
-        # Gradients that wait for the last pass would have to be kept whole.
+        # Gradients that wait for the last pass would have to be kept unsharded.
         return nullcontext()
 
     def teacher(
@@ -97,15 +97,15 @@ class FsdpPlacement(DataParallelPlacement):
 
 
 def shard(model: Any, mesh: DeviceMesh) -> Any:
-    """Share out `model` layer by layer, in place; what its passes are to be called within.
+    """Shard `model` layer by layer, in place; returns the wrapper for its passes.
 
-    UsageError where the model does not say what its layers are.
+    UsageError if the model does not say what its layers are.
     """
     blocks = set(getattr(model, "_no_split_modules", None) or ())
     layers = [module for module in model.modules() if type(module).__name__ in blocks]
     if not layers:
         raise UsageError(
-            f"FSDP shares out a model layer by layer, and {type(model).__name__} does not say "
+            f"FSDP shards a model layer by layer, and {type(model).__name__} does not say "
             "what its layers are (_no_split_modules): leave out --use_fsdp"
         )
     wrapped = ForwardHook(model)
@@ -120,7 +120,7 @@ def shard(model: Any, mesh: DeviceMesh) -> Any:
 
 
 def without_weights(model: Any, device: torch.device) -> Any:
-    """A copy of `model` with buffers on `device` and parameters that hold nothing."""
+    """A copy of `model` with buffers on `device` and empty parameters."""
     memo = {id(p): _nothing(p) for p in model.parameters()}
     hollow = copy.deepcopy(model, memo).requires_grad_(False)
     for module in hollow.modules():
@@ -135,8 +135,8 @@ def _nothing(parameter: Tensor) -> nn.Parameter:
 
 @torch.no_grad()
 def load_weights(model: Any, weights: Mapping[str, Tensor] | None) -> None:
-    """Give `model` these weights for parameters, tied ones together; None takes them away."""
-    # Backwards, so that a tied parameter goes by the first of its names.
+    """Set the parameters of `model` to these weights, tied ones together; None removes them."""
+    # In reverse order, so that a tied parameter goes by the first of its names.
     names = {id(p): name for name, p in reversed(list(model.named_parameters()))}
     fresh: dict[str, nn.Parameter] = {}
     for module in model.modules():
@@ -155,13 +155,13 @@ def load_weights(model: Any, weights: Mapping[str, Tensor] | None) -> None:
 
 @torch.no_grad()
 def _gathered(model: Any) -> dict[str, Tensor]:
-    """All parameters, whole, by name; a meeting of all processes."""
+    """All parameters, unsharded, by name; a collective operation."""
     return {name: p.full_tensor().detach() for name, p in model.named_parameters()}
 
 
 @torch.no_grad()
 def _whole(value: Any, *, keep: bool) -> Any:
-    """`value` with whole tensors in main memory for shares, or None for them if not to `keep`."""
+    """`value` with full tensors in main memory in place of shards, or None unless `keep`."""
     if isinstance(value, DTensor):
         whole = value.full_tensor()
         return whole.cpu() if keep else None
@@ -174,13 +174,13 @@ def _whole(value: Any, *, keep: bool) -> Any:
 
 @dataclass(slots=True)
 class ShardedTeacher:
-    """A second copy of all weights, in float32 and shared out as the student's are."""
+    """A second copy of all weights, in float32 and sharded as the student's are."""
 
     model: Any
     kind: TeacherKind
     ema_rate: float
     wrapped: Any
-    """What holds embedding, last norm and output layer together."""
+    """The module that holds embedding, last norm and output layer."""
 
     @contextmanager
     def scoring(self) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Lay a model out over the processes of a run."""
+"""Place a model on the processes of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def place(model: Any, team: ProcessGroup, config: PolicyConfig) -> WeightPlacement:
-    """Lay `model` out over `team`; UsageError where `config` does not allow it."""
+    """Place `model` on `team`; UsageError if `config` does not allow it."""
     if team.size == 1:
         return SingleDevice(model)
     # A single process needs neither accelerate nor torch.distributed.

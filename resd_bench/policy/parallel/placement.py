@@ -1,8 +1,8 @@
-"""How a model's weights lie over the processes of a run, and who computes what.
+"""How a model's weights are placed on the processes of a run, and which of them computes what.
 
 `SingleDevice` is the usual case: one process that holds everything. With several,
-`ddp.DataParallelPlacement` gives each a copy, and `fsdp.FsdpPlacement` a share. Nothing outside
-these three knows the difference; `place` chooses.
+`ddp.DataParallelPlacement` gives each a copy, and `fsdp.FsdpPlacement` a shard. Nothing outside
+these three classes knows the difference; `place` chooses.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from resd_bench.policy.trainer import Passes, Serial
 
 
 class WeightPlacement(Passes, Protocol):
-    """Where the weights are; also how the passes of a step run."""
+    """Where the weights are, and how the passes of a step run."""
 
     @property
     def sampler(self) -> Any:
@@ -29,21 +29,21 @@ class WeightPlacement(Passes, Protocol):
         ...
 
     def invalidate(self) -> None:
-        """The weights are about to change: whatever was made of them is stale."""
+        """The weights are about to change: whatever was derived from them is stale."""
         ...
 
     def teacher(
         self, kind: TeacherKind, ema_rate: float, precision: Precision, offload: bool
     ) -> Teacher:
-        """A copy of the present weights, laid out as they are."""
+        """A copy of the current weights, placed as they are."""
         ...
 
     def whole_state(self, state: State) -> State:
-        """A policy's state with whole tensors; other processes than the first may get none."""
+        """A policy's state with full tensors; ranks other than 0 may get none."""
         ...
 
     def whole_model(self) -> Any:
-        """The model with all its weights, for writing."""
+        """The model with all its weights, to be saved."""
         ...
 
 

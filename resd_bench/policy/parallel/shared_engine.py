@@ -1,7 +1,7 @@
 """An engine that samples with all processes of a run.
 
-Prompts are shared out, and since every sample has a random stream of its own, who samples it
-changes nothing.
+Prompts are divided among them; since every sample has a random stream of its own, it does not
+matter which process samples it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from resd_bench.types import Sampling
 
 
 def balance(sizes: Sequence[int], hands: int) -> list[list[int]]:
-    """Places of `sizes` dealt into `hands` of about equal total, each hand in ascending order."""
+    """Indices of `sizes` divided into `hands` shards of about equal total, each ascending."""
     dealt: list[list[int]] = [[] for _ in range(hands)]
     for turn, place in enumerate(sorted(range(len(sizes)), key=lambda i: (-sizes[i], i))):
         forth, position = divmod(turn, hands)
@@ -23,7 +23,7 @@ def balance(sizes: Sequence[int], hands: int) -> list[list[int]]:
 
 
 class SharedEngine:
-    """Samples with all processes: each its share of the prompts, then all get everything."""
+    """Samples with all processes: each takes a share of the prompts, then all get everything."""
 
     def __init__(
         self, engine: Engine, team: ProcessGroup, limit: int, ready: Callable[[], None]
@@ -40,7 +40,7 @@ class SharedEngine:
         numbers: Sequence[int] | None = None,
     ) -> list[list[Generated]]:
         """`n` continuations of each prompt, see `Engine.generate`."""
-        # All prompts in every process, so that either all of them refuse or none.
+        # Checked for all prompts in every process, so that either all processes refuse or none.
         check_request(prompts, n, sampling, self._limit)
         self._ready()
         named = range(len(prompts)) if numbers is None else numbers
