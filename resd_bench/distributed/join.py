@@ -9,7 +9,7 @@ from resd_bench.errors import UsageError
 
 
 def join(device: str = "auto") -> ProcessGroup:
-    """The team that this process was started in; the same one at every call.
+    """The group that this process was started in; the same one at every call.
 
     `device` is the run's setting: `cpu` keeps it off the GPUs. UsageError where the launcher asked
     for something that is not done here.

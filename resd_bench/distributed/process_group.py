@@ -47,7 +47,7 @@ class ProcessGroup(Protocol):
 
 @dataclass(frozen=True)
 class SingleProcess:
-    """A team of one."""
+    """A group of one."""
 
     rank: int = 0
     size: int = 1
@@ -62,15 +62,15 @@ class SingleProcess:
 SINGLE_PROCESS = SingleProcess()
 
 
-def rank0_first(team: ProcessGroup, make: Callable[[], T], otherwise: Callable[[], T]) -> T:
+def rank0_first(group: ProcessGroup, make: Callable[[], T], otherwise: Callable[[], T]) -> T:
     """`make` in the first process; when it is done, `otherwise` in the others."""
     made: list[T] = []
-    team.broadcast_from_rank0(lambda: made.append(make()))
+    group.broadcast_from_rank0(lambda: made.append(make()))
     return made[0] if made else otherwise()
 
 
 def is_rank0() -> bool:
-    """Whether this process speaks to the user; known before the team is joined."""
+    """Whether this process speaks to the user; known before the group is joined."""
     return os.environ.get("RANK", "0") == "0"
 
 

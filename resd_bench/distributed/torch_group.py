@@ -81,7 +81,7 @@ def _pickled(value: Any, error: Exception | None) -> bytes:
 
 @cache
 def joined(device: str) -> TorchGroup:
-    """This process's team, as its launcher's variables describe it; see `join`."""
+    """This process's group, as its launcher's variables describe it; see `join`."""
     sharded = asks_for_shards(os.environ)
     try:
         from accelerate import Accelerator  # type: ignore[import-untyped]

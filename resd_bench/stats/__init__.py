@@ -22,8 +22,8 @@ from resd_bench.stats.eval_points import (
     chosen_on_validation,
     eval_points,
     learning_curve_of,
-    panels,
     reported,
+    rows_by_evaluation,
     success_at,
 )
 from resd_bench.stats.intervals import (
@@ -110,7 +110,6 @@ __all__ = [
     "mean_at_k",
     "mean_both",
     "paired_difference",
-    "panels",
     "pass_at_k",
     "pass_at_k_interval",
     "performance_profile",
@@ -119,6 +118,7 @@ __all__ = [
     "rate",
     "reported",
     "restricted_mean",
+    "rows_by_evaluation",
     "seeds_needed",
     "select_checkpoint_by_rank",
     "sign_flip_p",
