@@ -201,8 +201,8 @@ def models_folder() -> Path:
 
 def template_beside(file: Path) -> str | None:
     """The chat template next to a GGUF file, for files without one."""
-    beside = file.parent / _TEMPLATE
-    return beside.read_text(encoding="utf-8") if beside.is_file() else None
+    template = file.parent / _TEMPLATE
+    return template.read_text(encoding="utf-8") if template.is_file() else None
 
 
 def model_defaults(name: str) -> dict[str, Any]:

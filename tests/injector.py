@@ -152,7 +152,7 @@ def curve(folder: Path) -> list[Any] | None:
     except UsageError:
         return None
     points = [*data.points, *data.validation]
-    for other in data.beside.values():
+    for other in data.extra.values():
         points += other
     return [(p.update, p.episodes, p.success, p.score, p.errors) for p in points]
 

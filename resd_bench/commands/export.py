@@ -37,8 +37,8 @@ def export(
     for text in made.notes:
         note(text)
     kind = "adapter" if made.adapter else "model"
-    beside = ", its card and its playbook" if made.playbook else " and its card"
-    out().print(f"{kind} after {made.update} updates{beside}: {made.folder}", soft_wrap=True)
+    parts = ", its card and its playbook" if made.playbook else " and its card"
+    out().print(f"{kind} after {made.update} updates{parts}: {made.folder}", soft_wrap=True)
     if push is not None:
         note(f"sending {made.folder} to {push}")
         address = job.push(made.folder, push, private=not public)

@@ -62,10 +62,10 @@ class SingleProcess:
 SINGLE_PROCESS = SingleProcess()
 
 
-def rank0_first(team: ProcessGroup, make: Callable[[], T], otherwise: Callable[[], T]) -> T:
+def rank0_first(group: ProcessGroup, make: Callable[[], T], otherwise: Callable[[], T]) -> T:
     """Run `make` on rank 0 and, once it is done, `otherwise` on the other ranks."""
     made: list[T] = []
-    team.broadcast_from_rank0(lambda: made.append(make()))
+    group.broadcast_from_rank0(lambda: made.append(make()))
     return made[0] if made else otherwise()
 
 

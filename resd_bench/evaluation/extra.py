@@ -36,7 +36,7 @@ class OtherEnvironment:
     """Another environment, and what is evaluated on it."""
 
     envs: EnvPool
-    panel: EvalSet
+    eval_set: EvalSet
     env: TextEnv
     """An instance to get tasks from."""
 
@@ -53,7 +53,7 @@ class ExtraEvaluations:
         self,
         agent: Agent,
         envs: EnvPool,
-        panel: EvalSet,
+        eval_set: EvalSet,
         groups: Sequence[Group],
         update: int,
         ledger: Ledger,
@@ -65,8 +65,8 @@ class ExtraEvaluations:
             rows = eval_rows(done, update, ledger)
             found += [row | {"split": VALIDATION, "panel": VALIDATION} for row in rows]
         if self.contexts and isinstance(agent, Contextual):
-            for name, rewording in agent.contexts(groups, panel.sampling).items():
-                done = evaluate(reworded(agent.act, rewording), envs, panel, ledger)
+            for name, rewording in agent.contexts(groups, eval_set.sampling).items():
+                done = evaluate(reworded(agent.act, rewording), envs, eval_set, ledger)
                 found += [row | {"panel": name} for row in eval_rows(done, update, ledger)]
         return found
 
@@ -76,7 +76,7 @@ class ExtraEvaluations:
             row | {"panel": ELSEWHERE + name}
             for name, place in self.elsewhere.items()
             for row in eval_rows(
-                evaluate(agent.act, place.envs, place.panel, ledger), update, ledger
+                evaluate(agent.act, place.envs, place.eval_set, ledger), update, ledger
             )
         ]
 

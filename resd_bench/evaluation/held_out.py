@@ -26,7 +26,7 @@ class EvalSet:
     """Seed of the run; environment and sampler streams are named by task and sample."""
 
 
-def evaluate(act: Act, envs: EnvPool, panel: EvalSet, ledger: Ledger) -> list[Group]:
+def evaluate(act: Act, envs: EnvPool, eval_set: EvalSet, ledger: Ledger) -> list[Group]:
     """Attempt every task of the panel, with the same seeds in each call, so checkpoints are paired.
 
     UsageError if no attempt has a verdict: there is nothing to report.
@@ -34,18 +34,18 @@ def evaluate(act: Act, envs: EnvPool, panel: EvalSet, ledger: Ledger) -> list[Gr
     groups = roll_out(
         act,
         envs,
-        panel.tasks,
-        n=panel.samples,
-        sampling=panel.sampling,
+        eval_set.tasks,
+        n=eval_set.samples,
+        sampling=eval_set.sampling,
         purpose="evaluation",
         ledger=ledger,
-        seed=panel.seed,
+        seed=eval_set.seed,
         stream="eval",
     )
     errors = environment_errors(groups)
     if errors and len(errors) == sum(len(group.trajectories) for group in groups):
         raise UsageError(
-            f"no sample of the evaluation got a verdict, from {panel.tasks[0].id!r} on. "
+            f"no sample of the evaluation got a verdict, from {eval_set.tasks[0].id!r} on. "
             f"{why_not(errors)}"
         )
     return groups

@@ -18,7 +18,7 @@ from resd_bench.jobs.setup import (
     held_out_tasks,
     make_agent,
     make_envs,
-    make_panel,
+    make_eval_set,
     take_over,
 )
 from resd_bench.models.identity import model_identity
@@ -122,6 +122,6 @@ def _score(
 ) -> Scored:
     held_out = held_out_tasks(env, config)
     ledger = Ledger()
-    groups = evaluate(act, envs, make_panel(config, held_out), ledger)
+    groups = evaluate(act, envs, make_eval_set(config, held_out), ledger)
     rows = eval_rows(groups, update, ledger)
     return Scored(what, config, eval_points(rows)[0], rows, notes)

@@ -16,7 +16,7 @@ from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs import setup
 from resd_bench.jobs.run import Run
-from resd_bench.jobs.setup import BuildPolicy, choose_tasks, make_agent, make_envs, make_panel
+from resd_bench.jobs.setup import BuildPolicy, choose_tasks, make_agent, make_envs, make_eval_set
 from resd_bench.records.checkpoints import Checkpoint, CorruptCheckpoint, by_update, load_checkpoint
 from resd_bench.records.content import identity, refuse_changed
 from resd_bench.records.manifest import panel_hash
@@ -116,8 +116,8 @@ def _prepare(
         tell(text)
     model, agent = make_agent(config, tracer.around(policy or setup.build_policy))
     memory = _Memory(folder, config)
-    panel = make_panel(config, held_out)
-    return Run(config, agent, model.ledger, envs, train, panel, memory), memory
+    eval_set = make_eval_set(config, held_out)
+    return Run(config, agent, model.ledger, envs, train, eval_set, memory), memory
 
 
 def _same(files: RunFiles, update: int, episodes: Sequence[Row]) -> Sequence[int] | None:

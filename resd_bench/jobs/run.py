@@ -2,7 +2,7 @@
 
 Stream tasks, roll out, learn, evaluate, record. Everything is derived from the seed, names and the
 number of the update, so a run that is killed and resumed measures what it would have otherwise.
-Left out: sweeps. A run may have several processes (`team`); all of them come through here.
+Left out: sweeps. A run may have several processes (`process_group`); all of them come through here.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from resd_bench.jobs.setup import (
     choose_tasks,
     identity_of,
     make_agent,
-    make_beside,
     make_envs,
-    make_panel,
+    make_eval_set,
+    make_extra_evaluations,
     refuse_other_content,
     take_over,
 )
@@ -118,13 +118,13 @@ class Run:
     ledger: Ledger
     envs: EnvPool
     train: Sequence[Task]
-    panel: EvalSet
+    eval_set: EvalSet
     recorder: Recorder
     watchers: Sequence[Watcher] = ()
     tracer: Tracer | None = None
     """Records the examples of an update, if requested."""
-    beside: ExtraEvaluations = field(default_factory=ExtraEvaluations)
-    team: ProcessGroup = SINGLE_PROCESS
+    extra: ExtraEvaluations = field(default_factory=ExtraEvaluations)
+    process_group: ProcessGroup = SINGLE_PROCESS
     update: int = 0
     """Updates done."""
     evaluated: int = -1
@@ -169,7 +169,7 @@ class Run:
             examples = self.tracer.take(groups, first)
             self.recorder.trace(self.update, traced(self.update, examples, how="recorded"))
         # A budget in minutes must end at the same update in all processes.
-        self.ledger.seconds = self.team.broadcast_from_rank0(lambda: self.ledger.seconds)
+        self.ledger.seconds = self.process_group.broadcast_from_rank0(lambda: self.ledger.seconds)
         self._record(groups, learned, step, first)
         self._check_verdicts(groups)
 
@@ -206,13 +206,13 @@ class Run:
     def evaluate(self) -> None:
         """Measure held-out success now."""
         start = time.perf_counter()
-        groups = evaluate(self.agent.act, self.envs, self.panel, self.ledger)
+        groups = evaluate(self.agent.act, self.envs, self.eval_set, self.ledger)
         rows = eval_rows(groups, self.update, self.ledger)
-        beside = self.beside.rows(
-            self.agent, self.envs, self.panel, groups, self.update, self.ledger
+        extra = self.extra.rows(
+            self.agent, self.envs, self.eval_set, groups, self.update, self.ledger
         )
         self.ledger.evaluation_seconds += time.perf_counter() - start
-        self.recorder.log("evals.jsonl", [*rows, *beside])
+        self.recorder.log("evals.jsonl", [*rows, *extra])
         self.evaluated = self.update
         for watcher in self.watchers:
             watcher.evaluated(eval_points(rows)[0])
@@ -220,7 +220,7 @@ class Run:
     def evaluate_elsewhere(self) -> None:
         """Measure success on other environments now."""
         start = time.perf_counter()
-        rows = self.beside.rows_elsewhere(self.agent, self.update, self.ledger)
+        rows = self.extra.rows_elsewhere(self.agent, self.update, self.ledger)
         self.ledger.evaluation_seconds += time.perf_counter() - start
         self.recorder.log("evals.jsonl", rows)
         self.evaluated_elsewhere = self.update
@@ -260,7 +260,7 @@ class Run:
 
     def signal(self, signals: Signals) -> int:
         """The signal that any process of the run has received; 0 if none has."""
-        return max(self.team.gather(signals.received))
+        return max(self.process_group.gather(signals.received))
 
     def due(self, every: int) -> bool:
         """Whether something that happens every `every` updates happens now; never for 0."""
@@ -300,39 +300,41 @@ def run(
     policy: BuildPolicy | None = None,
 ) -> Outcome:
     """Run `config` to its budget, or resume it; UsageError for what the user can fix."""
-    team = join(config.device)
+    process_group = join(config.device)
     env, envs = make_envs(config)
     # Rank 0 first: some environments generate their tasks and cache them.
     chosen = partial(choose_tasks, env, config)
-    train, held_out = rank0_first(team, chosen, chosen)
+    train, held_out = rank0_first(process_group, chosen, chosen)
     used = [*train, *held_out]
-    beside = make_beside(env, config, used)
-    about = cache(partial(identity_of, config, env, beside))
-    if team.broadcast_from_rank0(lambda: run_state(config, resume=resume)) == "finished":
-        notes = team.broadcast_from_rank0(lambda: refuse_other_content(config, about, used))
+    extra = make_extra_evaluations(env, config, used)
+    about = cache(partial(identity_of, config, env, extra))
+    if process_group.broadcast_from_rank0(lambda: run_state(config, resume=resume)) == "finished":
+        notes = process_group.broadcast_from_rank0(
+            lambda: refuse_other_content(config, about, used)
+        )
         return Outcome(config.folder(), "already finished", notes=notes)
     # Before the folder is created: a model that cannot be loaded must not leave one behind.
     tracer = Tracer(config.trace) if config.trace else None
     build = policy or setup.build_policy
     model, agent = make_agent(config, tracer.around(build) if tracer else build)
     # Only now: the commit of a model on the Hub is known once it is loaded.
-    notes = team.broadcast_from_rank0(lambda: refuse_other_content(config, about, used))
-    recorder = open_together(config, team, resume=resume)
-    with closing(recorder, envs, beside), Signals() as signals:
-        checkpoint = recover_together(recorder, team)
-        panel = make_panel(config, held_out)
+    notes = process_group.broadcast_from_rank0(lambda: refuse_other_content(config, about, used))
+    recorder = open_together(config, process_group, resume=resume)
+    with closing(recorder, envs, extra), Signals() as signals:
+        checkpoint = recover_together(recorder, process_group)
+        eval_set = make_eval_set(config, held_out)
         this = Run(
             config,
             agent,
             model.ledger,
             envs,
             train,
-            panel,
+            eval_set,
             recorder,
             watchers,
             tracer,
-            beside,
-            team,
+            extra,
+            process_group,
         )
         if checkpoint is not None:
             this.restore(checkpoint)
@@ -343,7 +345,7 @@ def run(
         if not loop(this, lambda: this.signal(signals) != 0):
             recorder.status("interrupted", **this.progress())
             return Outcome(recorder.folder, "interrupted", this.signal(signals), recorder.notes)
-        if team.rank == 0:
+        if process_group.rank == 0:
             told = summarise(recorder.folder, this.ledger)
             write_json(recorder.folder / "summary.json", told, recorder.root)
         recorder.status("finished", **this.progress())
@@ -351,7 +353,7 @@ def run(
 
 
 @contextmanager
-def closing(recorder: Recorder, envs: EnvPool, beside: ExtraEvaluations) -> Iterator[None]:
+def closing(recorder: Recorder, envs: EnvPool, extra: ExtraEvaluations) -> Iterator[None]:
     """Release the folder and the environments in any case; record a failure in the status."""
     try:
         yield
@@ -364,21 +366,21 @@ def closing(recorder: Recorder, envs: EnvPool, beside: ExtraEvaluations) -> Iter
     finally:
         recorder.close()
         envs.close()
-        beside.close()
+        extra.close()
 
 
 def note_session(this: Run, tasks: Sequence[Task], about: Callable[[], Identity]) -> None:
     """Add this session to the manifest: a run may be resumed on another machine."""
     import torch
 
-    if this.team.rank != 0:
+    if this.process_group.rank != 0:
         return
     path = this.recorder.folder / "manifest.json"
     sessions = RunFiles.at(this.recorder.folder).json("manifest.json").get("sessions", [])
     model, revision = this.config.model, this.config.model_revision
     facts = manifest(tasks, torch.get_num_threads(), model, revision, about())
-    if this.team.size > 1:
-        facts["processes"] = this.team.size
+    if this.process_group.size > 1:
+        facts["processes"] = this.process_group.size
     known = {"schema_version": schema.VERSION, **facts}
     told = {**known, "sessions": [*sessions, {"from_update": this.update, **facts}]}
     write_json(path, told, this.recorder.root)

@@ -70,7 +70,7 @@ def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
         **config.env_options,
     )
     try:
-        env, pool = make(), EnvPool(make, config.step_seconds, team=join(config.device))
+        env, pool = make(), EnvPool(make, config.step_seconds, process_group=join(config.device))
     except (TypeError, ValueError) as error:
         raise UsageError(f"environment {config.env}: {error}. Check --set env.NAME=VALUE") from None
     if env.verify_seconds is not None and config.step_seconds <= env.verify_seconds:
@@ -135,7 +135,7 @@ def _tasks_of(env: TextEnv, split: Split, used: bool) -> Sequence[Task]:
         return ()
 
 
-def make_panel(config: RunConfig, held_out: Sequence[Task]) -> EvalSet:
+def make_eval_set(config: RunConfig, held_out: Sequence[Task]) -> EvalSet:
     """The evaluation of `config`."""
     sampling = eval_sampling(
         config.seed, config.eval_temperature, config.eval_top_p, config.max_new_tokens
@@ -143,23 +143,25 @@ def make_panel(config: RunConfig, held_out: Sequence[Task]) -> EvalSet:
     return EvalSet(held_out, config.eval_samples, sampling, config.seed)
 
 
-def make_beside(env: TextEnv, config: RunConfig, used: Sequence[Task]) -> ExtraEvaluations:
+def make_extra_evaluations(
+    env: TextEnv, config: RunConfig, used: Sequence[Task]
+) -> ExtraEvaluations:
     """The extra evaluations that `config` asks for."""
     tasks = validation_tasks(env, config, used)
-    validation = None if tasks is None else make_panel(config, tasks)
+    validation = None if tasks is None else make_eval_set(config, tasks)
     elsewhere: dict[str, OtherEnvironment] = {}
     for name in other_environments(config):
         there = config_for(name, config)
         other, pool = make_envs(there)
         elsewhere[name] = OtherEnvironment(
-            pool, make_panel(there, held_out_tasks(other, there)), other
+            pool, make_eval_set(there, held_out_tasks(other, there)), other
         )
     return ExtraEvaluations(validation, config.eval_contexts, elsewhere)
 
 
-def identity_of(config: RunConfig, env: TextEnv, beside: ExtraEvaluations) -> Identity:
+def identity_of(config: RunConfig, env: TextEnv, extra: ExtraEvaluations) -> Identity:
     """The present content of the run's tasks, model and code."""
-    there = {name: (own.env, own.panel.tasks) for name, own in beside.elsewhere.items()}
+    there = {name: (own.env, own.eval_set.tasks) for name, own in extra.elsewhere.items()}
     return identity(config, env, there)
 
 
@@ -167,12 +169,12 @@ def content_of(config: RunConfig) -> tuple[Identity, Sequence[Task]]:
     """The present content of a run of `config`, and its training and evaluation tasks."""
     env, envs = make_envs(config)
     train, held_out = choose_tasks(env, config)
-    beside = make_beside(env, config, used := [*train, *held_out])
+    extra = make_extra_evaluations(env, config, used := [*train, *held_out])
     try:
-        return identity_of(config, env, beside), used
+        return identity_of(config, env, extra), used
     finally:
         envs.close()
-        beside.close()
+        extra.close()
 
 
 def refuse_other_content(

@@ -254,8 +254,8 @@ class _Plan:
         """Bytes of the rounding errors kept for a moving bfloat16 teacher."""
         moves = self.config.method_options.get("teacher", "ema") == "ema"
         rounded = self.config.teacher_precision == "bfloat16" and not self.adapter
-        beside = self.load.teacher and rounded and moves and not self.config.teacher_offload
-        return self.model.parameters * 4 * beside
+        kept = self.load.teacher and rounded and moves and not self.config.teacher_offload
+        return self.model.parameters * 4 * kept
 
     def kept_while_sampling(self) -> list[Part]:
         away = self.config.teacher_offload and not self.adapter

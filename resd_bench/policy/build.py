@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 def build(config: RunConfig) -> LMPolicy:
     """Load the model of `config` and make it a policy; UsageError if it cannot be loaded."""
-    team = join(config.device)
-    together = team if isinstance(team, TorchGroup) else None
+    process_group = join(config.device)
+    together = process_group if isinstance(process_group, TorchGroup) else None
     device = device_in(together, config) if together else choose_device(config.device)
     if not device.startswith("cpu"):
         loading.be_deterministic()
@@ -37,7 +37,7 @@ def build(config: RunConfig) -> LMPolicy:
         revision=config.model_revision,
         device_map=config.device_map,
         attention=config.attention,
-        team=team,
+        process_group=process_group,
         trust_remote_code=config.trust_remote_code,
     )
     policy.room_for_prompts(config.max_new_tokens)
@@ -64,8 +64,8 @@ def choose_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def device_in(team: TorchGroup, config: RunConfig) -> str:
-    """Where this process of `team` computes; UsageError for what several processes cannot do."""
+def device_in(process_group: TorchGroup, config: RunConfig) -> str:
+    """Where this process of a group computes; UsageError for what several processes cannot do."""
     if config.device_map is not None:
         raise UsageError(
             f"--device-map {config.device_map} spreads one model over the GPUs of one process, but "
@@ -76,9 +76,9 @@ def device_in(team: TorchGroup, config: RunConfig) -> str:
             f"--device {config.device} was given to several processes, each with a device of its "
             "own: give auto, cpu or cuda; CUDA_VISIBLE_DEVICES chooses among GPUs"
         )
-    if config.trace and team.sharded:
+    if config.trace and process_group.sharded:
         raise UsageError("--trace reads all weights, but with FSDP each process has only a shard")
-    return str(team.device)
+    return str(process_group.device)
 
 
 def weights_dtype(config: RunConfig) -> str:

@@ -63,9 +63,9 @@ class LMPolicy:
         tokenizer: Any,
         config: PolicyConfig | None = None,
         ledger: Ledger | None = None,
-        team: ProcessGroup = SINGLE_PROCESS,
+        process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        """Take over `model`: its weights are trained in place, by all processes of `team`."""
+        """Take over `model`: its weights are trained in place, by all processes of the group."""
         self.config = config = config or PolicyConfig()
         _refuse_non_finite(model)
         self.adapted: Any = _adapted(model, config)
@@ -83,8 +83,8 @@ class LMPolicy:
         self.threads = loading.set_threads(config.threads or None, model)
         held = context_limit(model.config)
         self.context_limit = min(held, config.context_limit or held)
-        self.team = team
-        self.layout: WeightPlacement = place(model, team, config)
+        self.process_group = process_group
+        self.layout: WeightPlacement = place(model, process_group, config)
         engine = self._make_engine()
         self.engine = self.layout.engine(engine)
         self._mirror = engine if isinstance(engine, RemoteWeightsEngine) else None
@@ -118,7 +118,7 @@ class LMPolicy:
         revision: str | None = None,
         device_map: str | None = None,
         attention: str | None = None,
-        team: ProcessGroup = SINGLE_PROCESS,
+        process_group: ProcessGroup = SINGLE_PROCESS,
         weights: bool = True,
         trust_remote_code: bool = False,
     ) -> LMPolicy:
@@ -134,7 +134,7 @@ class LMPolicy:
             weights=weights,
             trust_remote_code=trust_remote_code,
         )
-        return cls(model, tokenizer, config, ledger, team)
+        return cls(model, tokenizer, config, ledger, process_group)
 
     def sample(
         self, prompts: Sequence[Messages], *, n: int, sampling: Sampling, purpose: Purpose
@@ -216,7 +216,7 @@ class LMPolicy:
             adapted=self.adapted,
             config=self.config,
         )
-        return registry.make(self.config.engine, setup, self.team.size)
+        return registry.make(self.config.engine, setup, self.process_group.size)
 
     def use_teacher(self, kind: TeacherKind, ema_rate: float) -> None:
         """Keep a teacher from now on: a copy of the current weights, frozen or moving.
@@ -367,7 +367,7 @@ class LMPolicy:
         read. All processes call this; rank 0 writes.
         """
         whole = self.layout.whole_model()
-        if self.team.rank:
+        if self.process_group.rank:
             return
         if self.adapted is not None:
             lora.save(self.adapted, folder)

@@ -651,19 +651,19 @@ class NullRecorder(Recorder):
         self.state = state
 
 
-def open_together(config: RunConfig, team: ProcessGroup, *, resume: bool) -> Recorder:
-    """The run folder, open in the first process of `team`; see `open_run`."""
+def open_together(config: RunConfig, process_group: ProcessGroup, *, resume: bool) -> Recorder:
+    """The run folder, open in the first process of `process_group`; see `open_run`."""
     return rank0_first(
-        team,
+        process_group,
         lambda: open_run(config, resume=resume),
         lambda: NullRecorder(config.folder(), config),
     )
 
 
-def recover_together(recorder: Recorder, team: ProcessGroup) -> Checkpoint | None:
+def recover_together(recorder: Recorder, process_group: ProcessGroup) -> Checkpoint | None:
     """The checkpoint to go on from, the same in all processes; see `recover`."""
-    found = rank0_first(team, lambda: recover(recorder), lambda: None)
-    update = team.broadcast_from_rank0(lambda: None if found is None else found.update)
+    found = rank0_first(process_group, lambda: recover(recorder), lambda: None)
+    update = process_group.broadcast_from_rank0(lambda: None if found is None else found.update)
     if update is None or found is not None:
         return found
     return load_checkpoint(checkpoint_path(recorder.folder / "checkpoints", update))

@@ -319,11 +319,11 @@ def check_complete(
         by_evaluation[row.get("panel"), row["update"]][row["task"]] += 1
     every = settings.get("eval_every")
     due = {0, updates, *(range(every, updates + 1, every) if every else ())}
-    if missing := due - {update for panel, update in by_evaluation if panel is None}:
+    if missing := due - {update for evaluation, update in by_evaluation if evaluation is None}:
         raise damaged(folder / EVALS, f"it has no evaluation after {min(missing)} updates")
     tasks: dict[Any, set[str]] = {}
-    for (panel, update), samples in by_evaluation.items():
-        same = tasks.setdefault(panel, set(samples))
+    for (evaluation, update), samples in by_evaluation.items():
+        same = tasks.setdefault(evaluation, set(samples))
         wanted = {settings.get("eval_samples", max(samples.values()))}
         if set(samples.values()) != wanted or set(samples) != same:
             raise damaged(folder / EVALS, f"the evaluation after {update} updates is not complete")

@@ -21,7 +21,7 @@ from resd_bench.records.run_files import (
     check_complete,
     check_evals,
 )
-from resd_bench.stats import AXES, Axis, EvalPoint, eval_points, panels, reported
+from resd_bench.stats import AXES, Axis, EvalPoint, eval_points, reported, rows_by_evaluation
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RunData:
     """Evaluations on the validation split, if any."""
     lacks: frozenset[str] = frozenset()
     """Axes its records do not hold."""
-    beside: Mapping[str, Sequence[EvalPoint]] = field(default_factory=dict)
+    extra: Mapping[str, Sequence[EvalPoint]] = field(default_factory=dict)
     """Evaluations of other panels by name, if any: see `resd_bench.evaluation.extra`."""
     manifest: Mapping[str, Any] | None = None
     """Its manifest.json; None if it was not read from a run folder."""
@@ -51,7 +51,7 @@ class RunData:
     @property
     def left_out(self) -> int:
         """Attempts of its evaluations that have no verdict."""
-        every = (self.points, self.validation, *self.beside.values())
+        every = (self.points, self.validation, *self.extra.values())
         return sum(point.errors for points in every for point in points)
 
     def with_failures(self) -> RunData:
@@ -62,7 +62,7 @@ class RunData:
             self,
             points=[point.with_failures() for point in self.points],
             validation=[point.with_failures() for point in self.validation],
-            beside={k: [point.with_failures() for point in own] for k, own in self.beside.items()},
+            extra={k: [point.with_failures() for point in own] for k, own in self.extra.items()},
         )
 
     def check_axis(self, axis: Axis) -> None:
@@ -126,7 +126,7 @@ def load_run(folder: Path) -> RunData:
     if files.unvouched:
         check_complete(folder, settings, files.status, files.json("summary.json"), rows, ledger)
     points = eval_points(reported(rows), ledger)
-    beside = {name: eval_points(own, ledger) for name, own in panels(rows).items()}
+    extra = {name: eval_points(own, ledger) for name, own in rows_by_evaluation(rows).items()}
     if not points:
         raise UsageError(
             f"{folder} has no evaluation yet that a checkpoint covers: continue it with "
@@ -138,8 +138,8 @@ def load_run(folder: Path) -> RunData:
         ledger,
         points,
         files.status,
-        beside.pop("validation", ()),
-        beside=beside,
+        extra.pop("validation", ()),
+        extra=extra,
         manifest=manifest,
         files=files,
     )

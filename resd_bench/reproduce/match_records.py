@@ -16,7 +16,7 @@ from resd_bench.records.run_files import RunFiles, run_folders
 from resd_bench.records.runs import RunData, load_run, model_label
 from resd_bench.sweep.definition import Trial, load_sweep
 
-BESIDE = frozenset({"eval_every", "eval_validation", "eval_contexts", "eval_also"})
+EXTRA_EVALUATIONS = frozenset({"eval_every", "eval_validation", "eval_contexts", "eval_also"})
 """Settings of extra evaluations; they affect neither training nor the reported number."""
 NAMED = re.compile(r"^(env|method|seed): *(\S+) *$", re.MULTILINE)
 SEED = re.compile(r"[0-9]{1,19}")
@@ -75,7 +75,7 @@ class Records:
         there = self._configs[folder]
         if there is None or not is_equivalent(there, wanted):
             return -1
-        return sum(getattr(there, name) != getattr(wanted, name) for name in BESIDE)
+        return sum(getattr(there, name) != getattr(wanted, name) for name in EXTRA_EVALUATIONS)
 
     def seeds(self, config: RunConfig) -> list[int]:
         """Seeds that may have a record."""
@@ -119,7 +119,7 @@ def is_equivalent(there: RunConfig, wanted: RunConfig) -> bool:
 
 
 def _without_beside(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in BESIDE}
+    return {key: value for key, value in settings.items() if key not in EXTRA_EVALUATIONS}
 
 
 @dataclass(frozen=True)

@@ -388,7 +388,7 @@ def in_context(gathered: Gathered) -> Page:
     curves: dict[str, Mapping[str, Sequence[tuple[float, float]]]] = {}
     for env in gathered.environments:
         for variant in gathered.variants:
-            runs = [run for run in gathered.of(env, variant) if run.beside.get("teacher")]
+            runs = [run for run in gathered.of(env, variant) if run.extra.get("teacher")]
             if not runs:
                 made.add_row(env, variant, "", "0", NOT_RUN, NOT_RUN, "")
                 continue
@@ -417,7 +417,7 @@ IN_CONTEXT = (
 
 
 def _context_points(run: RunData, context: str) -> Sequence[EvalPoint]:
-    return run.beside.get(context, ()) if context else run.points
+    return run.extra.get(context, ()) if context else run.points
 
 
 def _context_outcomes(runs: Sequence[RunData], context: str, end: int) -> Outcomes:

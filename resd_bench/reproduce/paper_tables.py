@@ -197,14 +197,14 @@ FORGETTING_CAPTION = (
 
 def _add_elsewhere(page: Page, made: Table, gathered: Gathered, env: str, variant: str) -> None:
     runs = gathered.of(env, variant)
-    names = dict.fromkeys(n for run in runs for n in run.beside if n.startswith("env:"))
+    names = dict.fromkeys(n for run in runs for n in run.extra if n.startswith("env:"))
     ends = {
         name: [
             outcomes_of(
                 {
-                    (run.env, run.seed): run.beside[name][end]
+                    (run.env, run.seed): run.extra[name][end]
                     for run in runs
-                    if len(run.beside.get(name, ())) > 1
+                    if len(run.extra.get(name, ())) > 1
                 },
                 "mean",
             )
@@ -228,8 +228,8 @@ def _add_elsewhere(page: Page, made: Table, gathered: Gathered, env: str, varian
         )
 
 
-def _ifeval(env: str, panel: str) -> str:
+def _ifeval(env: str, evaluation: str) -> str:
     numbers = paper()["table5"]
-    if panel != "env:ifeval" or env not in numbers:
+    if evaluation != "env:ifeval" or env not in numbers:
         return ""
     return f"{numbers['base'][2]:.2f}% → {numbers[env][2]:.2f}%"

@@ -66,7 +66,7 @@ class EnvPool:
     """Whether environments run in worker processes; None: as they declare."""
     workers: int = 0
     """Number of worker processes; 0: one per core, at most four."""
-    team: ProcessGroup = SINGLE_PROCESS
+    process_group: ProcessGroup = SINGLE_PROCESS
     """The processes of the run; rank 0 steps the environments."""
     _vector: Vector | None = None
 
@@ -81,7 +81,9 @@ class EnvPool:
                 isolated=self.isolated,
                 workers=self.workers,
             )
-            self._vector = make() if self.team.size == 1 else Rank0VectorEnv(self.team, make)
+            self._vector = (
+                make() if self.process_group.size == 1 else Rank0VectorEnv(self.process_group, make)
+            )
         return self._vector
 
     def close(self) -> None:

@@ -157,15 +157,15 @@ class Rank0VectorEnv:
     All processes must agree on every result, and a verdict may depend on the clock.
     """
 
-    def __init__(self, team: ProcessGroup, make: Callable[[], Vector]) -> None:
-        self._team = team
-        self._vector = make() if team.rank == 0 else None
+    def __init__(self, process_group: ProcessGroup, make: Callable[[], Vector]) -> None:
+        self._process_group = process_group
+        self._vector = make() if process_group.rank == 0 else None
 
     def reset(self, slots: Sequence[EpisodeSlot]) -> list[StepResult]:
-        return self._team.broadcast_from_rank0(lambda: self._mine.reset(slots))
+        return self._process_group.broadcast_from_rank0(lambda: self._mine.reset(slots))
 
     def step(self, slots: Sequence[EpisodeSlot], actions: Sequence[str]) -> list[StepResult]:
-        return self._team.broadcast_from_rank0(lambda: self._mine.step(slots, actions))
+        return self._process_group.broadcast_from_rank0(lambda: self._mine.step(slots, actions))
 
     def leave(self, slots: Sequence[EpisodeSlot]) -> None:
         if self._vector is not None:

@@ -22,8 +22,8 @@ from resd_bench.stats.eval_points import (
     chosen_on_validation,
     eval_points,
     learning_curve_of,
-    panels,
     reported,
+    rows_by_evaluation,
     success_at,
 )
 from resd_bench.stats.factorial import Cell, Effect, contrast, contrast_weights, effects_of
@@ -116,7 +116,6 @@ __all__ = [
     "mean_at_k",
     "mean_both",
     "paired_difference",
-    "panels",
     "pass_at_k",
     "pass_at_k_interval",
     "performance_profile",
@@ -125,6 +124,7 @@ __all__ = [
     "rate",
     "reported",
     "restricted_mean",
+    "rows_by_evaluation",
     "seeds_needed",
     "select_checkpoint_by_rank",
     "sign_flip_p",

@@ -139,7 +139,7 @@ def reported(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [row for row in rows if row.get("split") != "validation" and not row.get("panel")]
 
 
-def panels(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+def rows_by_evaluation(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """The other rows by the name of their panel, in order of appearance."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:

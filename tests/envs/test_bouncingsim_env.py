@@ -16,7 +16,7 @@ from resd_bench.seeds import stream
 from resd_envs.bouncingsim import BouncingSimEnv
 from resd_envs.bouncingsim.answers import Outcome
 from resd_envs.bouncingsim.curriculum import CURRICULUM, ORDER, PRIORS, SHARED, walls_met
-from resd_envs.bouncingsim.env import SIZES, panel, rooms
+from resd_envs.bouncingsim.env import SIZES, rooms, scenes_of
 from resd_envs.bouncingsim.marks import mark
 from resd_envs.bouncingsim.oracle import room_solution
 from resd_envs.bouncingsim.scenes import DIFFICULTIES, TIMES, Room, draw_room, generate
@@ -85,9 +85,9 @@ def test_unknown_tiers_and_prompts_are_refused() -> None:
 
 def test_splits_are_disjoint() -> None:
     for tier in ("easy", "medium"):
-        train = {repr(scene) for scene in panel("G", tier, "train")}
+        train = {repr(scene) for scene in scenes_of("G", tier, "train")}
         for split in ("validation", "test"):
-            scenes = panel("G", tier, split)
+            scenes = scenes_of("G", tier, split)
             assert train.isdisjoint(map(repr, scenes))
             assert len(scenes) == SIZES[tier][1 + (split == "test")]
     train_rooms = set(rooms("train"))

@@ -151,9 +151,9 @@ def test_a_program_that_passes_weak_tests_is_a_success_that_is_seen_not_to_be_ri
     env = make_env("manufactoria-has", dialect="compact")
     tasks = env.tasks("test")
     policy = ScriptedPolicy(lambda *_: env.oracle(tasks[37]))
-    panel = EvalSet(tasks, 1, Sampling(max_new_tokens=10**6), seed=0)
+    eval_set = EvalSet(tasks, 1, Sampling(max_new_tokens=10**6), seed=0)
     pool = EnvPool(lambda: make_env("manufactoria-has", dialect="compact"))
-    groups = evaluate(policy.sample, pool, panel, policy.ledger)
+    groups = evaluate(policy.sample, pool, eval_set, policy.ledger)
     rows = eval_rows(groups, 0, policy.ledger)
     lucky = [row for row in rows if row["success"] and not row["metrics"]["exhaustive_success"]]
     assert len(lucky) >= 3

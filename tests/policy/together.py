@@ -67,9 +67,11 @@ def per_token(batch: TokenBatch) -> Tensor:
 OBJECTIVE = TokenObjective(per_token)
 
 
-def policy(team: ProcessGroup, seed: int = 0, **options: Any) -> LMPolicy:
+def policy(process_group: ProcessGroup, seed: int = 0, **options: Any) -> LMPolicy:
     model = tiny.model(seed=seed, initializer_range=0.1)
-    subject = LMPolicy(model, tiny.tokenizer(), replace(CONFIG, **options), team=team)
+    subject = LMPolicy(
+        model, tiny.tokenizer(), replace(CONFIG, **options), process_group=process_group
+    )
     subject.use_teacher("ema", 0.3)
     return subject
 
@@ -108,9 +110,9 @@ def held(tensor: Any) -> int:
     return int((tensor.to_local() if hasattr(tensor, "to_local") else tensor).numel())
 
 
-def findings(team: ProcessGroup, start: dict[str, Any], **options: Any) -> dict[str, Any]:
+def findings(process_group: ProcessGroup, start: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Everything that must not depend on the team; `start` is a state to go on from."""
-    subject = policy(team, **options)
+    subject = policy(process_group, **options)
     prompts = [user(text) for text in TEXTS]
     found: dict[str, Any] = {}
     found["before"] = subject.sample(prompts, n=2, sampling=SAMPLING, purpose="rollout")
@@ -172,13 +174,13 @@ class Killer:
         pass
 
 
-def whole_run(folder: Path, team: ProcessGroup, *watchers: Watcher) -> None:
+def whole_run(folder: Path, process_group: ProcessGroup, *watchers: Watcher) -> None:
     """A run of RESD with a tiny random model; taken up again where there is a part of it."""
 
     def build(config: RunConfig) -> LMPolicy:
         model = tiny.model(initializer_range=0.1, max_position_embeddings=8192)
         settings = PolicyConfig(learning_rate=1e-3, warmup_updates=0)
-        return LMPolicy(model, tiny.tokenizer(), settings, team=team)
+        return LMPolicy(model, tiny.tokenizer(), settings, process_group=process_group)
 
     run(run_config(folder), resume=True, policy=build, watchers=watchers)
 
@@ -191,11 +193,11 @@ def main(folder: Path) -> None:
     assert isinstance(copied, TorchGroup)
     layouts = {"ddp": copied, "fsdp": TorchGroup(copied.accelerator, sharded=True)}
     start = torch.load(folder / "alone.pt", weights_only=False)
-    for name, team in layouts.items():
+    for name, process_group in layouts.items():
         # Recomputing activations gathers shares again; it changes no number.
-        made = findings(team, start["plain"], gradient_checkpointing=name == "fsdp")
-        torch.save(made, folder / f"{name}-{team.rank}.pt")
-        whole_run(folder / name, team)
+        made = findings(process_group, start["plain"], gradient_checkpointing=name == "fsdp")
+        torch.save(made, folder / f"{name}-{process_group.rank}.pt")
+        whole_run(folder / name, process_group)
     lora = findings(copied, start["lora"], lora_rank=2)
     torch.save(lora, folder / f"lora-{copied.rank}.pt")
 

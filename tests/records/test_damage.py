@@ -71,7 +71,7 @@ def says_keep(config: RunConfig, scratch: Path) -> str:
     shutil.rmtree(scratch / "kept", ignore_errors=True)
     [place] = keep(find_runs([config.out]), scratch / "kept")
     kept = load_run(place)
-    return f"{kept.points} {kept.beside} {list(kept.training())} {kept.settings['seed']}"
+    return f"{kept.points} {kept.extra} {list(kept.training())} {kept.settings['seed']}"
 
 
 def says_eval(config: RunConfig, scratch: Path) -> str:

@@ -383,7 +383,7 @@ def test_validation_and_other_panels_are_on_record_and_change_nothing(
     plain, rich = (load_run(run(each).folder) for each in (config, more))
     assert [p.success for p in plain.points] == [p.success for p in rich.points]
     assert [len(p.success) for p in rich.validation] == [2, 2, 2]
-    assert [p.update for p in rich.beside["env:toy-count"]] == [0, 4]
+    assert [p.update for p in rich.extra["env:toy-count"]] == [0, 4]
     spent = [{**row} for data in (plain, rich) for row in data.metrics[-1:]]
     assert spent[0]["generated_tokens"] == spent[1]["generated_tokens"]
     assert spent[0]["evaluation_tokens"] < spent[1]["evaluation_tokens"]

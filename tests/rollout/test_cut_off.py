@@ -239,9 +239,9 @@ def test_such_episodes_count_as_truncated_failures_everywhere(quiet: ModuleType)
     metrics = train_metrics(rolled_out(quiet))
     assert metrics["train/truncated"] == metrics["train/unanswered"] == 1.0
     assert (metrics["train/success"], metrics["train/errors"]) == (0.0, 0.0)
-    panel = EvalSet(quiet.SilenceEnv().tasks("test"), 1, Sampling(), seed=0)
+    eval_set = EvalSet(quiet.SilenceEnv().tasks("test"), 1, Sampling(), seed=0)
     policy = ScriptedPolicy(lambda *_: "")
-    groups = evaluate(FullAfter(lambda _: 1), EnvPool(quiet.SilenceEnv), panel, policy.ledger)
+    groups = evaluate(FullAfter(lambda _: 1), EnvPool(quiet.SilenceEnv), eval_set, policy.ledger)
     rows = eval_rows(groups, 0, policy.ledger)
     assert [(row["success"], row["kind"], row["stop"]) for row in rows] == [
         (0.0, "truncated", "length")

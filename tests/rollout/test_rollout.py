@@ -171,13 +171,13 @@ def test_environment_seeds_depend_on_task_and_attempt_not_on_the_group_size() ->
 
 def test_every_evaluation_poses_the_same_episodes(toy: ModuleType) -> None:
     tasks = make_env("toy-say").tasks("test")
-    panel = EvalSet(tasks, 3, Sampling(seed=9), seed=1)
+    eval_set = EvalSet(tasks, 3, Sampling(seed=9), seed=1)
     seen: list[list[int | None]] = []
     for _ in range(2):
         seeds: list[int | None] = []
         pool = EnvPool(recording(seeds))
         policy = ScriptedPolicy(say)
-        groups = evaluate(policy.sample, pool, panel, policy.ledger)
+        groups = evaluate(policy.sample, pool, eval_set, policy.ledger)
         seen.append(seeds)
     assert seen[0] == seen[1]
     assert len(set(seen[0])) == 18

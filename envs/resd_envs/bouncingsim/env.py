@@ -133,7 +133,7 @@ class BouncingSimEnv(TextEnv):
             if self.in_rooms:
                 tasks = [self._room(split, n, room) for n, room in enumerate(rooms(split))]
             else:
-                scenes = panel(self.letters, self.difficulty, split)
+                scenes = scenes_of(self.letters, self.difficulty, split)
                 tasks = [self._scene(split, n, scene) for n, scene in enumerate(scenes)]
             self._tasks[split] = tuple(tasks)
         return self._tasks[split]
@@ -176,7 +176,7 @@ class BouncingSimEnv(TextEnv):
 
 
 @cache
-def panel(letters: str, difficulty: Difficulty, split: Split) -> tuple[Scene, ...]:
+def scenes_of(letters: str, difficulty: Difficulty, split: Split) -> tuple[Scene, ...]:
     """The scenes of a split."""
     sizes = SIZES[difficulty] if letters == "G" else TRANSFER_SIZES
     size = sizes[_PLACE[split]]

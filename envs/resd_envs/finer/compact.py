@@ -65,7 +65,7 @@ def questions(prompt: str) -> tuple[str, ...]:
 
 
 @cache
-def panel() -> Mapping[Split, Sequence[Item]]:
+def build_splits() -> Mapping[Split, Sequence[Item]]:
     """All items of the environment, by split."""
     rng, seen = stream(0, "finer", "compact"), set()
     items: list[Item] = []

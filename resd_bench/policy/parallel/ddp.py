@@ -45,19 +45,21 @@ class ForwardHook(nn.Module):
 class DataParallelPlacement(SingleDevice):
     """All weights in every process, gradients summed over them: `DistributedDataParallel`."""
 
-    def __init__(self, model: Any, team: TorchGroup) -> None:
+    def __init__(self, model: Any, process_group: TorchGroup) -> None:
         super().__init__(model)
-        self._team = team
+        self._process_group = process_group
         self._wrapped = self._wrap(model)
 
     def _wrap(self, model: Any) -> Any:
-        accelerator = self._team.accelerator
+        accelerator = self._process_group.accelerator
         # It would keep the model of an earlier run in this process alive.
         accelerator.free_memory()
         return accelerator.prepare(ForwardHook(model))
 
     def engine(self, engine: Engine) -> Engine:
-        return SharedEngine(engine, self._team, context_limit(self._model.config), self._ready)
+        return SharedEngine(
+            engine, self._process_group, context_limit(self._model.config), self._ready
+        )
 
     def _ready(self) -> None:
         """Make `sampler` ready to sample."""
@@ -72,15 +74,15 @@ class DataParallelPlacement(SingleDevice):
             kind = prefix_groups(
                 [row for row in rows if (row.teacher_prompt is not None) == taught]
             )
-            hands = balance([chain_size(chain)[0] for chain in kind], self._team.size)
+            hands = balance([chain_size(chain)[0] for chain in kind], self._process_group.size)
             batches = [list(split([row for i in hand for row in kind[i]])) for hand in hands]
-            mine, most = batches[self._team.rank], max(map(len, batches))
+            mine, most = batches[self._process_group.rank], max(map(len, batches))
             passes += [*mine, *[[filler]] * (most - len(mine))]
         return passes
 
     def _agree(self, rows: Sequence[TokenizedExample]) -> None:
         """RuntimeError if processes hold different rows: they would wait for ever, or worse."""
-        known = self._team.gather(zlib.crc32(repr(rows).encode()))
+        known = self._process_group.gather(zlib.crc32(repr(rows).encode()))
         if len(set(known)) > 1:
             raise RuntimeError(
                 "the processes of this run have different examples, so something in it is not "
@@ -97,13 +99,13 @@ class DataParallelPlacement(SingleDevice):
                 if not loss.requires_grad:
                     raise ValueError("with several processes, every loss must have a gradient")
                 # DDP averages the gradients of all processes; we need their sum.
-                self._team.accelerator.backward(loss * self._team.size)
+                self._process_group.accelerator.backward(loss * self._process_group.size)
             total += float(loss.detach())
-        return sum(self._team.gather(total))
+        return sum(self._process_group.gather(total))
 
     def _exchanging(self, last: bool) -> AbstractContextManager[Any]:
         """A context around a pass: gradients are exchanged only in the last one."""
-        return nullcontext() if last else self._team.accelerator.no_sync(self._wrapped)
+        return nullcontext() if last else self._process_group.accelerator.no_sync(self._wrapped)
 
 
 def _share_of(summed: Summed, rows: Sequence[TokenizedExample], batch_size: int) -> Tensor:

@@ -49,29 +49,29 @@ def check(config: PolicyConfig) -> None:
 class FsdpPlacement(DataParallelPlacement):
     """A shard of all weights in every process."""
 
-    def __init__(self, model: Any, team: TorchGroup) -> None:
+    def __init__(self, model: Any, process_group: TorchGroup) -> None:
         """Shard `model`, of which every process holds a full copy so far, on any device."""
         # The output layer can be identified only while it is not sharded.
         head_of(model)
-        self._mesh = init_device_mesh(team.device.type, (team.size,))
-        self._hollow = without_weights(model, team.device)
+        self._mesh = init_device_mesh(process_group.device.type, (process_group.size,))
+        self._skeleton = without_weights(model, process_group.device)
         self._lent = False
-        super().__init__(model, team)
+        super().__init__(model, process_group)
 
     def _wrap(self, model: Any) -> Any:
         return shard(model, self._mesh)
 
     @property
     def sampler(self) -> Any:
-        return self._hollow
+        return self._skeleton
 
     def _ready(self) -> None:
         if not self._lent:
-            load_weights(self._hollow, _gathered(self._model))
+            load_weights(self._skeleton, _gathered(self._model))
             self._lent = True
 
     def invalidate(self) -> None:
-        load_weights(self._hollow, None)
+        load_weights(self._skeleton, None)
         self._lent = False
 
     def _exchanging(self, last: bool) -> AbstractContextManager[Any]:
@@ -82,18 +82,18 @@ class FsdpPlacement(DataParallelPlacement):
         self, kind: TeacherKind, ema_rate: float, precision: Precision, offload: bool
     ) -> Teacher:
         self.invalidate()
-        model = copy.deepcopy(self._hollow)
+        model = copy.deepcopy(self._skeleton)
         load_weights(model, {name: w.float() for name, w in _gathered(self._model).items()})
         head_of(model)
         return ShardedTeacher(model, kind, ema_rate, shard(model, self._mesh))
 
     def whole_state(self, state: State) -> State:
-        whole: State = _whole(state, keep=self._team.rank == 0)
+        whole: State = _whole(state, keep=self._process_group.rank == 0)
         return whole
 
     def whole_model(self) -> Any:
         self._ready()
-        return self._hollow
+        return self._skeleton
 
 
 def shard(model: Any, mesh: DeviceMesh) -> Any:
@@ -122,11 +122,11 @@ def shard(model: Any, mesh: DeviceMesh) -> Any:
 def without_weights(model: Any, device: torch.device) -> Any:
     """A copy of `model` with buffers on `device` and empty parameters."""
     memo = {id(p): _nothing(p) for p in model.parameters()}
-    hollow = copy.deepcopy(model, memo).requires_grad_(False)
-    for module in hollow.modules():
+    skeleton = copy.deepcopy(model, memo).requires_grad_(False)
+    for module in skeleton.modules():
         for name, buffer in module._buffers.items():
             module._buffers[name] = None if buffer is None else buffer.to(device)
-    return hollow
+    return skeleton
 
 
 def _nothing(parameter: Tensor) -> nn.Parameter:

@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from resd_bench.policy.config import PolicyConfig
 
 
-def place(model: Any, team: ProcessGroup, config: PolicyConfig) -> WeightPlacement:
-    """Place `model` on `team`; UsageError if `config` does not allow it."""
-    if team.size == 1:
+def place(model: Any, process_group: ProcessGroup, config: PolicyConfig) -> WeightPlacement:
+    """Place `model` on `process_group`; UsageError if `config` does not allow it."""
+    if process_group.size == 1:
         return SingleDevice(model)
     # A single process needs neither accelerate nor torch.distributed.
     from resd_bench.distributed.torch_group import TorchGroup
     from resd_bench.policy.parallel import ddp, fsdp
 
-    if not isinstance(team, TorchGroup):
-        raise TypeError(f"{type(team).__name__} is not a TorchGroup")
-    if not team.sharded:
-        return ddp.DataParallelPlacement(model, team)
+    if not isinstance(process_group, TorchGroup):
+        raise TypeError(f"{type(process_group).__name__} is not a TorchGroup")
+    if not process_group.sharded:
+        return ddp.DataParallelPlacement(model, process_group)
     fsdp.check(config)
-    return fsdp.FsdpPlacement(model, team)
+    return fsdp.FsdpPlacement(model, process_group)

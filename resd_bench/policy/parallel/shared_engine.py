@@ -26,10 +26,11 @@ class SharedEngine:
     """Samples with all processes: each takes a share of the prompts, then all get everything."""
 
     def __init__(
-        self, engine: Engine, team: ProcessGroup, limit: int, ready: Callable[[], None]
+        self, engine: Engine, process_group: ProcessGroup, limit: int, ready: Callable[[], None]
     ) -> None:
         """`limit` is the model's context; `ready` is called before sampling, in all processes."""
-        self._engine, self._team, self._limit, self._ready = engine, team, limit, ready
+        self._engine, self._process_group = engine, process_group
+        self._limit, self._ready = limit, ready
 
     def generate(
         self,
@@ -44,9 +45,9 @@ class SharedEngine:
         check_request(prompts, n, sampling, self._limit)
         self._ready()
         named = range(len(prompts)) if numbers is None else numbers
-        hands = balance([len(prompt) for prompt in prompts], self._team.size)
+        hands = balance([len(prompt) for prompt in prompts], self._process_group.size)
         made: list[list[Generated]] = []
-        if mine := hands[self._team.rank]:
+        if mine := hands[self._process_group.rank]:
             made = self._engine.generate(
                 [prompts[i] for i in mine],
                 n=n,
@@ -55,7 +56,7 @@ class SharedEngine:
             )
         found = {
             place: group
-            for hand, groups in zip(hands, self._team.gather(made), strict=True)
+            for hand, groups in zip(hands, self._process_group.gather(made), strict=True)
             for place, group in zip(hand, groups, strict=True)
         }
         return [found[i] for i in range(len(prompts))]

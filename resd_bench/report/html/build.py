@@ -75,7 +75,7 @@ def write_trace(trace: Mapping[str, Any], folder: Path, path: Path) -> list[Path
         "organism": "model organism" in setting,
         "viewers": [{"label": setting, "folder": str(folder), **viewer}],
     }
-    beside = path.with_suffix(".json")
+    data = path.with_suffix(".json")
     written = write_page(page, path)
-    write_named(beside, json.dumps(plain(trace), allow_nan=False).encode() + b"\n")
-    return [written, beside]
+    write_named(data, json.dumps(plain(trace), allow_nan=False).encode() + b"\n")
+    return [written, data]

@@ -272,4 +272,4 @@ def test_a_team_that_cannot_talk_is_refused() -> None:
         rank, size = 0, 2
 
     with pytest.raises(TypeError, match="Two"):
-        LMPolicy(tiny.model(), tiny.tokenizer(), team=Two())  # type: ignore[arg-type]
+        LMPolicy(tiny.model(), tiny.tokenizer(), process_group=Two())  # type: ignore[arg-type]
