@@ -58,6 +58,7 @@ from resd_bench.stats.survival import (
     stratified_logrank,
     time_to_threshold,
 )
+from resd_bench.stats.trials import BestOfTrials, best_of_trials, expected_best
 from resd_bench.stats.unscored import Rate, as_failures, mean_both, rate
 from resd_bench.stats.verdicts import (
     CONTESTED,
@@ -75,6 +76,7 @@ __all__ = [
     "CONTESTED",
     "RANK_METRICS",
     "Axis",
+    "BestOfTrials",
     "CensoredTime",
     "EvalPoint",
     "Interval",
@@ -92,12 +94,14 @@ __all__ = [
     "area_under_curve",
     "as_failures",
     "best_at_k",
+    "best_of_trials",
     "chosen_on_validation",
     "dead_group_share",
     "detectable_difference",
     "discovery_curve",
     "effective_samples",
     "eval_points",
+    "expected_best",
     "first_success",
     "holm",
     "interquartile_mean",
