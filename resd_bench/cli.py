@@ -23,6 +23,7 @@ from resd_bench.commands.run import run
 from resd_bench.commands.shared import WholeHelp
 from resd_bench.commands.sweep import sweep
 from resd_bench.commands.trace import trace
+from resd_bench.commands.tune import tune
 from resd_bench.distributed.process_group import wait_for_rank0_error
 from resd_bench.errors import UsageError, explaining_disk
 from resd_bench.files.terminal import complain, guard_python
@@ -38,6 +39,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "run": run,
     "eval": evaluate,
     "sweep": sweep,
+    "tune": tune,
     "compare": compare,
     "report": report,
     "trace": trace,

@@ -125,10 +125,10 @@ def _span(sweep: Sweep) -> str:
 
 
 def list_trials(trials: Sequence[Trial]) -> None:
-    """A line per trial: index, variant, environment, seed, folder."""
+    """A line per trial: index, variant, environment, seed, folder, updates and their size."""
     for trial in trials:
         config = trial.config
-        shown = (trial.index, trial.variant, config.env, config.seed, trial.folder)
+        shown = (trial.index, trial.variant, config.env, config.seed, trial.folder, trial.updates)
         say("\t".join(map(str, shown)))
 
 

@@ -59,6 +59,7 @@ from resd_bench.stats.survival import (
     stratified_logrank,
     time_to_threshold,
 )
+from resd_bench.stats.trials import BestOfTrials, best_of_trials, expected_best
 from resd_bench.stats.unscored import Rate, as_failures, mean_both, rate
 from resd_bench.stats.verdicts import (
     CONTESTED,
@@ -76,6 +77,7 @@ __all__ = [
     "CONTESTED",
     "RANK_METRICS",
     "Axis",
+    "BestOfTrials",
     "Cell",
     "CensoredTime",
     "Effect",
@@ -95,6 +97,7 @@ __all__ = [
     "area_under_curve",
     "as_failures",
     "best_at_k",
+    "best_of_trials",
     "chosen_on_validation",
     "contrast",
     "contrast_weights",
@@ -104,6 +107,7 @@ __all__ = [
     "effective_samples",
     "effects_of",
     "eval_points",
+    "expected_best",
     "first_success",
     "holm",
     "interquartile_mean",

@@ -35,6 +35,9 @@ from resd_bench.files.writing import check_name
 from resd_bench.options import coerce, whole_numbers
 
 KEYS = ("name", "out", "base", "variants", "grid", "overrides", "exclude")
+BATCH = "batch"
+"""Setting of a sweep for tasks x rollouts per task, `4x8`: one axis at equal rollouts."""
+TIMES = re.compile(r"\s*([1-9][0-9]{0,8})\s*x\s*([1-9][0-9]{0,8})\s*")
 MOST_TRIALS = 100_000
 """Runs of one variant."""
 IN_FOLDERS = frozenset({"env", "method", "seed"})
@@ -59,6 +62,13 @@ class Trial:
     def folder(self) -> Path:
         """Its run folder."""
         return self.config.folder()
+
+    @property
+    def updates(self) -> str:
+        """Its updates as far as they are known: `40 updates of 4x8`."""
+        number = self.config.updates()
+        each = f"{self.config.batch_size}x{self.config.group_size}"
+        return f"updates of {each}" if number is None else f"{number} updates of {each}"
 
     def __str__(self) -> str:
         return f"{self.variant} · {self.config.env} · seed {self.config.seed}"
@@ -200,9 +210,33 @@ def _resolved(
     if "out" in settings:
         raise UsageError(f"{path}: `out` is a key of the sweep itself, not of a run")
     try:
-        return resolve({**settings, "out": f"{root}/{variant}"}, named)
+        return resolve({**with_batch(settings), "out": f"{root}/{variant}"}, named)
     except UsageError as error:
         raise UsageError(f"{path}, {variant}: {error}") from None
+
+
+def with_batch(settings: Settings) -> dict[str, Any]:
+    """`settings` with `batch: 4x8` as `batch_size: 4` and `group_size: 8`.
+
+    UsageError if the budget in rollouts is not a whole number of updates of that size: the update
+    that reaches a budget is finished, so that such a run would be given more than the others.
+    """
+    known = dict(settings)
+    if (text := known.pop(BATCH, None)) is None:
+        return known
+    match = TIMES.fullmatch(str(text))
+    if match is None:
+        raise UsageError(f"batch: {text!r} is not understood: give tasks x rollouts, such as 4x8")
+    if given := {"batch_size", "group_size"} & known.keys():
+        raise UsageError(f"batch and {min(given)} were both given: give one of them")
+    tasks, rollouts = int(match[1]), int(match[2])
+    budget = RunConfig(budget=str(known.get("budget", RunConfig.budget))).parsed_budget()
+    if budget.unit == "ep" and budget.amount % (tasks * rollouts):
+        raise UsageError(
+            f"batch {text}: {budget.amount:g} rollouts are not a whole number of updates of "
+            f"{tasks * rollouts}: give another batch or budget"
+        )
+    return {**known, "batch_size": tasks, "group_size": rollouts}
 
 
 def _refuse_equal(trials: Sequence[Trial], path: Path) -> None:

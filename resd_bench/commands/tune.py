@@ -1,0 +1,119 @@
+"""`tune`: the same number of trials for every method, chosen by validation tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resd_bench.commands import sweep
+from resd_bench.commands.shared import Server, Trust
+from resd_bench.errors import UsageError
+from resd_bench.files.terminal import note, out
+from resd_bench.sweep.scheduler import RETRIES, Job
+
+
+def tune(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Tuning file, see docs/sweeps.md.")],
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="INT", help="Parallel runs on this machine (default: number of cores)."
+        ),
+    ] = None,
+    launcher: Annotated[
+        str, typer.Option(metavar="local|ray", help="Where to run: this machine or Ray.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Address of a Ray cluster, or auto (default: start Ray on this machine).",
+        ),
+    ] = None,
+    cpus: Annotated[
+        float, typer.Option(min=0, metavar="NUMBER", help="CPU cores per run on Ray.")
+    ] = 1,
+    gpus: Annotated[float, typer.Option(min=0, metavar="NUMBER", help="GPUs per run on Ray.")] = 0,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="INDEX", help="Only these runs of the list: 3, 0-7 or 1,5."),
+    ] = None,
+    retries: Annotated[
+        int, typer.Option(min=0, metavar="INT", help="Number of times to restart a crashed run.")
+    ] = RETRIES,
+    show: Annotated[bool, typer.Option("--list", help="List the runs and start none.")] = False,
+    save: Annotated[
+        str | None,
+        typer.Option(
+            "--out", metavar="FOLDER", help="Root folder of the runs (default: as in the file)."
+        ),
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Afterwards copy the records to FOLDER/ENV/VARIANT/seed-K."
+        ),
+    ] = None,
+    start: Annotated[
+        bool, typer.Option("--run/--no-run", help="Run what is missing, or only read records.")
+    ] = True,
+    records: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Folder of kept records; can be repeated."),
+    ] = None,
+    pages: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder to write the results to (default: where the runs are)."
+        ),
+    ] = None,
+    server: Server = None,
+    trust_remote_code: Trust = None,
+) -> None:
+    """Try settings of every method, equally many, and choose by validation tasks.
+
+    Writes tuning.md, tuning.json and tuned.yaml, a sweep of the chosen settings. Finished runs are
+    skipped and unfinished ones resumed.
+    """
+    from resd_bench.reproduce.match_records import Records
+    from resd_bench.tuning.choice import measure
+    from resd_bench.tuning.definition import load_tuning
+    from resd_bench.tuning.page import make_page, save_choice
+
+    named = {"server": server, "trust_remote_code": trust_remote_code}
+    tuning = load_tuning(file, out=save, named=named)
+    trials = sweep.choose(tuning.sweep, only)
+    if show:
+        sweep.list_trials(trials)
+        return
+    if not start and (only or keep):
+        raise UsageError("--no-run starts nothing: leave out --only and --keep")
+    received, done = 0, list[Job]()
+    if start:
+        where = sweep.make_launcher(launcher, jobs, address, cpus, gpus, named)
+        received, done = sweep.run_sweep(tuning.name, trials, where, retries)
+        if keep is not None:
+            sweep.keep_finished(done, keep)
+    kept = [*(records or ()), *([keep] if keep else ()), Path(tuning.out)]
+    found = measure(tuning, Records.scan(kept), failures(done))
+    page = make_page(tuning, found)
+    for table in page.tables:
+        out().print(table)
+    target = pages or Path(tuning.out)
+    for path in [*page.save(target, command(file, records)), *save_choice(tuning, found, target)]:
+        note(f"wrote {path}")
+    raise typer.Exit(sweep.finish(received, done) if start else 0)
+
+
+def failures(jobs: Sequence[Job]) -> dict[str, str]:
+    """Why runs failed, by their folders."""
+    return {str(job.trial.folder): job.reason for job in jobs if job.state == "failed"}
+
+
+def command(file: Path, records: Sequence[Path] | None) -> str:
+    """What makes the page again from records."""
+    kept = "".join(f" --records {folder}" for folder in records or ())
+    return f"resd-bench tune {file} --no-run{kept}"

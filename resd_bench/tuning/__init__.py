@@ -1,0 +1,1 @@
+"""An equal tuning budget for every method, chosen by validation tasks alone."""
