@@ -234,7 +234,7 @@ def _outcomes_of(
     groups: Groups, budget: float, axis: Axis, measure: Measure
 ) -> dict[str, dict[tuple[str, int], ByTask]]:
     return {
-        label: {(run.env, run.seed): _outcomes(run, budget, axis, measure) for run in runs}
+        label: {(run.env, run.seed): outcomes_at(run, budget, axis, measure) for run in runs}
         for label, runs in groups.items()
     }
 
@@ -264,7 +264,8 @@ ByRun = Mapping[tuple[str, int], ByTask]
 """By environment and seed, the outcomes of each task."""
 
 
-def _outcomes(run: RunData, budget: float, axis: Axis, measure: Measure) -> ByTask:
+def outcomes_at(run: RunData, budget: float, axis: Axis, measure: Measure) -> ByTask:
+    """What a run came to on each task at `budget`; UsageError where nothing was scored."""
     if measure == "success" or budget == 0:
         own = success_at(run.points, budget, axis).outcomes()
         if not own:
@@ -290,7 +291,7 @@ def _pairs(own: ByRun, first: ByRun) -> dict[str, list[Pair]]:
 
 def success_of(runs: Sequence[RunData], budget: float, axis: Axis = "episodes") -> Interval:
     """Success of a group of runs at `budget`, as `compare` computes it."""
-    outcomes = {(run.env, run.seed): _outcomes(run, budget, axis, "success") for run in runs}
+    outcomes = {(run.env, run.seed): outcomes_at(run, budget, axis, "success") for run in runs}
     return _overall(runs, outcomes, budget, axis, "success")
 
 

@@ -13,6 +13,7 @@ from resd_bench.stats.aggregates import (
     stratified_error,
     stratified_mean,
 )
+from resd_bench.stats.equivalence import ContentVerdict, equivalence_p, judge_content
 from resd_bench.stats.eval_points import (
     AXES,
     Axis,
@@ -76,6 +77,7 @@ __all__ = [
     "RANK_METRICS",
     "Axis",
     "CensoredTime",
+    "ContentVerdict",
     "EvalPoint",
     "Interval",
     "LogRank",
@@ -97,11 +99,13 @@ __all__ = [
     "detectable_difference",
     "discovery_curve",
     "effective_samples",
+    "equivalence_p",
     "eval_points",
     "first_success",
     "holm",
     "interquartile_mean",
     "judge",
+    "judge_content",
     "judge_times",
     "kaplan_meier",
     "learning_curve_of",
