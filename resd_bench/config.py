@@ -34,7 +34,7 @@ from resd_bench.options import (
 from resd_bench.parsing import Grade
 from resd_bench.policy.config import PAPER_WARMUP, PolicyOptions
 from resd_bench.policy.engines import registry
-from resd_bench.types import Split
+from resd_bench.types import Content, Split
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,10 @@ class RunConfig(PolicyOptions, TaskOptions):
     tokens or time. It becomes --warmup-updates, which can be given instead."""
     feedback_level: Annotated[int, Range(0, 5)] = 3
     """How much feedback the environment gives on a failure, from 0 (none) to 5 (the solution)."""
+    feedback: Content = "real"
+    """Feedback that the method gets on failed training rollouts: `real`; `shuffled`, that on a
+    failed attempt at another task; or `blank`, filler of equal length. For experiments on whether
+    its content matters; verdicts, rewards and evaluations are not touched."""
     grade: Grade = "answer"
     """Part of a response that is graded: `answer` leaves out the reasoning; `release` takes what
     the paper's released verifier of the task reads (docs/paper.md)."""
@@ -442,6 +446,11 @@ def _yaml(text: str, source: str) -> Any:
 def _check(config: RunConfig) -> None:
     registry.check(config.engine, config.server)
     config.parsed_budget()
+    if config.feedback != "real" and config.feedback_level == 0:
+        raise UsageError(
+            f"--feedback {config.feedback}, but --feedback-level 0 gives no feedback to replace: "
+            "give a level of 1 to 5, or leave --feedback real"
+        )
     _check_env_options(config.env_options)
 
 

@@ -21,6 +21,8 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Dialect = Literal["full", "compact"]
 """How prompts are worded: `full` for real language models, `compact` for the embedded one."""
+Content = Literal["real", "shuffled", "blank"]
+"""What a text that is shown says: its own content, that of another of its kind, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)

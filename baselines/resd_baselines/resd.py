@@ -31,6 +31,11 @@ from resd_baselines.context_update import (
     update_context,
 )
 from resd_baselines.experiments.misplaced_reflections import shuffle_reflections
+from resd_baselines.experiments.shown_context import (
+    ShownOptions,
+    show_playbook,
+    show_reflections,
+)
 from resd_baselines.losses import success_rate_weights
 from resd_baselines.parse_replies import NO_REFLECTION, Reflection
 from resd_baselines.playbook import Playbook
@@ -46,12 +51,13 @@ from resd_baselines.teacher_prompt import (
 from resd_bench.agent import Load, MethodSpec, Policy, State
 from resd_bench.budget import Purpose
 from resd_bench.options import NOT_NEGATIVE, SHARE
+from resd_bench.rollout.placebo import length_of
 from resd_bench.seeds import derive, stream
 from resd_bench.types import Example, Group, Metrics, Sampling, Step, user
 
 
 @dataclass(frozen=True)
-class RESDConfig(ContextOptions, TeacherOptions, DistillationOptions):
+class RESDConfig(ContextOptions, TeacherOptions, DistillationOptions, ShownOptions):
     """Options of RESD. Defaults are the preset `paper`."""
 
     RANGES = {  # noqa: RUF012
@@ -74,6 +80,12 @@ class RESDConfig(ContextOptions, TeacherOptions, DistillationOptions):
     misplaced_reflections: Annotated[float, SHARE] = 0.0
     """Share of reflections replaced by one on another task: for experiments on the quality of
     the reflector, not part of the method."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, used in (("reflection", "reflections_shown"), ("playbook", "playbook_shown")):
+            if getattr(self, used) != "real" and not getattr(self, f"use_{name}"):
+                raise ValueError(f"{used}={getattr(self, used)} needs use_{name}=true")
 
 
 class RESDAgent(PolicyAgent):
@@ -99,18 +111,36 @@ class RESDAgent(PolicyAgent):
         distil = self.config.distil_successes
         solutions = find_solutions(attempts, self.solutions, distil_successes=distil)
         weights = self._weights(attempts)
+        reflections, playbook, exchanged = self._shown(attempts, update, step)
         examples = [
-            self._examples(*each)
-            for each in zip(attempts, update.reflections, solutions, weights, strict=True)
+            self._examples(*each, playbook=playbook)
+            for each in zip(attempts, reflections, solutions, weights, strict=True)
         ]
         learned = self.policy.update(
             [example for few in examples for example in few],
             self.config.objective(step),
             batch_size=count_turns(attempts),
         )
-        self._last = self._record(attempts, update, step)
+        self._last = self._record(attempts, update, reflections, step)
         signal = signal_metrics(attempts, sum(map(bool, examples)))
-        return {**learned, **signal, **self._metrics(update, solutions)}
+        return {**learned, **signal, **self._metrics(update, solutions), **exchanged}
+
+    def _shown(
+        self, attempts: Sequence[Attempt], update: ContextUpdate, step: Step
+    ) -> tuple[Sequence[Reflection], str, Metrics]:
+        """Reflections and playbook as the teacher is shown them: real ones but in experiments."""
+        length, config = length_of(self.policy), self.config
+        tasks = [attempt.task_id for attempt in attempts]
+        rng = stream(step.seed, "reflections_shown")
+        kind = config.reflections_shown
+        reflections, told = show_reflections(update.reflections, tasks, kind, rng, length)
+        rng = stream(step.seed, "playbook_shown")
+        playbook, also = show_playbook(self.playbook, config.playbook_shown, rng, length)
+        return reflections, self._worded(playbook), {**told, **also}
+
+    def _worded(self, playbook: Playbook) -> str:
+        """A playbook as the teacher reads it; "" for one without anything to show."""
+        return "" if playbook.headers_only else self.writer.playbook(playbook)
 
     def _attempts(self, groups: Sequence[Group]) -> list[Attempt]:
         return scored_attempts(groups, show_unfinished=self.config.show_unfinished_thinking)
@@ -157,17 +187,23 @@ class RESDAgent(PolicyAgent):
         return weights
 
     def _examples(
-        self, attempt: Attempt, reflection: Reflection, solution: str | None, weight: float
+        self,
+        attempt: Attempt,
+        reflection: Reflection,
+        solution: str | None,
+        weight: float,
+        *,
+        playbook: str,
     ) -> list[Example]:
-        prompts = self._teacher_prompts(attempt, reflection, solution)
+        prompts = self._teacher_prompts(attempt, reflection, solution, playbook)
         return make_examples(attempt, teachers=prompts, weight=weight)
 
     def _teacher_prompts(
-        self, attempt: Attempt, reflection: Reflection, solution: str | None
+        self, attempt: Attempt, reflection: Reflection, solution: str | None, playbook: str
     ) -> list[str]:
         return teacher_prompts(
             attempt,
-            playbook="" if self.playbook.headers_only else self.writer.playbook(self.playbook),
+            playbook=playbook,
             reflection=reflection.text if self.config.use_reflection else "",
             solution=solution,
             options=self.config,
@@ -204,8 +240,9 @@ class RESDAgent(PolicyAgent):
             reflections = reflect(self.playbook, attempts, self.writer, generate)
         distil = self.config.distil_successes
         solutions = find_solutions(attempts, {}, distil_successes=distil)
+        playbook = self._worded(self.playbook)
         found = {
-            attempt.prompt: self._teacher_prompts(attempt, reflection, solution)[:1]
+            attempt.prompt: self._teacher_prompts(attempt, reflection, solution, playbook)[:1]
             for attempt, reflection, solution in zip(attempts, reflections, solutions, strict=True)
         }
         return {prompt: longest for prompt, few in found.items() for longest in few}
@@ -233,12 +270,17 @@ class RESDAgent(PolicyAgent):
         }
 
     def _record(
-        self, attempts: Sequence[Attempt], update: ContextUpdate, step: Step
+        self,
+        attempts: Sequence[Attempt],
+        update: ContextUpdate,
+        shown: Sequence[Reflection],
+        step: Step,
     ) -> dict[str, Any]:
         entries = [{**asdict(e), "born": self.births[e.id]} for e in self.playbook.entries]
         reflections = [
             {"task": a.task_id, "text": r.text, "parsed": r.parsed, "tags": dict(r.tags.by_id)}
-            for a, r in zip(attempts, update.reflections, strict=True)
+            | ({} if own is r else {"shown": own.text})
+            for a, r, own in zip(attempts, update.reflections, shown, strict=True)
             if not a.success and r != NO_REFLECTION
         ]
         curations = [

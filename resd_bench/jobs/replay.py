@@ -22,6 +22,7 @@ from resd_bench.records.content import identity, refuse_changed
 from resd_bench.records.manifest import panel_hash
 from resd_bench.records.recorder import Recorder, Row, plain
 from resd_bench.records.run_files import EPISODES, METRICS, RunFiles
+from resd_bench.rollout.placebo import Placebo, length_of
 from resd_bench.tracing.tracer import Tracer
 
 Tell = Callable[[str], None]
@@ -117,7 +118,9 @@ def _prepare(
     model, agent = make_agent(config, tracer.around(policy or setup.build_policy))
     memory = _Memory(folder, config)
     eval_set = make_eval_set(config, held_out)
-    return Run(config, agent, model.ledger, envs, train, eval_set, memory), memory
+    placebo = Placebo(config.feedback, length_of(model))
+    this = Run(config, agent, model.ledger, envs, train, eval_set, memory, placebo=placebo)
+    return this, memory
 
 
 def _same(files: RunFiles, update: int, episodes: Sequence[Row]) -> Sequence[int] | None:

@@ -61,6 +61,7 @@ from resd_bench.records.recorder import (
 )
 from resd_bench.records.run_files import RunFiles
 from resd_bench.rollout.contract import checked_context, checked_metrics
+from resd_bench.rollout.placebo import Placebo, length_of
 from resd_bench.rollout.rollout import EnvPool, roll_out
 from resd_bench.seeds import derive, stream
 from resd_bench.stats import EvalPoint, eval_points
@@ -125,6 +126,7 @@ class Run:
     """Records the examples of an update, if requested."""
     extra: ExtraEvaluations = field(default_factory=ExtraEvaluations)
     process_group: ProcessGroup = SINGLE_PROCESS
+    placebo: Placebo = field(default_factory=Placebo)
     update: int = 0
     """Updates done."""
     evaluated: int = -1
@@ -159,7 +161,8 @@ class Run:
             seed=self.config.seed,
             first_attempt=first,
         )
-        learned = checked_metrics(self.agent.learn(groups, step), self.config.method)
+        seen, notes, exchanged = self.placebo.exchanged(groups, step.seed)
+        learned = checked_metrics(self.agent.learn(seen, step), self.config.method)
         self.update += 1
         self.ledger.updates = self.update
         self.ledger.seconds += time.perf_counter() - start
@@ -170,11 +173,13 @@ class Run:
             self.recorder.trace(self.update, traced(self.update, examples, how="recorded"))
         # A budget in minutes must end at the same update in all processes.
         self.ledger.seconds = self.process_group.broadcast_from_rank0(lambda: self.ledger.seconds)
-        self._record(groups, learned, step, first)
+        episodes = episode_rows(groups, self.update, first)
+        noted = [row | note for row, note in zip(episodes, notes, strict=True)]
+        self._record(groups, {**learned, **exchanged}, step, noted)
         self._check_verdicts(groups)
 
     def _record(
-        self, groups: Sequence[Group], learned: Metrics, step: Step, first_attempt: int
+        self, groups: Sequence[Group], learned: Metrics, step: Step, episodes: Sequence[Row]
     ) -> None:
         row: Row = {"update": self.update, "batch": step.batch, "inner": step.inner}
         row |= self.ledger.as_row() | train_metrics(groups)
@@ -184,7 +189,7 @@ class Run:
                 "own: give it another name, such as method/name"
             )
         row |= learned
-        self.recorder.log("episodes.jsonl", episode_rows(groups, self.update, first_attempt))
+        self.recorder.log("episodes.jsonl", episodes)
         self.recorder.context(
             self.update, checked_context(self.agent.context(), self.config.method)
         )
@@ -233,6 +238,7 @@ class Run:
             "evaluated": self.evaluated,
             "evaluated_elsewhere": self.evaluated_elsewhere,
             "unscored": self.unscored,
+            "placebo": self.placebo.state_dict(),
         }
         self.recorder.checkpoint(self.update, state)
         self.recorder.status("running", **self.progress())
@@ -248,6 +254,7 @@ class Run:
         # Older checkpoints do not have this number.
         self.evaluated_elsewhere = int(checkpoint.state.get("evaluated_elsewhere", 0))
         self.unscored = int(checkpoint.state.get("unscored", 0))
+        self.placebo.load_state_dict(checkpoint.state.get("placebo", ()))
 
     def progress(self) -> dict[str, Any]:
         """Where the run stands."""
@@ -335,6 +342,7 @@ def run(
             tracer,
             extra,
             process_group,
+            Placebo(config.feedback, length_of(model)),
         )
         if checkpoint is not None:
             this.restore(checkpoint)

@@ -84,6 +84,10 @@ class Codec:
         """
         return list(self._encode(messages))
 
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a text on its own, without special tokens."""
+        return len(self.tokenizer.encode(_clean(text), add_special_tokens=False))
+
     def _encode_anew(self, messages: Messages) -> tuple[int, ...]:
         try:
             shown = self._render(self._as_taken(messages))

@@ -197,6 +197,10 @@ class LMPolicy:
             )
         return self.context_limit - max_new_tokens
 
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of `text` on its own."""
+        return self.codec.count_tokens(text)
+
     def _count(self, completions: Sequence[Completion]) -> None:
         cut = [one for one in completions if one.stop is Stop.LENGTH]
         self._counts.truncated_completions += len(cut)

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from resd_bench.errors import near_miss
-from resd_bench.reproduce import factorial_page, learning_curves, own_experiments, paper_tables
+from resd_bench.reproduce import (
+    factorial_page,
+    learning_curves,
+    own_experiments,
+    paper_tables,
+    placebo,
+)
 from resd_bench.reproduce.match_records import Gathered
 from resd_bench.reproduce.page import Page
 
@@ -113,6 +119,7 @@ EXPERIMENTS = (
     Experiment(
         "teacher", "teacher frozen or moving, feedback or not", "teacher", own_experiments.teacher
     ),
+    Experiment("placebo", "whether what feedback says matters", "placebo", placebo.placebo),
     Experiment("in-context", "in context or in weights", "in-context", own_experiments.in_context),
 )
 SETS = {

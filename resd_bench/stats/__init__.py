@@ -13,6 +13,7 @@ from resd_bench.stats.aggregates import (
     stratified_error,
     stratified_mean,
 )
+from resd_bench.stats.equivalence import ContentVerdict, equivalence_p, judge_content
 from resd_bench.stats.eval_points import (
     AXES,
     Axis,
@@ -80,6 +81,7 @@ __all__ = [
     "BestOfTrials",
     "Cell",
     "CensoredTime",
+    "ContentVerdict",
     "Effect",
     "EvalPoint",
     "Interval",
@@ -106,12 +108,14 @@ __all__ = [
     "discovery_curve",
     "effective_samples",
     "effects_of",
+    "equivalence_p",
     "eval_points",
     "expected_best",
     "first_success",
     "holm",
     "interquartile_mean",
     "judge",
+    "judge_content",
     "judge_times",
     "kaplan_meier",
     "learning_curve_of",

@@ -3,7 +3,7 @@
 A difference is *better* or *worse* if the paired t interval excludes zero after Holm's correction
 and nothing contradicts it: neither the sampling error of the tasks alone, nor a sign-flip test, as
 far as so few pairs allow. If attempts without a verdict were left out, the result must also be the
-same with them as failures. Left out: proofs that two methods are equal.
+same with them as failures. Left out: proofs that two methods are equal, see `equivalence`.
 """
 
 from __future__ import annotations
@@ -158,13 +158,18 @@ def _judge(comparisons: Sequence[Pairs], rng: np.random.Generator | None) -> lis
     ]
 
 
+def sampling_error(pairs: Pairs) -> float:
+    """Standard error of the mean over strata from the sampling of tasks and outcomes alone."""
+    parts = [sum(p.variance for p in own) / len(own) ** 2 for own in pairs.values() if own]
+    return math.sqrt(sum(parts)) / max(1, len(parts))
+
+
 def _weigh(pairs: Pairs, rng: np.random.Generator | None) -> _Evidence:
     from scipy.special import ndtr, stdtr
 
     pairs = {stratum: own for stratum, own in pairs.items() if own}
     values = {stratum: [pair.difference for pair in own] for stratum, own in pairs.items()}
-    parts = [sum(pair.variance for pair in own) / len(own) ** 2 for own in pairs.values()]
-    sampling = math.sqrt(sum(parts)) / max(1, len(parts))
+    sampling = sampling_error(pairs)
     difference = stratified_mean(values, least_error=sampling)
     error, df = stratified_error(values)
     far, p = abs(difference.mean), math.nan

@@ -1,0 +1,265 @@
+"""The page `placebo`: does what feedback, reflections or a playbook say matter to a method?
+
+Each text is real, shuffled (another's) or blank (filler of equal length). Strata are environments
+times models, each with the same weight; pairs are of one seed. Left out: other measures than the
+area under the learning curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+from rich.table import Table
+
+from resd_bench.records.runs import RunData
+from resd_bench.report.comparisons import (
+    ByRun,
+    common_budget,
+    outcomes_by_task,
+    overall,
+    unlikeness,
+)
+from resd_bench.report.figures import COLOURS, plain_text
+from resd_bench.report.tables import percent
+from resd_bench.reproduce.match_records import Gathered, family
+from resd_bench.reproduce.page import Page, table
+from resd_bench.reproduce.table_cells import NOT_RUN, not_judged, pairs
+from resd_bench.seeds import stream
+from resd_bench.stats import ContentVerdict, Interval, judge_content
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MARGIN = 0.05
+"""Declared before the runs: a smaller difference in area is none worth the name."""
+Kind = Literal["shuffled", "blank"]
+KINDS: tuple[Kind, ...] = ("shuffled", "blank")
+
+
+class Contrast(NamedTuple):
+    """A method, and the text that is replaced."""
+
+    method: str
+    text: str
+    area: str
+    """Of the metrics that check the manipulation."""
+
+    def variant(self, kind: Kind) -> str:
+        """The variant of the sweep in which the text is replaced."""
+        return f"{self.method}-{kind}-{self.text}"
+
+    def __str__(self) -> str:
+        return f"{self.method}, {self.text}"
+
+
+CONTRASTS = (
+    Contrast("resd", "feedback", "placebo"),
+    Contrast("sdpo+ss-attempt", "feedback", "placebo"),
+    Contrast("sdpo+ss", "feedback", "placebo"),
+    Contrast("resd", "reflections", "resd/reflections_shown"),
+    Contrast("resd", "playbook", "resd/playbook_shown"),
+)
+Cell = tuple[str, str]
+"""Environment and model."""
+Cells = Mapping[Cell, Mapping[str, Sequence[RunData]]]
+"""Runs by cell and variant."""
+
+ABOUT = (
+    "Shuffled feedback is that on a failed attempt at another task of the batch, blank feedback is "
+    "filler of as many tokens; either takes the place of the real one wherever the method reads "
+    "it. Reflections and playbook are replaced in the teacher's prompt alone: shuffled reflections "
+    "are those on other tasks, a shuffled playbook has the words of its lessons permuted. "
+    "Differences are in the area under the learning curve over rollouts, paired by seed, every "
+    "environment and model with the same weight. *Matters*: real is better than the placebo. *Does "
+    f"not matter*: the difference is within {100 * MARGIN:.0f} points, by two one-sided tests. "
+    "Otherwise the question is open. Each with Holm's correction over the rows of a column. The "
+    "verdict is that against the shuffled text; blank also takes away what kind of text it is."
+)
+CHECKED = (
+    "Equal: share of texts that were word for word the real one all the same, because most of a "
+    "batch were equal; words kept: mean share of the real one's words; length: the shorter in "
+    "units of the longer. Where most are equal, nothing was replaced, and no verdict can be had."
+)
+
+
+def placebo(gathered: Gathered) -> Page:
+    """Verdicts by method and text, and the check of the manipulation in every cell."""
+    cells = by_cell(gathered)
+    columns = ["method", "text", "pairs", "real", "shuffled", "blank"]
+    columns += ["real - shuffled,\npoints", "verdict", "real - blank,\npoints", "against blank"]
+    made = table("area under the learning curve", columns, 2)
+    page = Page("placebo", "Placebo: does the content matter?", [made, checks(cells)], [], [ABOUT])
+    found = {kind: judged(cells, kind) for kind in KINDS}
+    for contrast in CONTRASTS:
+        row: dict[str, object] = {"method": contrast.method, "text": contrast.text}
+        names = [contrast.method, *map(contrast.variant, KINDS)]
+        areas = [area_of(cells, name, names) for name in names]
+        shown = [NOT_RUN if own is None else percent(own) for own in areas]
+        ends: list[str] = []
+        for kind in KINDS:
+            verdict = found[kind].get(contrast, NOT_RUN)
+            difference = "" if isinstance(verdict, str) else _points(verdict.verdict.difference)
+            word = verdict if isinstance(verdict, str) else verdict.word
+            ends += [difference, word]
+            row |= _row(kind, verdict)
+        number = sum(1 for _ in areas_by_run(cells, contrast.method, names))
+        made.add_row(contrast.method, contrast.text, str(number), *shown, *ends)
+        page.rows.append(row)
+    drawn = {
+        kind: {str(c): v.verdict.difference for c, v in own.items() if not isinstance(v, str)}
+        for kind, own in found.items()
+    }
+    if any(drawn.values()):
+        page.draw = partial(draw, drawn)
+    return page
+
+
+def by_cell(gathered: Gathered) -> Cells:
+    """The runs by environment and model, and by variant."""
+    found: dict[Cell, dict[str, list[RunData]]] = {}
+    for trial in gathered.trials:
+        own = found.setdefault((trial.config.env, trial.config.model), {})
+        runs = own.setdefault(family(trial.variant), [])
+        if trial.index in gathered.runs:
+            runs.append(gathered.runs[trial.index])
+    return found
+
+
+def areas_by_run(
+    cells: Cells, variant: str, peers: Sequence[str], with_failures: bool = False
+) -> ByRun:
+    """By cell and seed, the area of each task, at the budget that all of `peers` reached.
+
+    Only seeds that all of `peers` have.
+    """
+    found = {}
+    for (env, model), variants in cells.items():
+        groups = [list(variants.get(name, ())) for name in peers]
+        seeds = set.intersection(*({run.seed for run in runs} for runs in groups))
+        every = [run for runs in groups for run in runs if run.seed in seeds]
+        for run in variants.get(variant, ()):
+            if run.seed in seeds:
+                own = run.with_failures() if with_failures else run
+                at = outcomes_by_task(own, common_budget(every), "episodes", "area")
+                found[f"{env}, {model}", run.seed] = at
+    return found
+
+
+def area_of(cells: Cells, variant: str, peers: Sequence[str]) -> Interval | None:
+    """Mean area of a variant over cells; None without a seed that all of `peers` have."""
+    own = areas_by_run(cells, variant, peers)
+    return overall(own) if own else None
+
+
+def judged(cells: Cells, kind: Kind) -> dict[Contrast, ContentVerdict | str]:
+    """The verdict on each contrast that was run, or why there is none."""
+    sides, again, told = [], [], {}
+    for contrast in CONTRASTS:
+        names = [contrast.method, contrast.variant(kind)]
+        real, other = (areas_by_run(cells, name, names) for name in names)
+        if not real:
+            continue
+        told[contrast] = "; ".join(unlike(cells, names))
+        sides.append(pairs(real, other))
+        again.append(pairs(*(areas_by_run(cells, name, names, True) for name in names)))
+    alike = [i for i, why in enumerate(told.values()) if not why]
+    verdicts = judge_content(
+        [sides[i] for i in alike],
+        MARGIN,
+        stream(0, "sign flips"),
+        with_failures=[again[i] for i in alike],
+    )
+    found = dict(zip(alike, verdicts, strict=True))
+    return {c: found.get(i, not_judged([why])) for i, (c, why) in enumerate(told.items())}
+
+
+def unlike(cells: Cells, names: Sequence[str]) -> list[str]:
+    """How the runs of two variants were measured differently, in any cell."""
+    found: dict[str, None] = {}
+    for variants in cells.values():
+        sides = [list(variants.get(name, ())) for name in names]
+        if all(sides):
+            budget = common_budget([run for runs in sides for run in runs])
+            found |= dict.fromkeys(unlikeness(sides, budget, "episodes", "area", ()))
+    return list(found)
+
+
+def checks(cells: Cells) -> Table:
+    """Success and the check of the manipulation, by method, text and cell."""
+    columns = ["method", "text", "environment", "model", "shown", "seeds", "area"]
+    made = table("by environment and model", [*columns, *CHECKS], 5, CHECKED)
+    for contrast in CONTRASTS:
+        names = [contrast.method, *map(contrast.variant, KINDS)]
+        for cell, variants in cells.items():
+            for kind, name in zip(("real", *KINDS), names, strict=True):
+                runs = variants.get(name, ())
+                area = area_of({cell: variants}, name, names)
+                shown = NOT_RUN if area is None else percent(area)
+                check = ["" if kind == "real" else _checked(runs, contrast.area, k) for k in CHECKS]
+                made.add_row(
+                    contrast.method, contrast.text, *cell, kind, str(len(runs)), shown, *check
+                )
+        made.add_section()
+    return made
+
+
+CHECKS: Mapping[str, str] = {
+    "equal": "equal_by_chance",
+    "words kept": "words_kept",
+    "length": "length_ratio",
+}
+"""Columns of the check, and their metrics."""
+
+
+def _checked(runs: Sequence[RunData], area: str, column: str) -> str:
+    """Mean over all updates of all runs."""
+    name = f"{area}/{CHECKS[column]}"
+    values = [row[name] for run in runs for row in run.metrics if row.get(name) is not None]
+    return f"{float(np.mean(values)):.2f}" if values else ""
+
+
+def _points(own: Interval) -> str:
+    low, mean, high = (100 * x for x in (own.low, own.mean, own.high))
+    return f"{mean:+.1f}" if np.isnan(low) else f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _row(kind: Kind, found: ContentVerdict | str) -> dict[str, object]:
+    if isinstance(found, str):
+        return {f"against {kind}": found}
+    own = found.verdict.difference
+    return {
+        f"real - {kind}": round(100 * own.mean, 4),
+        f"{kind} low": "" if np.isnan(own.low) else round(100 * own.low, 4),
+        f"{kind} high": "" if np.isnan(own.high) else round(100 * own.high, 4),
+        f"{kind} p": "" if np.isnan(found.verdict.p_holm) else round(found.verdict.p_holm, 6),
+        f"{kind} p equivalent": round(found.p_equivalent, 6),
+        f"against {kind}": found.word,
+    }
+
+
+def draw(differences: Mapping[Kind, Mapping[str, Interval]]) -> Figure:
+    """Differences of area in points with their intervals, and the margin."""
+    from matplotlib.figure import Figure
+
+    names = [str(c) for c in CONTRASTS if any(str(c) in own for own in differences.values())]
+    figure = Figure(figsize=(7, 1.2 + 0.55 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="0.9", label="margin")
+    axes.axvline(0, color="0.5", linewidth=0.8)
+    for number, (kind, own) in enumerate(differences.items()):
+        places = [names.index(name) + 0.24 * number - 0.12 for name in own]
+        x = np.array([[100 * i.mean, 100 * i.low, 100 * i.high] for i in own.values()])
+        if len(x):
+            errors = np.nan_to_num(np.abs(x[:, 1:].T - x[:, 0]))
+            axes.errorbar(
+                x[:, 0], places, xerr=errors, fmt="os"[number], color=COLOURS[number],
+                label=f"against {kind}",
+            )  # fmt: skip
+    axes.set_yticks(range(len(names)), [plain_text(name) for name in names])
+    axes.invert_yaxis()
+    axes.set_xlabel("area with the real text, minus area with the other (points)")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
