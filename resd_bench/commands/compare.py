@@ -50,7 +50,7 @@ def compare(
 
     Differences are to the first group of runs.
     """
-    from resd_bench.report import comparisons, figures, tables
+    from resd_bench.report import comparisons, figures, tables, take_off_table
     from resd_bench.report.markdown import as_markdown
     from resd_bench.report.measured import parse_varies
     from resd_bench.report.metric_table import detail_table
@@ -60,7 +60,10 @@ def compare(
     groups, at = groups_at(runs, chosen, wanted)
     title = " | ".join(dict.fromkeys(run.setting for own in groups.values() for run in own))
     rows = comparisons.compare(groups, at, chosen, varies=on_purpose)
-    shown = [tables.compare_table(rows, title, at, chosen)]
+    full = comparisons.saturated_environments(groups, at, chosen)
+    shown = [tables.compare_table(rows, title, at, chosen, full)]
+    if split := take_off_table.take_offs(groups, at, chosen, on_purpose):
+        shown.append(take_off_table.take_off_table(split, at, chosen))
     if at > 0:
         areas = comparisons.compare(groups, at, chosen, "area", on_purpose)
         times = comparisons.compare_times(groups, at, chosen, varies=on_purpose)

@@ -35,6 +35,7 @@ from resd_bench.stats import (
     aggregate,
     area_by_task,
     area_under_curve,
+    is_saturated,
     judge,
     judge_times,
     kaplan_meier,
@@ -68,6 +69,8 @@ class Comparison:
     """Attempts without a verdict, which `success` leaves out."""
     unlike: Sequence[str] = ()
     """How it was measured differently from the first group, which is why it is not judged."""
+    saturated: bool = False
+    """Whether all groups end so high on every environment that it is not a ranking."""
 
     @property
     def difference(self) -> Interval | None:
@@ -76,8 +79,8 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse` or `inconclusive`; empty where there is no difference."""
-        return "" if self.judged is None else self.judged.word
+        """`better`, `worse` or `inconclusive`; empty where there is no difference or ranking."""
+        return "" if self.judged is None or self.saturated else self.judged.word
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,8 @@ def compare(
         with_failures=[_pairs(counted[label], counted[first]) for label in judged],
     )
     by_label = dict(zip(judged, verdicts, strict=True))
+    full = measure == "success" and saturated_environments(groups, budget, axis)
+    all_full = bool(full) and set(full) == {run.env for run in groups[first]}
     rows = []
     for label, runs in groups.items():
         missing = left_out(runs, budget, axis, measure)
@@ -225,9 +230,22 @@ def compare(
                 _overall(again, counted[label], budget, axis, measure) if missing else None,
                 missing,
                 unlike.get(label, ()),
+                all_full,
             )
         )
     return rows
+
+
+def saturated_environments(groups: Groups, budget: float, axis: Axis = "episodes") -> list[str]:
+    """Environments on which all of several groups end so high that they cannot be ranked."""
+    by_env: dict[str, dict[str, list[float]]] = {}
+    for label, runs in groups.items():
+        for run in runs:
+            end = success_at(run.points, budget, axis).mean
+            by_env.setdefault(run.env, {}).setdefault(label, []).append(end)
+    return [
+        env for env, ends in by_env.items() if is_saturated(sum(e) / len(e) for e in ends.values())
+    ]
 
 
 def _outcomes_of(

@@ -18,7 +18,7 @@ from resd_bench.report.comparisons import (
     group_runs,
 )
 from resd_bench.report.spreadsheet import as_csv
-from resd_bench.stats import Axis, EvalPoint, Interval, Rate, wilson
+from resd_bench.stats import SATURATED, Axis, EvalPoint, Interval, Rate, wilson
 
 __all__ = [
     "CSV_COLUMNS",
@@ -51,6 +51,7 @@ def percent(interval: Interval) -> str:
 
 WITH_FAILURES = "with failures: attempts without a verdict count as failures"
 UNLIKE = "not judged: measured differently"
+UNRANKED = "saturated"
 
 
 def both(scored: str, with_failures: str | None) -> str:
@@ -132,11 +133,18 @@ def printable(text: str, longest: int = 60) -> str:
 
 
 def compare_table(
-    rows: Sequence[Comparison], title: str, budget: float, axis: Axis = "episodes"
+    rows: Sequence[Comparison],
+    title: str,
+    budget: float,
+    axis: Axis = "episodes",
+    saturated: Sequence[str] = (),
 ) -> Table:
-    """Success at the budget, paired differences to the first row, verdicts."""
+    """Success at the budget, paired differences to the first row, verdicts.
+
+    A line below names the environments that are `saturated`.
+    """
     table = Table(title=printable(title, 400), title_justify="left", caption_justify="left")
-    table.caption = _caption(rows)
+    table.caption = ".\n".join(filter(None, [_caption(rows), saturation(saturated)]))
     table.add_column("runs")
     table.add_column("seeds", justify="right")
     table.add_column(
@@ -161,6 +169,8 @@ def compare_table(
 def _verdict(row: Comparison) -> str:
     if row.unlike:
         return UNLIKE
+    if row.saturated and row.judged is not None:
+        return UNRANKED
     return "" if row.judged is None else str(row.judged)
 
 
@@ -197,6 +207,16 @@ REMEDY = (
     "Runs that were measured differently get no verdict: compare runs that were measured alike, or "
     "name what differs on purpose with --varies NAME"
 )
+
+
+def saturation(environments: Sequence[str]) -> str:
+    """What it means that these environments are saturated; empty for none."""
+    if not environments:
+        return ""
+    return (
+        f"{', '.join(map(printable, environments))} {'is' if len(environments) == 1 else 'are'} "
+        f"saturated: every group ends above {SATURATED:.0%}, so success there ranks none of them"
+    )
 
 
 def _points(row: Comparison, first: Comparison) -> str:

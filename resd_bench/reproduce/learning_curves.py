@@ -19,7 +19,7 @@ from resd_bench.report.comparisons import (
 )
 from resd_bench.report.figures import COLOURS, draw_comparison, plain_text
 from resd_bench.report.measured import measured_differently
-from resd_bench.report.tables import AXIS_NAMES, amount, both, duration, if_any
+from resd_bench.report.tables import AXIS_NAMES, amount, both, duration, if_any, saturation
 from resd_bench.reproduce.match_records import Gathered
 from resd_bench.reproduce.page import Page, table
 from resd_bench.reproduce.table_cells import (
@@ -27,17 +27,21 @@ from resd_bench.reproduce.table_cells import (
     INCONCLUSIVE,
     NOT_RUN,
     REPRODUCED,
+    TAKE_OFF,
+    TAKE_OFF_NOTE,
     Cell,
     Judged,
     Outcomes,
     cell_of_runs,
     compare_with_paper,
+    count_take_offs,
     judge_pairs,
     not_judged,
     outcomes_of,
+    take_off_column,
 )
 from resd_bench.seeds import stream
-from resd_bench.stats import Axis, Interval, aggregate, success_at
+from resd_bench.stats import Axis, Interval, aggregate, is_saturated, success_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,10 +77,13 @@ def curves_page(
         "verdict",
     ]
     columns += [f"{AXIS_NAMES[axis]} to 50% success\n(runs that reached it)", "last checkpoint"]
+    groups_in = {env: gathered.groups(env, variants) for env in gathered.environments}
+    split = {env: count_take_offs(own, reference) for env, own in groups_in.items()}
+    columns += [TAKE_OFF] if any(split.values()) else []
     made = table(f"area under the curve over {AXIS_NAMES[axis]}", columns, 2)
     page = Page(name, title, [made], [], [claim])
     for env in gathered.environments:
-        groups = gathered.groups(env, variants)
+        groups = groups_in[env]
         ordered = {k: groups[k] for k in (reference, *groups) if k in groups}
         areas, times = _areas(ordered, axis)
         for variant in variants:
@@ -85,14 +92,37 @@ def curves_page(
             difference = _points(areas.get(variant))
             seeds, when = str(len(groups.get(variant, ()))), times.get(variant, "")
             shown = cell.shown() if cell.ours is None or cell.ours.mean else "0.0%"
-            last = cell_of_runs(groups.get(variant, ()), "mean", "last")
-            made.add_row(env, variant, seeds, shown, difference, cell.verdict, when, last.shown())
-            end = {f"last {name}": last.row()[name] for name in ("ours", "low", "high")}
-            page.rows.append({"env": env, "method": variant, "seeds": seeds} | cell.row() | end)
+            last = _last(groups.get(variant, ()))
+            end: dict[str, object] = {
+                f"last {name}": last.row()[name] for name in ("ours", "low", "high")
+            }
+            took_off = take_off_column(split[env].get(variant))
+            ends = (when, last.shown(), *took_off.values())
+            made.add_row(env, variant, seeds, shown, difference, cell.verdict, *ends)
+            row = {"env": env, "method": variant, "seeds": seeds} | cell.row() | end | took_off
+            page.rows.append(row)
         made.add_section()
+    page.notes += _about_ends(groups_in, any(split.values()))
     if gathered.runs:
         page.draw = partial(draw_curves, gathered, variants, axis)
     return page
+
+
+def _about_ends(
+    groups: Mapping[str, Mapping[str, Sequence[RunData]]], any_splits: bool
+) -> list[str]:
+    """What is to be known of the last checkpoints, by environment and variant."""
+    means = {
+        env: [cell.ours.mean for runs in own.values() if (cell := _last(runs)).ours is not None]
+        for env, own in groups.items()
+    }
+    notes = [TAKE_OFF_NOTE] if any_splits else []
+    full = saturation([env for env, own in means.items() if is_saturated(own)])
+    return [*notes, *([f"At the last checkpoint {full}."] if full else [])]
+
+
+def _last(runs: Sequence[RunData]) -> Cell:
+    return cell_of_runs(runs, "mean", "last")
 
 
 def _areas(

@@ -23,14 +23,18 @@ from resd_bench.reproduce.match_records import Gathered, family
 from resd_bench.reproduce.page import Page, table
 from resd_bench.reproduce.table_cells import (
     NOT_RUN,
+    TAKE_OFF,
+    TAKE_OFF_NOTE,
     Cell,
     Outcomes,
     by_run,
     cell_of,
     cell_of_runs,
     compare_with_paper,
+    count_take_offs,
     judge_pairs,
     outcomes_of,
+    take_off_column,
     verdicts,
 )
 from resd_bench.stats import EvalPoint, Interval
@@ -114,11 +118,12 @@ def _phase(gathered: Gathered, page: Page, about: str) -> Page:
             texts = [""] * len(LEVELS)
             for level in asked:
                 resd = cells.get((place, "resd", level), [])
-                cell = _phase_cell(method, cells[place, method, level], resd)
-                texts[level] = _with_verdict(cell)
+                own = cells[place, method, level]
+                cell, took_off = _phase_cell(method, own, resd), _took_off(method, own, resd)
+                texts[level] = _and_took_off(_with_verdict(cell), took_off)
                 values[i, level] = np.nan if cell.ours is None else cell.ours.mean
                 which = place._asdict() | {"method": method, "feedback_level": level}
-                page.rows.append(which | cell.row())
+                page.rows.append(which | cell.row() | took_off)
             counts = sorted({len(cells[place, method, level]) for level in asked})
             seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
             made.add_row(*place, shown[place], *texts, seeds)
@@ -126,6 +131,8 @@ def _phase(gathered: Gathered, page: Page, about: str) -> Page:
     page.tables[
         -1
     ].caption = "Success of the last checkpoint; verdict against resd at the same level."
+    if any(TAKE_OFF in row for row in page.rows):
+        page.notes.append(TAKE_OFF_NOTE)
     maps = {method: values for method, values in grids.items() if _is_map(values)}
     if not maps:
         return page
@@ -213,6 +220,16 @@ def _phase_cell(method: str, own: Sequence[RunData], resd: Sequence[RunData]) ->
     return replace(cell_of_runs(own, "mean", "last"), verdict=verdict)
 
 
+def _took_off(method: str, own: Sequence[RunData], resd: Sequence[RunData]) -> dict[str, str]:
+    """How many runs took off, against resd; empty unless these runs split in two."""
+    found = count_take_offs({"resd": resd, method: own}, "resd", VARIES).get(method)
+    return take_off_column(found) if found is not None and found.splits else {}
+
+
+def _and_took_off(text: str, took_off: Mapping[str, str]) -> str:
+    return "; ".join([text, *(f"{TAKE_OFF} {shown}" for shown in took_off.values())])
+
+
 def _with_verdict(cell: Cell) -> str:
     if cell.ours is None:
         return NOT_RUN
@@ -289,16 +306,20 @@ def reflector(gathered: Gathered) -> Page:
         for name in dict.fromkeys(map(family, gathered.variants)):
             labels = [v for v in gathered.variants if family(v) == name]
             groups = {v: gathered.of(env, v) for v in labels}
-            found = verdicts(groups, labels[0])
+            found, split = verdicts(groups, labels[0]), count_take_offs(groups, labels[0])
             for label in labels:
                 kept = 1 - _share(gathered, label)
                 verdict = "" if label == labels[0] else compare_with_paper(found.get(label), None)
                 own = replace(cell_of_runs(groups[label], "mean", "last"), verdict=verdict)
-                seeds = str(len(groups[label]))
-                made.add_row(env, name, f"{kept:.0%}", seeds, own.shown(), verdict)
-                page.rows.append({"env": env, "variant": name, "kept": kept} | own.row())
+                seeds, took_off = str(len(groups[label])), take_off_column(split.get(label))
+                shown = _and_took_off(own.shown(), took_off)
+                made.add_row(env, name, f"{kept:.0%}", seeds, shown, verdict)
+                row = {"env": env, "variant": name, "kept": kept} | own.row() | took_off
+                page.rows.append(row)
                 if own.ours is not None:
                     curves.setdefault(f"{env} · {name}", []).append((kept, own.ours))
+    if any(TAKE_OFF in row for row in page.rows):
+        page.notes.append(TAKE_OFF_NOTE)
     if curves:
         page.draw = partial(_draw_doses, curves)
     return page

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
+from resd_bench.report.take_off_table import TakeOffs
 from resd_bench.reproduce.match_records import Gathered
 from resd_bench.reproduce.page import Page, table
 from resd_bench.reproduce.table_cells import (
@@ -19,14 +20,18 @@ from resd_bench.reproduce.table_cells import (
     NOT_RUN,
     REPRODUCED,
     RULES,
+    TAKE_OFF,
+    TAKE_OFF_NOTE,
     Cell,
     Metric,
     Rule,
     cell_of,
     cell_of_runs,
     compare_with_paper,
+    count_take_offs,
     judge_pairs,
     outcomes_of,
+    take_off_column,
     verdicts,
 )
 
@@ -71,19 +76,30 @@ def accuracy_page(
 ) -> Page:
     """Every method on every environment, with the paper's numbers: a table for each metric."""
     page = Page(name, title, [], [])
+    split = {env: count_take_offs(gathered.groups(env), reference) for env in gathered.environments}
     for metric in metrics:
         columns = ["method", "seeds", "paper", *RULE_TITLES.values(), "verdict"]
+        # It is of the mean over tasks, as the curves are.
+        columns += [TAKE_OFF] if metric == "mean" and any(split.values()) else []
         made = table(TITLES[metric], columns, 1, CAPTION if metric == metrics[-1] else "")
         for env in gathered.environments:
-            _add_environment(page, made, gathered, env, metric, reference)
+            _add_environment(page, made, gathered, env, metric, reference, split[env])
             made.add_section()
         page.tables.append(made)
     page.notes += _notes(gathered)
+    if any(split.values()):
+        page.notes.append(TAKE_OFF_NOTE)
     return page
 
 
 def _add_environment(
-    page: Page, made: Table, gathered: Gathered, env: str, metric: Metric, reference: str
+    page: Page,
+    made: Table,
+    gathered: Gathered,
+    env: str,
+    metric: Metric,
+    reference: str,
+    split: Mapping[str, TakeOffs],
 ) -> None:
     cells = {rule: environment_cells(gathered, page.name, env, metric, rule) for rule in RULES}
     made.add_row(env)
@@ -93,10 +109,12 @@ def _add_environment(
         number = "" if own["last"].paper is None else f"{own['last'].paper:.2f}%"
         seeds = str(len(gathered.of(env, variant)))
         verdict = "" if variant == reference else own["last"].verdict
-        made.add_row(variant, seeds, number, *shown, verdict)
+        took_off = take_off_column(split.get(variant)) if metric == "mean" else {}
+        made.add_row(variant, seeds, number, *shown, verdict, *took_off.values())
         page.rows += [
             {"env": env, "method": variant, "metric": metric, "rule": rule, "seeds": seeds}
             | cell.row()
+            | (took_off if rule == "last" else {})
             for rule, cell in own.items()
         ]
 

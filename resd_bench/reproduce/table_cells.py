@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from resd_bench.records.runs import RunData
 from resd_bench.report.comparisons import ByRun, overall
 from resd_bench.report.measured import measured_differently
-from resd_bench.report.tables import UNLIKE, best_interval, both, if_any, percent
+from resd_bench.report.tables import UNLIKE, UNRANKED, best_interval, both, if_any, percent
+from resd_bench.report.take_off_table import RULE, TakeOffs, judge_ends
 from resd_bench.seeds import stream
 from resd_bench.stats import (
     EvalPoint,
@@ -23,6 +24,7 @@ from resd_bench.stats import (
     Pair,
     Verdict,
     chosen_on_validation,
+    is_saturated,
     judge,
     make_pair,
     select_checkpoint_by_rank,
@@ -38,6 +40,12 @@ NOT_RUN = "not run"
 REPRODUCED = "reproduced in order"
 INCONCLUSIVE = "inconclusive"
 CONTRADICTED = "contradicted"
+TAKE_OFF = "took off"
+"""The column of runs that took off, on pages where seeds split in two."""
+TAKE_OFF_NOTE = (
+    f"{RULE}. Verdicts on it are by Boschloo's exact test, Holm over those of an environment; ? is "
+    "inconclusive."
+)
 
 
 def choose(run: RunData, rule: Rule) -> EvalPoint | None:
@@ -141,14 +149,18 @@ class Judged:
     verdict: Verdict | None
     unlike: Sequence[str] = ()
     """How the runs were measured differently."""
+    saturated: bool = False
+    """Whether all groups end so high that it is not a ranking."""
 
     @property
     def word(self) -> str:
         """`better`, `worse`, `inconclusive`, or empty."""
-        return "" if self.verdict is None else self.verdict.word
+        return "" if self.verdict is None or self.saturated else self.verdict.word
 
     def __str__(self) -> str:
-        return not_judged(self.unlike) if self.verdict is None else str(self.verdict)
+        if self.verdict is None:
+            return not_judged(self.unlike)
+        return UNRANKED if self.saturated else str(self.verdict)
 
 
 def not_judged(unlike: Sequence[str]) -> str:
@@ -174,7 +186,39 @@ def verdicts(
     unlike = {name: measured_differently((first, groups[name]), varies) for name in paired}
     alike = [name for name in paired if not unlike[name]]
     judged = dict(zip(alike, judge_pairs([(found[n], base) for n in alike]), strict=True))
-    return {name: Judged(judged.get(name), unlike[name]) for name in paired}
+    full = is_saturated(own.mean().mean for own in found.values() if own.scored)
+    return {name: Judged(judged.get(name), unlike[name], full) for name in paired}
+
+
+def count_take_offs(
+    groups: Mapping[str, Sequence[RunData]], reference: str, varies: Collection[str] = ()
+) -> dict[str, TakeOffs]:
+    """How many runs of each group on one environment took off; {} where no group splits in two.
+
+    Judged against the reference, if that was run.
+    """
+    ordered = {k: groups[k] for k in dict.fromkeys((reference, *groups)) if groups.get(k)}
+    chosen = {k: [choose(run, "last") for run in runs] for k, runs in ordered.items()}
+    points = {k: [p for p in own if p is not None] for k, own in chosen.items()}
+    first = next(iter(ordered), "")
+    found = judge_ends(
+        {k: [p.mean for p in own] for k, own in points.items()},
+        {k: [p.with_failures().mean for p in own] for k, own in points.items()},
+        [k for k in ordered if measured_differently((ordered[first], ordered[k]), varies)],
+    )
+    if first == reference:
+        return found
+    return {label: replace(own, judged=None, unlike=False) for label, own in found.items()}
+
+
+def take_off_column(found: TakeOffs | None) -> dict[str, str]:
+    """`3/5 [14.7, 94.7] worse` (? is inconclusive) in the column `took off`; {} for none."""
+    if found is None:
+        return {}
+    share, verdict = found.share, found.verdict
+    word = "?" if verdict.startswith(INCONCLUSIVE) else verdict
+    text = f"{found.count} [{100 * share.low:.1f}, {100 * share.high:.1f}] {word}"
+    return {TAKE_OFF: text.rstrip()}
 
 
 def compare_with_paper(found: Judged | None, expected: float | None) -> str:
@@ -184,13 +228,13 @@ def compare_with_paper(found: Judged | None, expected: float | None) -> str:
     """
     if found is None:
         return NOT_RUN
-    if found.verdict is None or found.word == "inconclusive":
+    if found.word in ("", "inconclusive"):
         return str(found)
     if expected is None or math.isnan(expected):
         return found.word
     if expected == 0:
         return f"{found.word}; equal in the paper"
-    return REPRODUCED if (found.verdict.difference.mean > 0) == (expected > 0) else CONTRADICTED
+    return REPRODUCED if (found.word == "better") == (expected > 0) else CONTRADICTED
 
 
 @dataclass(frozen=True, slots=True)

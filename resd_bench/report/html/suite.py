@@ -19,6 +19,7 @@ from resd_bench.report.comparisons import (
     Groups,
     compare,
     compare_times,
+    saturated_environments,
     success_of,
     varying_settings,
 )
@@ -26,6 +27,7 @@ from resd_bench.report.figures import AXES
 from resd_bench.report.measured import facts_of, label_of, measured_differently
 from resd_bench.report.metric_table import detail_table
 from resd_bench.report.tables import AXIS_NAMES, amount, compare_table, learning_table
+from resd_bench.report.take_off_table import take_off_table, take_offs
 from resd_bench.stats import Axis, Interval, success_at
 
 LEDGER: Mapping[str, str] = {
@@ -49,7 +51,10 @@ def suite(groups: Groups, at: float, axis: Axis, varies: Collection[str] = ()) -
     runs = [run for group in groups.values() for run in group]
     title = " | ".join(dict.fromkeys(run.setting for run in runs))
     rows = compare(groups, at, axis, varies=varies)
-    tables = {"success": table_data(compare_table(rows, title, at, axis))}
+    full = saturated_environments(groups, at, axis)
+    tables = {"success": table_data(compare_table(rows, title, at, axis, full))}
+    if split := take_offs(groups, at, axis, varies):
+        tables["take_off"] = table_data(take_off_table(split, at, axis))
     if at > 0:
         areas = compare(groups, at, axis, "area", varies)
         times = compare_times(groups, at, axis, varies=varies)

@@ -29,6 +29,9 @@ function showResults() {
   shown.rows.forEach((row, r) => row.splice(3, 0, whisker(r, DATA.results[r].success, top)));
   const box = section("results", "Results", null, headline());
   box.append(table(shown, (cell, r, c) => (c === 0 ? [swatch(r), cell] : typeof cell === "string" ? verdict(cell) : cell)));
+  if (DATA.tables.take_off) {
+    box.append(el("h3", {}, "How many runs took off"), table(DATA.tables.take_off, verdict));
+  }
   if (DATA.tables.speed) {
     box.append(el("h3", {}, "How fast"), el("p", { class: "lead" }, DATA.tables.speed.title));
     box.append(table(DATA.tables.speed, (cell, r, c) => (c === 0 ? [swatch(r), cell] : verdict(cell))));
