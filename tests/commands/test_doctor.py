@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,34 +23,38 @@ from resd_bench.plugins import Check
 from resd_bench.policy import loading
 from resd_bench.sandbox import Sandbox
 
-CHECKS = {check.name: check for check in doctor.report()}
+
+@cache
+def checks() -> Mapping[str, Check]:
+    """What the command looks at on this machine, by name."""
+    return {check.name: check for check in doctor.report()}
 
 
 def test_the_required_parts_work_here() -> None:
-    assert {"python", "torch", "threads", "embedded model", "sandbox"} <= set(CHECKS)
-    assert all(check.ok for check in CHECKS.values() if check.required)
+    assert {"python", "torch", "threads", "embedded model", "sandbox"} <= set(checks())
+    assert all(check.ok for check in checks().values() if check.required)
     assert main(["doctor"]) == 0
 
 
 def test_it_names_this_python_and_this_torch() -> None:
-    assert CHECKS["python"].detail.startswith(platform.python_version())
-    assert CHECKS["torch"].detail == torch.__version__
+    assert checks()["python"].detail.startswith(platform.python_version())
+    assert checks()["torch"].detail == torch.__version__
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     told = f"{torch.get_num_threads()} torch threads on {cores} usable cores"
-    assert CHECKS["threads"].detail == told
-    assert CHECKS["threads"].ok == (torch.get_num_threads() <= (cores or 1))
-    assert ("gpu" in CHECKS) == (not torch.cuda.is_available())
+    assert checks()["threads"].detail == told
+    assert checks()["threads"].ok == (torch.get_num_threads() <= (cores or 1))
+    assert ("gpu" in checks()) == (not torch.cuda.is_available())
 
 
 def test_every_embedded_model_that_it_calls_packaged_loads_and_no_other() -> None:
     for name in packaged_models.NAMES:
-        assert name in CHECKS["embedded model"].detail
+        assert name in checks()["embedded model"].detail
         assert (Path(loading.resolve(name)) / "model.safetensors").is_file()
-    assert CHECKS["embedded model"].ok
+    assert checks()["embedded model"].ok
     sizes = [
         Path(loading.resolve(n), "model.safetensors").stat().st_size for n in packaged_models.NAMES
     ]
-    assert f"{sum(sizes) / 2**20:.1f} MiB" in CHECKS["embedded model"].detail
+    assert f"{sum(sizes) / 2**20:.1f} MiB" in checks()["embedded model"].detail
 
 
 def test_a_model_that_is_not_packaged_is_named_with_what_it_lacks_and_how_to_get_it(
@@ -68,9 +73,9 @@ def test_a_model_that_is_not_packaged_is_named_with_what_it_lacks_and_how_to_get
 
 def test_the_sandboxs_level_and_layers_are_those_of_a_sandbox_started_here() -> None:
     with Sandbox("process") as box:
-        assert CHECKS["sandbox"].detail == f"level {box.level}"
+        assert checks()["sandbox"].detail == f"level {box.level}"
         for layer in box.layers:
-            check = CHECKS[f"sandbox: {layer.name}"]
+            check = checks()[f"sandbox: {layer.name}"]
             assert (check.ok, check.detail) == (layer.active, layer.detail)
             assert check.ok or check.remedy
 
@@ -79,12 +84,12 @@ def test_an_extra_is_there_exactly_if_its_distribution_is() -> None:
     for name, (distribution, remedy) in doctor.EXTRAS.items():
         builds = {distribution, doctor.OTHER_BUILDS.get(name, distribution)}
         versions = {_version(build) for build in builds} - {None}
-        assert CHECKS[name].ok == bool(versions)
+        assert checks()[name].ok == bool(versions)
         if versions:
-            assert CHECKS[name].detail in versions
+            assert checks()[name].detail in versions
         else:
-            assert CHECKS[name].detail == "not installed (optional)"
-            assert CHECKS[name].remedy == remedy
+            assert checks()[name].detail == "not installed (optional)"
+            assert checks()[name].remedy == remedy
 
 
 def _version(distribution: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,21 @@ def test_the_fast_machine_agrees_with_the_tracing_one(text: str, tape: str, step
     expected = ACCEPTED if run.reason is None else 1 + kinds.index(run.reason.kind)
     assert outcome == expected
     assert run.accepted == (run.visited[-1:] == ("end",))
+
+
+@settings(deadline=None, max_examples=150)
+@given(programs(), st.sampled_from(["RB", "BRYG", "Rx"]), st.integers(0, 40))
+def test_all_tapes_at_once_are_accepted_as_each_is_alone(
+    text: str, colours: str, steps: int
+) -> None:
+    program = parse(text)
+    found = program.accepted(colours, 3, steps)
+    if found is None:
+        assert any(f"{painter} " in text for painter in PAINTERS)
+        return
+    for length, verdicts in enumerate(found):
+        tapes = ["".join(symbols) for symbols in product(colours, repeat=length)]
+        assert list(verdicts) == [program.run(tape, steps).accepted for tape in tapes]
 
 
 @given(st.text(max_size=200))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from resd_baselines.parse_replies import (
     parse_compact_tags,
 )
 from resd_bench.nano.attention import attend
-from resd_bench.nano.documents import Author, Dials
+from resd_bench.nano.documents import Author, Dials, Document
 from resd_bench.nano.pretrain import (
     PretrainConfig,
     Progress,
@@ -44,8 +45,17 @@ TINY = PretrainConfig(
     autocast=False,
     checkpoint_every=2,
 )
-DOCUMENTS = replace(TINY, block=400).documents(0).write()
-TOKENIZER = build_tokenizer(replace(TINY, block=400))
+WIDE = replace(TINY, block=400)
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[Document]:
+    return WIDE.documents(0).write()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return build_tokenizer(WIDE)
 
 
 def test_a_block_of_documents_depends_on_seed_and_number_alone() -> None:
@@ -66,9 +76,9 @@ def test_odds_make_untaught_answers_right_more_often_or_more_rarely() -> None:
             assert priors[key] / (1 - priors[key]) == pytest.approx(odds * p / (1 - p))
 
 
-def test_methods_can_parse_every_reply_that_documents_teach() -> None:
+def test_methods_can_parse_every_reply_that_documents_teach(documents: list[Document]) -> None:
     seen = set()
-    for document in DOCUMENTS:
+    for document in documents:
         if document.prompt.endswith("<reflect>"):
             book = document.prompt.count("\n") + 1
             numbers = {n: f"err-{n:05d}" for n in range(1, book)}
@@ -86,19 +96,21 @@ def test_methods_can_parse_every_reply_that_documents_teach() -> None:
     assert seen == {"reflect", "curate", "tag", "answer", "command"}
 
 
-def test_a_chat_is_tokenised_as_its_template_writes_it() -> None:
-    assert any(len(document.turns) > 2 for document in DOCUMENTS)
-    for document, row in zip(DOCUMENTS, tokenise(DOCUMENTS, TOKENIZER), strict=True):
+def test_a_chat_is_tokenised_as_its_template_writes_it(
+    documents: list[Document], tokenizer: Any
+) -> None:
+    assert any(len(document.turns) > 2 for document in documents)
+    for document, row in zip(documents, tokenise(documents, tokenizer), strict=True):
         roles = ("user", "assistant")
         chat = [
             {"role": role, "content": text}
             for turn in document.turns
             for role, text in zip(roles, turn, strict=True)
         ]
-        text = TOKENIZER.apply_chat_template(chat, tokenize=False)
-        ids = TOKENIZER(text.removesuffix("\n"), add_special_tokens=False)["input_ids"]
+        text = tokenizer.apply_chat_template(chat, tokenize=False)
+        ids = tokenizer(text.removesuffix("\n"), add_special_tokens=False)["input_ids"]
         assert list(row.ids) == ids
-        replies = [TOKENIZER.decode(ids[start:end]) for start, end in row.replies]
+        replies = [tokenizer.decode(ids[start:end]) for start, end in row.replies]
         assert replies == [reply + END for _, reply in document.turns]
 
 
@@ -124,19 +136,21 @@ def test_plain_attention_is_that_of_torch(groups: int) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.text())
-def test_the_tokenizer_gives_back_any_text(text: str) -> None:
-    ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]
-    assert TOKENIZER.decode(ids) == text
+def test_the_tokenizer_gives_back_any_text(tokenizer: Any, text: str) -> None:
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == text
 
 
-def test_symbols_of_a_problem_are_tokens_of_their_own() -> None:
-    pieces = TOKENIZER.tokenize("substring R B Y G")
-    assert len(pieces) - len(TOKENIZER.tokenize("substring")) == 4
+def test_symbols_of_a_problem_are_tokens_of_their_own(tokenizer: Any) -> None:
+    pieces = tokenizer.tokenize("substring R B Y G")
+    assert len(pieces) - len(tokenizer.tokenize("substring")) == 4
 
 
 @pytest.mark.slow
-def test_batches_hold_every_row_once_within_the_token_budget() -> None:
-    rows = tokenise(DOCUMENTS, TOKENIZER)
+def test_batches_hold_every_row_once_within_the_token_budget(
+    documents: list[Document], tokenizer: Any
+) -> None:
+    rows = tokenise(documents, tokenizer)
     config = replace(TINY, batch_tokens=4_096)
     parts = batches(rows, config, 0)
     assert sorted(r.ids for part in parts for r in part) == sorted(r.ids for r in rows)

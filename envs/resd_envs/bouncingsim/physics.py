@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from resd_bench.errors import UsageError
 from resd_envs.bouncingsim import rigid
 from resd_envs.bouncingsim.world import (
     KICK,
-    Ball,
     Box,
     Positions,
     Scene,
     Vector,
     World,
     normals,
+    polygon,
     reach,
     read,
 )
@@ -35,6 +36,8 @@ _INSTANT = 1e-10
 _NEVER = math.inf
 _GRAZE = 1e-12
 """Closing speeds below this do not count as an approach."""
+_LARGER = 1 + 1e-3
+"""Circles are drawn larger by this factor, so that rounding hides no contact."""
 
 
 def simulate(scene: Scene, times: Sequence[float]) -> Positions:
@@ -77,10 +80,10 @@ class _Flight:
         self.masses = [ball.mass for ball in world.balls]
         self.p = [list(ball.position) for ball in world.balls]
         self.v = [list(ball.velocity) for ball in world.balls]
-        shapes = [ball.corners for ball in world.balls]
+        shapes = [(ball.sides, ball.radius) for ball in world.balls]
         self.walls = [_walls(world.boxes[0], shape) for shape in shapes]
         self.pairs = [
-            (i, j, _touching(world.balls[i], world.balls[j]))
+            (i, j, _touching(shapes[i], shapes[j]), (shapes[i][1] + shapes[j][1]) * _LARGER)
             for j in range(len(shapes))
             for i in range(j)
         ]
@@ -162,31 +165,41 @@ class _Flight:
         """Time to the next contact within `limit`, with (ball, other ball or -1, normal)."""
         best, contact = limit, None
         for i, planes in enumerate(self.walls):
+            (px, py), (vx, vy) = self.p[i], self.v[i]
             for x, y, d in planes:
-                wait = self.time_to_wall(i, x, y, d, gravity[0] * x + gravity[1] * y)
+                # Outwards, which is the only way to a wall.
+                speed = vx * x + vy * y
+                pull = gravity[0] * x + gravity[1] * y
+                if speed <= _GRAZE and pull <= 0:
+                    continue
+                wait = _time_to_wall(max(d - px * x - py * y, 0.0), speed, pull)
                 if wait < best:
                     best, contact = wait, (i, -1, x, y)
-        for i, j, edges in self.pairs:
+        for i, j, edges, near in self.pairs:
+            if self.stay_apart(i, j, near, best):
+                continue
             wait, x, y = self.time_to_touch(i, j, edges, best)
             if wait < best:
                 best, contact = wait, (i, j, x, y)
         return best, contact
 
-    def time_to_wall(self, i: int, x: float, y: float, d: float, pull: float) -> float:
-        """When ball i, accelerated outwards by `pull`, next crosses the plane outwards."""
-        (px, py), (vx, vy) = self.p[i], self.v[i]
-        speed = vx * x + vy * y
-        if speed <= _GRAZE and pull <= 0:
-            return _NEVER
-        gap = max(d - px * x - py * y, 0.0)
-        square = speed * speed + 2 * pull * gap
-        if square < 0:
-            return _NEVER
-        # The root at which the ball moves outwards, in its stable form.
-        root = math.sqrt(square)
-        if speed > 0:
-            return 2 * gap / (speed + root)
-        return (root - speed) / pull if root - speed > _GRAZE else _NEVER
+    def stay_apart(self, i: int, j: int, near: float, limit: float) -> bool:
+        """Whether the circles around balls i and j, with radii of `near` together, surely do not
+        touch within `limit`: most pairs need no closer look."""
+        (ax, ay), (bx, by) = self.p[i], self.p[j]
+        (au, av), (bu, bv) = self.v[i], self.v[j]
+        qx, qy, wx, wy = bx - ax, by - ay, bu - au, bv - av
+        far = qx * qx + qy * qy - near * near
+        if far <= 0:
+            return False
+        closing = qx * wx + qy * wy
+        if closing >= 0:
+            return True
+        speed = wx * wx + wy * wy
+        # At their closest, or else at the limit, where they still come closer.
+        if closing * closing < far * speed:
+            return True
+        return -closing > speed * limit and far + limit * (2 * closing + speed * limit) > 0
 
     def time_to_touch(
         self, i: int, j: int, edges: Sequence[Plane], limit: float
@@ -230,18 +243,38 @@ class _Flight:
         b[1] += impulse / self.masses[j] * y
 
 
-def _walls(box: Box, corners: Sequence[Vector]) -> list[Plane]:
+def _time_to_wall(gap: float, speed: float, pull: float) -> float:
+    """When a ball at `speed` towards a wall, accelerated by `pull`, crosses the `gap` outwards."""
+    square = speed * speed + 2 * pull * gap
+    if square < 0:
+        return _NEVER
+    # The root at which the ball moves outwards, in its stable form.
+    root = math.sqrt(square)
+    if speed > 0:
+        return 2 * gap / (speed + root)
+    return (root - speed) / pull if root - speed > _GRAZE else _NEVER
+
+
+Shape = tuple[int, float]
+"""Sides and radius of a ball that does not turn."""
+
+
+@lru_cache(maxsize=256)
+def _walls(box: Box, shape: Shape) -> tuple[Plane, ...]:
     """The half-planes in which the centre of a ball stays."""
     cx, cy = box.centre
-    return [
+    corners = polygon(*shape, 0.0)
+    return tuple(
         (x, y, cx * x + cy * y + box.apothem - reach(corners, x, y))
         for x, y in normals(box.sides, box.rotation)
-    ]
+    )
 
 
-def _touching(first: Ball, second: Ball) -> list[Plane]:
+@lru_cache(maxsize=256)
+def _touching(first: Shape, second: Shape) -> tuple[Plane, ...]:
     """The Minkowski sum of the first shape and the mirrored second one, as half-planes."""
-    mirrored = [(-x, -y) for x, y in second.corners]
-    edges = normals(first.sides, 0.0)
-    edges += [(-x, -y) for x, y in normals(second.sides, 0.0)]
-    return [(x, y, reach(first.corners, x, y) + reach(mirrored, x, y)) for x, y in edges]
+    corners = polygon(*first, 0.0)
+    mirrored = [(-x, -y) for x, y in polygon(*second, 0.0)]
+    edges = normals(first[0], 0.0)
+    edges += [(-x, -y) for x, y in normals(second[0], 0.0)]
+    return tuple((x, y, reach(corners, x, y) + reach(mirrored, x, y)) for x, y in edges)

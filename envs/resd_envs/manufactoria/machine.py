@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
@@ -233,9 +233,54 @@ class Program:
             position += pulled
         return STEP_LIMIT
 
+    def accepted(
+        self, colours: str, longest: int, max_steps: int = MAX_STEPS
+    ) -> Iterator[bytes] | None:
+        """Whether each tape of `colours` is accepted, for lengths 0 to `longest`, a byte a tape.
+
+        Tapes of a length are in the order of `itertools.product`. None for programs that paint.
+        Tapes with the same beginning are run once up to where they differ, and beginnings that
+        lead to the same place are told apart no longer.
+        """
+        if self._paints:
+            return None
+        fronts = [_INDEX.get(colour, EMPTY) for colour in colours]
+        return self._accepted(fronts, longest, max_steps)
+
+    def _accepted(self, fronts: Sequence[int], longest: int, max_steps: int) -> Iterator[bytes]:
+        ends: dict[_Place, bool] = {}
+        after: dict[_Place, list[_Place]] = {}
+        places: list[_Place] = [(START, 0)]
+        for _ in range(longest + 1):
+            for place in set(places).difference(ends):
+                ends[place] = self._pull(place, EMPTY, max_steps) == _HAS_ACCEPTED
+                after[place] = [self._pull(place, front, max_steps) for front in fronts]
+            yield bytes([ends[place] for place in places])
+            places = [later for place in places for later in after[place]]
+
+    def _pull(self, place: _Place, front: int, max_steps: int) -> _Place:
+        """Where a run is that has come to `place` once it has removed the front symbol or ended."""
+        node, steps = place
+        while steps < max_steps:
+            row = self._moves[node]
+            if row is None:
+                return _HAS_ACCEPTED if node == END else _HAS_REJECTED
+            node, pulled = row[front]
+            steps += 1
+            if pulled:
+                return node, steps
+        return _HAS_REJECTED
+
     def accepts(self, tape: str, max_steps: int = MAX_STEPS) -> bool:
         """Whether `run` would accept."""
         return self.outcome(encode(tape), max_steps) == ACCEPTED
+
+
+_Place = tuple[str, int]
+"""The node of a run, and how many it has visited before."""
+_HAS_ACCEPTED: _Place = (END, 0)
+_HAS_REJECTED: _Place = (NOWHERE, 0)
+"""Where runs that have ended stay."""
 
 
 def _outcome_at(node: str) -> int:
