@@ -1,6 +1,6 @@
-"""Python's binary operators by their node in a syntax tree, to evaluate constants without `eval`.
+"""Python's binary operators by their syntax-tree node, to evaluate constants without `eval`.
 
-Left out: limits on the size of what comes out, which callers know.
+Left out: limits on the size of results, which are up to the caller.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ MAX_DIGITS = 9
 
 
 class GuessNumberEnv(TextEnv):
-    """Find a whole number from 1 to 200 by being told too low or too high.
+    """Find a whole number from 1 to 200 from the hints "too low" and "too high".
 
     ## Description
     Bisection finds every number within the eight turns. An answer without a guess uses up a turn.
@@ -67,7 +67,7 @@ class GuessNumberEnv(TextEnv):
     name = "guess-number"
     verify_seconds = 5.0
     max_turns = 8
-    # Eight numbers of two hundred, whatever the hints.
+    # Eight of two hundred numbers, if hints are ignored.
     chance = 0.04
 
     def __init__(self, *, dialect: Dialect = "full", feedback_level: int = 3) -> None:
@@ -112,7 +112,7 @@ class GuessNumberEnv(TextEnv):
 
 
 def read_guess(action: str) -> int | None:
-    """The whole number on the last line that is not blank; None where it holds anything else."""
+    """The whole number on the last line that is not blank; None if it holds anything else."""
     last = action.rstrip().rpartition("\n")[2].strip()
     digits = last.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > MAX_DIGITS:

@@ -1,4 +1,4 @@
-"""The generators of the package reasoning-gym, where it is installed."""
+"""The generators of the package reasoning-gym, if it is installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resd_bench.seeds import derive
 
 
 def generators() -> Sequence[str]:
-    """Names of all generators; UsageError where the package is not installed."""
+    """Names of all generators; UsageError if the package is not installed."""
     try:
         from reasoning_gym.factory import DATASETS
     except ImportError as error:

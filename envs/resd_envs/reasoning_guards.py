@@ -1,9 +1,9 @@
-"""Answers that scorers of reasoning-gym take for right without cause.
+"""Guards against answers that scorers of reasoning-gym wrongly accept.
 
-A scorer's full marks count only where the answer earned them too. What is looked at is what the
-scorers of version 0.1 overlook: numbers that are none (NaN passes every comparison they make),
-expressions that hide numbers from the count of those used, and verdicts that hang on anything but
-the answer. Left out: generators whose scorer rightly takes much (`LENIENT` says how much).
+A scorer's full marks count only if the answer deserves them. The guards check what the scorers of
+version 0.1 overlook: numbers that are not numbers (NaN passes every comparison they make),
+expressions that hide numbers from the count of those used, and verdicts that depend on anything but
+the answer. Left out: generators whose scorer is rightly lenient (`LENIENT` says how lenient).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ LENIENT: Mapping[str, float] = {
     "n_queens": 0.15,
     "quantum_lock": 0.1,
     "sokoban": 0.1,
-    # A premise said again follows from the premises.
+    # A repeated premise follows from the premises.
     "propositional_logic": 1.0,
-    # Where no rule applies, the text that was given is the answer.
+    # If no rule applies, the given text is the answer.
     "string_manipulation": 0.4,
 }
-"""Success rate that an answer without any thought reaches by the rules of a generator."""
+"""Success rate of an answer without any thought, by the rules of a generator."""
 
 PROBABILITY_ERROR = 1e-4
 """The scorer's own tolerance."""
@@ -40,7 +40,7 @@ _ARITHMETIC = re.compile(r"(?:[0-9+\-() ]|\*(?!\*)|/(?!/))*")
 
 
 def is_earned(answer: str, own: Sequence[str], entry: Entry, dataset: str) -> bool:
-    """Whether full marks for `answer` are its merit; `own` are the answers the entry gives."""
+    """Whether `answer` deserves full marks; `own` holds the answers that the entry gives."""
     if answer in own:
         return True
     if _is_numeric(own) and not _is_finite(answer):
@@ -49,7 +49,7 @@ def is_earned(answer: str, own: Sequence[str], entry: Entry, dataset: str) -> bo
 
 
 def _is_numeric(own: Sequence[str]) -> bool:
-    """Whether the right answer holds numbers; words may spell what is not finite."""
+    """Whether the right answer contains numbers; words may spell non-finite ones."""
     return any(char.isdigit() for answer in own for char in answer)
 
 
@@ -60,7 +60,7 @@ def _is_finite(answer: str) -> bool:
 
 
 def _same_word(answer: str, entry: Entry) -> bool:
-    """The scorer takes any text for a yes."""
+    """The scorer accepts any text as a yes."""
     return answer.strip().lower() == str(entry["answer"]).strip().lower()
 
 
@@ -81,7 +81,7 @@ def _whole(text: str) -> int | str:
 
 
 def _same_probability(answer: str, entry: Entry) -> bool:
-    """The scorer takes the first digits for the number, and all small numbers for the same."""
+    """The scorer takes the first digits as the number, and treats all small numbers as equal."""
     try:
         said, right = (float(Fraction(text.replace(",", ""))) for text in (answer, entry["answer"]))
     except (ValueError, ArithmeticError):
@@ -90,17 +90,17 @@ def _same_probability(answer: str, entry: Entry) -> bool:
 
 
 def _says_none(answer: str, entry: Entry) -> bool:
-    """The scorer takes whatever holds no number for the empty answer."""
+    """The scorer treats anything without a number as the empty answer."""
     return bool(entry["answer"]) or not answer.strip("\"' ")
 
 
 def is_arithmetic(answer: str) -> bool:
-    """Whether there is nothing in `answer` but whole numbers, brackets and the four operations."""
+    """Whether `answer` contains only whole numbers, brackets and the four operations."""
     return _ARITHMETIC.fullmatch(answer) is not None
 
 
 def _makes_target(answer: str, entry: Entry) -> bool:
-    """The scorer counts numbers as they are written, and reads others too."""
+    """The scorer counts numbers as written, but also reads others."""
     numbers, target = entry["metadata"]["numbers"], entry["metadata"].get("target", 24)
     if not is_arithmetic(answer) or sorted(map(int, re.findall(r"\d+", answer))) != sorted(numbers):
         return False
@@ -126,7 +126,7 @@ def _value(node: ast.expr) -> Fraction:
         return -_value(node.operand)
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
-    raise ValueError(f"{type(node).__name__} is none of the four operations")
+    raise ValueError(f"{type(node).__name__} is not one of the four operations")
 
 
 _GUARDS: Mapping[str, Callable[[str, Entry], bool]] = {

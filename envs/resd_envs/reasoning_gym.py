@@ -29,11 +29,11 @@ from resd_envs.reasoning_guards import LENIENT, is_arithmetic, is_earned
 from resd_envs.reasoning_scorer import TooMuch, shared
 
 DEFAULT_SIZE = 200
-"""Training tasks, unless told otherwise; some generators take a quarter of a second a question."""
+"""Default number of training tasks; some generators take a quarter of a second per question."""
 
 TEST_PERCENT, VALIDATION_PERCENT = 20, 10
 DRAWS_PER_TASK = 3
-"""How many questions are drawn for each wanted one, before a generator is taken as exhausted."""
+"""Questions drawn per requested one before a generator counts as exhausted."""
 
 
 DEFAULT = "basic_arithmetic"
@@ -54,7 +54,7 @@ EVALUATES_ALGEBRA = frozenset(
 )
 """Generators of version 0.1 whose scorers evaluate the answer."""
 ARITHMETIC = frozenset({"countdown", "puzzle24"})
-"""Those of them that ask for the four operations on whole numbers."""
+"""Those of them that ask only for the four operations on whole numbers."""
 
 MAX_ANSWER_CHARS = 20_000
 MAX_ALGEBRA_CHARS = 400
@@ -63,7 +63,7 @@ FUNCTIONS = frozenset(
     | {"sin", "sinh", "sqrt", "tan", "tanh"}
 )
 ALTERNATIVES = ("example_answer", "example_correct_answer", "possible_answer")
-"""Where the metadata of an entry without an answer keeps one."""
+"""Metadata keys with an answer, for entries without one."""
 
 
 class ReasoningGymEnv(TextEnv):
@@ -72,8 +72,8 @@ class ReasoningGymEnv(TextEnv):
     ## Description
     One of about 100 generators of algebra, arithmetic, algorithms, games, geometry, graphs,
     logic and induction. Up to 200 train, 25 validation and 50 test tasks, drawn by seed; a
-    question is in one split only. What counts as right is for the package to say, except where
-    its scorers let pass what is no answer, such as NaN for a number. Generators with few possible
+    question is in one split only. The package decides what counts as right, except where its
+    scorers accept what is not an answer, such as NaN for a number. Generators with few possible
     answers are solved by guessing as often as `chance` says.
 
     ## Action Space
@@ -99,7 +99,8 @@ class ReasoningGymEnv(TextEnv):
     - `feedback_level`: 0 to 5.
     - `dataset`: name of the generator.
     - `config`: options of the generator, such as {"min_terms": 4}; its defaults where None.
-    - `size`: how many training tasks; an eighth of it to validate and a quarter to test.
+    - `size`: number of training tasks; there are an eighth as many validation and a quarter as many
+      test tasks.
 
     ## Version History
     - v0: first version.
@@ -124,7 +125,7 @@ class ReasoningGymEnv(TextEnv):
         if dataset not in known:
             raise near_miss("reasoning-gym dataset", dataset, known)
         if type(size) is not int or size < 1:
-            raise UsageError(f"size {size} is no number of training tasks: give 1 or more")
+            raise UsageError(f"size {size}: give the number of training tasks, 1 or more")
         self.dataset = dataset
         self.config = dict(config or {})
         # One class serves all generators, so the name belongs to the instance.
@@ -135,7 +136,7 @@ class ReasoningGymEnv(TextEnv):
         self._tasks: dict[Split, tuple[Task, ...]] = {}
 
     def tasks(self, split: Split) -> Sequence[Task]:
-        """The tasks of `split`; UsageError where the generator has too few different questions."""
+        """The tasks of `split`; UsageError if the generator has too few different questions."""
         if split not in self._tasks:
             entries = _entries(self.dataset, self._options, self.size)[split]
             if not entries:
@@ -163,7 +164,7 @@ class ReasoningGymEnv(TextEnv):
         return Feedback(float(success), success, score, (case,), "", kind, (0,), solution)
 
     def _score(self, answer: str, entry: Mapping[str, Any]) -> tuple[float, str]:
-        """The scorer's verdict in [0, 1], 0 for what it must not read, and the kind of failure."""
+        """The scorer's verdict in [0, 1] (0 for what it must not read), and the kind of failure."""
         own = [given.strip() for given in _answers(entry)]
         if (not answer and answer not in own) or not is_harmless(answer, self.dataset):
             return 0.0, "wrong_answer"
@@ -180,24 +181,24 @@ class ReasoningGymEnv(TextEnv):
 
     @property
     def chance(self) -> float:  # type: ignore[override]
-        """How often the commonest right answer is right, or what a generator's rules allow."""
+        """How often the most common right answer is right, or what a generator's rules allow."""
         tasks = [task for split in SPLITS for task in self.tasks(split)]
         counts = Counter(given for task in tasks for given in _answers(task.data["entry"])[:1])
         commonest = counts.most_common(1)[0][1] / len(tasks) if counts else 0.0
         return max(commonest, LENIENT.get(self.dataset, 0.0))
 
     def oracle(self, task: Task) -> str:
-        """A right answer; NotImplementedError where the generator knows none."""
+        """A right answer; NotImplementedError if the generator does not know one."""
         entry = task.data["entry"]
         for answer in _answers(entry):
             if self._score(answer.strip(), entry)[0] >= 1.0:
                 return f"<answer>{answer}</answer>"
-        raise NotImplementedError(f"{self.dataset} does not tell an answer that scores 1")
+        raise NotImplementedError(f"{self.dataset} does not provide an answer that scores 1")
 
 
 @cache
 def _entries(dataset: str, options: str, size: int) -> Mapping[Split, Sequence[Mapping[str, Any]]]:
-    """Entries by split. The hash of a question says to which it belongs."""
+    """Entries by split, which the hash of the question determines."""
     sizes: dict[Split, int] = {
         "train": size,
         "validation": max(1, size // 8),
@@ -254,11 +255,11 @@ _HUGE_NUMBER = re.compile(r"\d[eE][+-]?\d(?:_?\d){3}|(?:\d_?){400}")
 
 
 def is_harmless(answer: str, dataset: str) -> bool:
-    """Whether the scorer of `dataset` may read `answer`, as far as its form tells.
+    """Whether the scorer of `dataset` may read `answer`, judging by its form.
 
-    Where a scorer evaluates Python, only literals and plain words pass; where it evaluates algebra,
-    short expressions of known functions with small exponents, or of the four operations where no
-    others are asked for. Numbers of absurd size never pass.
+    If a scorer evaluates Python, only literals and plain words pass; if it evaluates algebra, short
+    expressions of known functions with small exponents, or of the four operations if no others are
+    asked for. Numbers of absurd size never pass.
     """
     if len(answer) > MAX_ANSWER_CHARS or _HUGE_NUMBER.search(answer):
         return False

@@ -1,9 +1,9 @@
-"""Score answers by reasoning-gym in a process that can be killed, whatever the answer makes it do.
+"""Score answers with reasoning-gym in a process that can be killed, whatever an answer makes it do.
 
-Scorers of the package read answers by regular expressions, numbers without bound, algebra and
-Python's `eval`: a text of ten characters keeps some of them busy for ever, or takes all memory. So
-they run in a process of their own, which ends when one answer has used up its processor time, or
-asks for too much memory. Left out: what may be evaluated at all, which `reasoning_gym.py` decides.
+Scorers of the package parse answers with regular expressions, unbounded numbers, algebra and
+Python's `eval`: ten characters can keep some of them busy for ever, or use up all memory. So they
+run in a process of their own, which ends when an answer has used up its processor time or asks for
+too much memory. Left out: what may be evaluated at all, which `reasoning_gym.py` decides.
 
     python -m resd_envs.reasoning_scorer      # what this module starts; it reads pickles
 """
@@ -28,9 +28,9 @@ from typing import IO, Any
 from resd_envs.reasoning_generators import generator
 
 CPU_S = 10.0
-"""Processor time that scoring one answer may take; algebra of honest ones takes some seconds."""
+"""Processor time for scoring one answer; algebra in honest answers takes some seconds."""
 WALL_S = 60.0
-"""Longest wait for a score, where the processor does nothing or is busy with other things."""
+"""Longest wait for a score, while the processor is idle or busy with other things."""
 START_S = 50.0
 """Longest wait for the process, which imports the package first. Both together are less than an
 environment may take for a step (`resd_bench.rollout.vector_env.DEADLINE`)."""
@@ -38,7 +38,7 @@ MEMORY_BYTES = 4 << 30
 """Address space of the process."""
 LENGTH_BYTES = 8
 READY = b"ready\n"
-"""What the process says first."""
+"""The first line of the process."""
 
 
 class TooMuch(Exception):
@@ -54,7 +54,7 @@ class Scorer:
         self._pid = 0
 
     def score(self, dataset: str, options: str, answer: str, entry: Mapping[str, Any]) -> float:
-        """What the package's scorer says; NaN where it raises. TooMuch where it does not end.
+        """The score by the package's scorer; NaN if it raises. TooMuch if it does not finish.
 
         `options` is the generator's config as JSON.
         """
@@ -62,7 +62,7 @@ class Scorer:
         try:
             return self._ask(request)
         except BaseException:
-            # What is answered later is no answer to the next question.
+            # A late answer must not be taken for the answer to the next question.
             self.close()
             raise
 
@@ -70,7 +70,7 @@ class Scorer:
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
-        # A broken pipe shows when the answer is read.
+        # A broken pipe is noticed when the answer is read.
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(len(request).to_bytes(LENGTH_BYTES, "big") + request)
             process.stdin.flush()
@@ -80,7 +80,7 @@ class Scorer:
         return float(told)
 
     def _running(self) -> subprocess.Popen[bytes]:
-        # A process that was forked off shares nothing of its parent's.
+        # A forked process must not use its parent's scorer.
         if self._process is None or self._process.poll() is not None or self._pid != os.getpid():
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "resd_envs.reasoning_scorer"],
@@ -108,7 +108,7 @@ class Scorer:
 
 
 def _line(stream: IO[bytes], seconds: float) -> bytes:
-    """The next line; nothing where none comes in time, or the other side has ended."""
+    """The next line; empty if none comes in time or the other side has ended."""
     return stream.readline() if select.select([stream], [], [], seconds)[0] else b""
 
 
@@ -116,7 +116,7 @@ _of_thread = threading.local()
 
 
 def shared() -> Scorer:
-    """The scorer of this thread: one that is given up must not take another's answer."""
+    """The scorer of this thread: a thread that gave up must not receive another's answer."""
     if not hasattr(_of_thread, "scorer"):
         _of_thread.scorer = Scorer()
     scorer: Scorer = _of_thread.scorer
@@ -132,21 +132,21 @@ def _dataset(name: str, options: str) -> Any:
 
 
 def _score(cpu_s: float, dataset: str, options: str, answer: str, entry: dict[str, Any]) -> float:
-    """The verdict in the package's words, NaN where there is none."""
+    """The package's verdict; NaN if there is none."""
     scorer = _dataset(dataset, options)
-    # An interval that runs out ends the process, also in C.
+    # An expired timer ends the process, even in C code.
     signal.setitimer(signal.ITIMER_PROF, cpu_s)
     try:
         return float(scorer.score_answer(answer, entry))
     except Exception:
-        # Scorers raise all kinds of errors on answers they do not expect.
+        # Scorers raise all kinds of errors for unexpected answers.
         return math.nan
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def serve(asked: IO[bytes], told: IO[bytes]) -> None:
-    """Score until nobody asks any more."""
+    """Score answers until there are no more requests."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
@@ -161,7 +161,7 @@ def serve(asked: IO[bytes], told: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    # Whatever scorers print must not be taken for a score.
+    # What scorers print must not be taken for a score.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     serve(sys.stdin.buffer, answers)

@@ -1,7 +1,7 @@
 """BouncingSim: programs that predict where bouncing polygons are.
 
 `verify` marks an answer; `easy` and its siblings make the environments. The physics, the scenes
-and the verifier know nothing of Gymnasium.
+and the verifier do not depend on Gymnasium.
 """
 
 from typing import Any

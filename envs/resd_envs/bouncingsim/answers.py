@@ -1,11 +1,11 @@
 """Run an answer's `predict_position` at every test time, in the sandbox.
 
-Each call sees the program freshly defined, as if it were the first, at a tenth of the cost of a
-process a call. Where a call dies or runs out of time, the calls after it get a new process, a few
-times. Sleeping is charged but not done, so that no verdict depends on how busy the
-machine is. What a call came to is what this process saw, or a claim: of a claim only its value, and
-which of the failures in `CLAIMED` it is, are taken. Left out: comparing with the right positions,
-which the program's process never sees.
+Each call sees the program newly defined, as if it were the first, at a tenth of the cost of one
+process per call. If a call dies or runs out of time, the calls after it get a new process, a few
+times. Sleeping is charged but not performed, so that no verdict depends on how busy the machine is.
+A call's outcome is what this process observed, or a claim: of a claim, only its value, or which
+of the failures in `CLAIMED` it is, is used. Left out: comparing with the correct positions, which
+the program's process never sees.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from typing import Any, Literal, get_args
 from resd_bench.sandbox import CaseResult, Limits, Sandbox
 
 CALL_SECONDS = 1.0
-"""Processor time of one call, its definitions included, plus what it slept."""
+"""Processor time of one call, including its definitions, plus the time it slept."""
 LIMITS = Limits(call_cpu_s=CALL_SECONDS, call_wall_s=15.0, total_cpu_s=20.0, total_wall_s=90.0)
 QUICK_LIMITS = Limits(call_cpu_s=0.25, call_wall_s=15.0)
 """For all calls of a program together; a program that exceeds them is called time by time."""
 MAX_RESTARTS = 2
 """New processes after deadly calls; then the remaining calls share the last one's fate."""
 TOTAL_SECONDS = 45.0
-"""Wall time of one answer, restarts included; what is left undone then is a timeout."""
+"""Wall time of one answer, including restarts; calls not finished by then are timeouts."""
 MAX_MESSAGE = 200
 MAX_CLAIM = 2 * MAX_MESSAGE
-"""Of an exception's type and message."""
+"""Maximum length of an exception's type and message."""
 MAX_LINE = 1_000_000
-"""No program has so many lines."""
+"""More lines than any program has."""
 
 Claim = Literal["syntax_error", "definition_error", "exception", "timeout"]
 CLAIMED: tuple[Claim, ...] = get_args(Claim)
-"""Failures that a program's process may report of itself."""
+"""Failures that a program's process may report about itself."""
 Death = Literal["timeout", "memory", "crash", "forbidden"]
 DEADLY: tuple[Death, ...] = get_args(Death)
-"""Kinds of the sandbox's after which a process answers no more."""
+"""Kinds of sandbox failure after which a process no longer answers."""
 OutcomeKind = Literal["value", Claim, Death, "blocked", "verifier_limit"]
 
 BLOCKED = (
@@ -51,7 +51,7 @@ BLOCKED = (
     "import sklearn",
     "from sklearn",
 )
-"""Texts that no program may hold, comments included: the released rule."""
+"""Texts that a program must not contain, not even in comments: the released rule."""
 
 _SLEEP = """\
 import time
@@ -75,7 +75,7 @@ def tell(kind, error):
     return [kind, type(error).__name__ + (": " + text[:{chars}] if text else ""), line or 0]
 """
 
-# The child compiles this for every program, so it is short, and what errors need waits for one.
+# The child compiles this for every program, so it is short; error handling is loaded on demand.
 _HARNESS = """\
 Overslept, slept = (), [0]
 {sleep}
@@ -100,15 +100,15 @@ def judge_all(times): return [judge(t) for t in times]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one call came to."""
+    """The outcome of one call."""
 
     kind: OutcomeKind
     value: Any = None
-    """What `predict_position` returned, as plain data, where `kind` is `value`."""
+    """What `predict_position` returned, as plain data, if `kind` is `value`."""
     why: str = ""
-    """Type and message of an exception; says what the program says, so it may be hostile."""
+    """Type and message of an exception; chosen by the program, so it may be hostile."""
     line: int = 0
-    """Line of the program, 0 where unknown."""
+    """Line of the program; 0 if unknown."""
 
 
 def call(program: str, times: Sequence[float], box: Sandbox) -> list[Outcome]:
@@ -124,7 +124,7 @@ def call(program: str, times: Sequence[float], box: Sandbox) -> list[Outcome]:
 
 
 def _all_at_once(code: str, times: Sequence[float], box: Sandbox) -> list[Outcome]:
-    """All outcomes by one message; none where the program is slow, dies or returns odd things."""
+    """All outcomes in one message; none if the program is slow, dies or returns odd values."""
     case = {"args": [list(times)]}
     (result,) = box.run_program(code, [case], entry="judge_all", limits=QUICK_LIMITS).cases
     reports = result.value
@@ -134,7 +134,7 @@ def _all_at_once(code: str, times: Sequence[float], box: Sandbox) -> list[Outcom
 
 
 def _one_by_one(code: str, times: Sequence[float], box: Sandbox, end: float) -> list[Outcome]:
-    """Every outcome by a message of its own, with new processes after deadly calls until `end`."""
+    """Each outcome in a message of its own, with new processes after fatal calls until `end`."""
     outcomes: list[Outcome] = []
     for restart in range(MAX_RESTARTS + 1):
         left_s = end - time.monotonic()
@@ -164,7 +164,7 @@ def _outcome(case: CaseResult) -> Outcome:
 
 
 def _outcome_of(report: Any) -> Outcome:
-    """What a call's own report is worth: a value that is yet to be compared, or a failure."""
+    """The outcome according to a call's own report: a value yet to be compared, or a failure."""
     if type(report) is list and len(report) == 2 and report[0] == "value":
         return Outcome("value", report[1])
     if type(report) is list and [type(part) for part in report] == [str, str, int]:
@@ -173,5 +173,5 @@ def _outcome_of(report: Any) -> Outcome:
             if claimed == kind:
                 place = line if 0 < line < MAX_LINE else 0
                 return Outcome(kind, why=why[:MAX_CLAIM], line=place)
-    # Only a program that tampers with the harness comes here.
+    # Only a program that tampers with the harness gets here.
     return Outcome("exception", why="TypeError: no plain data")

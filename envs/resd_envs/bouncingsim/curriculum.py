@@ -86,7 +86,7 @@ SHARED = {
 WALLS = ("left", "right", "bottom", "top")
 FIELDS = ("x", "y", "u", "v")
 STEPS = 200
-"""Steps a second."""
+"""Steps per second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,9 @@ class _Writer:
 
     room: Room
     start: tuple[int, int, int, int]
-    """x, y, u, v as the program has them."""
+    """x, y, u, v in the program."""
     missing: str
-    """A wall the program lacks, or ""."""
+    """A wall that the program lacks, or ""."""
     wrong: frozenset[str]
 
     def program(self) -> str:
@@ -201,7 +201,7 @@ def _start(room: Room) -> tuple[int, int, int, int]:
 
 
 def _slipped(room: Room, at: int) -> int:
-    """What a slip makes of a starting value: another hundred, or another direction."""
+    """A starting value after a slip: another hundred, or another direction."""
     value = _start(room)[at]
     if at >= 2:
         return -value

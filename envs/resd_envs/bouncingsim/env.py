@@ -52,11 +52,11 @@ class BouncingSimEnv(TextEnv):
     ## Description
     Regular polygons fly about in a container with polygonal walls and bounce off the walls and
     each other without loss. The answer is a Python function `predict_position(t)` that returns the
-    centres of all balls; it is asked for t = 0.1, 0.2, ..., 1.5 s. These are the tasks of arXiv
+    centres of all balls; it is called with t = 0.1, 0.2, ..., 1.5 s. These are the tasks of arXiv
     2605.12741 (scene letter G, `easy` with 640 training and 100 test scenes, `medium` with 320 and
-    100); the scenes are drawn anew by the released recipe from streams of their own for each
-    split. The right positions come from an exact simulation of contacts, which is within 0.4 m of
-    the engine behind the released ones. Other letters make scenes with balls that turn (A), a
+    100); the scenes are drawn again by the released recipe, from a separate stream for each split.
+    The correct positions come from an exact simulation of contacts, which is within 0.4 m of the
+    engine behind the released ones. Other letters make scenes with balls that rotate (A), a
     turning (B) or moving (C) container, gravity (D) or several containers (F); they combine.
 
     In the dialect `compact` the tier `basic` poses scenes for the embedded model instead: one ball
@@ -64,14 +64,14 @@ class BouncingSimEnv(TextEnv):
 
     ## Action Space
     Any string (`Utf8Text`). The program is the last fenced block; a block may be tagged `python`.
-    It runs in the sandbox, freshly defined for each time, with one second of processor time a call.
+    It runs in the sandbox, newly defined for each time, with one second of processor time per call.
 
     ## Observation Space
-    Any string (`Utf8Text`). First the prompt: a manual and the scene in words (`full`), or a line a
-    body (`compact`). Last the feedback.
+    Any string (`Utf8Text`). First the prompt: a manual and the scene in words (`full`), or one line
+    per body (`compact`). Last the feedback.
 
     ## Rewards
-    1 if every test passes, else 0. A test passes where the distance between predicted and right
+    1 if every test passes, else 0. A test passes if the distance between predicted and correct
     centres, averaged over the balls, is at most 50 m. `info["score"]` is the fraction of tests
     passed; straight lines without any wall pass about a quarter of the tests of `easy`.
 
@@ -82,17 +82,18 @@ class BouncingSimEnv(TextEnv):
     `task_id`, `split`, `feedback_level`; after the action `feedback`, `success`, `score`,
     `stop_reason`. The ladder of feedback: 0 nothing, 1 that it failed, 2 how many tests passed and
     the class of error, 3 the first error, or up to three wrong predictions with their distances
-    from the right positions and what is impossible about them, 4 also the right positions (the
+    from the correct positions and what is impossible about them, 4 also the correct positions (the
     released feedback), 5 also a program that looks them up.
 
     ## Arguments
     - `dialect`: `full` or `compact`, the wording of prompts and feedback.
     - `feedback_level`: 0 to 5.
     - `difficulty`: `basic`, `easy`, `medium`, `hard` or `extreme`.
-    - `prompt`: `released` leaves out, as the paper's prompt does, that balls hit each other, what
-      they weigh, that they do not turn, and how answers are marked: a program that obeys it to the
-      letter solves about half of `easy` and few of `medium`. `complete` says all of that.
-    - `letters`: what the scenes have, `G` for the paper's; one or more of A, B, C, D, F, G.
+    - `prompt`: `released` leaves out, as the paper's prompt does, that balls collide with each
+      other, what they weigh, that they do not rotate, and how answers are graded: a program that
+      follows it to the letter solves about half of `easy` and little of `medium`. `complete` says
+      all of that.
+    - `letters`: features of the scenes, `G` for the paper's; one or more of A, B, C, D, F, G.
 
     ## Version History
     - v0: first version.
@@ -114,10 +115,10 @@ class BouncingSimEnv(TextEnv):
         super().__init__(dialect=dialect, feedback_level=feedback_level)
         if difficulty not in DIFFICULTIES:
             known = ", ".join(DIFFICULTIES)
-            raise UsageError(f"difficulty {difficulty!r} is no tier: give one of {known}")
+            raise UsageError(f"difficulty {difficulty!r} is not a tier: give one of {known}")
         if prompt not in WORDINGS:
-            raise UsageError(f"prompt {prompt!r} is unknown: give 'released' or 'complete'")
-        # A machine that is too weak to mark answers should say so before any is sampled.
+            raise UsageError(f"unknown prompt {prompt!r}: give 'released' or 'complete'")
+        # A machine that cannot grade answers should say so before any is sampled.
         shared()
         self.difficulty, self.wording, self.letters = difficulty, prompt, letters
         tier = difficulty if letters == "G" else f"{letters.lower()}-{difficulty}"
@@ -186,7 +187,7 @@ def scenes_of(letters: str, difficulty: Difficulty, split: Split) -> tuple[Scene
 
 @cache
 def rooms(split: Split) -> tuple[Room, ...]:
-    """The rooms of a split, none of them in another split."""
+    """The rooms of a split, none of which is in another split."""
     taken = {room for earlier in _EARLIER[split] for room in rooms(earlier)}
     found: dict[Room, None] = {}
     rng = stream(SEED, "bouncingsim", "room", split)

@@ -1,4 +1,4 @@
-"""The verdict on one prediction: how far from the right positions, or what went wrong."""
+"""The verdict on one prediction: the distance from the correct positions, or what went wrong."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Mark:
 
 
 def mark(outcome: Outcome, right: Sequence[Vector]) -> Mark:
-    """Compare a prediction with the right positions (Euclidean distance, mean over balls)."""
+    """Compare a prediction with the correct positions (Euclidean distance, mean over balls)."""
     if outcome.kind != "value":
         return Mark(outcome.kind, why=outcome.why, line=outcome.line)
     try:
         predicted = tuple(_points(outcome.value, len(right)))
-        # Powers, not math.dist: what overflows is an error there, as in the released comparison.
+        # Powers, not math.dist, because overflow is an error there, as in the released comparison.
         pairs = zip(predicted, right, strict=True)
         squares = [(x - a) ** 2 + (y - b) ** 2 for (x, y), (a, b) in pairs]
     except (ValueError, OverflowError) as error:
@@ -48,8 +48,8 @@ def mark(outcome: Outcome, right: Sequence[Vector]) -> Mark:
 
 
 def _points(value: Any, count: int) -> list[Vector]:
-    """The predicted centres; ValueError where the value is no list of pairs, one a ball."""
-    # Sets and dicts cross as subclasses of tuple.
+    """The predicted centres; ValueError if the value is not a list of pairs, one per ball."""
+    # Sets and dicts arrive as subclasses of tuple.
     if type(value) not in (list, tuple) or not value:
         raise ValueError("not a list of [x, y] pairs")
     if len(value) != count:

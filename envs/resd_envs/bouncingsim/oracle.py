@@ -96,7 +96,7 @@ def solution(times: Sequence[float], right: Positions) -> str:
 
 
 def room_solution(room: Room) -> str:
-    """A short program of time steps for a room; within a few metres of the truth."""
+    """A short time-stepping program for a room; within a few metres of the exact positions."""
     names = ("width", "radius", "gravity", "x", "y", "u", "v")
     return ROOM.format(**dict(zip(names, room.numbers, strict=True)))
 
@@ -104,7 +104,7 @@ def room_solution(room: Room) -> str:
 def contacts_program(scene: Scene) -> str:
     """A program of exact contacts for one still container without gravity.
 
-    Balls must not turn, nor be circles; what else a scene has is ignored.
+    Balls must not rotate or be circles; other features of a scene are ignored.
     """
     box = scene["boxes"][0]
     (x, y), balls = box["center"], scene["balls"]

@@ -1,11 +1,11 @@
 """Where bouncing polygons are at a given time, by exact events instead of time steps.
 
 World: metres and seconds, y up, no friction, perfectly elastic. A ball is a regular polygon with a
-vertex on +x; unless the scene says otherwise it never turns, so a wall acts on its centre as a
+vertex on +x; unless the scene says otherwise it never rotates, so a wall acts on its centre as a
 half-plane and a second ball as the Minkowski sum of both shapes, and every next contact has a
 closed form. Gravity acts in kicks, as in the reference engine, between which flight is straight.
-Scenes in which shapes turn or containers move, or with several containers, go to `rigid.py`. Left
-out: friction, loss of energy, gravity that changes with time.
+Scenes in which shapes rotate or containers move, or with several containers, go to `rigid.py`. Left
+out: friction, loss of energy, gravity that changes over time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from resd_envs.bouncingsim.world import (
 )
 
 MAX_EVENTS = 100_000
-"""More contacts than that are a mistake in the scene."""
+"""More contacts than this mean a mistake in the scene."""
 _INSTANT = 1e-10
 """Shorter times (s) are rounding."""
 _NEVER = math.inf
@@ -43,7 +43,7 @@ _LARGER = 1 + 1e-3
 def simulate(scene: Scene, times: Sequence[float]) -> Positions:
     """Centres of all balls at each of `times` (seconds from 0, in any order).
 
-    Exact up to floating point for still containers and balls that do not turn; otherwise as exact
+    Exact up to floating point for still containers and balls that do not rotate; otherwise as exact
     as `rigid.simulate`. UsageError for a scene that is malformed or has what we leave out.
     """
     if any(not 0 <= t < math.inf for t in times):
@@ -69,7 +69,7 @@ Plane = tuple[float, float, float]
 
 
 class _Flight:
-    """Balls that do not turn in one still container."""
+    """Balls that do not rotate, in one still container."""
 
     def __init__(self, world: World) -> None:
         self.gravity = world.gravity
@@ -100,7 +100,7 @@ class _Flight:
         return found
 
     def fall_until(self, time: float) -> None:
-        """Fly under gravity: many kicks at once where nothing is near, else one by one."""
+        """Fly under gravity: many kicks at once if nothing is near, else one by one."""
         while time - self.now > _INSTANT:
             if self.rest <= _INSTANT:
                 free = self.free_kicks(time - self.now)
@@ -114,7 +114,7 @@ class _Flight:
             self.rest -= wait
 
     def free_kicks(self, limit: float) -> int:
-        """How many kicks surely pass within `limit` before the next contact."""
+        """How many kicks are certain to pass within `limit` before the next contact."""
         gx, gy = self.gravity
         # The parabola through the points that the kicked path visits.
         self.shift((gx * KICK / 2, gy * KICK / 2))
@@ -123,7 +123,7 @@ class _Flight:
         return int((wait + _INSTANT) / KICK) - (contact is not None)
 
     def leap(self, kicks: int) -> None:
-        """Let so many kicks pass without a contact."""
+        """Let this many kicks pass without a contact."""
         gx, gy = self.gravity
         time = kicks * KICK
         for p, v in zip(self.p, self.v, strict=True):
@@ -156,7 +156,7 @@ class _Flight:
             self.bounce(*contact)
             self.events += 1
             if self.events > MAX_EVENTS:
-                raise UsageError("the balls of this scene never come free of each other")
+                raise UsageError("the balls of this scene never get free of each other")
         self.now += wait
 
     def next_contact(

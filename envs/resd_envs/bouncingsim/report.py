@@ -1,6 +1,6 @@
-"""What a failed test tells its reader: distances, and what the answer itself shows to be wrong.
+"""The report on a failed test: distances, and what the answer itself shows to be wrong.
 
-Nothing here names a right position but `positions`, which is for level 4.
+Nothing here gives a correct position except `positions`, which is for level 4.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MISSING: Mapping[Dialect, Mapping[str, str]] = {
     },
 }
 MAX_BALLS = 12
-"""Balls whose distances are listed."""
+"""Maximum number of balls whose distances are listed."""
 _SIDES = (
     "right",
     "upper right",
@@ -55,7 +55,7 @@ class Seen:
 
     @property
     def time(self) -> float:
-        """When this test asks (s)."""
+        """The time that this test asks for (s)."""
         return self.times[self.index]
 
 
@@ -102,7 +102,7 @@ def _compact_error(seen: Seen) -> str:
 
 
 def clean(text: str) -> str:
-    """Text of a program's making, on one line and without what a terminal would act on."""
+    """Text from a program, on one line and without anything that would control a terminal."""
     return "".join(c if c.isprintable() and c.isascii() else "?" for c in text)
 
 
@@ -140,12 +140,12 @@ def _compact_distance(seen: Seen) -> str:
         return f"t {seen.time:.1f} : {ball}outside {outside[worst]}"
     if not math.isfinite(mark.mean):
         return f"t {seen.time:.1f} : {ball}no finite position"
-    # A rough distance keeps the right position out of reach.
+    # A rounded distance does not give the correct position away.
     return f"t {seen.time:.1f} : {ball}off by {round(mark.distances[worst], -1):.0f}"
 
 
 def _worst(mark: Mark) -> int:
-    """The ball that is farthest off; one that is nowhere before all others."""
+    """The ball that is farthest off; a ball without a finite position comes first."""
     order = [math.inf if math.isnan(d) else d for d in mark.distances]
     return order.index(max(order))
 
@@ -163,7 +163,7 @@ def _outside(seen: Seen) -> list[tuple[int, str]]:
 
 
 def _side(world: World, index: int, time: float, point: Vector) -> str:
-    """On which side a point is outside a container, "" where it is inside."""
+    """On which side a point is outside a container; "" if it is inside."""
     box = rigid.container_at(world.boxes[index], time)
     beyond = [
         (a * (point[0] - box.x) + b * (point[1] - box.y) - box.apothem, a, b) for a, b in box.faces
@@ -173,7 +173,7 @@ def _side(world: World, index: int, time: float, point: Vector) -> str:
 
 
 def _overlaps(seen: Seen) -> list[tuple[int, int]]:
-    """Pairs of predicted balls that surely overlap: their inscribed circles do."""
+    """Pairs of predicted balls that certainly overlap, because their inscribed circles do."""
     world = read(seen.scene)
     inner = [ball.radius * math.cos(math.pi / ball.sides) for ball in world.balls]
     points = seen.mark.predicted

@@ -1,9 +1,9 @@
-"""Bouncing polygons that turn, containers that turn or move, and several containers.
+"""Bouncing polygons that rotate, containers that rotate or move, and several containers.
 
-Conservative advancement: a step is never longer than the shapes could need to meet, so that no
+Conservative advancement: a step is never longer than the shapes need at least to meet, so no
 contact is missed; a contact exchanges momentum at its point. A ball whose centre starts inside a
 container stays inside it, and meets any other container as a solid polygon. Containers follow their
-paths whatever hits them. Left out: friction, resting contact.
+paths no matter what hits them. Left out: friction, resting contact.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ CLEARANCE = 0.005
 """Shapes this close (m) touch; the gap that the reference engine leaves."""
 TOUCH = CLEARANCE * 1.1
 PART = 0.0094
-"""The reference engine pushes touching shapes so far (m) apart before they bounce. That turns a
-ball a little, which the bounces after it magnify."""
+"""The reference engine pushes touching shapes this far (m) apart before they bounce. That rotates a
+ball a little, which later bounces magnify."""
 SHORTEST, LONGEST = 1e-6, 0.01
 """Steps in seconds."""
 MAX_IMPULSES = 12
@@ -58,19 +58,19 @@ class Body:
     """0 for a container."""
     inverse_inertia: float
     drift: float = 0.0
-    """Bound on how much faster (m/s) its centre may become within the longest step."""
+    """Upper bound on how much faster (m/s) its centre may become within the longest step."""
     corners: Sequence[Vector] = ()
     faces: Sequence[Vector] = ()
 
     def shape(self) -> None:
-        """Work out corners and normals."""
+        """Compute corners and normals."""
         x, y = self.x, self.y
         at_origin = polygon(self.sides, self.radius, self.angle)
         self.corners = [(x + a, y + b) for a, b in at_origin]
         self.faces = normals(self.sides, self.angle)
 
     def speed_at(self, x: float, y: float) -> Vector:
-        """Velocity of its matter at a point."""
+        """Velocity of the body at a point."""
         return self.u - self.spin * (y - self.y), self.v + self.spin * (x - self.x)
 
 
@@ -107,7 +107,7 @@ class _Engine:
             for k, box in enumerate(self.boxes)
             if _holds(box, ball.x, ball.y)
         }
-        # Only now: a path may start away from the centre, and takes along what is inside.
+        # Only now: a path may start away from the centre, and carries along what is inside.
         self.place()
         self.settle()
 
@@ -145,7 +145,7 @@ class _Engine:
             ball.shape()
 
     def place(self) -> None:
-        """Put the containers where they are now, and work out all shapes."""
+        """Move the containers to their current positions, and compute all shapes."""
         for box, body in zip(self.world.boxes, self.boxes, strict=True):
             follow(box, body, self.now)
         for ball in self.balls:
@@ -174,7 +174,7 @@ class _Engine:
             ball.v += gy * kicks * KICK
 
     def advance(self, wait: float) -> None:
-        """Let everything move straight on."""
+        """Let everything move in a straight line."""
         for ball in self.balls:
             ball.x += ball.u * wait
             ball.y += ball.v * wait
@@ -183,7 +183,7 @@ class _Engine:
         self.place()
 
     def meetings(self) -> Iterator[tuple[Body, Body, bool]]:
-        """Each ball with each container (True where it is inside) and each later ball."""
+        """Each ball with each container (True if it is inside) and each later ball."""
         for i, ball in enumerate(self.balls):
             for k, box in enumerate(self.boxes):
                 yield ball, box, (i, k) in self.inside
@@ -191,7 +191,7 @@ class _Engine:
                 yield ball, other, False
 
     def wait(self) -> float:
-        """A time in which surely nothing meets, or the shortest step."""
+        """A time in which certainly nothing meets, or the shortest step."""
         wait = LONGEST
         for ball, other, inside in self.meetings():
             turning = abs(ball.spin) * ball.radius + abs(other.spin) * other.radius
@@ -255,7 +255,7 @@ def _box_body(box: Box) -> Body:
 
 
 def follow(box: Box, body: Body, time: float) -> None:
-    """Put a container where its path has it at `time`."""
+    """Move a container to where its path puts it at `time`."""
     (ax, ay), (fx, fy), (px, py) = box.path
     wx, wy = 2 * math.pi * fx, 2 * math.pi * fy
     body.x = box.centre[0] + ax * math.sin(wx * time + px)
@@ -330,7 +330,7 @@ def _safe_outside(ball: Body, other: Body, slack: float) -> float:
 
 
 def _outside_touches(ball: Body, other: Body) -> list[Touch]:
-    """The corners that come nearest along the axis of largest separation."""
+    """The corners that are nearest along the axis of largest separation."""
     if math.hypot(ball.x - other.x, ball.y - other.y) > ball.radius + other.radius + TOUCH:
         return []
     mine, theirs = _separation(ball, other), _separation(other, ball)
@@ -356,19 +356,19 @@ def _closing(ball: Body, other: Body, touch: Touch) -> float:
 
 
 def _arm(body: Body, touch: Touch) -> float:
-    """Lever of a push along the normal about the body's centre."""
+    """Lever arm of a push along the normal about the body's centre."""
     return (touch.x - body.x) * touch.ny - (touch.y - body.y) * touch.nx
 
 
 def _give(ball: Body, other: Body, touch: Touch) -> float:
-    """How much speed an impulse of size 1 along the normal makes."""
+    """The change in speed from an impulse of size 1 along the normal."""
     give = ball.inverse_mass + other.inverse_mass
     give += _arm(ball, touch) ** 2 * ball.inverse_inertia
     return give + _arm(other, touch) ** 2 * other.inverse_inertia
 
 
 def _part(ball: Body, other: Body, touch: Touch) -> Touch:
-    """Move two bodies apart at the point where they touch; where that point is then."""
+    """Move two bodies apart at the point where they touch; returns the new point."""
     size = max(CLEARANCE + PART - touch.gap, 0.0) / _give(ball, other, touch)
     arms = _arm(ball, touch), _arm(other, touch)
     turn = size * arms[0] * ball.inverse_inertia

@@ -1,9 +1,9 @@
 """Draw scenes: the released generator of several balls in one container, and its relatives.
 
-A letter names what a scene has: A balls that turn, B a turning container, C a moving container, D
-gravity, F several containers, G several balls; letters combine. G is the paper's task. `Room` is a
-scene of few numbers for the embedded model. A scene is kept only if a small shift of the balls
-leaves the answer where it is, which stands in for the released comparison of two step sizes. Left
+A letter names a feature of a scene: A balls that rotate, B a rotating container, C a moving
+container, D gravity, F several containers, G several balls; letters combine. G is the paper's task.
+`Room` is a scene of few numbers for the embedded model. A scene is kept only if a small shift of
+the balls does not change the answer, which replaces the released comparison of two step sizes. Left
 out: E, which the release simulates as something else, and the periodic presets H and I.
 """
 
@@ -23,7 +23,7 @@ Difficulty = Literal["basic", "easy", "medium", "hard", "extreme"]
 DIFFICULTIES: tuple[Difficulty, ...] = ("basic", "easy", "medium", "hard", "extreme")
 LETTERS = "ABCDFG"
 TIMES = tuple(round(0.1 * k, 2) for k in range(1, 16))
-"""When the 15 tests ask (s)."""
+"""The times (s) of the 15 tests."""
 
 Range = tuple[float, float]
 CENTRE = (750, 750)
@@ -35,7 +35,7 @@ SHIFT = 0.1
 MAX_SPREAD = 15.0
 """Largest effect (m) of that shift in an accepted scene."""
 MAX_SPREAD_TURNING = 50.0
-"""The same for balls that turn, which is chaotic."""
+"""The same for balls that rotate, which is chaotic."""
 CHECKED = (0.5, 1.0, 1.5)
 
 # Per difficulty, from the released generator.
@@ -66,7 +66,7 @@ DISTANCE_F: Range = (250, 280)
 
 
 def generate(letters: str, difficulty: Difficulty, rng: np.random.Generator) -> Scene:
-    """Draw a well-conditioned scene; UsageError for letters or difficulties there are none of."""
+    """Draw a well-conditioned scene; UsageError for unknown letters or difficulties."""
     if not letters or set(letters) - set(LETTERS) or len(set(letters)) < len(letters):
         raise UsageError(f"scene letters {letters!r}: give one or more of {LETTERS}, each once")
     if difficulty not in DIFFICULTIES:
@@ -96,7 +96,7 @@ def well_conditioned(scene: Scene) -> bool:
 
 
 def _draw(letters: str, level: int, rng: np.random.Generator) -> dict[str, Any] | None:
-    """A scene that may be ill conditioned; None where the balls found no room."""
+    """A scene that may be ill-conditioned; None if the balls found no room."""
     sizes = [DIAMETERS[letter][level] for letter in letters]
     diameter = int(rng.integers(min(sizes), max(sizes) + 1))
     sides = int(_integer(SIDES_G if "G" in letters else SIDES[level], rng))
@@ -236,8 +236,8 @@ def _integer(bounds: Range, rng: np.random.Generator) -> int:
 class Room:
     """A square room with one ball: seven numbers, all multiples of ten, in metres and seconds.
 
-    The floor is y = 0 and the left wall x = 0. The ball is a square on its tip, so that its radius
-    is what keeps its centre from every wall.
+    The floor is y = 0 and the left wall x = 0. The ball is a square on its tip, so its radius is
+    the distance that its centre keeps from every wall.
     """
 
     width: int
@@ -284,7 +284,7 @@ def draw_room(rng: np.random.Generator) -> Room:
 
 
 def _bounces(room: Room) -> bool:
-    """Whether free flight leaves the room by a good piece in x as well as in y."""
+    """Whether free flight leaves the room by a good margin in x as well as in y."""
     low, high = room.radius - MAX_OVERSHOOT, room.width - room.radius + MAX_OVERSHOOT
     end = TIMES[-1]
     x = room.x + room.u * end

@@ -1,8 +1,8 @@
-"""Mark an answer that predicts where bouncing polygons are, and say what went wrong.
+"""Grade an answer that predicts where bouncing polygons are, and say what went wrong.
 
 The verdict per test is the released one: the mean distance over the balls, rounded to millimetres,
 is at most 50 m. What is shown differs from the release: no expected position below level 4, and
-beside the distances what the answer itself shows to be impossible, such as a ball outside.
+besides the distances also what is impossible about the answer, such as a ball outside.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from resd_envs.bouncingsim.world import Positions, Scene
 TAG = "python"
 """Language tag of the fenced block."""
 VERIFY_SECONDS = answers.TOTAL_SECONDS + 10.0
-"""Wall time of one verification, with processes started, answers compared and feedback worded."""
+"""Wall time of one verification, including starting processes, comparing and writing feedback."""
 MAX_SHOWN = 3
 """Wrong tests shown at level 3, the released number; of errors only the first."""
 
@@ -40,14 +40,14 @@ def verify(
     box: Sandbox | None = None,
     solution: Callable[[], str] = str,
 ) -> Feedback:
-    """Run the last fenced block of a response at 15 times and mark each prediction.
+    """Run the last fenced block of a response at 15 times and grade each prediction.
 
-    `scene` may also be a record with `scene`, `times` and `expected`. `expected` holds a position
-    a ball and time, and is worked out where it is missing. `truncated` says that the response hit
-    its token limit, which matters only where it has no block. As for the released verifier a block
-    in the reasoning counts; with `grade="answer"`, which environments ask for unless told
-    otherwise, only the visible answer does. `box` is the sandbox to use; `solution` makes the
-    program that level 5 shows. UsageError for a malformed scene, or `expected` of the wrong length.
+    `scene` may also be a record with `scene`, `times` and `expected`. `expected` holds one position
+    per ball and time, and is computed if it is missing. `truncated` says that the response hit its
+    token limit, which matters only if it has no block. As in the released verifier, a block in the
+    reasoning counts; with `grade="answer"`, which is the default of environments, only the visible
+    answer does. `box` is the sandbox to use; `solution` makes the program that level 5 shows.
+    UsageError for a malformed scene, or `expected` of the wrong length.
     """
     scene, times, right = _posed(scene, expected)
     read = response_text if grade == "release" else visible_answer(response_text)
@@ -86,7 +86,7 @@ def right_positions(scene: Scene, times: Sequence[float] = TIMES) -> Positions:
 def _posed(
     scene: Scene, expected: Sequence[Sequence[Sequence[float]]] | None
 ) -> tuple[Scene, Sequence[float], Positions]:
-    """Scene, times and right positions of a scene or a record."""
+    """Scene, times and correct positions of a scene or a record."""
     times: Sequence[float] = TIMES
     if "scene" in scene:
         record: Mapping[str, Any] = scene
@@ -101,14 +101,14 @@ def _posed(
 
 
 def _select(marks: Sequence[Mark]) -> tuple[int, ...]:
-    """The first error where there is one, else the first wrong predictions."""
+    """The first error if there is one, else the first wrong predictions."""
     failing = [n for n, m in enumerate(marks) if m.kind != "pass"]
     errors = [n for n in failing if marks[n].kind != "wrong_answer"]
     return tuple(errors[:1] or failing[:MAX_SHOWN])
 
 
 def _unmarked(times: Sequence[float], kind: str, detail: str, solution: str) -> Feedback:
-    """Every test failed for one reason, told in the first."""
+    """All tests failed for one reason, which the first of them gives."""
     cases = [CaseResult(f"t = {t:.2f}", False, kind) for t in times]
     cases[0] = replace(cases[0], detail=detail)
     return Feedback(0.0, False, 0.0, tuple(cases), kind=kind, shown=(0,), solution=solution)

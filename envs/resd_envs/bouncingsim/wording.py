@@ -1,7 +1,7 @@
-"""How a scene is posed: the manual with every number, or a line a body for the embedded model.
+"""How a scene is posed: the manual with every number, or one line per body for the embedded model.
 
-The `released` wording says nothing of contacts between balls, of masses, of turning and of how
-answers are marked; `complete` adds them.
+The `released` wording does not mention contacts between balls, masses, rotation and how answers are
+graded; `complete` adds them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _TURNING = {
 
 
 def compact_prompt(scene: Scene) -> str:
-    """A line a body: sides, centre and radius of a box; sides, place and velocity of a ball."""
+    """A line per body: sides, centre and radius of a box; sides, position, velocity of a ball."""
     lines = []
     for box in scene["boxes"]:
         (x, y), size = box["center"], box["diameter"] / 2
@@ -93,7 +93,7 @@ def _text(name: str) -> str:
     return folder.joinpath(name).read_text(encoding="utf-8")
 
 
-# Words for the parts of a scene.
+# Wording of the parts of a scene.
 
 
 def _box(box: Mapping[str, Any], profile: Mapping[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""What a scene of bouncing polygons is made of: vectors, shapes, balls, containers, and reading it.
+"""The parts of a scene of bouncing polygons: vectors, shapes, balls, containers; and reading it.
 
 Left out: motion, see `physics.py` and `rigid.py`.
 """
@@ -16,13 +16,13 @@ Vector = tuple[float, float]
 Scene = Mapping[str, Any]
 """`physics`, `boxes`, `balls` and optionally `outer_rotation_profile`: see `read`."""
 Positions = list[list[Vector]]
-"""One list of ball centres a time."""
+"""One list of ball centres per time."""
 
 CIRCLE_SIDES = 48
-"""A ball of fewer than three sides is a circle, which we take for a polygon of so many."""
+"""A ball with fewer than three sides is a circle, approximated by a polygon with this many."""
 KICK = 1 / 4000
-"""Seconds between kicks of gravity: the reference engine's step. Of strong gravity (10,000 m/s^2)
-it moves the answer by ten metres within 1.5 s."""
+"""Seconds between kicks of gravity: the reference engine's step. With strong gravity (10,000 m/s^2)
+it changes the answer by ten metres within 1.5 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,12 @@ class Ball:
     position: Vector
     velocity: Vector
     radius: float
-    """To the vertices."""
+    """Distance from the centre to the vertices."""
     sides: int
     mass: float
     """Density times area."""
     inertia: float
-    """About the centre; infinite for a ball that never turns."""
+    """About the centre; infinite for a ball that never rotates."""
     spin: float
     """rad/s."""
 
@@ -49,15 +49,15 @@ class Ball:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A container: a regular polygon of walls, possibly turning or moving on a given path."""
+    """A container: a regular polygon of walls, possibly rotating or moving on a given path."""
 
     centre: Vector
     radius: float
-    """To the vertices."""
+    """Distance from the centre to the vertices."""
     sides: int
     rotation: float
     spin: float
-    """Mean turning rate, rad/s."""
+    """Mean rate of rotation, rad/s."""
     spin_swing: float
     """A of angle(t) = rotation + spin t - A cos t + A."""
     path: tuple[Vector, Vector, Vector]
@@ -70,7 +70,7 @@ class Box:
 
     @property
     def still(self) -> bool:
-        """Whether it neither turns nor moves."""
+        """Whether it neither rotates nor moves."""
         return self.spin == 0 and self.spin_swing == 0 and self.path[0] == (0, 0)
 
 
@@ -112,7 +112,7 @@ def area(sides: int, radius: float) -> float:
 
 
 def read(scene: Scene) -> World:
-    """Check and read a scene in the released schema; UsageError where it does not fit."""
+    """Check and read a scene in the released schema; UsageError if it does not fit."""
     try:
         if scene.get("gravity_profile"):
             raise UsageError("gravity_profile is not supported: give a constant gravity")
@@ -151,7 +151,7 @@ def _box(box: Mapping[str, Any], profile: Mapping[str, Any]) -> Box:
 
 
 _SWING = 0.4
-"""omega(t) = spin (1 + 0.4 sin t), the released law of uneven turning."""
+"""omega(t) = spin (1 + 0.4 sin t), the released law of uneven rotation."""
 
 
 def _path(path: Mapping[str, Any] | None) -> tuple[Vector, Vector, Vector]:

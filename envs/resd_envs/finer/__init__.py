@@ -1,6 +1,6 @@
 """FiNER: XBRL tags for numbers in company reports.
 
-`score` marks an answer; `FinerEnv` is the environment. The real data is not shipped: `load` reads
+`score` grades an answer; `FinerEnv` is the environment. The real data is not included: `load` reads
 it from a file or from Hugging Face.
 """
 

@@ -1,8 +1,8 @@
 """The FiNER-like set of the compact dialect: phrases of a few tokens, tags of two parts.
 
-A tag is an instrument and what the number says of it: "5 % bond" is `BondRate`, "$ 40 bond unused"
-is `BondLeft`. 48 tags, four questions an item. Items are drawn by seed; no sequence of tags is in
-two splits.
+A tag is an instrument and an aspect that the number gives: "5 % bond" is `BondRate`, "$ 40 bond
+unused" is `BondLeft`. There are 48 tags and four questions per item. Items are drawn by seed; no
+sequence of tags is in sequence of tags is in two splits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PHRASES: Mapping[str, str] = {
     "Left": "$ {n} {thing} unused",
     "Cost": "$ {n} fee for {thing}",
 }
-"""What a number may say of an instrument, and how it is put."""
+"""The aspects of an instrument that a number may give, and their wording."""
 
 TAGS = tuple(thing + aspect for thing in THINGS for aspect in PHRASES)
 

@@ -50,7 +50,7 @@ PRIORS = {
 """How often an untaught answer gets each point right."""
 
 CONFUSED = {"Rate": "Amount", "Term": "Rate", "Fair": "Amount", "Left": "Amount", "Cost": "Amount"}
-"""What the misconception about an aspect takes it for."""
+"""The aspect that the misconception about an aspect mistakes it for."""
 
 NEIGHBOUR = {
     "Loan": "Note",
@@ -190,7 +190,7 @@ def _exercise(prompt: str, gold: Sequence[str]) -> Exercise:
 
 
 def _aspect(tag: str, mistakes: Mapping[str, Mistake]) -> str:
-    """A tag as one with these misconceptions writes it."""
+    """A tag as an answer with these misconceptions writes it."""
     thing, aspect = parts(tag)
     return thing + CONFUSED[aspect] if aspect.lower() in mistakes else tag
 

@@ -32,7 +32,7 @@ class Item:
     questions: tuple[str, ...] = ()
     """What each tag is for, in a few words."""
     options: tuple[str, ...] = ()
-    """The tags to choose from; empty where the text does not say."""
+    """The tags to choose from; empty if the text does not say."""
     sentences: tuple[str, ...] = ()
     """Items that share one belong to the same split."""
 
@@ -48,7 +48,7 @@ def parse_item(row: Any, where: str) -> Item:
     context = row.get("context") if isinstance(row, Mapping) else None
     target = row.get("target") if isinstance(row, Mapping) else None
     if not (isinstance(context, str) and isinstance(target, str) and context and target):
-        raise UsageError(f"{where} is no FiNER item: expected an object like {SCHEMA}")
+        raise UsageError(f"{where} is not a FiNER item: expected an object like {SCHEMA}")
     found = [pair for line in context.split("\n") for pair in _question(line)]
     gold = tuple(tag.strip() for tag in target.split(","))
     if not all(gold):
@@ -132,7 +132,7 @@ def _from_hub(name: str) -> dict[Split, Sequence[Item]]:
 
 
 def _distinct(splits: Splits, source: str) -> Splits:
-    """Without repeated items; what is held out is not trained on."""
+    """The splits without repeated items; held-out items are not trained on."""
     seen: set[tuple[str, tuple[str, ...]]] = set()
     kept: dict[Split, Sequence[Item]] = {}
     for split in reversed(SPLITS):
@@ -163,7 +163,7 @@ def split_by_sentence(items: Sequence[Item]) -> Splits:
 
 
 def _groups(items: Sequence[Item]) -> list[int]:
-    """For each item the first of those it is linked to by shared sentences."""
+    """For each item, the first of those that it is linked to by shared sentences."""
     holders: dict[str, list[int]] = defaultdict(list)
     for n, item in enumerate(items):
         for sentence in item.sentences or (item.context,):

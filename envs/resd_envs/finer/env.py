@@ -1,7 +1,6 @@
 """FiNER as an environment: name the XBRL tag of four numbers in company reports.
 
-How an answer is marked is in `scoring.py`, where items come from in `data.py`, `sentences.py` and
-`compact.py`.
+Grading is in `scoring.py`; items come from `data.py`, `sentences.py` and `compact.py`.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ class FinerEnv(TextEnv):
     """Name the right XBRL tag for each of four numbers in sentences of company reports.
 
     ## Description
-    The task of FiNER as arXiv 2605.12741 uses it: four questions an item, each a number in a
-    sentence, all to be answered with one tag out of a long list. The set that ships is our own
-    (240 train, 48 validation, 96 test; over 60 tags): sentences from templates, companies of one
-    split in no other. It is easier than real filings. `data` reads the real ones, which we may not
-    ship.
+    The task of FiNER as arXiv 2605.12741 uses it: four questions per item, each a number in a
+    sentence, all to be answered with one tag from a long list. The built-in set is our own (240
+    train, 48 validation, 96 test; over 60 tags): sentences from templates, with each company in one
+    split only. It is easier than real filings. `data` reads the real ones, which we may not
+    distribute.
 
     ## Action Space
     Any string (`Utf8Text`). The answer is the last `<answer>` element after the reasoning; tags
@@ -40,8 +39,8 @@ class FinerEnv(TextEnv):
     64 and 128 items). Last the feedback.
 
     ## Rewards
-    1 if every tag is right, else 0, as the paper says; with `partial_credit` the fraction of tags
-    right, on which the released code trains. `info["score"]` is the fraction in either case.
+    1 if every tag is right, else 0, as the paper says; with `partial_credit` the fraction of right
+    tags, on which the released code trains. `info["score"]` is the fraction in either case.
 
     ## Episode End
     After one action.
@@ -51,13 +50,13 @@ class FinerEnv(TextEnv):
     `stop_reason`. The ladder of feedback: 0 nothing, 1 that it failed, 2 how many tags are right,
     3 which are not and why (wrong, not in the list, missing), 4 the right tags, 5 a whole right
     answer. The released feedback gives the right tags after every mistake: level 5. All tags are
-    in the prompt, so the names of the right ones are no secret; which one fits where is.
+    in the prompt, so the names of the right ones are not secret; which one fits where is.
 
     ## Arguments
     - `dialect`: `full` or `compact`.
     - `feedback_level`: 0 to 5.
-    - `partial_credit`: whether the reward is the fraction of tags right.
-    - `data`: None for the set that ships; else a JSONL file (split by sentence), a folder with
+    - `partial_credit`: whether the reward is the fraction of right tags.
+    - `data`: None for the built-in set; else a JSONL file (split by sentence), a folder with
       train.jsonl, validation.jsonl and test.jsonl, or "hf:owner/name". Only in the full dialect.
 
     ## Version History
@@ -87,7 +86,7 @@ class FinerEnv(TextEnv):
         self._tasks: dict[Split, Sequence[Task]] = {}
 
     def tasks(self, split: Split) -> Sequence[Task]:
-        """The tasks of `split`; of loaded data in its order."""
+        """The tasks of `split`; loaded data keeps its order."""
         if split not in self._tasks:
             items = self._items(split)
             self._tasks[split] = tuple(self._task(split, n, item) for n, item in enumerate(items))
@@ -106,7 +105,7 @@ class FinerEnv(TextEnv):
         return Task(f"finer/{split}/{number:04d}", split, prompt, data)
 
     def verify(self, task: Task, action: str) -> Feedback:
-        """Compare the tags with the right ones, place by place."""
+        """Compare the tags with the right ones, position by position."""
         return score(
             action,
             task.data["gold"],

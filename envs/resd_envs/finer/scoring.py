@@ -1,9 +1,10 @@
-"""Mark a list of tags against the right one, place by place.
+"""Grade a list of tags against the right one, position by position.
 
-The verdicts are those of the released FiNER grader: tags compare without regard to case and outer
-whitespace, further tags are ignored, a missing tag shifts all that follow. Left out: the released
-feedback (it prints the whole right answer after every mistake, which here is level 5) and the
-evaluation of answers as programs. Numbers, which a sister task asks for, are read as arithmetic.
+The verdicts are those of the released FiNER grader: tags are compared without regard to case and
+outer whitespace, extra tags are ignored, a missing tag shifts all that follow. Left out: the
+released feedback (it prints the whole right answer after every mistake, which here is level 5) and
+the evaluation of answers as programs. Numbers, which a related task asks for, are read as
+arithmetic.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from resd_bench.types import CaseResult, Dialect, Feedback
 from resd_envs.arithmetic import BINARY
 
 MAX_SHOWN_TAG = 100
-"""Characters of a given tag that feedback repeats; the longest real tag has 138, its head tells."""
+"""Characters of a given tag that feedback repeats; the longest real tag has 138, but its beginning
+is enough."""
 MAX_NUMBER_CHARS = 64
 MAX_EXPONENT = 64
 
@@ -53,15 +55,14 @@ def score(
     truncated: bool = False,
     grade: Grade = "release",
 ) -> Feedback:
-    """Mark the last `<answer>` of a response; `score` is the fraction of tags right.
+    """Grade the last `<answer>` of a response; `score` is the fraction of right tags.
 
-    `gold` is the list of right tags, or one string with commas between them. `questions` says in a
-    few words what each tag is for, `options` which tags there are; both only make feedback clearer.
-    The reward is 1 where every tag is right, else 0; with `partial_credit` it is the fraction, on
-    which the released code trains. `kind` is "incorrect_format", "truncated" (for a response known
-    to be cut off), "partial" or "all_wrong". As for the released grader an element in reasoning
-    that was never finished counts; with `grade="answer"`, which the environment asks for unless
-    told otherwise, it does not.
+    `gold` is the list of right tags, or one string separated by commas. `questions` says in a few
+    words what each tag is for, `options` which tags there are; both only make feedback clearer. The
+    reward is 1 if every tag is right, else 0; with `partial_credit` it is the fraction, on which
+    the released code trains. `kind` is "incorrect_format", "truncated" (for a response known to be
+    cut off), "partial" or "all_wrong". As in the released grader, an element in unfinished
+    reasoning counts; with `grade="answer"`, the environment's default, it does not.
     """
     right = gold.split(",") if isinstance(gold, str) else list(gold)
     read = response_text if grade == "release" else visible_answer(response_text)
@@ -115,7 +116,7 @@ def _norm(tag: str) -> str:
 
 
 def _kind(said: str, right: str, allowed: set[str]) -> str:
-    """Class of one tag; `pass` where it is right."""
+    """Class of one tag; `pass` if it is right."""
     if agrees(said, right):
         return "pass"
     if not said:
@@ -124,7 +125,7 @@ def _kind(said: str, right: str, allowed: set[str]) -> str:
 
 
 def agrees(said: str, right: str) -> bool:
-    """Whether two tags are the same, or two numbers where the right answer is a number."""
+    """Whether two tags are the same, or two numbers if the right answer is a number."""
     value = number(_norm(right))
     if value is None:
         return _norm(said) == _norm(right)

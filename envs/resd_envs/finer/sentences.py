@@ -1,8 +1,8 @@
-"""The set of FiNER-like items that ships: sentences made from templates, with their tags.
+"""The built-in set of FiNER-like items: sentences made from templates, with their tags.
 
 The sentences are ours; the tags are names of US GAAP elements. A company belongs to one split and
 every sentence names its company, so no sentence is in two splits. Left out: the ambiguity of real
-filings, whose gold tags two readers may not agree on.
+filings, on whose gold tags two readers may disagree.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _FILLER = re.compile(r"\{(\w+)\}")
 
 @cache
 def templates() -> tuple[str, ...]:
-    """Sentence templates, one a line of `sentences.txt`."""
+    """Sentence templates, one per line of `sentences.txt`."""
     text = files("resd_envs.finer").joinpath("sentences.txt").read_text(encoding="utf-8")
     return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
@@ -85,7 +85,7 @@ def tags() -> tuple[str, ...]:
 
 @cache
 def builtin(split: Split) -> tuple[Item, ...]:
-    """The items of `split`, equal on every machine."""
+    """The items of `split`, the same on every machine."""
     rng = stream(0, "finer", split)
     companies = _companies()[split]
     items = [_item(companies, rng) for _ in range(2 * SIZES[split])]
@@ -104,7 +104,7 @@ def _companies() -> Mapping[Split, Sequence[str]]:
 
 
 def _item(companies: Sequence[str], rng: np.random.Generator) -> Item:
-    """Four questions from as many sentences as it takes."""
+    """Four questions from as many sentences as necessary."""
     asked: list[tuple[str, str, str]] = []
     order = rng.permutation(len(templates()))
     for n in order:
@@ -159,7 +159,7 @@ def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def _number(kind: str, rng: np.random.Generator) -> str:
-    """A number as it stands in a report."""
+    """A number as reports write it."""
     if kind == "money":
         return f"{rng.integers(11, 9000) / 10:.1f}"
     if kind == "percent":

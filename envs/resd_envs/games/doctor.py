@@ -1,4 +1,4 @@
-"""What `resd-bench doctor` says of the packages of games: version, Java, and what is missing."""
+"""The report of `resd-bench doctor` on game packages: version, Java, and what is missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from resd_envs.games.packages import PACKAGES, Package, find_problem
 
 
 def checks() -> list[Check]:
-    """A line per package of games."""
+    """One check per game package."""
     return [_check(package) for package in PACKAGES]
 
 

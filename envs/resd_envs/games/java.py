@@ -2,12 +2,12 @@
 
 The packages of these games start a machine for each environment, which takes a second and 200 MB
 each; here all environments of a process share one. It is started when it is first needed, ends with
-the process, and is started anew when it has died; then an `Engine` plays its episode again. `py4j`,
-which talks to it, comes with the games.
+the process, and is restarted if it dies; then an `Engine` replays its episode. `py4j`, which
+communicates with it, comes with the games.
 
-Objects that define no hash of their own get one by chance in Java, and the order of sets depends
-on it: ScienceWorld then answers the same commands differently from one time to the next. So the
-machine is told to give all of them the same (`SAME_HASH`), and is refused where it does not.
+In Java, objects without a hash of their own get a random one, and the order of sets depends on it:
+ScienceWorld then answers the same commands differently from one time to the next. So the machine is
+told to give all of them the same hash (`SAME_HASH`), and is refused if it does not.
 """
 
 from __future__ import annotations
@@ -58,20 +58,20 @@ class Java:
 
     path: str
     version: str
-    """As it says itself, such as 17.0.15 or 1.8.0_292; "" where it does not."""
+    """The version it reports, such as 17.0.15 or 1.8.0_292; "" if it reports none."""
     failure: str = ""
     """Why it could not be asked."""
 
     @property
     def major(self) -> int:
-        """8 of 1.8.0_292, 17 of 17.0.15; 0 where the version cannot be read."""
+        """8 for 1.8.0_292, 17 for 17.0.15; 0 if the version cannot be read."""
         found = re.match(r"(?:1\.)?(\d+)", self.version)
         return int(found[1]) if found else 0
 
 
 @cache
 def find_java() -> Java | None:
-    """The Java of JAVA_HOME, else of PATH; None where there is none."""
+    """The Java of JAVA_HOME, else of PATH; None if there is none."""
     home = os.environ.get("JAVA_HOME")
     path = (home and shutil.which("java", path=str(Path(home) / "bin"))) or shutil.which("java")
     if not path:
@@ -87,7 +87,7 @@ def find_java() -> Java | None:
 
 
 def find_problem() -> str:
-    """Why no game can be run by the Java that is here, "" where it can."""
+    """Why games cannot be run with the installed Java; "" if they can."""
     java = find_java()
     if java is None:
         return "no Java was found on PATH or in JAVA_HOME"
@@ -128,10 +128,10 @@ class Machine:
             self._kill()
             raise
         self.user: Engine | None = None
-        """The engine that used it last, of games whose episodes share some of their state."""
+        """The engine that used it last, for games whose episodes share some of their state."""
 
     def _read_address(self) -> tuple[int, str]:
-        """The port and the password it chose; UsageError where it does not start."""
+        """The port and the password that it chose; UsageError if it does not start."""
         assert self._process.stdout is not None
         said = b""
         end = time.monotonic() + START_SECONDS
@@ -146,7 +146,7 @@ class Machine:
                 told = _first_line(said.decode(errors="replace"))
                 raise UsageError(
                     f"the game engine {self.jar.name} did not start, {self._java} {state}: "
-                    f"{told or 'without a word'}. See `resd-bench doctor`"
+                    f"{told or 'without a message'}. See `resd-bench doctor`"
                 )
         return int(found[1]), found[2].strip().decode()
 
@@ -159,8 +159,8 @@ class Machine:
         hashes = {int(lang.System.identityHashCode(lang.Object())) for _ in range(2)}
         if len(hashes) > 1:
             raise UsageError(
-                f"{self._java} does not take {' '.join(SAME_HASH)}, without which games go "
-                "differently each time: use a HotSpot Java, such as OpenJDK's"
+                f"{self._java} does not support {' '.join(SAME_HASH)}, without which games differ "
+                "from one time to the next: use a HotSpot Java, such as OpenJDK's"
             )
 
     def new(self, name: str, *arguments: Any) -> Any:
@@ -176,7 +176,7 @@ class Machine:
         return kind.getField("MODULE$").get(None)
 
     def call(self, doing: str, function: Callable[[], T]) -> T:
-        """Do something with its objects; GameEngineError where the game fails or it dies."""
+        """Do something with its objects; GameEngineError if the game fails or the machine dies."""
         from py4j.protocol import Py4JError, Py4JJavaError
 
         try:
@@ -185,7 +185,7 @@ class Machine:
             reason = _first_line(str(error.java_exception))
             raise GameEngineError(f"{self.jar.stem} failed {doing}: {reason}") from None
         except (Py4JError, OSError) as error:
-            # One that closed its connection has a moment to end.
+            # A machine that closed its connection gets a moment to end.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=1.0)
             reason = _first_line(str(error).rpartition("Trace:")[2])
@@ -194,7 +194,7 @@ class Machine:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether it is still running."""
         return self._process.poll() is None
 
     def _how_it_ended(self) -> str:
@@ -204,7 +204,7 @@ class Machine:
 
     def end(self) -> None:
         """End it."""
-        # Objects of it that are thrown away later no longer say so to it.
+        # Objects of it that are discarded later no longer notify it.
         self._gateway._gateway_client.is_connected = False
         with contextlib.suppress(Exception):
             self._gateway.close()
@@ -228,7 +228,7 @@ class Machine:
         client = self._gateway._gateway_client
         client.is_connected = False
         for connection in list(client.deque):
-            # Only our copy: a farewell would end the other process's conversation.
+            # Close only our copy: a proper shutdown would end the other process's connection.
             with contextlib.suppress(OSError, AttributeError):
                 connection.socket.close()
         client.deque.clear()
@@ -241,7 +241,7 @@ class Machine:
 class Engine(ABC):
     """Plays one episode at a time on this process's machine.
 
-    Where the machine was replaced since the episode began, it is played again from its beginning.
+    If the machine was replaced since the episode began, the episode is replayed from the start.
     """
 
     jar: ClassVar[str]
@@ -255,7 +255,7 @@ class Engine(ABC):
         self._server: Any = None
         """An object of `interface` on the machine."""
         self._said: list[str] = []
-        """What the game was told in this episode."""
+        """The commands of this episode so far."""
 
     @abstractmethod
     def _load(self) -> None:
@@ -263,23 +263,23 @@ class Engine(ABC):
 
     @abstractmethod
     def _tell(self, command: str) -> Any:
-        """Tell the server a command; its answer."""
+        """Send the server a command; returns its answer."""
 
     def begin(self) -> None:
-        """Begin the episode anew."""
+        """Start the episode again."""
         self._take_machine()
         self._call("at the beginning of a game", self._load)
         self._said = []
 
     def tell(self, command: str) -> Any:
-        """Tell the game a command; its answer. GameEngineError where it fails or dies."""
+        """Send the game a command; returns its answer. GameEngineError if it fails or dies."""
         if self._take_machine():
             self._call("playing a game again", self._replay)
         self._said.append(command)
         return self._call(f"at {command[:60]!r}", lambda: self._tell(command))
 
     def _take_machine(self) -> bool:
-        """Use the machine of this process; whether it is another one than before."""
+        """Use the machine of this process; returns whether it differs from the previous one."""
         found = machine(self._file)
         if found is self._machine:
             return False
@@ -302,7 +302,7 @@ _machines: dict[Path, Machine] = {}
 
 
 def machine(jar: Path) -> Machine:
-    """This process's machine for a game file, started where there is none that lives."""
+    """This process's machine for a game file, started if none is running."""
     with _lock:
         found = _machines.get(jar)
         if found is not None and not found.alive:

@@ -1,7 +1,7 @@
-"""The packages that games come from: which versions, whether they are whole, how to install them.
+"""The packages that games come from: their versions, whether they are intact, how to install them.
 
-Tasks, splits and scores depend on the games of a certain version, so another version is refused.
-A game file that differs from what was installed is refused too, before anything is played with it.
+Tasks, splits and scores depend on a certain version of the games, so other versions are refused. A
+game file that differs from what was installed is refused too, before anything is played with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Problem:
     """Why games cannot be played here."""
 
     found: str
-    """What was found, on one line."""
+    """What was found, in one line."""
     remedy: str
     """What to do about it."""
 
@@ -37,10 +37,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package of games."""
+    """A game package."""
 
     name: str
-    """Of the distribution, of its extra, and the beginning of its environments' names."""
+    """The name of the distribution and of its extra; its environments' names begin with it."""
     module: str
     series: str
     """The versions whose games these are, such as 1.1 for 1.1.0, 1.1.1, ..."""
@@ -48,7 +48,7 @@ class Package:
 
     @property
     def version(self) -> str:
-        """The version that is installed, "" where none is."""
+        """The installed version; "" if it is not installed."""
         if importlib.util.find_spec(self.module) is None:
             return ""
         try:
@@ -77,14 +77,14 @@ PACKAGES = (TEXTWORLD_EXPRESS, SCIENCEWORLD, TEXTARENA)
 
 
 def require(package: Package) -> None:
-    """UsageError where games of `package` cannot be played here."""
+    """UsageError if games of `package` cannot be played here."""
     problem = find_problem(package)
     if problem is not None:
         raise UsageError(str(problem))
 
 
 def find_problem(package: Package) -> Problem | None:
-    """What keeps the games of `package` from being played here, None where nothing does."""
+    """The problem that keeps games of `package` from being played here; None if there is none."""
     version = package.version
     if not version:
         return Problem(f"the package {package.name} is not installed", package.install)
@@ -107,7 +107,7 @@ def find_problem(package: Package) -> Problem | None:
 
 @cache
 def find_damaged(distribution: str) -> str:
-    """A game file of `distribution` that is not what was installed; "" where all are."""
+    """A game file of `distribution` that has changed since it was installed; "" if none has."""
     for file in metadata.files(distribution) or ():
         if file.suffix not in GAME_FILES or file.hash is None:
             continue

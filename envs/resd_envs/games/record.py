@@ -1,7 +1,7 @@
-"""What was said in a game and what came of it, and the report on a failure.
+"""The record of a game: answers, their outcomes, and the report on a failure.
 
-It knows what the player said, what the game answered and which answers brought progress; of the
-solution it knows nothing, so it cannot give it away. TextWorld's games keep a journal of rooms and
+It knows the player's answers, the game's replies and which answers brought progress; it knows
+nothing about the solution, so it cannot give it away. TextWorld games keep a journal of rooms and
 exits instead (`resd_envs.textworld.journal`).
 """
 
@@ -17,9 +17,9 @@ from resd_envs.textworld import commands
 from resd_envs.textworld.journal import printable, shown
 
 MOST_CHARS = 200
-"""No command is longer."""
+"""Maximum length of a command."""
 MOST_SHOWN = 60
-"""Characters of a command, and of what the game said to it, that a report repeats."""
+"""Characters of a command, and of the game's reply to it, that a report repeats."""
 MOST_LINES = 4
 """Examples of each kind in a report."""
 LAST = 6
@@ -27,16 +27,16 @@ LAST = 6
 
 
 class Outcome(StrEnum):
-    """What came of an answer."""
+    """The outcome of an answer."""
 
     DONE = "done"
-    """The game took it."""
+    """The game accepted it."""
     NO_COMMAND = "no_command"
-    """It held no command at all."""
+    """It did not contain a command."""
     NOT_UNDERSTOOD = "not_understood"
-    """Its first word is none that commands of the game begin with."""
+    """Its first word is not one that commands of the game begin with."""
     NOT_POSSIBLE = "not_possible"
-    """It begins as commands do, but this cannot be done here and now."""
+    """It begins like a command, but cannot be done here and now."""
 
 
 SAYS: Mapping[Dialect, Mapping[Outcome, str]] = {
@@ -53,7 +53,7 @@ SAYS: Mapping[Dialect, Mapping[Outcome, str]] = {
         Outcome.NOT_POSSIBLE: "not possible",
     },
 }
-"""What is answered where the game itself does not answer."""
+"""The replies to answers that never reach the game."""
 
 LINES: Mapping[Dialect, Mapping[str, str]] = {
     "full": {
@@ -88,30 +88,30 @@ class Turn:
     """As a report may repeat it."""
     outcome: Outcome
     told: str = ""
-    """The beginning of what the game answered."""
+    """The beginning of the game's reply."""
     progress: bool = False
     """Whether more of the goal was reached than ever before."""
 
 
 @dataclass
 class Record:
-    """A game under way, from the player's side."""
+    """A running game, from the player's side."""
 
     turns: list[Turn] = field(default_factory=list)
 
     def note(self, said: str, outcome: Outcome, told: str = "", progress: bool = False) -> None:
-        """Write down an answer, what came of it, and what the game said."""
+        """Record an answer, its outcome, and the game's reply."""
         said, told = shown(said, MOST_SHOWN), shown(told, MOST_SHOWN)
         self.turns.append(Turn(said, outcome, told, progress))
 
     @property
     def failure(self) -> str:
-        """The class of a failure for want of time."""
+        """The class of a failure to win within the turns."""
         done = any(turn.outcome is Outcome.DONE for turn in self.turns)
         return "turn_limit" if done else "nothing_done"
 
     def report(self, dialect: Dialect, *, lost: bool = False) -> str:
-        """What went wrong, a line each, in the order in which it should be mended."""
+        """What went wrong, one line each, in the order in which it should be fixed."""
         lines = [
             *self._mishaps(dialect),
             *self._repeated(dialect),
@@ -124,14 +124,14 @@ class Record:
         return "\n".join(lines)
 
     def _mishaps(self, dialect: Dialect) -> Iterable[str]:
-        """Answers the game did not take, alike ones once."""
+        """Answers that the game did not accept; equal ones appear once."""
         for kind in (Outcome.NO_COMMAND, Outcome.NOT_UNDERSTOOD, Outcome.NOT_POSSIBLE):
             found = Counter((t.said, t.told) for t in self.turns if t.outcome is kind)
             for (said, told), count in found.most_common(MOST_LINES):
                 yield _worded(kind.value, dialect, said, count, told)
 
     def _repeated(self, dialect: Dialect) -> Iterable[str]:
-        """Commands that the game took more than twice and always answered alike."""
+        """Commands that the game accepted more than twice, always with the same reply."""
         done = [turn for turn in self.turns if turn.outcome is Outcome.DONE]
         counts = Counter((turn.said, turn.told) for turn in done if not turn.progress)
         for (said, _), count in counts.most_common(MOST_LINES):
@@ -139,7 +139,7 @@ class Record:
                 yield _worded("repeated", dialect, said, count)
 
     def _listed(self, key: str, dialect: Dialect, said: list[str]) -> list[str]:
-        """One line for all of `said`, none where there is nothing."""
+        """One line for all of `said`; none if there is nothing."""
         said = [command for command in said if command]
         return [_worded(key, dialect, JOIN[dialect].join(said))] if said else []
 
@@ -155,6 +155,6 @@ def read_command(action: str) -> str:
     """The last line of `action` that is not blank, in lower case, undecorated, in printable ASCII.
 
     Whatever is not printable ASCII becomes `?`, so lone surrogates and control characters never
-    reach a game. At most `MOST_CHARS` long; "" where there is none.
+    reach a game. At most `MOST_CHARS` long; "" if there is no such line.
     """
     return printable(commands.read_command(action, MOST_CHARS))

@@ -1,4 +1,4 @@
-"""IFEval: instructions that a program can check, the forgetting probe of the paper.
+"""IFEval: instructions that a program can verify, the paper's probe of forgetting.
 
 `check` judges a response strictly and loosely; `IFEvalEnv` is the environment.
 """

@@ -11,18 +11,18 @@ from resd_bench.parsing import Grade, visible_answer, without_reasoning
 from resd_envs.ifeval.checkers import CHECKERS, Verdict
 
 MAX_CHARS = 200_000
-"""Longer responses are judged by their beginning."""
+"""Only this many characters of a response are judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What the checkers say of one response; all fields in the order of the instructions."""
+    """The checkers' results for one response; all fields are in the order of the instructions."""
 
     instruction_ids: tuple[str, ...]
     strict: tuple[bool, ...]
-    """Followed by the response as it stands."""
+    """Whether the response as it is follows each instruction."""
     loose: tuple[bool, ...]
-    """Followed by one of the eight variants, see `variants`."""
+    """Whether at least one of the eight variants does, see `variants`."""
     details: tuple[Verdict, ...]
     """What the strict checkers saw."""
 
@@ -48,16 +48,16 @@ class Verdicts:
 
 
 def read(response: str, grade: Grade = "release") -> str:
-    """What of a response is judged; with `grade="release"` unfinished reasoning too."""
+    """The part of a response that is judged; with `grade="release"`, unfinished reasoning too."""
     text = without_reasoning(response) if grade == "release" else visible_answer(response)
     return text[:MAX_CHARS]
 
 
 def check(prompt_item: Mapping[str, Any], response: str, *, grade: Grade = "release") -> Verdicts:
-    """Judge `response`, its reasoning left out, on the instructions of `prompt_item`.
+    """Judge `response`, without its reasoning, on the instructions of `prompt_item`.
 
-    `prompt_item` holds `instruction_ids` and `kwargs`, one mapping an instruction, None standing
-    for an argument it does not have. An empty response follows nothing. UsageError for an unknown
+    `prompt_item` holds `instruction_ids` and `kwargs`, one mapping per instruction, with None for
+    an argument that it does not have. An empty response follows nothing. UsageError for an unknown
     instruction.
     """
     text = read(response, grade)
@@ -84,7 +84,7 @@ def _judge(name: str, text: str, arguments: Mapping[str, Any]) -> Verdict:
 
 
 def variants(text: str) -> tuple[str, ...]:
-    """The text; without its first line, its last and both; and all four without stars."""
+    """The text; without its first line, its last line and both; and all four without stars."""
     lines = text.split("\n")
     cut = (
         text,

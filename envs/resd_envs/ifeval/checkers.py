@@ -1,12 +1,12 @@
 """The 23 kinds of instructions of the IFEval probe, each with its checker.
 
-A checker says whether a response follows one instruction and what it saw. The meaning is that of
-the published benchmark (arXiv 2311.07911), its accidents included: a "***" alone counts in no
-list, a highlight may be a single star pair, a keyword may be part of a word. Differences: letters
-to count may be any character (the published code replaces "#" or "!" by a random letter), a text
-without any letter is in no language, and sentences, capital words and languages are told by
-`sentences.py` and `language.py` instead of trained models. Every checker is linear in the length
-of the response.
+A checker says whether a response follows one instruction, and what it found. The meaning is that of
+the published benchmark (arXiv 2311.07911), including its quirks: a "***" alone is not a list item,
+a highlight may be a single pair of stars, a keyword may be part of a word. Differences: letters to
+count may be any character (the published code replaces "#" or "!" by a random letter), a text
+without any letter has no language, and sentences, capital words and languages are determined by
+`sentences.py` and `language.py` instead of trained models. Every checker is linear in the length of
+the response.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Arguments = Mapping[str, Any]
 
 
 class Verdict(NamedTuple):
-    """What a checker says."""
+    """A checker's result."""
 
     followed: bool
     seen: str
@@ -36,7 +36,7 @@ Checker = Callable[[str, Arguments], Verdict]
 
 
 def _compare(count: int, relation: str, bound: int, what: str) -> Verdict:
-    """Compare a count with a bound; relations are those of the data."""
+    """Compare a count with a bound; the relations are those in the data."""
     if relation not in ("at least", "less than"):
         raise ValueError(f"relation {relation!r} is unknown: give 'at least' or 'less than'")
     followed = count >= bound if relation == "at least" else count < bound
@@ -50,17 +50,17 @@ def no_comma(text: str, _: Arguments) -> Verdict:
 
 
 def number_words(text: str, args: Arguments) -> Verdict:
-    """So many words."""
+    """A number of words."""
     return _compare(count_words(text), args["relation"], args["num_words"], "words")
 
 
 def number_sentences(text: str, args: Arguments) -> Verdict:
-    """So many sentences."""
+    """A number of sentences."""
     return _compare(count_sentences(text), args["relation"], args["num_sentences"], "sentences")
 
 
 def number_paragraphs(text: str, args: Arguments) -> Verdict:
-    """Exactly so many paragraphs, between which stands "***"; none inside may be empty."""
+    """An exact number of paragraphs, separated by "***"; none in the middle may be empty."""
     pieces = [piece.strip() for piece in text.split("***")]
     inner = pieces[1:-1]
     count = sum(map(bool, pieces))
@@ -79,7 +79,7 @@ def existence(text: str, args: Arguments) -> Verdict:
 
 
 def frequency(text: str, args: Arguments) -> Verdict:
-    """A keyword occurs so often."""
+    """A keyword occurs a number of times."""
     word = args["keyword"]
     count = _occurrences(word, text)
     return _compare(count, args["relation"], args["frequency"], f"times {word!r}")
@@ -100,7 +100,7 @@ def forbidden_words(text: str, args: Arguments) -> Verdict:
 
 
 def letter_frequency(text: str, args: Arguments) -> Verdict:
-    """A character occurs so often, in either case."""
+    """A character occurs a number of times, in either case."""
     letter = args["letter"].strip().lower()
     count = text.lower().count(letter)
     return _compare(count, args["let_relation"], args["let_frequency"], f"times {letter!r}")
@@ -123,7 +123,7 @@ def _in_case(text: str, right: bool, case: str) -> Verdict:
 
 
 def capital_word_frequency(text: str, args: Arguments) -> Verdict:
-    """So many words in capital letters."""
+    """A number of words in capital letters."""
     count = count_capital_words(text)
     relation, bound = args["capital_relation"], args["capital_frequency"]
     return _compare(count, relation, bound, "words in capital letters")
@@ -139,7 +139,7 @@ def response_language(text: str, args: Arguments) -> Verdict:
 
 
 def number_placeholders(text: str, args: Arguments) -> Verdict:
-    """At least so many [placeholders], each within a line."""
+    """A minimum number of [placeholders], each within a line."""
     count = sum(_bracketed(line) for line in text.split("\n"))
     return _compare(count, "at least", args["num_placeholders"], "placeholders")
 
@@ -155,7 +155,7 @@ def _bracketed(line: str) -> int:
 
 
 def postscript(text: str, args: Arguments) -> Verdict:
-    """A postscript marker; dots and blanks of "P.S." and "P.P.S" may vary as published."""
+    """A postscript marker; dots and blanks of "P.S." and "P.P.S" may vary, as published."""
     marker = args["postscript_marker"].strip()
     patterns = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
     found = re.search(patterns.get(marker, re.escape(marker.lower())), text.lower())
@@ -165,7 +165,7 @@ def postscript(text: str, args: Arguments) -> Verdict:
 
 
 def number_highlighted_sections(text: str, args: Arguments) -> Verdict:
-    """At least so many *highlights* or **highlights** that are not blank."""
+    """A minimum number of *highlights* or **highlights** that are not blank."""
     single = re.findall(r"\*([^\n*]*)\*", text)
     double = re.findall(r"\*\*([^\n*]*)\*\*", text)
     count = sum(bool(content.strip()) for content in single + double)
@@ -173,7 +173,7 @@ def number_highlighted_sections(text: str, args: Arguments) -> Verdict:
 
 
 def number_bullet_lists(text: str, args: Arguments) -> Verdict:
-    """Exactly so many bullet points: lines that begin with "*" or "-"."""
+    """An exact number of bullet points: lines that begin with "*" or "-"."""
     lines = [line.lstrip() for line in text.split("\n")]
     count = sum(line.startswith("-") for line in lines)
     number = 0
@@ -190,7 +190,7 @@ def number_bullet_lists(text: str, args: Arguments) -> Verdict:
 
 
 def multiple_sections(text: str, args: Arguments) -> Verdict:
-    """At least so many sections, marked by the splitter and a number."""
+    """A minimum number of sections, marked by the splitter and a number."""
     splitter = args["section_spliter"].strip()
     count = len(re.findall(rf"{re.escape(splitter)}\s?\d+", text))
     return _compare(count, "at least", args["num_sections"], f"marks {splitter!r} with a number")
@@ -220,7 +220,7 @@ def _titled(line: str) -> bool:
 
 
 def two_responses(text: str, _: Arguments) -> Verdict:
-    """Two different responses, between which stands "******"."""
+    """Two different responses, separated by "******"."""
     pieces = [piece.strip() for piece in text.split("******")]
     answers = [piece for piece in pieces if piece]
     followed = all(pieces[1:-1]) and len(answers) == 2 and answers[0] != answers[1]
@@ -244,7 +244,7 @@ def end_checker(text: str, args: Arguments) -> Verdict:
 
 
 def quotation(text: str, _: Arguments) -> Verdict:
-    """The whole response stands in double quotation marks."""
+    """The whole response is in double quotation marks."""
     body = text.strip()
     followed = len(body) > 1 and body.startswith('"') and body.endswith('"')
     return Verdict(

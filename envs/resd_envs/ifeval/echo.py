@@ -1,8 +1,8 @@
 """Whether a response repeats its prompt instead of answering it.
 
-The published checkers look at form alone, and a prompt has the form it asks for more often than
-chance: a copy of it follows all instructions of a quarter of the probe. Left out: copies in other
-words, and nonsense that follows the instructions, which the checkers accept by design.
+The published checkers look only at form, and a prompt has the form it asks for more often than
+chance: a copy of it follows all instructions in a quarter of the probe. Left out: paraphrased
+copies, and nonsense that follows the instructions, which the checkers accept by design.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 RUN = 4
-"""Words in a row that are copied and not chosen."""
+"""Length, in words, of a run that counts as copied."""
 MOSTLY, NEARLY_ALL = 0.5, 0.9
 
 _WORD = re.compile(r"\w+")
@@ -19,12 +19,12 @@ _QUOTED = re.compile(r'"[^"]*+"')
 
 
 def is_echo(prompt: str, response: str, *, begin: str = "", end: str = "") -> bool:
-    """Whether `response` has hardly a word of its own beside `prompt`, case and marks aside.
+    """Whether `response` adds hardly a word to `prompt`, apart from case and punctuation.
 
-    That is so where most of its words are runs copied from what the prompt says outside quotation
-    marks, or where it is nearly the whole prompt and nearly nothing else; so what a prompt quotes
-    may be used. `begin` and `end` are what the prompt asks to be said word for word; they do not
-    count, and where nothing else is said there is no answer.
+    This is so if most of its words are in runs copied from the prompt outside quotation marks, or
+    if it is nearly the whole prompt and nearly nothing else; so quoted parts of a prompt may be
+    used. `begin` and `end` are texts that the prompt asks for word for word; they do not count, and
+    if there is nothing else, there is no answer.
     """
     said = _words(_without(response, begin, end))
     if not said:
@@ -53,7 +53,7 @@ def _words(text: str) -> list[str]:
 
 
 def _copied(words: Sequence[str], source: Sequence[str], run: int) -> int:
-    """How many of `words` stand in runs of `run` words that occur in `source`."""
+    """How many of `words` are in runs of `run` words that occur in `source`."""
     known = {tuple(source[i : i + run]) for i in range(len(source) - run + 1)}
     copied = end = 0
     for begin in range(len(words) - run + 1):

@@ -1,7 +1,7 @@
 """IFEval as an environment: follow instructions that a program can check.
 
-What an instruction means is in `checkers.py`, strict and loose verdicts in `check.py`, where the
-prompts come from in `prompts.py`.
+The meaning of instructions is in `checkers.py`, strict and loose verdicts are in `check.py`, and
+prompts come from `prompts.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from resd_envs.ifeval.prompts import Item, own, probe
 from resd_envs.ifeval.solve import solve
 
 ECHO = "echo"
-"""Class of the failure of a response that repeats its prompt."""
+"""Failure class of a response that repeats its prompt."""
 SAYS_ECHO: Mapping[Dialect, str] = {
     "full": "The response repeats the prompt and does not answer it.",
     "compact": "copy of the prompt",
@@ -35,8 +35,8 @@ class IFEvalEnv(TextEnv):
     of our own, so that nothing is trained on the probe.
 
     ## Action Space
-    Any string (`Utf8Text`). Reasoning in think elements is left out before checking; of longer
-    responses than 200,000 characters the beginning counts.
+    Any string (`Utf8Text`). Reasoning in think elements is removed before checking; of responses
+    longer than 200,000 characters only the beginning counts.
 
     ## Observation Space
     Any string (`Utf8Text`). First the prompt as published (`full`) or a list of its instructions
@@ -44,9 +44,9 @@ class IFEvalEnv(TextEnv):
 
     ## Rewards
     1 if every instruction is followed strictly, else 0. `info["score"]` is the fraction of
-    instructions followed strictly. The published checkers look at form alone, so a copy of the
-    prompt follows all instructions of a quarter of the probe; here it follows none (`echo`). With
-    `grade` at `release` it counts, and `feedback.metrics["echo"]` says where. Some prompts are easy
+    instructions followed strictly. The published checkers look only at form, so a copy of the
+    prompt follows all instructions in a quarter of the probe; here it follows none (`echo`). With
+    `grade` at `release` it counts, and `feedback.metrics["echo"]` marks it. Some prompts are easy
     all the same: one text for all of them succeeds on one in five, the words of the prompt in any
     order on one in four.
 
@@ -72,7 +72,7 @@ class IFEvalEnv(TextEnv):
     verify_seconds = 30.0
     answer_in_prompt = True
     release_reads_reasoning = True
-    # One in four prompts of the probe asks for something that its words in any order do.
+    # The words of one in four prompts of the probe, in any order, do what it asks for.
     chance = 0.3
 
     def __init__(self, *, dialect: Dialect = "full", feedback_level: int = 3) -> None:
@@ -80,7 +80,7 @@ class IFEvalEnv(TextEnv):
         self._tasks: dict[Split, Sequence[Task]] = {}
 
     def tasks(self, split: Split) -> Sequence[Task]:
-        """The tasks of `split`; those of the probe in the published order."""
+        """The tasks of `split`; those of the probe are in the published order."""
         if split not in self._tasks:
             items = probe() if split == "test" else own(split)
             self._tasks[split] = tuple(self._task(split, item) for item in items)
@@ -131,7 +131,7 @@ class IFEvalEnv(TextEnv):
         return Feedback(0.0, False, 0.0, tuple(cases), "", ECHO, (0,), feedback.solution, metrics)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Take one action; info also tells the loose verdicts."""
+        """Take one action; info also holds the loose verdicts."""
         observation, reward, over, cut, info = super().step(action)
         metrics: Mapping[str, float] = info["feedback"].metrics
         info["loose_success"] = bool(metrics["loose_success"])
@@ -144,7 +144,7 @@ class IFEvalEnv(TextEnv):
 
 
 def _asked(data: Mapping[str, Any], name: str) -> str:
-    """The text that an argument of some instruction holds, "" where none has it."""
+    """The text that an argument of some instruction holds; "" if none has it."""
     return next((str(given[name]) for given in data["kwargs"] if name in given), "")
 
 

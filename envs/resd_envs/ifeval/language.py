@@ -1,9 +1,9 @@
-"""Which language a text is in, for the 30 languages that IFEval names.
+"""Detect the language of a text, among the 30 languages that IFEval names.
 
-Own rule, without a library: the script of most letters decides where it belongs to one language;
-otherwise marks that only some languages of the script have, then function words. The official
-checker asks `langdetect`, whose answers on short or capitalised text depend on its random seed;
-this rule is deterministic. Left out: every other language, and mixtures.
+We use our own rule, without a library: the script of most letters decides if only one language uses
+it; otherwise characters that only some languages of the script have, then function words. The
+official checker uses `langdetect`, whose answers on short or capitalised text depend on its random
+seed; this rule is deterministic. Left out: all other languages, and mixtures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 MAX_CHARS = 20_000
-"""Of a text, which are enough to tell and keep hostile input cheap."""
+"""Characters of a text that are examined: enough to decide, and cheap for hostile input."""
 
 ONE_LANGUAGE: Mapping[str, str] = {
     "BENGALI": "bn",
@@ -30,7 +30,7 @@ ONE_LANGUAGE: Mapping[str, str] = {
     "TELUGU": "te",
     "THAI": "th",
 }
-"""Scripts, as Unicode names begin, that one language of the list uses."""
+"""Scripts, by the beginning of their Unicode names, that one language of the list uses."""
 
 WORDS: Mapping[str, Mapping[str, str]] = {
     "LATIN": {
@@ -75,7 +75,7 @@ MARKS: Mapping[str, Mapping[str, str]] = {
     "DEVANAGARI": {"mr": "ळ"},
     "ARABIC": {"fa": "گچپژ", "ur": "ٹڈڑےںہھ", "ar": "ةىإأ"},
 }
-"""Letters that speak for a language; each occurrence counts as a fifth of a function word."""
+"""Letters that indicate a language; each occurrence counts as a fifth of a function word."""
 
 DEFAULT: Mapping[str, str] = {
     "LATIN": "en",
@@ -83,7 +83,7 @@ DEFAULT: Mapping[str, str] = {
     "DEVANAGARI": "hi",
     "ARABIC": "ar",
 }
-"""The language of a script where no word or letter tells."""
+"""The language of a script if no word or letter decides."""
 
 LANGUAGES = frozenset(
     [*ONE_LANGUAGE.values(), *(code for words in WORDS.values() for code in words)]
@@ -91,7 +91,7 @@ LANGUAGES = frozenset(
 
 
 def detect(text: str) -> str:
-    """The ISO 639-1 code of the language of `text`; "" where it has no letter of a known script."""
+    """The ISO 639-1 code of the language of `text`; "" if it has no letter of a known script."""
     text = text[:MAX_CHARS].lower()
     script = _script(text)
     if script in ONE_LANGUAGE:
@@ -112,7 +112,7 @@ def detect(text: str) -> str:
 
 
 def _script(text: str) -> str:
-    """The script of most letters; kana speak for Japanese even among more Han characters."""
+    """The script of most letters; kana indicate Japanese even among more Han characters."""
     scripts = Counter(
         unicodedata.name(letter, "").partition(" ")[0] for letter in text if letter.isalpha()
     )

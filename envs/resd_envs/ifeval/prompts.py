@@ -1,4 +1,4 @@
-"""Where the environment's prompts come from: the 100 of the probe, and our own to train on.
+"""The environment's prompts: the 100 of the probe, and our own to train on.
 
 The 100 prompts are part of the published data (see data/NOTICE). Our own are a request and one to
 three instructions that do not contradict each other, worded by us and drawn by seed.
@@ -79,7 +79,7 @@ def own(split: Split) -> tuple[Item, ...]:
 
 
 def _key(item: Item) -> str:
-    """The instructions as text, in an order of their own."""
+    """The instructions as text, in a canonical order."""
     pairs = zip(item.instruction_ids, item.kwargs, strict=True)
     return json.dumps(sorted([name, json.dumps(given, sort_keys=True)] for name, given in pairs))
 

@@ -1,9 +1,9 @@
-"""Count sentences and cut text into words, as the counting instructions need it.
+"""Count sentences and split text into words, as the counting instructions need.
 
 The official checkers use the trained Punkt and Treebank tokenizers of NLTK. These are the same
 rules without the trained statistics, and so without a download: a sentence ends with ".", "?" or
 "!" before white space or before a mark such as a bracket or a star; not after an abbreviation or
-an initial, as lists of them say. A line break alone ends no sentence. Left out: learning which
+an initial, according to lists. A line break alone does not end a sentence. Left out: learning which
 words are abbreviations and which words begin sentences.
 """
 
@@ -21,7 +21,7 @@ ABBREVIATIONS = frozenset(_ABBREVIATED.split())
 """Words whose full stop does not end a sentence by itself."""
 
 ALWAYS_ABBREVIATED = frozenset(_BEFORE_NAMES.split())
-"""Those that a capital letter follows inside a sentence."""
+"""Those that may be followed by a capital letter inside a sentence."""
 
 _END = re.compile(r".*[.?!](?=[?!)\";}\]*:@'({\[]|$)", re.DOTALL)
 """Up to the last mark of a run of characters that may end a sentence."""

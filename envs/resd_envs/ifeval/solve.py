@@ -1,7 +1,7 @@
 """Write a response that follows given instructions; for checkers and tests only.
 
-The responses obey the letter of the instructions and say nothing. Left out: combinations that
-contradict each other, and ones that occur in no prompt of the environment.
+The responses obey the letter of the instructions and have no meaning. Left out: combinations that
+contradict each other, and those that occur in no prompt of the environment.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _words(found: Mapping[str, Sequence[Arguments]]) -> list[str]:
 
 
 def _least(found: Mapping[str, Sequence[Arguments]], name: str, key: str) -> int:
-    """The lower bound of an instruction, 0 where there is none."""
+    """The lower bound of an instruction; 0 if there is none."""
     relation = {"num_words": "relation", "num_sentences": "relation"}.get(key, "")
     return max(
         (args[key] for args in found.get(name, ()) if args[relation] == "at least"), default=0

@@ -1,7 +1,7 @@
 """Manufactoria: programs for a factory of robots that accept the right tapes.
 
-`verify` marks an answer; `has` and its siblings make the environments. The machine, the problems
-and the verifier know nothing of Gymnasium.
+`verify` grades an answer; `has` and its siblings make the environments. The machine, the problems
+and the verifier do not depend on Gymnasium.
 """
 
 from typing import Any

@@ -131,7 +131,7 @@ _OFFICIAL = {
 
 
 def point_of(family: str) -> str:
-    """The misconception that belongs to a family, "" where it has none."""
+    """The misconception that belongs to a family; "" if it has none."""
     return _FAMILY_POINT.get(family.removeprefix("no "), "")
 
 
@@ -338,7 +338,7 @@ def _symbols(size: int, rng: np.random.Generator) -> str:
 
 
 def _counts(colours: int, total: int, rng: np.random.Generator) -> str:
-    """`total` symbols of `colours` colours, alike ones together, as prompts of counts show them."""
+    """`total` symbols of `colours` colours, equal ones together, as in prompts about counts."""
     chosen = sorted(rng.choice(4, size=colours, replace=False).tolist())
     extra = rng.multinomial(total - colours, [1 / colours] * colours)
     pairs = zip(chosen, extra, strict=True)

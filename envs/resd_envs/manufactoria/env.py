@@ -1,7 +1,7 @@
 """Manufactoria-HAS as an environment: prompts, tiers and splits.
 
-What a program means is in `machine.py`, which tapes it must accept in `problems.py`, how it is
-marked in `verifier.py`.
+The meaning of a program is in `machine.py`, the tapes that it must accept are in `problems.py`, and
+grading is in `verifier.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from resd_envs.manufactoria.verifier import (
 )
 
 LENGTHS = (2, 3, 4, 5)
-"""Tiers beside the whole set."""
+"""Tiers besides the whole set."""
 
 VALIDATION_SIZE = 64
 L5_TRAIN_SIZE = 640
@@ -46,9 +46,9 @@ class ManufactoriaHasEnv(TextEnv):
     A robot carries a tape of red, blue, yellow and green symbols through a factory of nodes that
     pull symbols from its front, paint symbols at its back and route. The factory must accept
     exactly the tapes that contain a word (`contains_substring`), contain it with gaps
-    (`contains_ordered`), or have at least so many symbols of each colour (`contains_count`).
+    (`contains_ordered`), or have a minimum number of symbols of each colour (`contains_count`).
     The problems, their order and their split are those of arXiv 2605.12741 (742 train, 132 test);
-    test inputs are drawn anew by the same recipe. `validation` holds 64 problems with words of
+    test inputs are drawn again by the same recipe. `validation` holds 64 problems with words of
     five symbols, which are in no other split of any tier.
 
     ## Action Space
@@ -63,8 +63,8 @@ class ManufactoriaHasEnv(TextEnv):
     1 if every test passes, else 0. `info["score"]` is the fraction of tests passed; a program that
     rejects everything scores about 0.65. The tests let some wrong programs pass, as the released
     ones do; `feedback.metrics["exhaustive_success"]` is the stricter verdict: 1 if the program is
-    also right on every tape of up to six symbols. One program for all problems passes for up to one
-    in twenty, and is right for one.
+    also right on every tape of up to six symbols. A single program for all problems passes for up
+    to one in twenty, and is right for one.
 
     ## Episode End
     After one action.
@@ -90,7 +90,7 @@ class ManufactoriaHasEnv(TextEnv):
     name = "manufactoria-has"
     verify_seconds = 30.0
     release_reads_reasoning = True
-    # The tests let the best of all programs pass for six of the 132 problems.
+    # The tests let the best single program pass for six of the 132 problems.
     chance = 0.05
 
     def __init__(
@@ -98,7 +98,7 @@ class ManufactoriaHasEnv(TextEnv):
     ) -> None:
         super().__init__(dialect=dialect, feedback_level=feedback_level)
         if length is not None and (type(length) is not int or length not in LENGTHS):
-            raise UsageError(f"length {length!r} is no tier: give None, 2, 3, 4 or 5")
+            raise UsageError(f"length {length!r} is not a tier: give None, 2, 3, 4 or 5")
         self.length = length
         if length is not None:
             # One class serves all tiers, so the name belongs to the instance.
@@ -189,5 +189,5 @@ def _longer(
 
 
 def _bucket(spec: Spec) -> int:
-    """0 to 99, from the end of the hash, which its place in the order does not depend on."""
+    """0 to 99, from the end of the hash, on which the order does not depend."""
     return int(spec.hash[-8:], 16) % 100

@@ -1,12 +1,12 @@
 """The robot factory: its language and its machine.
 
 `parse` reads a program or says what is wrong with it; `Program.run` traces one tape and
-`Program.outcomes` answers fast for many. Pure Python without Gymnasium; which tapes a program
-*should* accept is told in `problems.py`.
+`Program.outcomes` is fast for many. Pure Python without Gymnasium; `problems.py` says which tapes a
+program *should* accept.
 
-A node that reads well is read once: its text is the key, and what it does is told by names, so
-that it needs no numbers from the program around it. A program that is right is such nodes put
-together; only one that is not, or an odd one, is read line by line.
+A well-formed node is parsed once and cached by its text; it refers to other nodes by name, so it
+does not depend on the program around it. A well-formed program consists of such nodes; only other
+programs are parsed line by line.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ ReasonKind = Literal["routed_to_none", "unknown_node", "step_limit"]
 
 
 class ParseError(ValueError):
-    """Why a text is no program.
+    """Why a text is not a program.
 
     Attributes:
         kind: class of the error, e.g. `missing_colon`.
-        line: number of the line from 1, None where the error has no line.
+        line: number of the line from 1, None if the error has no line.
         detail: what else is known: `text`, `id`, `node`, `target`, `condition`, `node_type`.
     """
 
@@ -121,30 +121,30 @@ class Run:
 
     accepted: bool
     tape: str
-    """What is left on the tape, also where the run was rejected."""
+    """What is left on the tape, even if the run was rejected."""
     visited: tuple[str, ...]
-    """Names of the visited nodes in order, the terminal one (`end`, `NONE`, ...) included."""
+    """Names of the visited nodes in order, including the terminal one (`end`, `NONE`, ...)."""
     reason: Reason | None
-    """None where it was accepted."""
+    """None if it was accepted."""
 
 
 ACCEPTED, ROUTED_TO_NONE, UNKNOWN_NODE, STEP_LIMIT = range(4)
 """Outcomes of `Program.outcome`."""
 
 EMPTY = 4
-"""Index of an empty front, after those of the colours; foreign symbols behave like it."""
+"""Index of an empty front, after those of the colours; unknown symbols behave like it."""
 
 _INDEX = {colour: index for index, colour in enumerate(COLOURS)}
 
 
 def encode(tape: str) -> tuple[int, ...]:
-    """`tape` as colour indices, closed by the mark of the empty front."""
+    """`tape` as colour indices, ended by the mark of the empty front."""
     return (*(_INDEX.get(symbol, EMPTY) for symbol in tape), EMPTY)
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program that parses: its nodes in declaration order."""
+    """A parsed program: its nodes in declaration order."""
 
     nodes: tuple[Node, ...]
 
@@ -155,7 +155,7 @@ class Program:
 
     @cached_property
     def _moves(self) -> dict[str, tuple[Move, ...] | None]:
-        """What each node does; None where a run ends."""
+        """What each node does; None if a run ends there."""
         ends = {_END_WORD: None}
         return {**ends, **{n.id: n.moves for n in self.nodes}, END: None, NOWHERE: None}
 
@@ -202,7 +202,7 @@ class Program:
         return self.outcomes([tape], max_steps)[0]
 
     def outcomes(self, tapes: Iterable[Sequence[int]], max_steps: int = MAX_STEPS) -> list[int]:
-        """The `outcome` on each of many tapes: the inner loop of marking."""
+        """The `outcome` on each of many tapes: the inner loop of grading."""
         if self._paints:
             return [self._outcome_painting(list(tape), max_steps) for tape in tapes]
         moves = self._moves
@@ -284,7 +284,7 @@ _HAS_REJECTED: _Place = (NOWHERE, 0)
 
 
 def _outcome_at(node: str) -> int:
-    """What it means that a run ends at this node."""
+    """The outcome of a run that ends at this node."""
     if node == END:
         return ACCEPTED
     return ROUTED_TO_NONE if node == NOWHERE else UNKNOWN_NODE
@@ -303,7 +303,7 @@ def _node(node_type: str, node_id: str, routes: tuple[Route, ...]) -> Node:
 
 
 class _Line(NamedTuple):
-    """One line as read on its own; which part counts depends on where it stands."""
+    """One line parsed on its own; which part counts depends on its position."""
 
     text: str
     """Stripped."""
@@ -317,7 +317,7 @@ class _Line(NamedTuple):
     misnamed: bool = False
     """START not called `start` or END not called `end`."""
     way: str = ""
-    """`pull` or `next` where it reads as a route of that sort."""
+    """`pull` or `next` if it parses as a route of that kind."""
     route: Route = Route("", "")
 
 
@@ -328,16 +328,16 @@ _HEADER = re.compile(
 _ROUTE = re.compile(r"(?:\[(R|B|Y|G|EMPTY)\]|(NEXT))\s+(\w+)\s*(?:#.*)?")
 
 _NAMES = {"START": START, "END": END}
-"""Node types of which there is one, and what it is called."""
+"""Node types that occur once, and the required name."""
 
 _CACHED_CHARS = 64
-"""Lines up to this length are read once; programs share most of theirs."""
+"""Lines up to this length are cached; programs have most of theirs in common."""
 _CACHED_NODE_CHARS = 400
 """The same for whole nodes."""
 
 
 def _read_line(raw: str) -> _Line | None:
-    """Read one line; None where it is blank or a comment."""
+    """Parse one line; None if it is blank or a comment."""
     text = raw.strip()
     if not text or text[0] == "#":
         return None
@@ -378,7 +378,7 @@ def _numbered_lines(text: str) -> list[tuple[int, _Line]]:
 
 
 _BEFORE_HEADER = re.compile(r"\n(?=[^\s#])")
-"""Where a line begins that is neither indented, blank nor a comment."""
+"""The beginning of a line that is neither indented, blank nor a comment."""
 _REST = r"[ \t]*(?:#[^\n]*)?(?:\n[ \t]*(?:#[^\n]*)?(?=\n|\Z))*"
 """The end of a line, and blank lines and comments after it."""
 _NODE = re.compile(
@@ -397,7 +397,7 @@ def parse(text: str) -> Program:
 
 
 def _put_together(text: str) -> Program | None:
-    """The program where every node reads well and they fit together; None for all others."""
+    """The program, if every node is well-formed and they fit together; None for all others."""
     chunks = _BEFORE_HEADER.split(text.strip())
     if max(map(len, chunks)) > _CACHED_NODE_CHARS:
         return None
@@ -417,7 +417,7 @@ def _put_together(text: str) -> Program | None:
 
 @lru_cache(maxsize=1 << 14)
 def _read_node(chunk: str) -> Node | None:
-    """The node that `chunk` is, with comments and blank lines; None where that is not plain."""
+    """The node in `chunk`, with comments and blank lines; None if it is not well-formed."""
     match = _NODE.fullmatch(chunk)
     if match is None:
         return None
@@ -435,7 +435,7 @@ def _read_node(chunk: str) -> Node | None:
 
 
 def _parse_lines(text: str) -> Program:
-    """Read any program line by line; ParseError."""
+    """Parse any program line by line; ParseError."""
     lines = _numbered_lines(text)
     if not lines:
         raise ParseError("empty_program")
@@ -461,7 +461,7 @@ _WAYS: Mapping[str, str] = {
     **dict.fromkeys(PULLERS, "pull"),
     **dict.fromkeys(PAINTERS, "next"),
 }
-"""Node type to the sort of its routes."""
+"""Node type to the kind of its routes."""
 
 
 def _header_error(header: _Line, number: int, declared: Container[str]) -> ParseError:
@@ -506,7 +506,7 @@ _CONDITIONS_OF_OTHERS = {"START": ["NEXT"], "END": [], **{p: ["NEXT"] for p in P
 
 
 _ALWAYS_KNOWN = frozenset((NOWHERE, _END_WORD))
-"""Targets that no node has to be declared for."""
+"""Targets for which no node has to be declared."""
 
 
 def _check_whole(nodes: Mapping[str, tuple[Node, int]]) -> None:
@@ -531,11 +531,11 @@ def try_parse(text: str) -> Program | ParseError:
 
 
 def describe(error: ParseError) -> str:
-    """What is wrong in a few words of the language, e.g. `undefined target a9`."""
+    """What is wrong, in a few words of the language, e.g. `undefined target a9`."""
     named = [error.detail[key][:24] for key in _TELLING if key in error.detail]
     words = " ".join([error.kind.replace("_", " "), *named])
     return "".join(c if c.isprintable() else "?" for c in words)
 
 
 _TELLING = ("condition", "id", "target", "text")
-"""Details worth a word; a node's type and name follow from the line."""
+"""Details worth mentioning; a node's type and name follow from the line."""

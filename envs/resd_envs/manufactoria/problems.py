@@ -2,8 +2,8 @@
 
 The 874 HAS problems, their order and their split are reconstructed exactly; the inputs of the
 released tests were drawn without a seed, so ours follow the same recipe from a named stream. Tests
-are made for the HAS families and the accept-only words; of the other families this module knows
-the meaning (`expected`), their problems come from records.
+are made for the HAS families and the accept-only words; for the other families this module defines
+the meaning (`expected`), but their problems come from records.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Case:
     expected_accepted: bool
     check_output: bool = False
     expected_output: str = ""
-    """Final tape; read as a regular expression where it holds one of `.+*?|()`."""
+    """Final tape; a regular expression if it contains one of `.+*?|()`."""
 
 
 RECORD = {
@@ -74,7 +74,7 @@ TEST = {
     **dict.fromkeys(("expected_accepted", "check_output"), TRUE_OR_FALSE),
     **{"input": TEXT, "expected_output": TEXT},
 }
-"""What the fields of a record, and of a test in it, may hold."""
+"""The types of the fields of a record, and of a test in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class Problem:
     name: str
     criteria: str
     tests: Sequence[Case] = field(repr=False)
-    """Made when first looked at, where they are generated."""
+    """Generated tests are made when they are first accessed."""
     colours: str = COLOURS
     """Colours that inputs may have."""
 
@@ -119,22 +119,22 @@ class Problem:
 
     @cached_property
     def encoded_inputs(self) -> tuple[tuple[int, ...], ...]:
-        """Each test's input as the machine reads it."""
+        """Each test's input in the machine's encoding."""
         return tuple(encode(case.input) for case in self.tests)
 
     @cached_property
     def expected_verdicts(self) -> list[bool]:
-        """Whether each test's input is to be accepted."""
+        """Whether each test's input must be accepted."""
         return [case.expected_accepted for case in self.tests]
 
     @cached_property
     def checks_output(self) -> bool:
-        """Whether any test looks at the final tape."""
+        """Whether any test checks the final tape."""
         return any(case.check_output for case in self.tests)
 
 
 class GeneratedCases(Sequence[Case]):
-    """The tests of a HAS or word problem, made when first looked at."""
+    """The tests of a HAS or word problem, made when they are first accessed."""
 
     def __init__(self, family: str, params: Params) -> None:
         self._family, self._params = family, params
@@ -159,13 +159,13 @@ class GeneratedCases(Sequence[Case]):
         return iter(self._cases)
 
 
-# What each family means.
+# The meaning of each family.
 
 
 def expected(family: str, params: Params, tape: str) -> tuple[bool, str | None]:
-    """The verdict a correct program gives on `tape`, and its final tape where that matters.
+    """The verdict of a correct program on `tape`, and its final tape if that matters.
 
-    `params` is in the schema of the released problems. UsageError where the family is unknown.
+    `params` is in the schema of the released problems. UsageError if the family is unknown.
     """
     if family in _ACCEPTS:
         return _ACCEPTS[family](params, tape), None
@@ -205,7 +205,7 @@ def _matches_blocks(params: Params, tape: str) -> bool:
 def _block_length(text: str, n: int) -> int:
     match = _BLOCK_LENGTH.fullmatch(text)
     if match is None:
-        raise UsageError(f"block length {text!r} is not understood: give such as n, n+2 or 2n")
+        raise UsageError(f"block length {text!r} is not valid: give one such as n, n+2 or 2n")
     return int(match[1] or 1) * n + int(match[2] or 0)
 
 
@@ -215,7 +215,7 @@ def _number(tape: str) -> int:
 
 
 def _tape(number: int) -> str:
-    """The binary tape of a positive number, "" of any other."""
+    """The binary tape of a positive number; "" for any other."""
     return format(number, "b").translate({48: "R", 49: "B"}) if number > 0 else ""
 
 
@@ -300,7 +300,7 @@ _ORDER = {colour: index for index, colour in enumerate(COLOURS)}
 
 
 def canonical(family: str, params: Params) -> Params:
-    """The parameters that matter, in one form: requirements in colour order, no extra keys."""
+    """The relevant parameters in canonical form: requirements in colour order, no extra keys."""
     if family == "contains_count":
         pairs = [[str(colour), int(least)] for colour, least in params["requirements"]]
         return {"requirements": sorted(pairs, key=lambda pair: _ORDER[pair[0]])}
@@ -310,7 +310,7 @@ def canonical(family: str, params: Params) -> Params:
 
 
 def content_hash(family: str, params: Params) -> str:
-    """What the problem is, independent of its name and of key order: 16 hexadecimal digits."""
+    """A hash of the problem, independent of its name and of key order: 16 hexadecimal digits."""
     text = json.dumps([family, canonical(family, params)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -355,7 +355,7 @@ _WORDINGS: Mapping[str, tuple[str, str]] = {
     "ends_with": ("Ends with {word}", "ends with {word}"),
     "exact_sequence": ("Exactly {word}", "is exactly {word}"),
 }
-"""Family to problem name and to what must be true of the tape."""
+"""From the family to the problem's name and to the condition on the tape."""
 
 
 def _wording(family: str, params: Params) -> tuple[str, str]:
@@ -374,7 +374,7 @@ def make_problem(family: str, params: Params) -> Problem:
 
     `params` is `{"requirements": [[colour, least], ...]}` for `contains_count` and
     `{"sequence": word}` for the others, of any length. The same problem has the same tests
-    everywhere. UsageError where tests of the family cannot be made.
+    everywhere. UsageError if tests of the family cannot be made.
     """
     _check(family, params)
     params = canonical(family, params)
@@ -402,7 +402,7 @@ def _check(family: str, params: Params) -> None:
     symbols = [pair[0] for pair in given] if key == "requirements" else list(given)
     odd = sorted(set(symbols) - set(COLOURS))
     if odd:
-        raise UsageError(f"{family}: {odd} are no colours, give R, B, Y or G")
+        raise UsageError(f"{family}: {odd} are not colours: give R, B, Y or G")
     if key == "requirements" and (len(set(symbols)) < len(symbols) or min(given)[1] < 1):
         raise UsageError(f"{family}: give each colour once with a count of at least 1: {given}")
 
@@ -411,7 +411,7 @@ def _check(family: str, params: Params) -> None:
 
 
 class Spec(NamedTuple):
-    """Which problem, before it is made."""
+    """The specification of a problem, before it is made."""
 
     family: str
     params: Params
@@ -474,7 +474,7 @@ def length_of(spec: Spec) -> int:
 
 
 def _generate(family: str, params: Params) -> tuple[Case, ...]:
-    """The tests of one problem, after the released recipe, from a stream of its own."""
+    """The tests of one problem, by the released recipe, from its own stream."""
     identity = json.dumps(canonical(family, params), sort_keys=True)
     draw = _Draw(stream(0, "manufactoria", family, identity))
     makers = {"contains_count": _count_tapes, "contains_ordered": _ordered_tapes}
@@ -573,7 +573,7 @@ def _inserted(word: str, at: int, draw: _Draw) -> str:
 
 
 def _other_order(word: str) -> str:
-    """The word reversed, else with its first two unlike neighbours swapped."""
+    """The word reversed, else with its first two different neighbours swapped."""
     if word[::-1] != word:
         return word[::-1]
     for at, (a, b) in enumerate(pairwise(word)):
@@ -631,7 +631,7 @@ def _count_tapes(draw: _Draw, params: Params) -> list[str]:
 
 
 def _word_tapes(draw: _Draw, params: Params) -> list[str]:
-    """The word, alone and in company, cut short, doubled and with one symbol changed."""
+    """The word, alone and with neighbours, cut short, doubled and with one symbol changed."""
     w = params["sequence"]
     tapes = [w, w + draw.tape(1), draw.tape(1) + w, w + draw.tape(SHORT), draw.tape(SHORT) + w]
     tapes += [w + draw.tape(LONG), draw.tape(LONG) + w, draw.between(1, 3) + w + draw.between(1, 3)]

@@ -1,7 +1,7 @@
-"""Mark an answer to a factory problem, and say what went wrong.
+"""Grade an answer to a factory problem, and say what went wrong.
 
-Verdicts per test are those of the released verifier. What is shown differs where that one hides
-something: wrongly accepted tapes are shown beside wrongly rejected ones, shortest first, and a
+Verdicts per test are those of the released verifier. What is shown differs where the release hides
+something: wrongly accepted tapes are shown as well as wrongly rejected ones, shortest first, and a
 trace keeps its end. `oracle_program` and exhaustive equivalence are for checkers and metrics.
 """
 
@@ -51,13 +51,13 @@ def verify(
     truncated: bool = False,
     grade: Grade = "release",
 ) -> Feedback:
-    """Mark the last fenced block of a response on every test of `problem`.
+    """Grade the last fenced block of a response on every test of `problem`.
 
     `problem` may also be a record in the released schema (see `Problem.from_record`). `truncated`
-    says that the response hit its token limit, which matters only where it has no block. As for the
-    released verifier a block in the reasoning counts; with `grade="answer"`, which environments
-    ask for unless told otherwise, only the visible answer does. Pure, deterministic and bounded: a
-    run ends after `machine.MAX_STEPS` nodes.
+    says that the response hit its token limit, which matters only if it has no block. As in the
+    released verifier, a block in the reasoning counts; with `grade="answer"`, the default of
+    environments, only the visible answer does. Pure, deterministic and bounded: a run ends after
+    `machine.MAX_STEPS` nodes.
     """
     if not isinstance(problem, Problem):
         problem = Problem.from_record(problem)
@@ -101,7 +101,7 @@ _MISSING: Mapping[Dialect, Mapping[str, str]] = {
 
 
 def _unmarked(problem: Problem, kind: str, detail: str) -> Feedback:
-    """Every test failed for one reason, told in the first."""
+    """All tests failed for one reason, which the first of them gives."""
     names = [f"test {number}" for number in range(1, max(1, len(problem.tests)) + 1)]
     cases = [CaseResult(name, False, kind) for name in names]
     cases[0] = replace(cases[0], detail=detail)
@@ -167,7 +167,7 @@ _PATTERN_SIGNS = frozenset(".+*?|()")
 
 
 def _matches(tape: str, wanted: str) -> bool:
-    """Whether a final tape is the wanted one, or matches it as a pattern."""
+    """Whether a final tape is the expected one, or matches it as a pattern."""
     if _PATTERN_SIGNS.isdisjoint(wanted):
         return tape == wanted
     try:
@@ -186,7 +186,7 @@ def _expectation(case: Case) -> str:
 
 
 def _select(cases: Sequence[CaseResult], problem: Problem) -> tuple[int, ...]:
-    """The shortest failing tests, of both verdicts where both went wrong."""
+    """The shortest failing tests, with both verdicts if both went wrong."""
     failing = [index for index, case in enumerate(cases) if not case.passed]
     failing.sort(key=lambda index: len(problem.tests[index].input))
     first = failing[0]
@@ -206,7 +206,7 @@ def _case_detail(program: Program, case: Case, dialect: Dialect) -> str:
 
 
 def _last_front(program: Program, tape: str, run: Run) -> str:
-    """The front symbol that the last executed node saw, "" for an empty tape."""
+    """The front symbol that the last executed node saw; "" for an empty tape."""
     before = max(0, len(run.visited) - (1 if _never_ends(run) else 2))
     return program.run(tape, max_steps=before).tape[:1]
 
@@ -270,29 +270,29 @@ def _cut(tape: str) -> str:
 
 
 SHORT = 6
-"""Symbols up to which all tapes are tried. It tells all HAS problems apart from near misses; for
-words of 6 and more give a longer limit."""
+"""All tapes of up to this many symbols are tried. This distinguishes all HAS problems from near
+misses; for words of 6 or more symbols, give a longer limit."""
 
 
 @lru_cache(maxsize=64)
 def _tapes(colours: str, length: int) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
-    """All tapes of a length, as text and as the machine reads them."""
+    """All tapes of a length, as text and in the machine's encoding."""
     tapes = tuple("".join(symbols) for symbols in product(colours, repeat=length))
     return tapes, tuple(map(encode, tapes))
 
 
 @lru_cache(maxsize=1 << 14)
 def _wanted(family: str, params: str, colours: str, length: int) -> tuple[bytes, bool]:
-    """Whether each tape of a length is to be accepted, and whether its output matters too."""
+    """Whether each tape of a length must be accepted, and whether its output matters too."""
     given = json.loads(params)
     found = [expected(family, given, tape) for tape in _tapes(colours, length)[0]]
     return bytes(verdict for verdict, _ in found), any(output is not None for _, output in found)
 
 
 def exhaustively_equivalent(program: Program, problem: Problem, max_length: int = SHORT) -> bool:
-    """Whether `program` is right on every tape of up to `max_length` symbols, not on tests alone.
+    """Whether `program` is right on every tape of up to `max_length` symbols, not only on tests.
 
-    Stricter than the tests: of programs with one wrong route, the released tests pass 16 to 39%.
+    Stricter than the tests: 16 to 39% of programs with one wrong route pass the released tests.
     """
     family, params = problem.family, json.dumps(problem.params)
     accepted = program.accepted(problem.colours, max_length)

@@ -1,7 +1,7 @@
 """Python functions: specifications with hidden tests, run in the sandbox.
 
-`verify` marks an answer; `python_functions` and its siblings make the environments. The families
-and the verifier know nothing of Gymnasium.
+`verify` grades an answer; `python_functions` and its siblings make the environments. The families
+and the verifier do not depend on Gymnasium.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ def easy(**options: Any) -> PythonFunctionsEnv:
 
 
 def hard(**options: Any) -> PythonFunctionsEnv:
-    """Families whose rules act on each other, and long chains of steps."""
+    """Families whose rules interact, and long chains of steps."""
     return PythonFunctionsEnv(tier="hard", **options)
 
 

@@ -1,11 +1,11 @@
 """Find the program in an answer: the last fenced block that defines what the tests call.
 
-A kinder rule than the released one of the paper's tasks (`resd_bench.parsing.last_code_block`),
-which pairs off all fences of a text and knows one spelling of the language. Here a fence begins a
-line, or ends one with the name of the language; so fences that prose mentions and backticks inside
-a program are none. A tag may be spelled in any usual way, a block of tildes or with longer fences
-is one too, and what follows the program (how to use it, what it prints) does not take its place.
-Takes time linear in the length of the answer.
+A more lenient rule than the released one of the paper's tasks
+(`resd_bench.parsing.last_code_block`), which pairs all fences of a text and knows one spelling of
+the language. Here a fence begins a line, or ends one with the name of the language; so fences that
+prose mentions and backticks inside a program do not count. A tag may be spelled in any usual way,
+blocks of tildes or with longer fences count too, and what follows the program (how to use it, what
+it prints) is not taken for it. Takes time linear in the length of the answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from resd_bench.parsing import FENCE, last_code_block
 TAG = "python"
 """Language tag of the fenced block."""
 NEARBY = 3
-"""A fence inside a block is indented by at most so much more than the one that opened it."""
+"""A closing fence is indented by at most this much more than the one that opened the block."""
 
 _PYTHON = re.compile(r"\{?\.?(?:python|pycon|ipython|py)[\d.]*+(?!\w)", re.IGNORECASE)
 _AT_BEGIN = re.compile(r"([ \t]*+)(`{3,}+|~{3,}+)(.*)", re.DOTALL)
@@ -32,18 +32,18 @@ class Block:
     """One fenced block."""
 
     tag: str
-    """What stands after the opening fence."""
+    """The text after the opening fence."""
     code: str
 
     @property
     def is_python(self) -> bool:
-        """Whether it is tagged so."""
+        """Whether it has this tag."""
         return _PYTHON.match(self.tag) is not None
 
 
 @dataclass(slots=True)
 class _Open:
-    """A block whose end has not come yet."""
+    """A block that is still open."""
 
     fence: str
     tag: str
@@ -55,11 +55,11 @@ class _Open:
 
 
 def program_of(text: str, entry: str | None) -> str | None:
-    """The program in `text`; None where there is no block.
+    """The program in `text`; None if there is no block.
 
-    For tests that call `entry` it is the last block that defines it; where none does, or for
-    programs on standard input, the last one tagged as Python, else the last one without a tag, else
-    the released rule's.
+    For tests that call `entry` it is the last block that defines it; if none does, or for programs
+    on standard input, it is the last one tagged as Python, else the last one without a tag, else
+    that of the released rule.
     """
     blocks = list(fenced_blocks(text))
     released = last_code_block(text, TAG)
@@ -76,7 +76,7 @@ def program_of(text: str, entry: str | None) -> str | None:
 
 
 def defines(code: str, entry: str) -> bool:
-    """Whether a program seems to define `f`, or of `Class.f` one of the two."""
+    """Whether a program seems to define `f`, or for `Class.f` one of the two."""
     names = "|".join(map(re.escape, entry.split(".")))
     made = rf"(?:async[ \t]++)?(?:def|class)[ \t]++(?:{names})\b"
     assigned = rf"(?:{names})[ \t]*+[:=](?!=)"
@@ -109,13 +109,13 @@ def fenced_blocks(text: str) -> Iterator[Block]:
 
 
 def _fence(line: str, opened: _Open | None) -> _Open | None:
-    """The fence that a line is: where a block is open, one that ends it; None for other lines."""
+    """The fence on a line (if a block is open, one that ends it); None for other lines."""
     match = _AT_BEGIN.fullmatch(line)
     if match is None:
         return _fence_after_words(line) if opened is None else None
     indent, fence, tag = len(match[1]), match[2], match[3].strip()
     if opened is None:
-        # Backticks after backticks are code in a line of prose.
+        # Further backticks after backticks are inline code in prose.
         return None if "`" in tag and fence[0] == "`" else _Open(fence, tag, indent)
     near = indent <= opened.indent + NEARBY
     if near and _PYTHON.match(tag):
@@ -125,7 +125,7 @@ def _fence(line: str, opened: _Open | None) -> _Open | None:
 
 
 def _fence_after_words(line: str) -> _Open | None:
-    """A fence at the end of a line: with a tag of Python, or the only one of the line."""
+    """A fence at the end of a line: with a Python tag, or the only one on the line."""
     start = line.rfind(FENCE)
     while start > 0 and line[start - 1] == "`":
         start -= 1

@@ -1,9 +1,9 @@
-"""Python assertions read as data: what is called, with what, and what must come back.
+"""Python assertions read as data: what is called, with which arguments, and the expected result.
 
     assert candidate([1, 2], k=3) == [2, 1]
 
-Nothing is executed. An assertion of any form that is not listed in `cases_of` raises
-`Unconvertible`: a test that cannot be kept out of the child is not run at all.
+Nothing is executed. An assertion in a form that is not listed in `cases_of` raises `Unconvertible`:
+a test that cannot be kept out of the child is not run at all.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from resd_envs.arithmetic import BINARY
 from resd_envs.python_functions.problem import Case, Check
 
 MAX_SIZE = 1_000_000
-"""Elements or characters of a constant."""
+"""Maximum elements or characters of a constant."""
 MAX_BITS = 100_000
-"""Bits of a whole number on the way to a constant; at the end Python writes 4,300 digits."""
+"""Maximum bits of an intermediate whole number; Python writes at most 4,300 digits in the end."""
 MOST_ALIKE = 5000
-"""Elements of a set with one hash."""
+"""Maximum elements of a set with the same hash."""
 MAX_WORK = 5_000_000
-"""Elements and characters of all values of a test together."""
+"""Maximum elements and characters of all values of a test together."""
 
 
 class Unconvertible(Exception):
-    """A test that is not of a known form; the message quotes it."""
+    """A test in an unknown form; the message quotes it."""
 
 
 def parse(source: str) -> ast.Module:
-    """The syntax tree of a test; Unconvertible where there is none."""
+    """The syntax tree of a test; Unconvertible if it does not parse."""
     try:
         return ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
@@ -49,9 +49,9 @@ def cases_of(body: Sequence[ast.stmt], function: str) -> tuple[Case, ...]:
     """Cases of the assertions in `body` about `function`.
 
     Calls on constant arguments, compared by `==`, `!=` or `is` with a constant, by `math.isclose`
-    or `abs(call - constant) < tolerance`, or taken as true or false; the call may stand inside
-    `set`, `sorted`, `len`, `list` and the like (`APPLICABLE`). Assignments of constants are
-    followed, imports and texts passed over.
+    or `abs(call - constant) < tolerance`, or used as true or false; the call may be inside `set`,
+    `sorted`, `len`, `list` and the like (`APPLICABLE`). Assignments of constants are followed;
+    imports and bare strings are skipped.
     """
     reader = _Reader(function)
     cases = [case for statement in body for case in reader.statement(statement)]
@@ -63,8 +63,8 @@ def cases_of(body: Sequence[ast.stmt], function: str) -> tuple[Case, ...]:
 def called(body: Sequence[ast.stmt], solution: str) -> str:
     """The function that the assertions of `body` are about.
 
-    The first that `solution` defines, for some have the name of one of Python's; else the first
-    that is none of Python's.
+    The first that `solution` defines, because some have the name of a Python builtin; else the
+    first that is not a Python builtin.
     """
     names = [
         node.func.id
@@ -138,7 +138,7 @@ class _Reader:
         return replace(self.wrapped(left), expected=expected, check=check)
 
     def near(self, left: ast.expr, right: ast.expr) -> Case:
-        """`abs(call - constant) < tolerance`, either way round inside."""
+        """`abs(call - constant) < tolerance`, or with call and constant exchanged."""
         if _name_of(left) == "abs" and isinstance(left, ast.Call) and len(left.args) == 1:
             inside = left.args[0]
             if isinstance(inside, ast.BinOp) and isinstance(inside.op, ast.Sub):
@@ -196,7 +196,7 @@ def _is_finite(number: float) -> bool:
 
 
 def _name_of(node: ast.AST) -> str:
-    """`f` of `f(...)`, `math.f` of `math.f(...)`, else ""."""
+    """`f` for `f(...)`, `math.f` for `math.f(...)`, else ""."""
     if not isinstance(node, ast.Call):
         return ""
     if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
@@ -237,21 +237,20 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
 
 
 class Constants:
-    """Values of expressions, small ones: what a file writes in a line must not fill the memory.
+    """Evaluates expressions with small values: a single line of a file must not fill the memory.
 
-    The values of all expressions of a test together are bounded, elements that are shared counted
-    each time.
+    The values of all expressions of a test together are bounded; shared elements count each time.
     """
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
         self._scope = scope
-        """What names stand for."""
+        """The values of names."""
         self._left = MAX_WORK
 
     def value(self, node: ast.expr) -> Any:
-        """The value of an expression of literals, operators and a few pure functions of Python's.
+        """The value of an expression of literals, operators and a few pure Python functions.
 
-        Unconvertible for any other, and where a value is too large.
+        Unconvertible for any other expression, and if a value is too large.
         """
         try:
             found = self._value(node)
@@ -302,9 +301,9 @@ class Constants:
 
 
 def measure(value: Any, most: int) -> int:
-    """How large a value is: elements, characters and tens of digits, shared ones each time.
+    """The size of a value: elements, characters and tens of digits; shared ones count each time.
 
-    ValueError beyond `most`, before it has counted much further.
+    ValueError beyond `most`, without counting much further.
     """
     size, level = 0, [value]
     while level:
@@ -328,7 +327,7 @@ def _own_size(value: Any) -> int:
 
 
 def _hashable(items: list[Any]) -> list[Any]:
-    """`items`; ValueError where many have one hash, which takes time in the square of them."""
+    """`items`; ValueError if many have the same hash, which would take quadratic time."""
     counts = Counter(map(hash, items)) if len(items) > MOST_ALIKE else Counter()
     if any(count > MOST_ALIKE for count in counts.values()):
         raise ValueError
@@ -336,7 +335,7 @@ def _hashable(items: list[Any]) -> list[Any]:
 
 
 def _can_be_written(value: Any) -> bool:
-    """Whether Python writes the whole numbers in a value: it refuses very long ones."""
+    """Whether Python can print the whole numbers in a value: it refuses very long ones."""
     try:
         repr(value)
     except ValueError:
@@ -345,11 +344,11 @@ def _can_be_written(value: Any) -> bool:
 
 
 _FORMATS = re.compile(r"[0-9]+|\*")
-"""Widths and precisions in a format, and more numbers."""
+"""Widths and precisions in a format, and other numbers."""
 
 
 def _check_size(sign: ast.operator, left: Any, right: Any) -> None:
-    """ValueError where the result would be huge, before it is made."""
+    """ValueError if the result would be huge, before it is computed."""
     if isinstance(sign, ast.Pow):
         if not isinstance(left, int | float) or not isinstance(right, int | float):
             raise ValueError
@@ -368,7 +367,7 @@ def _check_format(form: str, right: Any) -> None:
     if "*" in numbers or any(len(number) > 4 for number in numbers):
         raise ValueError
     widest = max(map(int, numbers), default=0)
-    # The longest way of writing an element is that of a float, some 25 characters.
+    # The longest element in writing is a float, with some 25 characters.
     shown = widest + 32 * measure(right, MAX_SIZE)
     if len(form) + form.count("%") * shown > MAX_SIZE:
         raise ValueError

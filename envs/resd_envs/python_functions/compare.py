@@ -1,10 +1,10 @@
-"""Whether a value that a program returned passes a case. Runs in the parent alone.
+"""Whether a value that a program returned passes a case. Runs only in the parent.
 
-Values are plain data whose strings and numbers the program chose: nothing of it is hashed, and no
-method of a class of the program's is called. Generated tests compare as the sandbox does (`equal`);
-tests that were written as Python assertions compare as Python does (`python`), those that are JSON
-alike, but take tuples for lists (`json`); `stripped` compares printed lines as LiveCodeBench does.
-The time it takes grows with the value no faster than sorting does.
+Values are plain data whose strings and numbers the program chose: nothing in them is hashed, and no
+method of a class of the program is called. Generated tests compare as the sandbox does (`equal`);
+tests written as Python assertions compare as Python does (`python`), and JSON tests too, except
+that tuples count as lists (`json`); `stripped` compares printed lines as LiveCodeBench does. The
+time it takes grows with the value no faster than sorting does.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from resd_envs.python_functions.problem import Case
 
 
 def passes(case: Case, value: Any) -> bool:
-    """Whether `value` is right; for a case with standard input it is the standard output."""
+    """Whether `value` is right; for a case with standard input, it is the standard output."""
     tolerance = Tolerance(case.rel, case.abs)
     if case.stdin is not None:
         return isinstance(value, str) and _same_output(case, value, tolerance)
     if case.check == "equal":
         return same(case.expected, value, tolerance)
     if case.check in ("truthy", "falsy"):
-        # Sets and dicts are tuples here, which are true where they hold something.
+        # Sets and dicts are tuples here, which are true if they are not empty.
         return bool(value) == (case.check == "truthy")
     if case.check == "close":
         return _is_number(value) and same(_as_float(case.expected), value, tolerance)
@@ -41,14 +41,14 @@ def _as_float(number: float) -> float:
 
 
 def python_equal(expected: Any, got: Any) -> bool:
-    """Whether Python's `==` holds between a literal and a plain value of a program's."""
+    """Whether Python's `==` holds between a literal and a plain value from a program."""
     return _spelled(expected, "expected") == _spelled(got, "got")
 
 
 def _spelled(value: Any, side: str) -> str:
     """Equal texts for values that Python calls equal, and for no others.
 
-    NaN, which equals nothing, is spelled by the side it stands on.
+    NaN, which equals nothing, is spelled differently on each side.
     """
     if isinstance(value, PlainDict | dict):
         pairs = value.items() if isinstance(value, dict) else value
@@ -70,12 +70,12 @@ def _number(value: complex, side: str) -> str:
     real = value.real
     if isinstance(real, float) and not real.is_integer():
         return repr(real)
-    # Not the decimal text, whose length Python limits.
+    # Not decimal, because Python limits the length of that text.
     return f"{int(real):x}"
 
 
 def _listed(value: Any) -> Any:
-    """Tuples as lists; texts are keys of objects, so no dict holds any."""
+    """Tuples as lists; keys of JSON objects are texts, so dicts do not contain any."""
     if isinstance(value, PlainDict):
         return PlainDict((key, _listed(item)) for key, item in value)
     if type(value) in (list, tuple):
@@ -110,6 +110,6 @@ def _same_line(expected: str, got: str) -> bool:
 
 
 def _same_number(expected: str, got: str) -> bool:
-    # The published comparison takes whatever makes a Decimal, other scripts' digits too.
+    # The published comparison accepts whatever makes a Decimal, even digits of other scripts.
     numbers = NUMBER.fullmatch(expected) and NUMBER.fullmatch(got)
     return numbers is not None and Decimal(expected) == Decimal(got)

@@ -1,8 +1,8 @@
 """The curriculum of the basic tier for the embedded model: short programs, known misconceptions.
 
-Every answer is a function with one line a step. Eight shared misconceptions, of which six bear on
-any problem, are cured by a lesson wherever they occur; three instance-specific ones only a
-reflection on the attempt can name. Pre-training problems are the nine tenths of all short chains
+Every answer is a function with one line per step. Eight shared misconceptions, of which six apply
+to any problem, are cured by a lesson wherever they occur; three instance-specific ones can be named
+only by a reflection on the attempt. Pre-training problems are the nine tenths of all short chains
 that no panel of any seed contains.
 """
 
@@ -186,7 +186,7 @@ class PythonFunctionsCurriculum(OrderedCurriculum):
     def feedback(self, exercise: Exercise, response: str) -> tuple[bool, str]:
         problem = _problem(exercise.content)
         if response in self._written:
-            # Only what `answer` wrote runs here: pre-training asks a hundred thousand times.
+            # Only programs of `answer` run here: pre-training calls this a hundred thousand times.
             outcomes = _behaviour(program_of(response, problem.entry) or "", problem)
             verdict = judge(problem, outcomes, "compact")
         else:
@@ -227,7 +227,7 @@ def _step_codes(chain: Chain, mistakes: Mapping[str, Mistake]) -> list[str]:
 
 
 def _behaviour(code: str, problem: Problem) -> list[Outcome]:
-    """What a program that this module wrote does on the cases of `problem`."""
+    """The outcomes of a program written by this module on the cases of `problem`."""
     scope: dict[str, Any] = {"print": lambda *_: None}
     try:
         exec(compile(code, "<program>", "exec"), scope)
@@ -265,4 +265,4 @@ def _problem(content: tuple[str, ...]) -> Problem:
 
 
 CURRICULUM = PythonFunctionsCurriculum()
-"""What the entry point of the group `resd_bench.curricula` names."""
+"""The object of the entry point in the group `resd_bench.curricula`."""

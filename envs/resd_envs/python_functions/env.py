@@ -1,7 +1,7 @@
 """Programming problems as an environment: tiers, splits, prompts.
 
-What is asked is in `lists.py`, `texts.py`, `rules.py` and `steps.py`, how an answer is marked in
-`verifier.py`, how files of problems are read in `loader.py`.
+Problems are in `lists.py`, `texts.py`, `rules.py` and `steps.py`, grading is in `verifier.py`, and
+problem files are read in `loader.py`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ SHARES: Mapping[Split, range] = {
     "validation": range(70, 80),
     "test": range(80, 100),
 }
-"""Buckets of the content hash, of a hundred."""
+"""Buckets of the content hash, out of a hundred."""
 SIZES: Mapping[Split, int] = {"train": 32, "validation": 4, "test": 8}
-"""Problems of a family at most."""
+"""Maximum number of problems per family."""
 BASIC_SIZES: Mapping[Split, int] = {"train": 512, "validation": 64, "test": 128}
 BASIC_SHARES: Mapping[Split, range] = {
     "train": range(0, 7),
@@ -45,7 +45,7 @@ BASIC_SHARES: Mapping[Split, range] = {
 
 
 class PythonFunctionsEnv(TextEnv):
-    """Write a Python function that is right on hidden inputs, edge cases among them.
+    """Write a Python function that is right on hidden inputs, including edge cases.
 
     ## Description
     Each problem states a function: rotate a list, encode runs, parse durations, join intervals,
@@ -55,12 +55,12 @@ class PythonFunctionsEnv(TextEnv):
 
     ## Action Space
     Any string (`Utf8Text`). The program is the last fenced block that defines what the tests call;
-    of programs on standard input the last that is tagged as Python, or has no tag. A tag may be
-    spelled `python`, `py`, `Python3` and the like; backticks that prose mentions begin no block.
+    for programs on standard input, the last that is tagged as Python, or has no tag. A tag may be
+    spelled `python`, `py`, `Python3` and the like; backticks in prose do not begin a block.
 
     ## Observation Space
     Any string (`Utf8Text`). First the prompt: a specification with its rules, the signature and an
-    example that is no hidden test (`full`), or one line such as
+    example that is not a hidden test (`full`), or one line such as
     `def f(a): over 3 ; times 2 ; max ; empty 7` (`compact`). Last the feedback.
 
     ## Rewards
@@ -80,15 +80,15 @@ class PythonFunctionsEnv(TextEnv):
     ## Arguments
     - `dialect`: `full` or `compact`, the wording of prompts and feedback.
     - `feedback_level`: 0 to 5.
-    - `tier`: `all`; `easy`, one rule after the other; `hard`, rules that act on each other;
+    - `tier`: `all`; `easy`, one rule after the other; `hard`, rules that interact;
       `basic`, chains of two or three steps with prompts and answers of tens of tokens.
     - `seed`: draws another panel and other test inputs. A problem is on the same side of the split
       in every panel.
     - `path`: a JSONL file of problems in the schema of HumanEval, MBPP or LiveCodeBench (or our
       own, see `loader.py`) instead of generated ones; 80% of them are training, 10% validation
-      and 10% test problems by content, unless a record says its `split`. What counts as right is
-      what the benchmark's own runner takes. Problems whose tests cannot be run safely are left out
-      with a warning that lists them; see `skipped`.
+      and 10% test problems by content, unless a record gives its `split`. What counts as right is
+      what the benchmark's own runner accepts. Problems whose tests cannot be run safely are left
+      out with a warning that lists them; see `skipped`.
     - `test_path`: a second such file, which is the test split; those of `path` that are not in it
       are then training (90%) and validation problems.
 
@@ -110,12 +110,12 @@ class PythonFunctionsEnv(TextEnv):
     ) -> None:
         super().__init__(dialect=dialect, feedback_level=feedback_level)
         if tier not in TIERS:
-            raise UsageError(f"tier {tier!r} is unknown: give {', '.join(TIERS)}")
+            raise UsageError(f"unknown tier {tier!r}: give {', '.join(TIERS)}")
         if type(seed) is not int or seed < 0:
-            raise UsageError(f"seed {seed!r} is no whole number of at least 0: give one")
+            raise UsageError(f"seed {seed!r}: give a whole number of at least 0")
         if test_path is not None and path is None:
             raise UsageError("test_path was given without path: give both, or path alone")
-        # A machine that is too weak to mark answers should say so before any is sampled.
+        # A machine that cannot grade answers should say so before any is sampled.
         shared()
         self.tier, self.seed = tier, seed
         if tier != "all":
@@ -131,7 +131,7 @@ class PythonFunctionsEnv(TextEnv):
         return {} if self._loaded is None else self._loaded.skipped
 
     def tasks(self, split: Split) -> Sequence[Task]:
-        """The tasks of `split`, families mixed; loaded ones in the order of the file."""
+        """The tasks of `split`, with families mixed; loaded ones in the order of the file."""
         if split not in self._tasks:
             problems = (
                 _generated(self.tier, self.seed, split)
@@ -154,7 +154,7 @@ class PythonFunctionsEnv(TextEnv):
         return verify(action, task.data["function"], dialect=self.dialect)
 
     def oracle(self, task: Task) -> str:
-        """The reference solution, fenced; NotImplementedError where a loaded problem has none."""
+        """The reference solution, fenced; NotImplementedError if a loaded problem has none."""
         solution = task.data["function"].solution
         if not solution:
             raise NotImplementedError(f"{task.id} came without a solution")
@@ -181,7 +181,7 @@ def _template(name: str) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-# Which problems a split has.
+# The problems of a split.
 
 
 @cache
@@ -201,7 +201,7 @@ def _generated(tier: Tier, seed: int, split: Split) -> tuple[Problem, ...]:
 
 @cache
 def _of_family(family: Family, seed: int, split: Split) -> tuple[Problem, ...]:
-    """A family's problems in a split, picked by the seed."""
+    """A family's problems in a split, chosen by the seed."""
     hashes = {content_hash(family.name, picks): picks for picks in family.all_picks()}
     chosen = sorted(
         (content for content in hashes if bucket(content) in SHARES[split]),
@@ -220,7 +220,7 @@ def _long_chains(seed: int, split: Split) -> tuple[Problem, ...]:
 
 @cache
 def _short_chains(seed: int) -> Mapping[Split, tuple[Problem, ...]]:
-    """The basic tier: one walk over the chains, each to the split its bucket belongs to."""
+    """The basic tier: one pass over the chains, each of which goes to the split of its bucket."""
     found: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
     for chain in steps.chains(seed, "short"):
         for split in SPLITS:

@@ -1,8 +1,8 @@
 """Families of problems: one function, several rules, and for each rule a choice.
 
-A family words each choice and writes its code, so that the statement and the reference solution
-cannot disagree. What is asked is the family and the choices; name and test inputs follow from that
-by seeded streams.
+A family has the wording and the code of each choice, so the statement and the reference solution
+cannot disagree. A problem's content is the family and the choices; name and test inputs follow from
+these by seeded streams.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class Option:
 
     key: str
     text: str
-    """A sentence or two of the statement, "" where nothing needs saying."""
+    """A sentence or two of the statement; "" if there is nothing to say."""
     brief: str = ""
     """The same in a few words."""
     code: str = ""
-    """What stands in the reference solution for this rule."""
+    """The code of the reference solution for this rule."""
     more: Mapping[str, str] = field(default_factory=dict)
     """Further slots of the reference solution."""
 
 
 def numbers(values: Sequence[int], text: str, brief: str, code: str = "{n}") -> tuple[Option, ...]:
-    """An option for each number, put for `{n}` in the wordings and the code."""
+    """An option for each number, which replaces `{n}` in the wordings and the code."""
     return tuple(
         Option(str(n), text.format(n=n), brief.format(n=n), code.replace("{n}", str(n)))
         for n in values
@@ -50,14 +50,14 @@ def numbers(values: Sequence[int], text: str, brief: str, code: str = "{n}") -> 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Family:
-    """Problems that differ in name and rules."""
+    """Problems that differ only in name and rules."""
 
     name: str
     level: Level
     entries: tuple[str, ...]
     """Names that the function may have."""
     arguments: str
-    """With types, as in a signature."""
+    """The parameters, with types, as in a signature."""
     returns: str
     """Type of the result."""
     purpose: str
@@ -69,7 +69,7 @@ class Family:
     inputs: Inputs
     tolerance: float = 0.0
     cosmetic: frozenset[str] = frozenset()
-    """Rules whose options differ in the inputs alone, not in what the solution does."""
+    """Rules whose options differ only in the inputs, not in what the solution does."""
 
     def all_picks(self) -> Iterator[dict[str, str]]:
         """Every combination of options."""
@@ -91,7 +91,7 @@ class Family:
         return fill(self.template, slots)
 
     def problem(self, picks: Picks, seed: int = 0) -> Problem:
-        """The problem of these picks; `seed` decides the test inputs, not the content."""
+        """The problem with these choices; `seed` determines the test inputs, not the content."""
         content = content_hash(self.name, dict(picks))
         entry = self.entries[int(content[:8], 16) % len(self.entries)]
         rng = stream(seed, "python-functions", self.name, content)
@@ -124,7 +124,7 @@ _SLOT_LINE = re.compile(r"^([ ]*)<([a-z_]+)>$")
 
 
 def fill(template: str, slots: Mapping[str, str]) -> str:
-    """Put code into slots; a slot alone on its line takes several lines, or none if it is empty."""
+    """Put code into slots; a slot alone on its line may take several lines, or none if empty."""
     text = template.strip("\n")
     while _SLOT.search(text):
         lines: list[str] = []
@@ -139,7 +139,7 @@ def fill(template: str, slots: Mapping[str, str]) -> str:
 
 
 def ints(rng: np.random.Generator, count: int, low: int, high: int) -> list[int]:
-    """Whole numbers from `low` to `high`, both possible."""
+    """Whole numbers from `low` to `high`, both included."""
     return [int(n) for n in rng.integers(low, high + 1, size=count)]
 
 

@@ -1,6 +1,6 @@
-"""Files of problems, one JSON object a line: HumanEval, MBPP, LiveCodeBench, and our own schema.
+"""Problem files, one JSON object per line: HumanEval, MBPP, LiveCodeBench, and our own schema.
 
-The schema is found by its keys:
+The schema is recognised by its keys:
 
 - HumanEval: `prompt`, `test`, `entry_point` (and `canonical_solution`);
 - MBPP: `test_list` and `text` or `prompt` (and `code`, `challenge_test_list`);
@@ -9,14 +9,14 @@ The schema is found by its keys:
 - ours: `prompt`, `cases` (each `args`, `kwargs`, `expected` or `stdin`, `expected`), `entry` for
   calls (and `solution`, `preamble`).
 
-`task_id`, `question_id` or `id` names a problem; `split` may say where it belongs. Tests given as
-code become data (see `assertions.py`), so that expected values stay away from answers. Those for
-which that is impossible are run in the sandbox, where a record has a solution (see `written.py`);
-a problem whose tests cannot be had either way is left out and reported. Nothing of a file is
-executed outside the sandbox.
+`task_id`, `question_id` or `id` names a problem; `split` may assign it to a split. Tests given as
+code become data (see `assertions.py`), so that expected values stay away from answers. Where that
+is impossible, tests are run in the sandbox if a record has a solution (see `written.py`); a problem
+whose tests cannot be obtained either way is left out and reported. Nothing in a file is executed
+outside the sandbox.
 
-What counts as right is what the published runner of each benchmark takes, with one difference:
-tuples count as lists in LiveCodeBench at any depth, there at the outermost alone.
+What counts as right is what the published runner of each benchmark accepts, with one difference:
+for LiveCodeBench, tuples count as lists at any depth, in its runner only at the outermost level.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from resd_envs.python_functions.problem import Case, Problem, bucket
 
 Record = Mapping[str, Any]
 MAX_UNPACKED = 1 << 28
-"""Bytes of one problem's packed tests."""
+"""Maximum bytes of one problem's packed tests."""
 ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?", re.ASCII)
 
 
@@ -72,17 +72,17 @@ class Loaded:
 
     problems: tuple[Problem, ...]
     splits: Mapping[str, Split]
-    """By id of the problem."""
+    """Problems by id."""
     skipped: Mapping[str, str]
-    """Why records gave no problem, by their id."""
+    """Why records did not give a problem, by their id."""
 
 
 def load(path: str | Path) -> Loaded:
     """Read a file of problems.
 
-    UsageError for a file that cannot be read, a line that is no JSON object, a record of no known
-    schema, or a file without any problem that can be used. Leaves it to the caller to tell of
-    `skipped` (see `warn_of_skipped`).
+    UsageError for a file that cannot be read, a line that is not a JSON object, a record in an
+    unknown schema, or a file without any usable problem. The caller must report `skipped` (see
+    `warn_of_skipped`).
     """
     problems: dict[str, Problem] = {}
     splits: dict[str, Split] = {}
@@ -102,7 +102,7 @@ def load(path: str | Path) -> Loaded:
     found = Loaded(tuple(problems.values()), splits, skipped)
     if not problems:
         warn_of_skipped(found, str(path))
-        raise UsageError(f"{path} has no problem that can be used ({len(skipped)} left out)")
+        raise UsageError(f"{path} has no usable problem ({len(skipped)} left out)")
     return found
 
 
@@ -144,8 +144,8 @@ def _problem(record: Record, name: str, where: str) -> Problem:
     if not draft.cases:
         raise Unconvertible("it has no tests")
     if draft.entry is not None and not ENTRY.fullmatch(draft.entry):
-        raise Unconvertible(f"{draft.entry[:40]!r} is no name of a function")
-    # Of tests that are run, the program: what it draws is a matter of Python's version.
+        raise Unconvertible(f"{draft.entry[:40]!r} is not the name of a function")
+    # For tests that are run, the program: what it draws depends on Python's version.
     tests = draft.checker or repr(draft.cases)
     text = json.dumps([draft.statement, draft.entry, tests])
     content = hashlib.sha256(text.encode()).hexdigest()
@@ -171,7 +171,7 @@ def _split(record: Record, problem: Problem, where: str) -> Split:
     given = record.get("split")
     if given is not None:
         if given not in SPLITS:
-            raise UsageError(f"{where}: split {given!r} is unknown: give {', '.join(SPLITS)}")
+            raise UsageError(f"{where}: unknown split {given!r}: give {', '.join(SPLITS)}")
         return SPLITS[SPLITS.index(given)]
     share = bucket(problem.params["hash"])
     return "train" if share < 80 else "validation" if share < 90 else "test"
@@ -188,7 +188,7 @@ def _reader(record: Record, where: str) -> Callable[[Record], _Draft]:
     if {"prompt", "cases"} <= keys:
         return _ours
     raise UsageError(
-        f"{where}: a record with the keys {', '.join(sorted(keys))} is of no known schema. Known: "
+        f"{where}: a record with the keys {', '.join(sorted(keys))} has an unknown schema. Known: "
         "HumanEval (prompt, test, entry_point), MBPP (text or prompt, test_list), LiveCodeBench "
         "(question_content, public_test_cases), ours (prompt, cases)"
     )
@@ -221,7 +221,7 @@ def _human_eval(record: Record) -> _Draft:
 def _tests_of(
     body: Sequence[ast.stmt], function: str, entry: str, reference: str
 ) -> tuple[tuple[Case, ...], str]:
-    """Cases of tests about what they call `function`; with their program where they are no data."""
+    """Cases of tests of what they call `function`; with their program if they are not data."""
     try:
         return cases_of(body, function), ""
     except Unconvertible:
@@ -232,7 +232,7 @@ def _tests_of(
 
 
 def _before(prompt: str, entry: str) -> str:
-    """Imports and functions that a prompt gives beside the one to complete."""
+    """Imports and functions that a prompt gives besides the one to complete."""
     try:
         tree = parse(prompt)
         given = [node for node in tree.body if getattr(node, "name", "") != entry]
@@ -252,7 +252,7 @@ def _mbpp(record: Record) -> _Draft:
     bodies = [parse(test).body for test in tests]
     solution = str(record.get("code") or "")
     entry = called(bodies[0], solution)
-    # What is shown as an example is no hidden test.
+    # What is shown as an example is not a hidden test.
     hidden = bodies[1:] or bodies
     before = [*(record.get("test_imports") or ()), record.get("test_setup_code") or ""]
     reference = "\n".join([solution, *map(str, before)]) if solution else ""
@@ -277,7 +277,7 @@ _IMPORTS = "\n".join(
         "sys.setrecursionlimit(50000)",
     ]
 )
-"""What the runner of that benchmark puts before every answer."""
+"""What the runner of that benchmark puts in front of every answer."""
 
 
 def _live_code_bench(record: Record) -> _Draft:
@@ -321,11 +321,11 @@ def _json(text: str) -> Any:
     try:
         return reading.parse_json(text)
     except ValueError:
-        raise Unconvertible(f"a test that is no JSON: {text[:40]!r}") from None
+        raise Unconvertible(f"a test that is not JSON: {text[:40]!r}") from None
 
 
 def _tests(given: Any) -> Sequence[Record]:
-    """A list of tests, given as it is, as JSON, or packed."""
+    """A list of tests, given directly, as JSON, or packed."""
     if not given:
         return ()
     if isinstance(given, str):
@@ -333,12 +333,12 @@ def _tests(given: Any) -> Sequence[Record]:
     if not isinstance(given, list) or not all(
         isinstance(test, dict) and {"input", "output"} <= set(test) for test in given
     ):
-        raise Unconvertible("tests that are no list of input and output")
+        raise Unconvertible("tests that are not a list of input and output")
     return given
 
 
 def _unpacked(text: str) -> str:
-    """JSON from base64 of zlib of a pickled string; the pickle may hold nothing but the string."""
+    """JSON from base64 of zlib of a pickled string; the pickle may hold only the string."""
     try:
         packed = base64.b64decode(text, validate=True)
         unpacked = zlib.decompressobj().decompress(packed, MAX_UNPACKED)
@@ -348,9 +348,9 @@ def _unpacked(text: str) -> str:
 
 
 def _text_of(pickled: bytes) -> str:
-    """The text that was pickled; ValueError where it is anything but one text.
+    """The text that was pickled; ValueError if it is anything but one text.
 
-    The pickle is read and not run: even one without classes can ask for all memory.
+    The pickle is parsed, not executed: even one without classes can ask for all memory.
     """
     texts: list[str] = []
     for step, argument, _ in pickletools.genops(pickled):
@@ -362,13 +362,13 @@ def _text_of(pickled: bytes) -> str:
         elif step.name not in _AROUND_TEXTS:
             break
     if len(texts) != 1:
-        raise ValueError("they are no text")
+        raise ValueError("they are not a text")
     return texts[0]
 
 
 _TEXTS = frozenset({"UNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE"})
 _AROUND_TEXTS = frozenset({"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"})
-"""What stands around a text in every version of pickle."""
+"""The opcodes around a text in every version of pickle."""
 
 
 # Our own schema.
@@ -407,7 +407,7 @@ def _ours(record: Record) -> _Draft:
     )
 
 
-# What the fields of a record may hold.
+# The types of the fields of a record.
 
 _TESTS = of_types("a list of tests, its JSON, or packed JSON", list, str, NoneType)
 _KINDS: Mapping[Callable[[Record], _Draft], Mapping[str, Kind]] = {
@@ -435,7 +435,7 @@ _KINDS: Mapping[Callable[[Record], _Draft], Mapping[str, Kind]] = {
 
 
 def _check(record: Record, reader: Callable[[Record], _Draft], where: str) -> None:
-    """UsageError for a field that holds something else than its schema says."""
+    """UsageError for a field whose value does not fit the schema."""
     names = dict.fromkeys(("task_id", "question_id", "id"), NAME)
     check_fields(record, {**names, "split": TEXT_OR_NULL, **_KINDS[reader]}, where)
     if reader is _mbpp and not (record.get("text") or record.get("prompt")):

@@ -1,7 +1,7 @@
-"""What a programming problem is: a statement, an entry point, hidden test cases and a reference.
+"""Programming problems: a statement, an entry point, hidden test cases and a reference.
 
-Cases are plain data. Expected values are worked out here from trusted references, which are run in
-this process; answers of a model never are (see `verifier.py`).
+Cases are plain data. Expected values are computed here from trusted references, which are run in
+this process; a model's answers never are (see `verifier.py`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Literal
 Check = Literal[
     "equal", "python", "json", "differs", "close", "truthy", "falsy", "stripped", "program"
 ]
-"""How a value is held against the expected one; all but `equal` occur in loaded tests only."""
+"""How a value is compared with the expected one; all but `equal` occur only in loaded tests."""
 Wrap = str
-"""Name of a function of Python's that the program's process applies to the value first, "" for
-none; one of `resd_bench.sandbox.plain.APPLICABLE`."""
+"""Name of a Python function that the program's process first applies to the value, "" for none; one
+of `resd_bench.sandbox.plain.APPLICABLE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +53,27 @@ class Problem:
     """Name of the function (or `Class.method`) to write; None for a program on standard input."""
     cases: tuple[Case, ...]
     solution: str = ""
-    """A correct program, "" where none is known."""
+    """A correct program; "" if none is known."""
     preamble: str = ""
     """Code that runs before the answer's, for loaded problems that give some."""
     params: Mapping[str, Any] = field(default_factory=dict)
-    """What the problem was made from; of tests that are programs (see `written.py`) `checker`, the
-    one that judges what came back."""
+    """What the problem was made from; for tests that are programs (see `written.py`), `checker` is
+    the program that judges the returned values."""
 
     @property
     def checker(self) -> str:
-        """Program that judges what came back, "" where the cases do."""
+        """Program that judges the returned values; "" if the cases do."""
         return str(self.params.get("checker", ""))
 
 
 def content_hash(family: str, params: Mapping[str, Any]) -> str:
-    """SHA-256 of what a generated problem asks, whatever it is called and whatever its tests."""
+    """SHA-256 of a generated problem's content, without its name and tests."""
     text = json.dumps([family, params], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def bucket(content: str) -> int:
-    """0 to 99, from the end of a hash, so that it says nothing about an order by the hash."""
+    """0 to 99, from the end of a hash, so that it is independent of an order by the hash."""
     return int(content[-8:], 16) % 100
 
 
@@ -88,7 +88,7 @@ def trusted(source: str, entry: str) -> Callable[..., Any]:
 def solved(
     source: str, entry: str, inputs: Sequence[tuple[Any, ...]], tolerance: float = 0.0
 ) -> tuple[Case, ...]:
-    """A case for each input, without repetitions, with what the reference answers."""
+    """A case for each input, without repetitions, with the reference's answer."""
     reference = trusted(source, entry)
     distinct = {repr(args): args for args in inputs}.values()
     return tuple(

@@ -1,4 +1,4 @@
-"""Families whose rules act on each other: intervals, dates, expressions, caches."""
+"""Families whose rules interact: intervals, dates, expressions, caches."""
 
 from __future__ import annotations
 

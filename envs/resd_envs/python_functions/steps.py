@@ -1,7 +1,7 @@
-"""Chains of steps on a list of whole numbers, ended by one number.
+"""Chains of steps on a list of whole numbers that end in one number.
 
-Short chains of few words are the smallest tier, whose prompts and answers take tens of tokens; long
-chains of many words make a family of the hard tier. Left out: steps on anything but numbers.
+Short chains of few words are the smallest tier, whose prompts and answers have tens of tokens; long
+chains of many words are a family of the hard tier. Left out: steps on anything but numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Word:
     text: str
     code: str
     numbers: range = field(default_factory=lambda: range(0))
-    """What may stand for n; empty for a word without number."""
+    """Possible values of n; empty for a word without a number."""
 
 
 EACH: Mapping[str, Word] = {
@@ -102,7 +102,7 @@ ENDS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Steps in order, what is returned, and what is returned for an empty list."""
+    """Steps in order, the result, and the result for an empty list."""
 
     steps: tuple[tuple[str, int | None], ...]
     end: str
@@ -138,7 +138,7 @@ def code_of(word: str, n: int | None) -> str:
 
 
 def solution(chain: Chain) -> str:
-    """A program with a line for each step."""
+    """A program with one line per step."""
     lines = [f"def {ENTRY}(a):", *(f" a = {code_of(word, n)}" for word, n in chain.steps)]
     return "\n".join(
         [*lines, " if not a:", f"  return {chain.empty}", f" return {ENDS[chain.end][1]}"]
@@ -173,7 +173,7 @@ def inputs(chain: Chain, rng: np.random.Generator, count: int) -> list[tuple[lis
 
 
 def _limits(chain: Chain) -> list[int]:
-    """Numbers that stand exactly at the limit when they come to a filter, changes before it."""
+    """Numbers that are exactly at the limit when they reach a filter, after any changes."""
     found: list[int] = []
     reached = {x: x for x in range(-20, 21)}
     for word, n in chain.steps:
@@ -188,7 +188,7 @@ def _limits(chain: Chain) -> list[int]:
 
 
 def problem(chain: Chain, seed: int = 0, count: int = 4) -> Problem:
-    """The problem of a chain; `count` says how many random lists the tests have."""
+    """The problem of a chain; `count` is the number of random lists in the tests."""
     content, source = chain.hash, solution(chain)
     rng = stream(seed, "python-functions", FAMILY, content)
     example, *cases = solved(source, ENTRY, inputs(chain, rng, count))
@@ -206,7 +206,7 @@ def problem(chain: Chain, seed: int = 0, count: int = 4) -> Problem:
 
 
 def every_step_matters(chain: Chain, posed: Problem) -> bool:
-    """Whether the problem's tests fail each program that leaves out one of the steps."""
+    """Whether every program that leaves out one of the steps fails the problem's tests."""
     inputs_ = [case.args for case in posed.cases]
     wanted = [case.expected for case in posed.cases]
     for place in range(len(chain.steps)):
@@ -223,13 +223,13 @@ def pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
 
 
 def step(rng: np.random.Generator, word: str) -> tuple[str, int | None]:
-    """`word` with a number, where it takes one."""
+    """`word` with a number, if it takes one."""
     numbers = WORDS[word].numbers
     return word, numbers[int(rng.integers(len(numbers)))] if numbers else None
 
 
 def short_chain(rng: np.random.Generator) -> Chain:
-    """A chain of the basic tier: a filter and a change in either order, at times another change."""
+    """A chain of the basic tier: a filter and a change in either order, perhaps another change."""
     words = [pick(rng, FILTERS), pick(rng, CHANGES)]
     if rng.random() < 0.5:
         words.reverse()
@@ -244,7 +244,7 @@ LONG = (4, 6)
 
 
 def long_chain(rng: np.random.Generator) -> Chain:
-    """A chain of the hard tier: different words, no filter twice."""
+    """A chain of the hard tier: all words differ, and no filter occurs twice."""
     words = [
         str(w) for w in rng.permutation(list(WORDS))[: int(rng.integers(LONG[0], LONG[1] + 1))]
     ]
@@ -253,7 +253,7 @@ def long_chain(rng: np.random.Generator) -> Chain:
 
 
 def chains(seed: int, name: str) -> Iterator[Chain]:
-    """Different chains without end: `short` or `long` ones."""
+    """An endless stream of different chains, `short` or `long` ones."""
     rng, draw = (
         stream(seed, "python-functions", name),
         {"short": short_chain, "long": long_chain}[name],
@@ -267,8 +267,8 @@ def chains(seed: int, name: str) -> Iterator[Chain]:
 
 
 RUN_BUCKETS = 10
-"""Short chains in the first ten of a hundred buckets are tasks of runs; all others are left to the
-pre-training of the embedded model."""
+"""Short chains in the first ten of a hundred buckets are tasks of runs; all others are for
+pre-training the embedded model."""
 
 
 def for_runs(chain: Chain) -> bool:

@@ -1,8 +1,8 @@
-"""Mark an answer to a programming problem in the sandbox, and say what went wrong.
+"""Grade an answer to a programming problem in the sandbox, and say what went wrong.
 
-The program gets arguments only and answers with values only; expected values, comparison and
-verdict stay here. Whatever the text or the program does, a typed verdict comes back, within
-`verify_seconds`; SandboxError is left for what no answer can bring about.
+The program receives only arguments and returns only values; expected values, comparison and verdict
+stay here. Whatever the text or the program does, a typed verdict is returned within
+`verify_seconds`; SandboxError is only for what no answer can cause.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LIMITS = Limits(call_cpu_s=1.0, total_cpu_s=4.0)
 """A hundred times what the references need."""
 LOADED_LIMITS = Limits(call_cpu_s=5.0, total_cpu_s=30.0, total_wall_s=75.0)
 SLACK_SECONDS = 10.0
-"""For processes to start and end, values to be compared and feedback to be worded."""
+"""Time to start and end processes, compare values and write feedback."""
 MAX_SHOWN = 2
 """Failing tests shown at level 3."""
 MAX_VALUE_CHARS = 200
@@ -40,21 +40,21 @@ KINDS = {
     "bad_output": "bad_output",
     "verifier_limit": "verifier_limit",
 }
-"""The sandbox's kinds of failure by our names."""
+"""The sandbox's kinds of failure, by our names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an answer did on one case."""
+    """An answer's outcome on one case."""
 
     kind: str
     """`returned`, `missing_function`, or a value of `KINDS`."""
     value: Any = None
     """What it returned or printed."""
     message: str = ""
-    """Of an exception, beginning with its type."""
+    """Message of an exception, beginning with its type."""
     ran: bool = True
-    """False where an earlier case ended the program."""
+    """False if an earlier case ended the program."""
 
 
 def verify(
@@ -67,8 +67,8 @@ def verify(
 ) -> Feedback:
     """Run the last fenced block of the visible answer on every case of `problem`.
 
-    `box` defaults to this process's shared sandbox. SandboxError where the sandbox itself failed,
-    which says nothing of the answer.
+    `box` defaults to this process's shared sandbox. SandboxError if the sandbox itself failed,
+    which says nothing about the answer.
     """
     block = program_of(visible_answer(response_text), problem.entry)
     if block is None:
@@ -82,7 +82,7 @@ def verify(
 
 
 def verify_seconds(*, loaded: bool) -> float:
-    """Longest that one verification takes, of a generated problem or a loaded one."""
+    """The longest that one verification takes, for a generated or a loaded problem."""
     if not loaded:
         return LIMITS.total_wall + SLACK_SECONDS
     return LOADED_LIMITS.total_wall + written.LIMITS.total_wall + SLACK_SECONDS
@@ -93,7 +93,7 @@ def _limits(problem: Problem) -> Limits:
 
 
 def run(code: str, problem: Problem, box: Sandbox, limits: Limits = LIMITS) -> list[Outcome]:
-    """What a program does on the cases of `problem`, in their order."""
+    """The outcomes of a program on the cases of `problem`, in their order."""
     sent = [_sent(case) for case in problem.cases]
     entry = _entry(problem, code)
     result = box.run_program(code, sent, entry=entry, preamble=problem.preamble, limits=limits)
@@ -104,7 +104,7 @@ def run(code: str, problem: Problem, box: Sandbox, limits: Limits = LIMITS) -> l
 
 
 def _sent(case: Case) -> dict[str, Any]:
-    """What the program's process is told of a case: not what is expected, which is judged here."""
+    """What the program's process receives of a case: not the expected value, which stays here."""
     if case.stdin is not None:
         return {"stdin": case.stdin}
     sent: dict[str, Any] = {"args": list(case.args), "kwargs": dict(case.kwargs)}
@@ -112,7 +112,7 @@ def _sent(case: Case) -> dict[str, Any]:
 
 
 def _entry(problem: Problem, code: str) -> str | None:
-    """What is called: of `Class.f` plain `f` where the program has no such class."""
+    """What is called: for `Class.f`, plain `f` if the program has no such class."""
     kind, dot, name = (problem.entry or "").partition(".")
     return name if dot and f"class {kind}" not in code else problem.entry
 
@@ -124,7 +124,7 @@ def _outcome(ran: Ran) -> Outcome:
 
 
 def _lacks_entry(entry: str | None, outcomes: Sequence[Outcome]) -> bool:
-    """Whether the program ran and left no function of the wanted name."""
+    """Whether the program ran without defining a function of the required name."""
     if entry is None:
         return False
     first, *others = outcomes
@@ -133,7 +133,7 @@ def _lacks_entry(entry: str | None, outcomes: Sequence[Outcome]) -> bool:
 
 
 def _by_checker(problem: Problem, outcomes: Sequence[Outcome], box: Sandbox) -> list[bool]:
-    """What tests that are programs say of the outcomes."""
+    """The verdicts of tests that are programs on the outcomes."""
     returned = [(o.value,) if o.kind == "returned" else () for o in outcomes]
     if not any(returned):
         return [False] * len(outcomes)
@@ -151,7 +151,7 @@ _TOO_LONG: dict[Dialect, str] = {
 
 
 def _unmarked(problem: Problem, kind: str, detail: str) -> Feedback:
-    """Every test failed for one reason, told in the first."""
+    """All tests failed for one reason, which the first of them gives."""
     cases = [CaseResult(f"test {n}", False, kind) for n in range(1, max(1, len(problem.cases)) + 1)]
     cases[0] = replace(cases[0], detail=detail)
     return Feedback(0.0, False, 0.0, tuple(cases), kind=kind, shown=(0,), solution=problem.solution)
@@ -163,9 +163,9 @@ def judge(
     dialect: Dialect,
     right: Sequence[bool] | None = None,
 ) -> Feedback:
-    """Feedback from what an answer did; one outcome a case.
+    """Feedback from an answer's outcomes, one per case.
 
-    `right` says of each what came of its test, None where values are to be compared here.
+    `right` holds the result of each one's test, None if values must be compared here.
     """
     given = [None] * len(outcomes) if right is None else right
     cases = [
@@ -203,7 +203,7 @@ def _mark(number: int, case: Case, outcome: Outcome, right: bool | None) -> Case
     try:
         right = passes(case, outcome.value) if right is None else right
     except Exception:
-        # Whatever a value does to the comparison is the answer's doing.
+        # Whatever a value does to the comparison is the answer's fault.
         return CaseResult(name, False, "verifier_limit")
     return CaseResult(name, right, "pass" if right else "wrong_answer")
 
@@ -215,7 +215,7 @@ def _is_syntax_error(outcome: Outcome) -> bool:
 def _select(
     problem: Problem, cases: Sequence[CaseResult], outcomes: Sequence[Outcome]
 ) -> tuple[int, ...]:
-    """The shortest failing tests, of two kinds where there are two; one if nothing ran."""
+    """The shortest failing tests, of two kinds if there are two; one if nothing ran."""
     failing = [index for index, case in enumerate(cases) if not case.passed]
     failing.sort(key=lambda index: (not outcomes[index].ran, _length(problem.cases[index])))
     first = failing[0]
@@ -312,13 +312,13 @@ _ENDINGS: dict[Dialect, dict[str, str]] = {
 
 
 def _exception_name(message: str) -> str:
-    """The type an exception's message begins with, "" where it begins with none."""
+    """The type that an exception's message begins with; "" if it does not begin with one."""
     match = re.match(r"([A-Za-z_][A-Za-z_0-9]{0,60}): ", message)
     return match[1] if match else ""
 
 
 def _message(message: str) -> str:
-    """One short line of a message that a program may have written."""
+    """A message that a program may have written, as one short line."""
     line = " ".join(message.split())
     return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[:MAX_MESSAGE_CHARS]}..."
 
@@ -332,7 +332,7 @@ def _shown(value: Any, dialect: Dialect, text: bool) -> str:
 
 
 def _spelled(value: Any, dialect: Dialect, left: list[int]) -> str:
-    """Like `repr`, blanks inside brackets in the compact dialect; stops when `left` is used."""
+    """Like `repr`, with blanks inside brackets in the compact dialect; stops when `left` is 0."""
     left[0] -= 2
     if isinstance(value, PlainDict | dict):
         pairs = value.items() if isinstance(value, dict) else value

@@ -1,12 +1,12 @@
-"""Tests that are programs: run beside the reference, and again on what an answer returned.
+"""Tests that are programs: run with the reference, and again on the values that an answer returned.
 
-A test that draws its inputs in a loop, or holds a result against another call, is no data. Such
-tests are run in the sandbox, and never beside an answer: once with the reference, to learn what is
-called and with which arguments; then for every answer, which is called with just those arguments
-in a process of its own, with a stand-in that returns what came back from there. So a program sees
-neither the tests nor the expected values, and of what it returns only plain data reaches the test.
-Left out: tests whose later calls depend on what the earlier ones returned, and arguments that are
-no plain data.
+A test that draws its inputs in a loop, or compares a result with another call, is not data. Such
+tests are run in the sandbox, and never in the same process as an answer: once with the reference,
+to record the calls and their arguments; then for every answer, which is called with exactly those
+arguments in a process of its own, with a stand-in that returns its results. So a program sees
+neither the tests nor the expected values, and only plain data of what it returns reaches the test.
+Left out: tests whose later calls depend on the results of earlier ones, and arguments that are not
+plain data.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def _judge_(calls, given):
 
 
 def checker(reference: str, entry: str, body: Sequence[ast.stmt], parameter: str) -> str:
-    """The program that runs tests: `body` is about the function called `parameter` in it.
+    """The program that runs tests: `body` tests the function that it calls `parameter`.
 
-    `reference` is a program that defines `entry`; whatever else the tests need stands there too.
+    `reference` is a program that defines `entry`, and whatever else the tests need.
     """
     arguments = [ast.arg(name) for name in (parameter, HOLDS)]
     function = ast.FunctionDef(
@@ -79,9 +79,9 @@ def checker(reference: str, entry: str, body: Sequence[ast.stmt], parameter: str
 
 
 class _Asserted(ast.NodeTransformer):
-    """Makes every assertion a call, so that those after one that fails are looked at too.
+    """Turns every assertion into a call, so that those after a failing one are evaluated too.
 
-    An assertion speaks of the calls since the one before, else of the same calls as that.
+    An assertion is about the calls since the previous one, or else about the same calls as that.
     """
 
     def visit_Assert(self, node: ast.Assert) -> ast.Expr:
@@ -92,7 +92,7 @@ class _Asserted(ast.NodeTransformer):
 def record(program: str, box: Sandbox) -> tuple[Case, ...]:
     """A case for each call that the tests of a checker make, with what the reference returns.
 
-    Unconvertible where they cannot be run, or the reference does not pass them.
+    Unconvertible if they cannot be run, or if the reference does not pass them.
     """
     (ran,) = box.run_program(program, [{"args": []}], entry="_record_", limits=LIMITS).cases
     if ran.kind != "ok":
@@ -105,16 +105,16 @@ def record(program: str, box: Sandbox) -> tuple[Case, ...]:
     if len(cases) < len(calls) or not all(verdicts):
         raise Unconvertible("its own solution does not pass its tests")
     if not cases or not all(hold(program, cases, [(value,) for value in returned], box)):
-        raise Unconvertible("its tests do not come out the same twice")
+        raise Unconvertible("its tests do not give the same result twice")
     return cases
 
 
 def hold(
     program: str, cases: Sequence[Case], returned: Sequence[tuple[Any, ...]], box: Sandbox
 ) -> list[bool]:
-    """Which calls of a checker's tests came back right.
+    """Which calls of a checker's tests returned the right value.
 
-    `returned` has for each of `cases` a tuple of what came back, () where nothing did.
+    `returned` has for each of `cases` a tuple with the returned value, () if there was none.
     """
     calls = [[list(case.args), dict(case.kwargs)] for case in cases]
     asked = {"args": [calls, [list(values) for values in returned]]}
@@ -125,7 +125,7 @@ def hold(
 
 
 def _native(value: Any) -> Any:
-    """Plain data of a trusted program's as Python has it; Unconvertible for odd sets and dicts."""
+    """A trusted program's plain data as Python values; Unconvertible for odd sets and dicts."""
     try:
         if isinstance(value, PlainDict):
             return {_native(key): _native(item) for key, item in value}

@@ -1,4 +1,4 @@
-"""ScienceWorld, thirty tasks of elementary school science; it is the extra `scienceworld`.
+"""ScienceWorld, thirty tasks of elementary school science; needs the extra `scienceworld`.
 
 Importing this needs neither the package nor Java; making an environment does.
 """

@@ -1,7 +1,7 @@
-"""What ScienceWorld says, in fewer words: for the embedded model, whose memory is short.
+"""ScienceWorld's texts in fewer words, for the embedded model, whose context is short.
 
-A room becomes a line, such as `hallway : picture , door to kitchen closed`. What fits no pattern
-stays as it is, in lower case and without articles.
+A room becomes a line, such as `hallway : picture , door to kitchen closed`. What does not match a
+pattern stays as it is, in lower case and without articles.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A task of ScienceWorld that is played: what it says, whether it is done, how far it is.
+"""A running ScienceWorld task: its texts, whether it is done, and its progress.
 
-The game has one random generator, one counter of things and one list of simplifications for all
-episodes on a machine. Here each engine has its own, and gives them to the game when it takes over
-from another one; so what is said depends on the task and the commands alone. Left out: the game's
-lists of all that can be done, which take longer than to do it.
+The game has one random generator, one object counter and one list of simplifications for all
+episodes on a machine. Here each engine has its own, and hands them to the game when it takes over
+from another one; so the texts depend only on the task and the commands. Left out: the game's lists
+of possible actions, which take longer than the actions.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from resd_envs.scienceworld.progress import Progress, read_progress
 from resd_envs.scienceworld.tasks import Variation
 
 AMBIGUOUS = "Ambiguous request:"
-"""The beginning of an answer that asks which of several things is meant, by number."""
+"""The beginning of a reply that asks, by number, which of several things is meant."""
 SIMPLIFIER = "main.scala.scienceworld.runtime.SimplifierProcessor"
 UNKNOWN = ("No known action matches that input.", "Unknown action.")
-"""The beginning of an answer to what the game does not understand; nothing happens then."""
+"""The beginning of a reply to what the game does not understand; then nothing happens."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a game says, and how it stands."""
+    """A game's text and state."""
 
     text: str
-    """The answer to the last command."""
+    """The reply to the last command."""
     won: bool = False
     lost: bool = False
 
     @property
     def asks(self) -> bool:
-        """Whether the game wants to know which of several things is meant."""
+        """Whether the game asks which of several things is meant."""
         return self.text.startswith(AMBIGUOUS)
 
     @property
@@ -57,37 +57,37 @@ class Engine(java.Engine):
         self._chance: Any = None
         """The random generator of this engine's episodes."""
         self._things = 0
-        """How many things were made in this episode, when another one took over."""
+        """The number of objects made in this episode when another one took over."""
 
     def start(self, variation: Variation) -> State:
-        """Begin a task; tells the first scene. One that is loaded and untouched stays as it is."""
+        """Begin a task; returns the first scene. A task that is loaded and untouched is kept."""
         replaced = self._take_machine()
         if replaced or self._said or variation != self._variation:
             self._variation = variation
-            # Should it fail, what is there is not untouched.
+            # If this fails, the loaded task is no longer untouched.
             self._said = [""]
             self.begin()
         return self._first
 
     def act(self, command: str) -> State:
-        """Tell the game a command."""
+        """Send the game a command."""
         state: State = self.tell(command)
         return state
 
     @property
     def description(self) -> str:
-        """What the task asks for."""
+        """The task's description."""
         return self._call("at its task", lambda: str(self._server.getTaskDescription()))
 
     def progress(self) -> Progress:
-        """How far the task is."""
+        """The progress of the task."""
         told = self._call("at its progress", lambda: str(self._server.getGoalProgressStr()))
         return read_progress(told)
 
     def find_solution(self, variation: Variation) -> tuple[str, ...]:
-        """Commands that win, as the game itself finds them; it takes up to ten seconds of CPU.
+        """The game's own winning commands; finding them takes up to ten seconds of CPU.
 
-        They may be more than there are turns, and a few of them do not win.
+        They may be more than there are turns, and for a few tasks they do not win.
         """
         self._variation = None
         self._take_machine()
@@ -114,7 +114,7 @@ class Engine(java.Engine):
         text = str(self._server.step(command))
         if self._server.agentInterface().get().isInErrorState():
             raise GameEngineError(f"ScienceWorld failed at {command!r}: {text[:200]}")
-        # To focus on the wrong thing makes the score negative, which loses.
+        # Focusing on the wrong thing makes the score negative, which loses.
         lost = float(self._server.getScore()) < 0
         return State(text.strip(), bool(self._server.getCompleted()) and not lost, lost)
 
@@ -125,7 +125,7 @@ class Engine(java.Engine):
         return replaced
 
     def _take_over(self) -> None:
-        """Give the game what all its episodes share as it was when this engine last played."""
+        """Restore the game's shared state as it was when this engine last played."""
         machine = self._machine
         assert machine is not None
         if machine.user is self:

@@ -1,7 +1,7 @@
 """ScienceWorld as an environment of several turns: prompts, commands, verdicts.
 
-Which tasks there are is in `tasks.py`, how one is played in `engine.py`, how the compact dialect
-words it in `brief.py`. The package (Wang et al. 2022, arXiv 2203.07540) is an extra.
+Tasks are in `tasks.py`, playing one is in `engine.py`, and the wording of the compact dialect is in
+`brief.py`. The package (Wang et al. 2022, arXiv 2203.07540) is an extra.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ COMMANDS = (
     "wait",
     "wait1",
 )
-"""What the game takes, as the manual lists it; `wait` is ten steps of time, `wait1` one."""
+"""The game's commands, as the manual lists them; `wait` is ten steps of time, `wait1` one."""
 TELEPORT = "teleport to PLACE"
 ALSO = ("consume", "drop", "examine", "focus", "get", "look", "put", "reset", "stir", "take")
-"""Verbs that the game takes too."""
+"""Further verbs that the game accepts."""
 VERBS = frozenset({*(c.split()[0] for c in (*COMMANDS, TELEPORT)), *ALSO, "turn", "walk"})
 
 
@@ -67,7 +67,7 @@ class ScienceWorldEnv(TextEnv):
 
     ## Description
     Thirty tasks, from finding an animal to breeding peas, each in many variations: which substance,
-    which room, what stands where. Tiers by how many commands the game's own solutions take: `easy`
+    which room, what is where. Tiers by how many commands the game's own solutions take: `easy`
     (at most 16: find things and living beings, life spans and life stages, simple circuits),
     `medium` (about 30: chemistry, thermometers, conductivity, growing a plant) and `hard` (up to
     200: states of matter, growing fruit, inclined planes, genetics). Splits are the package's,
@@ -76,13 +76,13 @@ class ScienceWorldEnv(TextEnv):
     not (`engine.py`).
 
     ## Action Space
-    Any string (`Utf8Text`). The command is its last line that is not blank. What begins with no
-    verb of the game, or holds what is not printable ASCII, never does anything.
+    Any string (`Utf8Text`). The command is its last line that is not blank. If it does not begin
+    with a verb of the game, or is not printable ASCII, it has no effect.
 
     ## Observation Space
     Any string (`Utf8Text`). `full`: the rules and the task, then what the game says. `compact`: the
-    same in fewer words, e.g. `hallway : picture , door to kitchen closed`. An answer that is no
-    command, or that the game does not understand, is told so. Last the feedback.
+    same in fewer words, e.g. `hallway : picture , door to kitchen closed`. If an answer is not a
+    command, or the game does not understand it, the observation says so. Last the feedback.
 
     ## Rewards
     1 for a task that is done, else 0; nothing in between. `info["score"]` is the largest share of
@@ -101,7 +101,7 @@ class ScienceWorldEnv(TextEnv):
 
     ## Arguments
     - `dialect`: `full` or `compact`.
-    - `feedback_level`: 0 to 5. What the game tells between turns does not depend on it.
+    - `feedback_level`: 0 to 5. The game's texts between turns do not depend on it.
     - `tasks`: `easy`, `medium`, `hard`, `all`, or the name of one task, such as `boil`.
     - `simplifications`: the game's, with commas between them; `easy` is its preset (doors are
       open, `teleport to` leads anywhere), "" is none.
@@ -115,7 +115,7 @@ class ScienceWorldEnv(TextEnv):
     answer_in_prompt = True
     """The task itself names its first subgoals: "First, focus on the substance"."""
     isolated = True
-    """A game that hangs can only be ended with its process."""
+    """A game that hangs can be ended only with its process."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class ScienceWorldEnv(TextEnv):
         self._best = 0
 
     def tasks(self, split: Split) -> Sequence[Task]:
-        """Variations of the chosen tasks; none of them needs to be loaded for this."""
+        """Variations of the chosen tasks, which do not have to be loaded for this."""
         return _tasks(self.name, self.chosen, self.simplifications, split, self.dialect)
 
     @property
@@ -158,9 +158,9 @@ class ScienceWorldEnv(TextEnv):
         return "\n\n".join([task.prompt, description, self._state.text])
 
     def reply(self, task: Task, action: str) -> Reply:
-        """Do what the answer commands, where the game takes it."""
+        """Do what the answer commands, if the game accepts it."""
         said = read_command(action)
-        # A question of the game may be answered by a number or by nothing.
+        # A question of the game may be answered with a number or with nothing.
         if not self._state.asks and said.partition(" ")[0] not in VERBS:
             outcome = Outcome.NOT_UNDERSTOOD if said else Outcome.NO_COMMAND
             self._record.note(said, outcome)
@@ -186,7 +186,7 @@ class ScienceWorldEnv(TextEnv):
         return Feedback(1.0, True, 1.0, cases)
 
     def _failure(self, task: Task, kind: str) -> Feedback:
-        """The verdict on a failure; the first subgoal not reached tells what happened."""
+        """The verdict on a failure; the first unreached subgoal says what happened."""
         progress = self.engine.progress()
         passed = min(self._best, len(progress.required) - 1)
         reached = [p.what for p in (*progress.required[:passed], *progress.helpful) if p.reached]
@@ -203,7 +203,7 @@ class ScienceWorldEnv(TextEnv):
         return Feedback(0.0, False, score, tuple(cases), "", kind, (passed,), solution)
 
     def oracle(self, task: Task) -> str:
-        """Commands that do it, one a line; it is played line by line."""
+        """Commands that solve it, one per line; they are played line by line."""
         return "\n".join(find_solution(_variation(task)))
 
 
@@ -217,7 +217,7 @@ def _listed(reached: Sequence[str], dialect: Dialect) -> list[str]:
 
 @cache
 def find_solution(variation: Variation) -> tuple[str, ...]:
-    """Commands that do a task, found once in a process."""
+    """Commands that solve a task, found once per process."""
     return Engine().find_solution(variation)
 
 

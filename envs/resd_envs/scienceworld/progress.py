@@ -1,4 +1,4 @@
-"""How far a task of ScienceWorld is, read from what the game prints about its subgoals."""
+"""The progress of a ScienceWorld task, read from what the game prints about its subgoals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 LINE = re.compile(r"\d+\t(true|false)\t\s*\w+\t(.*)")
-"""Number, whether it is reached, kind, and what it is."""
+"""Number, whether it is reached, kind, and description."""
 REQUIRED, HELPFUL = "Sequential Subgoals:", "Unordered and Optional Subgoals:"
 
 
@@ -26,16 +26,16 @@ class Progress:
     required: tuple[Subgoal, ...]
     """What must be reached, in this order."""
     helpful: tuple[Subgoal, ...] = ()
-    """What may help, some of it instead of something else: it is not needed."""
+    """What may help, partly as an alternative to something else; it is not required."""
 
     @property
     def reached(self) -> int:
-        """How many of the required ones are reached."""
+        """Number of required parts that are reached."""
         return sum(part.reached for part in self.required)
 
 
 def read_progress(text: str) -> Progress:
-    """The subgoals in what `getGoalProgressStr` returns; ValueError where there are none."""
+    """The subgoals in the result of `getGoalProgressStr`; ValueError if there are none."""
     found: dict[str, list[Subgoal]] = {REQUIRED: [], HELPFUL: []}
     section = ""
     for line in text.splitlines():

@@ -1,9 +1,9 @@
-"""Which tasks of ScienceWorld there are: tiers, turns, and the variations of each split.
+"""The tasks of ScienceWorld: tiers, turns, and the variations of each split.
 
-The package numbers the variations of a task and gives the first half to training, a quarter each
-to validation and to the test; the lists are made here again, so that none needs to be loaded to be
-listed. Of each task at most `SIZES` are taken, evenly spread, since neighbours are alike; of those
-the ones that the game's own solution does not solve within the turns are left out (`LEFT_OUT`).
+The package numbers the variations of a task and gives the first half to training, and a quarter
+each to validation and test; the lists are computed again here, so that no task has to be loaded to
+be listed. At most `SIZES` are taken of each task, evenly spread, since neighbours are similar;
+those that the game's own solution does not solve within the turns are left out (`LEFT_OUT`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from resd_bench.errors import UsageError, near_miss
 from resd_bench.types import Split
 
 SIZES: Mapping[Split, int] = {"train": 32, "validation": 8, "test": 16}
-"""Most variations of each task."""
+"""Maximum number of variations of each task."""
 EASY = "easy"
 SIMPLIFICATIONS = (
     "noElectricalAction",
@@ -33,9 +33,9 @@ class Tier:
     """Tasks of one difficulty."""
 
     turns: int
-    """Commands the player has."""
+    """Maximum number of commands."""
     tasks: Mapping[str, int]
-    """By name, how many variations there are."""
+    """The number of variations, by name."""
 
 
 TIERS: Mapping[str, Tier] = {
@@ -96,13 +96,13 @@ LEFT_OUT: Mapping[str, frozenset[int]] = {
     "measure-melting-point-known-substance": frozenset({211}),
     "measure-melting-point-unknown-substance": frozenset({60}),
 }
-"""By task, variations that take the game's own solution more than the turns of the tier, or that
-it does not solve."""
+"""By task, variations for which the game's own solution needs more than the turns of the tier, or
+which it does not solve."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variation:
-    """All that decides what a task is."""
+    """Everything that determines a task."""
 
     task: str
     number: int
@@ -124,7 +124,7 @@ def find_tasks(chosen: str) -> tuple[str, ...]:
 
 
 def turns_of(tasks: tuple[str, ...]) -> int:
-    """Commands that the player of these tasks has: as many as the longest of them needs."""
+    """Maximum number of commands for these tasks: as many as the longest of them needs."""
     return max(tier.turns for tier in TIERS.values() if set(tasks) & set(tier.tasks))
 
 
@@ -150,7 +150,7 @@ def variations(tasks: tuple[str, ...], simplifications: str, split: Split) -> tu
 
 
 def _numbers(task: str, split: Split) -> list[int]:
-    """Numbers of the variations that are taken of a task."""
+    """Numbers of the variations that are used of a task."""
     numbers = split_numbers(COUNTS[task])[split]
     taken = min(SIZES[split], len(numbers))
     spread = (numbers[place * len(numbers) // taken] for place in range(taken))
@@ -160,8 +160,8 @@ def _numbers(task: str, split: Split) -> list[int]:
 def split_numbers(count: int) -> Mapping[Split, range]:
     """The package's splits of `count` variations, which are at least five.
 
-    Groups of a quarter each, of which the first two are for training; what is left over at the
-    end belongs to the test.
+    Groups of a quarter each, of which the first two are for training; any remainder at the end
+    belongs to the test split.
     """
     quarter = count // 4
     return {

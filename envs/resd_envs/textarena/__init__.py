@@ -1,7 +1,7 @@
-"""TextArena's games for one player; it is the extra `textarena`.
+"""TextArena's games for one player; needs the extra `textarena`.
 
-Importing this needs no TextArena; making an environment does. Other games than these are made by
-their name there: `--set env.id=Sudoku-v0-easy`.
+Importing this does not need TextArena; making an environment does. Other games are made by their
+TextArena name: `--set env.id=Sudoku-v0-easy`.
 """
 
 from typing import Any

@@ -1,9 +1,9 @@
-"""A game of TextArena that is played: what it says, and how it ends.
+"""A running TextArena game: its texts, and how it ends.
 
-The games draw from Python's global random generator, and print. Here each game has the generator
-to itself while it plays and leaves it as it was, so games at the same time do not disturb each
-other, nor anybody else. A game is given one move at a time: some take several out of an answer, in
-an order that changes with Python's hash seed.
+The games draw from Python's global random generator, and print. Here each game has the generator to
+itself while it plays and restores it afterwards, so simultaneous games do not affect each other or
+anything else. A game gets one move at a time: some games extract several from an answer, in an
+order that changes with Python's hash seed.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from resd_envs.games.packages import TEXTARENA, require
 from resd_envs.textarena.ids import OFFERED, find_kind
 
 PROGRESS = ("_get_percentage_completion", "_progress", "_calculate_progress")
-"""What games call the share of them that is done."""
+"""Names that games use for the share that is done."""
 KEPT = 8
-"""Games that are kept as they begin, where they are slow to make."""
+"""Number of cached initial states of games that are slow to make."""
 
 
 @dataclass(frozen=True, slots=True)
 class Game:
-    """All that decides what a game is."""
+    """Everything that determines a game."""
 
     name: str
-    """TextArena's."""
+    """TextArena's name."""
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a game says, and how it stands."""
+    """A game's text and state."""
 
     text: str
-    """What it said last; "" where it said nothing."""
+    """Its latest text; "" if there is none."""
     refused: str = ""
-    """Why it did not take the last move, "" where it did."""
+    """Why it did not accept the last move; "" if it did."""
     over: bool = False
     won: bool = False
     out_of_turns: bool = False
-    """Whether it ended since its own limit was reached."""
+    """Whether it ended because its own limit was reached."""
     score: float = 0.0
-    """Share of it that is done, as far as it tells."""
+    """The share that is done, as far as the game reports it."""
 
 
 class Engine:
@@ -61,7 +61,7 @@ class Engine:
         self._chance: Any = None
         """State of the random generator, as the game left it."""
         self._refused = ""
-        """Why the game did not take the last move, "" where it did."""
+        """Why the game did not accept the last move; "" if it did."""
 
     def start(self, game: Game) -> State:
         """Begin a game."""
@@ -88,30 +88,30 @@ class Engine:
             text,
             str(info["reason"]) if invalid else "",
             over=True,
-            # Of an invalid move the reward is no number in some games.
+            # In some games the reward of an invalid move is not a number.
             won=not invalid and float(rewards[0]) >= 1,
             out_of_turns=not invalid and limit is not None and self._env.state.turn >= limit,
             score=score,
         )
 
     def fork(self) -> Engine:
-        """Another engine with the same game as it stands."""
+        """Another engine with the same game in its current state."""
         other = copy.copy(self)
         other._env = copy.deepcopy(self._env)
         return other
 
     @property
     def env(self) -> Any:
-        """The game's own object, for those who may know what it hides."""
+        """The game's own object, for code that may know what it hides."""
         return self._env
 
     def _heard(self) -> list[str]:
-        """What the game has said since the last time, without what it repeats of the player."""
+        """The game's text since the last call, without repetitions of the player's."""
         from textarena import ObservationType
 
         heard, refusals = [], []
         for _, text, kind in self._env.get_observation()[1]:
-            # Some games repeat a move with their arguments in disorder.
+            # Some games repeat a move with its arguments in the wrong order.
             if kind is ObservationType.PLAYER_ACTION or not isinstance(kind, ObservationType):
                 continue
             heard.append(text.strip())
@@ -121,7 +121,7 @@ class Engine:
         return heard
 
     def _score(self) -> float:
-        """The share of the game that is done, as it tells itself, in [0, 1]."""
+        """The share of the game that is done, as the game reports it, in [0, 1]."""
         for name in PROGRESS:
             if hasattr(self._env, name):
                 return min(1.0, max(0.0, float(getattr(self._env, name)())))
@@ -141,7 +141,7 @@ def _begun(game: Game) -> tuple[Any, Any]:
     import textarena
 
     with _alone(random.Random(game.seed).getstate()) as chance:
-        # Without the wrappers, which repeat all that was said.
+        # Without the wrappers, which repeat the whole conversation.
         env = textarena.make(f"{game.name}-raw")
         env.reset(num_players=1, seed=game.seed)
     return env, chance()
@@ -152,9 +152,9 @@ _kept = functools.lru_cache(maxsize=KEPT)(_begun)
 
 @contextlib.contextmanager
 def _alone(chance: Any) -> Iterator[Any]:
-    """Give a game the global random generator, at its own state, and no place to print to.
+    """Give a game the global random generator, in its own state, and suppress its output.
 
-    Yields what returns the state that it left, afterwards.
+    Yields a function that afterwards returns the state that the game left.
     """
     before, left = random.getstate(), list[Any]()
     random.setstate(chance)
@@ -167,10 +167,10 @@ def _alone(chance: Any) -> Iterator[Any]:
 
 
 def usable(name: str) -> None:
-    """UsageError where the game `name` is not offered."""
+    """UsageError if the game `name` is not supported."""
     require(TEXTARENA)
     try:
         find_kind(name)
     except UsageError:
-        # Only the package knows which names there are besides.
+        # Only the package knows all other names.
         find_kind(name, known_names())

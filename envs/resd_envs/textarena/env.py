@@ -1,7 +1,7 @@
-"""TextArena's games for one player as an environment of several turns: moves and verdicts.
+"""TextArena's games for one player as a multi-turn environment: moves and verdicts.
 
-Which games there are is in `ids.py`, how one is played in `engine.py`, how one is won in
-`solve.py`. The package (Guertler et al. 2025, arXiv 2504.11442) is an extra.
+Games are in `ids.py`, playing one is in `engine.py`, and solutions are in `solve.py`. The package
+(Guertler et al. 2025, arXiv 2504.11442) is an extra.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from resd_envs.textarena.solve import solve
 from resd_envs.textworld.journal import printable
 
 MOST_CHARS = 100
-"""No move is longer."""
+"""Maximum length of a move."""
 DECORATION = "`*>\"' \t."
 SIZES: Mapping[Split, int] = {"train": 128, "validation": 32, "test": 64}
 TURN: Sequence[Split] = ("train", "train", "validation", "train", "test", "train", "test")
-"""To which split one different game after the other belongs."""
+"""The splits to which distinct games are assigned in turn."""
 MOST_SEEDS = 2000
-"""Seeds that are looked at, before a game is taken to have no more variety."""
+"""Seeds that are examined before a game counts as having no more variety."""
 WORST_SCORE, BEST_SCORE = 0.0, 0.99
-"""Of a game that is not won."""
+"""Upper bound on the score of a game that is not won."""
 
 
 class TextArenaEnv(TextEnv):
@@ -37,23 +37,23 @@ class TextArenaEnv(TextEnv):
 
     ## Description
     Puzzles and games such as Sudoku, Minesweeper, Mastermind, Sokoban, Rush Hour, 2048 and the
-    guessing of numbers; `id` names any of those that need no data, no key and no second player. At
-    most 128 train, 32 validation and 64 test games, from seeds; no game is in two splits, and where
-    there are few different ones, as of numbers to guess, each is there once.
+    guessing of numbers; `id` names any that needs no data, no key and no second player. At most 128
+    train, 32 validation and 64 test games, from seeds; no game is in two splits, and if there are
+    only few distinct ones, as with numbers to guess, each occurs once.
 
     ## Action Space
     Any string (`Utf8Text`). The move is the last `[...]` in it, else its last line that is not
-    blank, which is put into brackets. A longer one than 100 characters is none.
+    blank, which is put into brackets. More than 100 characters are not a move.
 
     ## Observation Space
-    Any string (`Utf8Text`). First the rules of the game and how it stands, then what it says to
-    each move; one that is not valid is answered with the reason. The compact dialect leaves out
-    what is said about moves in general, and blank lines. Last the feedback.
+    Any string (`Utf8Text`). First the rules and the state of the game, then its reply to each move;
+    the reply to an invalid one is the reason. The compact dialect leaves out general remarks about
+    moves, and blank lines. Last the feedback.
 
     ## Rewards
-    1 for a game whose own reward is 1 or more and that did not end by an invalid move, else 0.
-    `info["score"]` is how much of it was done at best, as the game itself tells (0 where it does
-    not).
+    1 for a game whose own reward is 1 or more and that did not end with an invalid move, else 0.
+    `info["score"]` is the largest share of it that was done, as the game itself reports (0 if it
+    does not).
 
     ## Episode End
     When the game ends: won, lost, at its own limit, or at the second invalid move in a row;
@@ -62,12 +62,12 @@ class TextArenaEnv(TextEnv):
     ## Information
     `task_id`, `split`, `feedback_level`; at the end `feedback`, `success`, `score`, `stop_reason`.
     Feedback: 2 the class of failure (`nothing_done`, `turn_limit`, `lost`, `invalid_move`); 3 the
-    moves that were not valid and why, those said again and again, those that brought progress, and
-    the last ones; 4 also the first move of a way to win; 5 all of it. Of Blackjack none is known.
+    moves that were not valid and why, repeated ones, those that brought progress, and the last
+    ones; 4 also the first move of a winning sequence; 5 all of it. For Blackjack none is known.
 
     ## Arguments
     - `dialect`: `full` or `compact`.
-    - `feedback_level`: 0 to 5. What the game tells between turns does not depend on it.
+    - `feedback_level`: 0 to 5. The game's texts between turns do not depend on it.
     - `id`: TextArena's name of a game, such as `Sudoku-v0-easy`.
 
     ## Version History
@@ -77,7 +77,7 @@ class TextArenaEnv(TextEnv):
     name = "textarena-guess-the-number"
     max_turns = 15
     isolated = True
-    """The games are not ours: one that loops in C can only be ended with its process."""
+    """These are third-party games: one that loops in C can be ended only with its process."""
 
     def __init__(
         self, *, dialect: Dialect = "full", feedback_level: int = 3, id: str = "GuessTheNumber-v0"
@@ -96,7 +96,7 @@ class TextArenaEnv(TextEnv):
         self._best = 0.0
 
     def tasks(self, split: Split) -> Sequence[Task]:
-        """The games of `split`; where there are few different ones, each is looked at for this."""
+        """The games of `split`; if there are few distinct ones, each is examined for this."""
         return _tasks(self.id, split, self.dialect)
 
     @property
@@ -107,7 +107,7 @@ class TextArenaEnv(TextEnv):
         return self._engine
 
     def opening(self, task: Task) -> str:
-        """How moves are made, the rules of the game, and how it stands."""
+        """How moves are made, the rules, and the state of the game."""
         self._state = self.engine.start(_game(task))
         self._record, self._best = Record(), 0.0
         return f"{task.prompt}\n\n{self._told()}"
@@ -140,7 +140,7 @@ class TextArenaEnv(TextEnv):
         return self._failure(task, self._record.failure)
 
     def _failure(self, task: Task, kind: str) -> Feedback:
-        """The verdict on a failure; what a game says at its end would give it away."""
+        """The verdict on a failure; the game's own final text would give the solution away."""
         report = self._record.report(self.dialect, lost=kind == "lost")
         way = self._way(task) if self.feedback_level >= FeedbackLevel.EXPECTED else []
         score = min(BEST_SCORE, max(WORST_SCORE, self._best))
@@ -154,7 +154,7 @@ class TextArenaEnv(TextEnv):
             return []
 
     def oracle(self, task: Task) -> str:
-        """Moves that win, one a line; NotImplementedError where none are known."""
+        """Moves that win, one per line; NotImplementedError if none are known."""
         return "\n".join(find_solution(_game(task)))
 
 
@@ -181,14 +181,14 @@ def read_move(action: str) -> str:
 
 
 def _reason(refused: str) -> str:
-    """What is wrong with a move, out of what the game says about it."""
+    """What is wrong with a move, from the game's text about it."""
     reason = refused.partition("Reason: ")[2].partition(" Please resubmit")[0] or refused
     return reason.removeprefix("Invalid Move: ")
 
 
 @cache
 def find_solution(game: Game) -> tuple[str, ...]:
-    """Moves that win, found once in a process."""
+    """Moves that win, found once per process."""
     return tuple(solve(game))
 
 
@@ -208,7 +208,7 @@ def _tasks(name: str, split: Split, dialect: Dialect) -> tuple[Task, ...]:
 
 @cache
 def _seeds(name: str) -> Mapping[Split, Sequence[int]]:
-    """The seeds of each split: one different game after the other, to the splits in turn."""
+    """The seeds of each split: distinct games are assigned to the splits in turn."""
     found: dict[Split, list[int]] = {split: [] for split in SIZES}
     wanted = sum(SIZES.values())
     for place, seed in enumerate(_different(name)):
@@ -219,7 +219,7 @@ def _seeds(name: str) -> Mapping[Split, Sequence[int]]:
 
 
 def _different(name: str) -> Iterator[int]:
-    """Seeds of games that are not alike, the same on every machine."""
+    """Seeds of distinct games, the same on every machine."""
     if not OFFERED[name].few:
         yield from range(MOST_SEEDS)
         return
@@ -228,7 +228,7 @@ def _different(name: str) -> Iterator[int]:
         try:
             opening = engine.start(Game(name, seed)).text
         except ArithmeticError:
-            # Of Lights Out, where a seed leaves no light on.
+            # In Lights Out, a seed may leave no light on.
             continue
         content = _content(engine, opening)
         if content not in seen:
@@ -237,10 +237,10 @@ def _different(name: str) -> Iterator[int]:
 
 
 def _content(engine: Engine, opening: str) -> str:
-    """What makes a game that begins so another one: what is seen, and what is hidden."""
+    """What distinguishes a game with this beginning: what is visible, and what is hidden."""
     env = engine.env
     if hasattr(env, "clues"):
-        # Of logic puzzles the clues alone count: their tables are shuffled.
+        # For logic puzzles only the clues count: their tables are shuffled.
         return "|".join(sorted(env.clues))
     state = env.state.game_state
     return repr([opening, state.get("game_number"), state.get("secret_code")])

@@ -1,7 +1,7 @@
-"""Which games of TextArena are offered, which are not, and why.
+"""The TextArena games that are supported, and why the others are not.
 
-Offered are games of one player that need nothing but the package, can be won, and are another game
-for another seed. TextArena's own names (`Sudoku-v0-easy`) are used; it is not imported here.
+Supported are games for one player that need nothing but the package, can be won, and differ with
+the seed. TextArena's own names (`Sudoku-v0-easy`) are used; it is not imported here.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from resd_bench.errors import UsageError, near_miss
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What has to be known of a game that its package does not tell."""
+    """What we must know about a game and its package does not say."""
 
     turns: int
-    """Answers that the player has; more than a good player needs."""
+    """Maximum number of answers; more than a good player needs."""
     chance: float = 0.0
-    """How often the same guess, again and again, wins."""
+    """How often repeating the same guess wins."""
     few: bool = False
-    """Whether different seeds often give the same game, so that each has to be looked at."""
+    """Whether different seeds often give the same game, so that each must be examined."""
     slow: bool = False
-    """Whether a game takes a tenth of a second and more to make."""
+    """Whether making a game takes a tenth of a second or more."""
 
 
 def _tiers(game: str, kind: Kind, *tiers: str) -> dict[str, Kind]:
@@ -101,13 +101,13 @@ REASONS: Mapping[str, Iterable[str]] = {
     SYNTAX: ("Klondike", "UltimateTexasHoldem"),
     CANNOT_BE_WON: ("Bandit", "FifteenPuzzle"),
 }
-"""Why games are not offered, by what their names begin with; the others are for several players."""
+"""Why games are not supported, by the beginning of their names; others are for several players."""
 
 
 def find_kind(name: str, known: Iterable[str] = ()) -> Kind:
-    """What has to be known of the game `name`; UsageError with the reason where it is not offered.
+    """What we must know about the game `name`; UsageError with the reason if it is not supported.
 
-    `known` are the names that the package knows.
+    `known` holds the names that the package knows.
     """
     if name in OFFERED:
         return OFFERED[name]

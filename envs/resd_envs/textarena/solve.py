@@ -1,7 +1,7 @@
-"""Winning moves of TextArena's games, from what they hide: for checkers, tests and levels 4 and 5.
+"""Winning moves of TextArena's games, from hidden state: for checkers, tests and levels 4 and 5.
 
-Each solver looks at the game's own object at the beginning and returns moves. Left out: Blackjack,
-of which most deals cannot be won.
+Each solver examines the game's own object at the beginning and returns moves. Left out: Blackjack,
+where most deals cannot be won.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from resd_envs.textarena.engine import Engine, Game
 Moves = list[str]
 WAYS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
 MOST_STATES = 400_000
-"""States of a puzzle that are looked at before it is given up."""
+"""States of a puzzle that are examined before the solver gives up."""
 MOST_TILE_MOVES = 3000
 TILE_WAYS = ("Down", "Left", "Right", "Up")
 
 
 def solve(game: Game) -> Moves:
-    """Moves that win; NotImplementedError where none are known."""
+    """Moves that win; NotImplementedError if none are known."""
     solver = SOLVERS.get(game.name.partition("-v0")[0])
     if solver is None:
         raise NotImplementedError(f"no solver for {game.name}")
@@ -58,7 +58,7 @@ def _guess_the_number(engine: Engine) -> Moves:
 
 
 def _lights_out(engine: Engine) -> Moves | None:
-    """What is pressed in the first row decides the rest: each row turns off the one above it."""
+    """The presses in the first row determine the rest: each row turns off the one above it."""
     size, grid = engine.env.size, engine.env.state.game_state["grid"]
     found: list[list[tuple[int, int]]] = []
     for first in itertools.product((False, True), repeat=size):
@@ -137,7 +137,7 @@ def _secretary(engine: Engine) -> Moves:
 
 
 def _set(engine: Engine) -> Moves | None:
-    """One set wins; what is left of the turns has to be used up."""
+    """One set wins; the remaining turns must be used up."""
     from textarena.envs.Set.env import _is_set
 
     played, moves, found = engine.fork(), list[str](), False
@@ -209,13 +209,13 @@ def _three_cups(engine: Engine) -> Moves:
 
 
 def _tiles(engine: Engine) -> Moves | None:
-    """Slide into a corner; of the orders of the ways, the one that gets there soonest."""
+    """Slide into a corner, with the order of directions that gets there soonest."""
     found = (_slide(engine, order) for order in itertools.permutations(TILE_WAYS))
     return min((moves for moves in found if moves), key=len, default=None)
 
 
 def _slide(engine: Engine, order: tuple[str, ...]) -> Moves | None:
-    """Always the first way in `order` that moves anything; None where that does not win."""
+    """Always the first direction in `order` that moves anything; None if that does not win."""
     played, moves = engine.fork(), list[str]()
     while len(moves) < MOST_TILE_MOVES:
         word = next((w for w in order if _slides(played, w)), None)
@@ -229,7 +229,7 @@ def _slide(engine: Engine, order: tuple[str, ...]) -> Moves | None:
 
 
 def _slides(engine: Engine, word: str) -> bool:
-    """Whether anything moves; the board stays as it is."""
+    """Whether anything moves; the board is not changed."""
     env, state = engine.env, engine.env.state.game_state
     board = state["board"]
     state["board"] = [row[:] for row in board]
@@ -243,7 +243,7 @@ def _search(
     steps: Callable[[Any], Iterable[tuple[str, Hashable]]],
     done: Callable[[Any], bool],
 ) -> Moves | None:
-    """The shortest way to a state that is `done`, breadth first."""
+    """The shortest path to a state that is `done`, breadth first."""
     came: dict[Hashable, tuple[Hashable, str]] = {begin: (None, "")}
     queue = deque([begin])
     while queue and len(came) < MOST_STATES:

@@ -1,6 +1,6 @@
-"""Text games made by TextWorld, which is the extra `textworld`.
+"""Text games made by TextWorld; needs the extra `textworld`.
 
-Importing this needs no TextWorld; making an environment does.
+Importing this does not need TextWorld; making an environment does.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ def coin_easy(**options: Any) -> TextWorldEnv:
 
 
 def coin_hard(**options: Any) -> TextWorldEnv:
-    """Coin collector: six moves to the coin, eight rooms beside the route."""
+    """Coin collector: six moves to the coin, eight rooms off the route."""
     return TextWorldEnv(**{"family": "coin", "level": "hard"} | options)
 
 

@@ -1,4 +1,4 @@
-"""From what a model answers to a command of the game. Any text may come in."""
+"""From a model's answer to a command of the game. Any text is allowed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from resd_envs.textworld.journal import Outcome, Scene
 from resd_envs.textworld.maze import DIRECTIONS
 
 MOST_CHARS = 100
-"""No command is longer."""
+"""Maximum length of a command."""
 DECORATION = "`*>\"' \t."
-"""What models put around a command."""
+"""Characters that models put around a command."""
 ARTICLES = re.compile(r"\b(the|a|an)\s+")
 SYNONYMS = (
     (re.compile(r"^(?:get|grab|pick up) "), "take "),
@@ -31,10 +31,10 @@ def read_command(action: str, most: int = MOST_CHARS) -> str:
 
 
 def resolve(command: str, possible: Sequence[str], dialect: Dialect) -> str | None:
-    """The possible command that `command` means, None where there is none or more than one.
+    """The possible command that `command` means; None if there is none or more than one.
 
-    `compact` wants it word for word; `full` takes the synonyms that text games do, and a thing
-    without the place it lies in.
+    `compact` requires it word for word; `full` accepts the usual synonyms of text games, and a
+    thing without its location.
     """
     by_name = {p.lower(): p for p in possible}
     if command in by_name or dialect == "compact":
@@ -47,7 +47,7 @@ def resolve(command: str, possible: Sequence[str], dialect: Dialect) -> str | No
 
 
 def plainer(command: str) -> str:
-    """`command` without articles, synonyms replaced."""
+    """`command` without articles, and with synonyms replaced."""
     command = ARTICLES.sub("", command)
     for pattern, word in SYNONYMS:
         command = pattern.sub(word, command)

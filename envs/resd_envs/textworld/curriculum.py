@@ -1,13 +1,13 @@
 """The coin-collector curriculum of the embedded model: searches with known misconceptions.
 
-A right search looks for the coin room by room: take it where it is, else try the first new exit,
-else go back. Nine misconceptions can spoil it: seven shared ones, which a lesson cures on every
-map, and two instance-specific ones, about one exit of one room, which only a reflection on the
-attempt can name. Games are played on maps of pre-training only, by a small imitation of the compact
-dialect that tests hold equal to the environment; no TextWorld is needed.
+A correct search looks for the coin room by room: take it if it is here, else try the first new
+exit, else go back. Nine misconceptions can spoil it: seven shared ones, which a lesson cures on
+every map, and two instance-specific ones, about one exit of one room, which only a reflection on
+the attempt can name. Games are played only on pre-training maps, by a small imitation of the
+compact dialect that tests compare with the environment; TextWorld is not needed.
 
 An answer is the whole episode as methods show it: commands after `> ` and the observations between
-them. `chat` gives the same as turns, which is what a document of several turns is made of.
+them. `chat` gives the same as turns, from which a multi-turn document is made.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from resd_envs.textworld.maze import (
 )
 
 TIER = TIERS["coin", "medium"]
-"""The tier whose episodes are imagined."""
+"""The tier whose episodes are simulated."""
 LAYOUTS: Sequence[tuple[Layout, float]] = (
     (Layout(3, 3), 0.5),
     (Layout(2, 3, deep=True), 0.15),
     (Layout(3, 2), 0.15),
     (Layout(4, 2), 0.2),
 )
-"""Sizes of pre-training maps and their shares."""
+"""Sizes of pre-training maps, and their shares."""
 PROMPT = "find coin"
 GOAL = "coin"
 VERBS = ("drop", "examine", "go", "inventory", "look", "take")
 SAYS = "> "
-"""Before a command, in an answer."""
+"""The prefix of a command in an answer."""
 
 ORDER = ("verb", "wall", "turn", "stuck", "again", "rest", "blind", "pass", "get")
 """Misconceptions in the order in which attempts reveal them."""
@@ -111,7 +111,7 @@ SHARED = {
 
 @dataclass
 class _Play:
-    """An imagined episode in the compact dialect."""
+    """A simulated episode in the compact dialect."""
 
     maze: Maze
     turns: int
@@ -129,13 +129,13 @@ class _Play:
         return self.won or len(self.said) >= self.turns
 
     def scene(self) -> Scene:
-        """What is seen where the player is."""
+        """The scene at the player's position."""
         exits = tuple(self.maze.exits[self.place])
         things = (GOAL,) if self.place == self.maze.coin and not self.won else ()
         return Scene(self.maze.names[self.place], exits, things, names=frozenset(things))
 
     def commands(self) -> list[str]:
-        """What can be done now."""
+        """The commands that are possible now."""
         ways = [f"go {direction}" for direction in self.maze.exits[self.place]]
         coin = ["take coin", "examine coin"] if self.place == self.maze.coin else []
         return ["look", "inventory", *ways, *coin]
@@ -159,7 +159,7 @@ class _Play:
 
     @property
     def feedback(self) -> str:
-        """What the environment says at level 3 about a failure."""
+        """The environment's feedback on a failure at level 3."""
         if self.won:
             return ""
         steps, best = self._progress()
@@ -167,7 +167,7 @@ class _Play:
         return f"{counts}\n{self.journal.report('compact')}"
 
     def _progress(self) -> tuple[int, int]:
-        """Steps of the quest, and how many were made at the best moment."""
+        """Steps of the quest, and the largest number of them that was done."""
         route, place, along = self.maze.route, 0, [0]
         for direction in route:
             place = self.maze.exits[place][direction]
@@ -179,12 +179,12 @@ class _Play:
 
 @dataclass(frozen=True)
 class _Searcher:
-    """Says the next command of a search with the given mistakes."""
+    """Gives the next command of a search with the given mistakes."""
 
     mistakes: Mapping[str, Mistake]
 
     def command(self, play: _Play) -> str:
-        """What it says now."""
+        """The next command."""
         scene, wrong = play.journal.scene, self.mistakes
         if GOAL in scene.things and "pass" not in wrong:
             return "get coin" if "get" in wrong else "take coin"
@@ -194,7 +194,7 @@ class _Searcher:
         return f"{'walk' if 'verb' in wrong else 'go'} {direction}"
 
     def _direction(self, play: _Play, scene: Scene) -> str:
-        """Where it goes, "" for nowhere."""
+        """Where it goes; "" for nowhere."""
         ways, wrong = self._seen(play.journal.ways(scene), scene.room), self.mistakes
         if self._is_about("stuck", scene.room):
             return wrong["stuck"].where[1].split()[1]
@@ -210,7 +210,7 @@ class _Searcher:
         return next(iter(ways.new + ways.back), "")
 
     def _seen(self, ways: Ways, room: str) -> Ways:
-        """The exits without one that it is blind to."""
+        """The exits without the one that it overlooks."""
         if not self._is_about("blind", room):
             return ways
         missed = self.mistakes["blind"].where[1].split()[1]
@@ -220,13 +220,13 @@ class _Searcher:
         return key in self.mistakes and self.mistakes[key].where[1].split()[0] == room
 
     def _heading(self, play: _Play) -> str:
-        """The direction of the last move, "" before the first."""
+        """The direction of the last move; "" before the first."""
         moves = [m.said.split() for m in play.journal.moves if m.said.startswith(("go ", "walk "))]
         return moves[-1][1] if moves else ""
 
 
 class CoinCurriculum(OrderedCurriculum):
-    """See `resd_bench.nano.curriculum.Curriculum`; `chat` is what several turns need besides."""
+    """See `resd_bench.nano.curriculum.Curriculum`; `chat` is added for several turns."""
 
     order = ORDER
 
@@ -256,7 +256,7 @@ class CoinCurriculum(OrderedCurriculum):
         return _transcript(_played(exercise.content, searcher.command))
 
     def chat(self, exercise: Exercise, response: str) -> tuple[tuple[str, str], ...]:
-        """The turns of an answer: what was observed and the command that followed, in order."""
+        """The turns of an answer: each observation and the command that followed it, in order."""
         play = _replay(exercise.content, response)
         return tuple(zip(play.observations, play.said, strict=False))
 
@@ -291,7 +291,7 @@ def _transcript(play: _Play) -> str:
 
 
 def _replay(content: Sequence[str], response: str) -> _Play:
-    """The episode in which the commands of a transcript were said."""
+    """The episode in which the commands of a transcript were given."""
     said = [line.removeprefix(SAYS) for line in response.splitlines() if line.startswith(SAYS)]
     play = _Play(from_content(content), TIER.turns)
     for action in said[: TIER.turns]:
@@ -324,7 +324,7 @@ def _places(maze: Maze, key: str) -> list[tuple[int, str, str]]:
 
 @lru_cache(maxsize=50_000)
 def _bearing(content: tuple[str, ...]) -> tuple[str, ...]:
-    """Misconceptions that alone make a search of this map fail, in deciding order."""
+    """Misconceptions that alone make a search of this map fail, in order of decision."""
     maze = from_content(content)
     keys = []
     for key in ORDER:
@@ -340,4 +340,4 @@ def _bearing(content: tuple[str, ...]) -> tuple[str, ...]:
 
 
 CURRICULUM = CoinCurriculum()
-"""What the entry point `textworld-coin` of the group `resd_bench.curricula` names."""
+"""The object of the entry point `textworld-coin` in the group `resd_bench.curricula`."""

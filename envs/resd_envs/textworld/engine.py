@@ -1,8 +1,8 @@
-"""A game that is played: TextWorld's logic, and where asked its telling in words.
+"""A running game: TextWorld's logic and, if asked for, its story in words.
 
-TextWorld's own state of the game decides what is possible, what is won and how far the quest is.
-The compiled game only tells: it is sent commands that the state allows and never what a player
-said, since its interpreter writes files for `save`, ends for `quit`, and is written in C.
+TextWorld's own state of the game determines what is possible, what wins, and the progress of the
+quest. The compiled game only narrates: it gets commands that the state allows and never a player's
+text, since its interpreter writes files on `save`, ends on `quit`, and is written in C.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from resd_envs.textworld.maze import DIRECTIONS
 STATUS_LINE = re.compile(r"\n>[^\n]*$")
 """The interpreter's prompt and status line, which end its text."""
 THE_END = "*** "
-"""Begins what it says when a game is over: the score and how to begin anew."""
+"""The beginning of the text at the end of a game: the score and how to restart."""
 STATES = ("fried", "roasted", "grilled", "burned", "chopped", "sliced", "diced", "raw", "uncut")
 SHUT = ("closed", "locked")
 RECIPE_BEGINS = "Ingredients:"
 SEED = 1234
-"""Of the interpreter, which otherwise takes the time of day."""
+"""Seed of the interpreter, which otherwise uses the time of day."""
 
 
 class Engine:
@@ -41,7 +41,7 @@ class Engine:
         self._recipe: Recipe | None = None
 
     def start(self, recipe: Recipe) -> str:
-        """Begin a game that is in the cache; tells its first scene, "" without a story."""
+        """Begin a game that is in the cache; returns its first scene, "" without a story."""
         if recipe != self._recipe:
             read_state(recipe.state_file)
             self._player.load(str(recipe.state_file))
@@ -67,7 +67,7 @@ class Engine:
         return tidied(str(self._interpreter.step(command)[0]))
 
     def act(self, command: str) -> str:
-        """Do one of `commands`; tells what came of it, "" without a story."""
+        """Execute one of `commands`; returns the outcome, "" without a story."""
         told = self._tell(command) if self._story else ""
         self._state, _, _ = self._player.step(command)
         self.won, self.lost = bool(self._state["won"]), bool(self._state["lost"])
@@ -75,7 +75,7 @@ class Engine:
 
     @property
     def commands(self) -> list[str]:
-        """What can be done now, in order."""
+        """The commands that are possible now, in order."""
         return list(self._state["admissible_commands"])
 
     @property
@@ -85,12 +85,12 @@ class Engine:
 
     @property
     def goal(self) -> str:
-        """What is to be taken, "" where that is not the point."""
+        """The thing to take; "" if the game is not about taking one."""
         return str(self._state["game"].metadata["goal"])
 
     @property
     def objective(self) -> str:
-        """What the game asks for."""
+        """The objective of the game."""
         return str(self._state["objective"])
 
     @property
@@ -100,11 +100,11 @@ class Engine:
 
     @property
     def remaining(self) -> tuple[str, ...]:
-        """Commands that win from here, as far as TextWorld knows; empty where it knows none."""
+        """Commands that win from here, as far as TextWorld knows; empty if it knows none."""
         return tuple(self._state["policy_commands"])
 
     def scene(self) -> Scene:
-        """What the player sees."""
+        """The scene that the player sees."""
         view = _View(self._state)
         return view.scene()
 
@@ -113,7 +113,7 @@ class Engine:
         return "holding " + (" + ".join(_View(self._state).carried()) or "nothing")
 
     def examined(self, name: str) -> str:
-        """What there is to read on a thing, tersely; only recipes say something."""
+        """What is written on a thing, tersely; only recipes have text."""
         for info in self._state["game"].infos.values():
             if info.name == name and RECIPE_BEGINS in (info.desc or ""):
                 text = str(info.desc).partition(RECIPE_BEGINS)[2]
@@ -122,7 +122,7 @@ class Engine:
 
 
 def tidied(text: str) -> str:
-    """What an interpreter tells, without its status line and its end, one blank line at a time."""
+    """The interpreter's text, without status line and ending, and without repeated blank lines."""
     lines: list[str] = []
     for line in STATUS_LINE.sub("", text).partition(THE_END)[0].split("\n"):
         if line.strip():
@@ -137,7 +137,7 @@ def _lines(lines: Iterable[str]) -> list[str]:
 
 
 class _View:
-    """The facts of a state, asked for what a player can see."""
+    """The facts of a state, queried for what a player can see."""
 
     def __init__(self, state: Any) -> None:
         self.facts: list[Any] = list(state["_facts"])
@@ -147,7 +147,7 @@ class _View:
         return str(self.infos[entity.name].name)
 
     def pairs(self, *relations: str) -> list[tuple[Any, Any]]:
-        """The arguments of every fact of one of these relations between two things."""
+        """The arguments of every fact with one of these binary relations."""
         return [
             (f.arguments[0], f.arguments[1])
             for f in self.facts
@@ -187,7 +187,7 @@ class _View:
         )
 
     def held(self, thing: Any) -> list[Any]:
-        """What stands on a thing or lies in it, where that can be seen."""
+        """What is on or in a thing, if that is visible."""
         if self.states(thing) & set(SHUT):
             return []
         return [held for held, place in self.pairs("on", "in") if place == thing]

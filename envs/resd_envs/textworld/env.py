@@ -1,7 +1,7 @@
-"""Text games as an environment of several turns: prompts, tiers, verdicts.
+"""Text games as a multi-turn environment: prompts, tiers, verdicts.
 
-Which games there are is in `games.py`, how one is played in `engine.py`, what is told about a
-failure in `journal.py`. TextWorld itself (Côté et al. 2018, arXiv 1806.11532) is an extra.
+Games are in `games.py`, playing one is in `engine.py`, and the report on a failure is in
+`journal.py`. TextWorld itself (Côté et al. 2018, arXiv 1806.11532) is an extra.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class TextWorldEnv(TextEnv):
 
     ## Description
     Three families. `coin` (coin collector): a house of rooms with a coin in one of them, a route to
-    it and dead ends beside it. `treasure` (treasure hunter): the thing to take is named, stands
-    among furniture and perhaps in a container, beside a wrong one that loses the game. `cooking`:
+    it and dead ends off the route. `treasure` (treasure hunter): the thing to take is named and is
+    among furniture, perhaps in a container; there is a wrong one that loses the game. `cooking`:
     read the recipe in the kitchen, gather, cook and cut the ingredients as it says, prepare the
     meal and eat it; burning or miscutting an ingredient loses. Games are made once and kept in
     `~/.cache/resd-bench` or the folder that `RESD_BENCH_CACHE` names. 128 train, 32 validation and
@@ -68,20 +68,20 @@ class TextWorldEnv(TextEnv):
 
     ## Action Space
     Any string (`Utf8Text`). The command is its last line that is not blank. `full` also takes usual
-    synonyms (`get coin`, `n`); `compact` wants commands word for word. Nothing but commands that
-    the game allows ever reaches its interpreter.
+    synonyms (`get coin`, `n`); `compact` requires commands word for word. Only commands that the
+    game allows ever reach its interpreter.
 
     ## Observation Space
-    Any string (`Utf8Text`). `full`: the rules and the objective, then what TextWorld tells.
-    `compact`: one line with the room, what is in it, which exits are new, done and lead back, and
-    closed doors, e.g. `study , coin , new north , done east , back south`; after an answer it
-    begins with what came of that. Last the feedback.
+    Any string (`Utf8Text`). `full`: the rules and the objective, then TextWorld's text. `compact`:
+    one line with the room, what is in it, which exits are new, done and lead back, and closed
+    doors, e.g. `study , coin , new north , done east , back south`; after an answer it begins with
+    the outcome. Last the feedback.
 
     ## Rewards
-    1 for winning, else 0; nothing in between. `info["score"]` is the fraction of the quest done at
-    the best moment, by the length of what TextWorld knows was left to do. Coins can be found by
-    walking on without looking: the best fixed sequence of commands finds up to 31% of them in the
-    `easy` games, 13% in `medium` and 6% in `hard` ones.
+    1 for winning, else 0; nothing in between. `info["score"]` is the largest fraction of the quest
+    that was done, by the length of what TextWorld knows was left to do. Coins can be found by
+    walking blindly: the best fixed sequence of commands finds up to 31% of them in the `easy`
+    games, 13% in `medium` and 6% in `hard` ones.
 
     ## Episode End
     When the game is won or lost; truncated when the commands are used up.
@@ -95,7 +95,7 @@ class TextWorldEnv(TextEnv):
 
     ## Arguments
     - `dialect`: `full` or `compact`.
-    - `feedback_level`: 0 to 5. What the game tells between turns does not depend on it.
+    - `feedback_level`: 0 to 5. The game's texts between turns do not depend on it.
     - `family`: `coin`, `treasure` or `cooking`.
     - `level`: `easy`, `medium` or `hard`.
     - `admissible`: whether each observation lists the commands that are possible.
@@ -134,11 +134,11 @@ class TextWorldEnv(TextEnv):
         self._steps = self._best = 0
 
     def tasks(self, split: Split) -> Sequence[Task]:
-        """The games of `split`; none of them needs to be made for this."""
+        """The games of `split`, which do not have to be made for this."""
         return _tasks(self.name, self.tier.family, self.tier.level, split, self.dialect)
 
     def files_of(self, tasks: Sequence[Task]) -> Sequence[Path]:
-        """The games; all that are missing are made at once."""
+        """The games; all missing ones are made together."""
         made, story = [_recipe(task) for task in tasks], self.dialect == "full"
         make_games(made, story=story)
         return [path for r in made for path in (r.state_file, *[r.story_file] * story)]
@@ -163,13 +163,13 @@ class TextWorldEnv(TextEnv):
         return f"{task.prompt}{target}\n{self._journal.compact()}" + self._possible()
 
     def _made(self, task: Task, *, story: bool) -> Recipe:
-        """The game of a task, which is in the cache then."""
+        """The game of a task, which is made if it is not in the cache."""
         recipe = _recipe(task)
         make_games([recipe], story=story)
         return recipe
 
     def reply(self, task: Task, action: str) -> Reply:
-        """Do what the answer commands, where that is possible."""
+        """Do what the answer commands, if that is possible."""
         engine, said = self.engine, read_command(action)
         command = resolve(said, engine.commands, self.dialect)
         if command is None and was_cut_off(action):
@@ -215,7 +215,7 @@ class TextWorldEnv(TextEnv):
         return Feedback(1.0, True, 1.0, cases)
 
     def _failure(self, kind: str) -> Feedback:
-        """The verdict on a failure; the first step of the quest not made tells what happened."""
+        """The verdict on a failure; the first missing step of the quest says what happened."""
         report = self._journal.report(self.dialect, lost=kind == "lost")
         right = next(iter(self.engine.remaining), "")
         cases = [
@@ -228,7 +228,7 @@ class TextWorldEnv(TextEnv):
         return Feedback(0.0, False, score, tuple(cases), "", kind, (self._best,), walkthrough)
 
     def oracle(self, task: Task) -> str:
-        """The walkthrough, a command a line; it is played line by line."""
+        """The walkthrough, one command per line; it is played line by line."""
         return "\n".join(read_walkthrough(self._made(task, story=False)))
 
 

@@ -1,9 +1,9 @@
-"""Which games there are, and where they lie on disk.
+"""The games, and where they are on disk.
 
-A game is made once, by TextWorld in a process of its own, and kept in a cache; what is made depends
-on its recipe alone. `RESD_BENCH_CACHE` names another cache folder. Several processes may make the
-same game at once: each writes it whole under a name of its own and then renames it. No TextWorld
-is imported here.
+A game is made once, by TextWorld in a separate process, and kept in a cache; it depends only on its
+recipe. `RESD_BENCH_CACHE` names another cache folder. Several processes may make the same game at
+once: each writes all of it under a name of its own and then renames it. TextWorld is not imported
+here.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Family = Literal["coin", "treasure", "cooking"]
 Level = Literal["easy", "medium", "hard"]
 
 SEALED = re.compile(rb'\{"sha256": "([0-9a-f]{64})", ')
-"""How a game's JSON begins: the hash is of what follows."""
+"""The beginning of a game's JSON, with the hash of what follows."""
 SIZES: Mapping[Split, int] = {"train": 128, "validation": 32, "test": 64}
 FOOD_SPLITS: Mapping[Split, str] = {"train": "train", "validation": "valid", "test": "test"}
-"""TextWorld's names: foods and ways to prepare them that are in no other split."""
+"""TextWorld's names for sets of foods and preparations, which differ between splits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ class Tier:
     family: Family
     level: Level
     turns: int
-    """Commands the player has."""
+    """Maximum number of commands."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """For TextWorld's generator of the family."""
+    """Options of TextWorld's generator of the family."""
     layout: Layout | None = None
-    """Of coin collectors."""
+    """The layout of coin collectors."""
 
 
 def _coin(level: Level, layout: Layout) -> Tier:
@@ -77,7 +77,7 @@ TIERS: Mapping[tuple[Family, Level], Tier] = {
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that decides what a game is; as JSON also what its file is called."""
+    """Everything that determines a game; as JSON, it also determines the file name."""
 
     family: Family
     seed: int
@@ -103,12 +103,12 @@ class Recipe:
 
     @property
     def state_file(self) -> Path:
-        """What the game is and how it works."""
+        """The definition of the game."""
         return cache_folder() / f"{self.name}.json"
 
     @property
     def story_file(self) -> Path:
-        """The compiled game, which tells it in words."""
+        """The compiled game, which narrates it in words."""
         return cache_folder() / f"{self.name}.z8"
 
 
@@ -130,16 +130,16 @@ def recipes(tier: Tier, split: Split) -> tuple[Recipe, ...]:
 
 
 def require_textworld() -> None:
-    """UsageError where TextWorld is not installed."""
+    """UsageError if TextWorld is not installed."""
     if importlib.util.find_spec("textworld") is None:
         raise UsageError(
-            "the package textworld is not installed, and these games are made by it: "
+            "these games are made by the package textworld, which is not installed: "
             "pip install 'resd-bench[textworld]'"
         )
 
 
 def cache_folder() -> Path:
-    """Where games of the installed version of TextWorld are kept."""
+    """The folder for games of the installed version of TextWorld."""
     try:
         made_by = f"textworld-{version('textworld')}"
     except PackageNotFoundError:
@@ -153,39 +153,39 @@ def read_walkthrough(recipe: Recipe) -> tuple[str, ...]:
 
 
 def sealed(state: bytes) -> bytes:
-    """A game's JSON with the SHA-256 of the rest in front; TextWorld passes over it."""
+    """A game's JSON with the SHA-256 of the rest in front; TextWorld ignores it."""
     rest = state.strip().removeprefix(b"{")
     return b'{"sha256": "%s", %s' % (hashlib.sha256(rest).hexdigest().encode(), rest)
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What a game is; UsageError where the file is not what was made."""
+    """The definition of a game; UsageError if the file is not what was written."""
     try:
         text = path.read_bytes()
         state = json.loads(text)
         named = SEALED.match(text)
-        # Games that were made before there was a hash have none.
+        # Games made by early versions have no hash.
         if not isinstance(state, dict) or ("sha256" in state and named is None):
-            raise ValueError("it is no game")
+            raise ValueError("it is not a game")
         if named and hashlib.sha256(text[named.end() :]).hexdigest().encode() != named[1]:
-            raise ValueError("its SHA-256 is another one")
+            raise ValueError("its SHA-256 is wrong")
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from None
     return state
 
 
 def check_story(path: Path) -> None:
-    """UsageError where a compiled game is not what its header says."""
+    """UsageError if a compiled game does not match its header."""
     try:
         told = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise damaged(path, error) from None
-    # Length (in units of 8 bytes) and sum, as every game of the Z-machine has them.
+    # Length (in units of 8 bytes) and sum, as in every Z-machine game.
     length, total = (
         int(told[at]) * 256 + int(told[at + 1]) if len(told) > 64 else -1 for at in (26, 28)
     )
     if not 64 < 8 * length <= len(told) or int(told[64 : 8 * length].sum()) % 2**16 != total:
-        raise damaged(path, "its checksum is another one")
+        raise damaged(path, "its checksum is wrong")
 
 
 def damaged(path: Path, why: object) -> UsageError:
@@ -194,9 +194,9 @@ def damaged(path: Path, why: object) -> UsageError:
 
 
 def make_games(wanted: Sequence[Recipe], *, story: bool) -> None:
-    """Make the games that are not in the cache yet, with their compiled story where asked.
+    """Make the games that are not in the cache yet, with their compiled story if asked for.
 
-    UsageError where there is no TextWorld or no folder to write to, RuntimeError where it fails.
+    UsageError without TextWorld or a writable folder, RuntimeError if making a game fails.
     """
     missing = [r for r in wanted if not (r.story_file if story else r.state_file).exists()]
     if not missing:

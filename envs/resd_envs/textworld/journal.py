@@ -1,8 +1,8 @@
-"""What happened in a text game: where the player was, what it said, what came of it.
+"""The journal of a text game: the player's positions, answers and their outcomes.
 
-From this come the compact observations and the feedback of all games. It knows what the player
-has seen and nothing else, so it cannot tell what the player could not know. No TextWorld is
-imported: the embedded model's curriculum keeps the same journal of games it only imagines.
+The compact observations and the feedback of all games are made from it. It knows only what the
+player has seen, so it cannot reveal what the player could not know. TextWorld is not imported: the
+embedded model's curriculum keeps the same journal for simulated games.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from resd_bench.types import Dialect
 from resd_envs.textworld.maze import OPPOSITE
 
 MOST_LINES = 4
-"""Examples of each kind of mishap in a report."""
+"""Examples of each kind of problem in a report."""
 MOST_ROOMS = 6
 MOST_CHARS = 40
 """Characters of an answer that a report repeats."""
 
 
 class Outcome(StrEnum):
-    """What came of an answer."""
+    """The outcome of an answer."""
 
     DONE = "done"
-    """It was a command and the game obeyed."""
+    """It was a command and the game executed it."""
     CUT_OFF = "cut_off"
-    """It hit its token limit and is no command as it stands."""
+    """It hit its token limit and is not a command."""
     NO_COMMAND = "no_command"
-    """It held no command at all."""
+    """It did not contain a command."""
     NOT_UNDERSTOOD = "not_understood"
-    """Its first word is no verb of the game."""
+    """Its first word is not a verb of the game."""
     NO_EXIT = "no_exit"
-    """There is no way in that direction."""
+    """There is no exit in that direction."""
     BARRED = "barred"
-    """There is a way, but its door is closed."""
+    """There is an exit, but its door is closed."""
     NO_EFFECT = "no_effect"
     """The verb is known, but this cannot be done here and now."""
 
@@ -95,23 +95,23 @@ REPORT: Mapping[Dialect, Mapping[str, str]] = {
         "rooms": "last rooms : {rooms}",
     },
 }
-"""The lines of a report, by what they tell."""
+"""The lines of a report, by their topic."""
 
 ANYWHERE = (Outcome.CUT_OFF, Outcome.NO_COMMAND, Outcome.NOT_UNDERSTOOD)
-"""Mishaps that have nothing to do with the room."""
+"""Problems that have nothing to do with the room."""
 IDLE = ("look", "inventory", "examine")
 """Verbs that change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a player sees where it is."""
+    """What a player sees at its position."""
 
     room: str
     exits: tuple[str, ...]
     """Directions that are open, in the order of `DIRECTIONS`."""
     things: tuple[str, ...] = ()
-    """What is here, tersely, containers with what they hold."""
+    """What is here, tersely; containers with their contents."""
     barred: tuple[str, ...] = ()
     """Closed doors, each with its direction."""
     names: frozenset[str] = frozenset()
@@ -125,7 +125,7 @@ class Ways:
     new: tuple[str, ...]
     done: tuple[str, ...]
     back: tuple[str, ...]
-    """The way to where the player first came from; none where it began."""
+    """The direction from which the player first came; none at the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,24 +136,24 @@ class Move:
     """As a report may repeat it."""
     outcome: Outcome
     room: str
-    """Where it was said."""
+    """The room in which it was given."""
     early: tuple[str, ...] = ()
-    """Exits left untried by going back, where that is what it did."""
+    """Exits left untried by going back, if it went back."""
 
 
 @dataclass
 class Journal:
-    """A game under way, from the player's side."""
+    """A running game, from the player's side."""
 
     scene: Scene
     goal: str = ""
-    """Name of the thing to take, "" where the game is not about taking one."""
+    """Name of the thing to take; "" if the game is not about taking one."""
     goal_room: str = ""
     """Where the player saw it."""
     seen: dict[str, Scene] = field(default_factory=dict)
     tried: dict[str, set[str]] = field(default_factory=dict)
     origin: dict[str, str] = field(default_factory=dict)
-    """By room, the direction that leads to where it was first entered from."""
+    """By room, the direction back to where it was first entered from."""
     moves: list[Move] = field(default_factory=list)
     rooms: list[str] = field(default_factory=list)
     """Rooms in the order they were entered."""
@@ -162,7 +162,7 @@ class Journal:
         self._enter(self.scene)
 
     def note(self, said: str, outcome: Outcome, after: Scene) -> None:
-        """Write down an answer, what came of it and what is seen then."""
+        """Record an answer, its outcome and the scene after it."""
         room, words = self.scene.room, said.split()
         early: tuple[str, ...] = ()
         moved = outcome is Outcome.DONE and words[:1] == ["go"] and after.room != room
@@ -197,10 +197,10 @@ class Journal:
         )
 
     def compact(self, outcome: Outcome | None = None) -> str:
-        """The scene on one line, after what came of the last answer.
+        """The scene in one line, after the outcome of the last answer.
 
-        It also says which exits are new, done, and lead back: the embedded model is too small to
-        keep a map.
+        It also says which exits are new, done, and lead back, because the embedded model is too
+        small to keep a map.
         """
         ways = self.ways(self.scene)
         says = SAYS["compact"].get(outcome, "") if outcome else ""
@@ -212,7 +212,7 @@ class Journal:
 
     @property
     def failure(self) -> str:
-        """The class of a failure for want of time."""
+        """The class of a failure to win within the turns."""
         if all(move.outcome is not Outcome.DONE for move in self.moves):
             return "nothing_done"
         if not self.goal:
@@ -220,7 +220,7 @@ class Journal:
         return "not_taken" if self.goal_room else "not_found"
 
     def report(self, dialect: Dialect, lost: bool = False) -> str:
-        """What went wrong, a line each, in the order in which it should be mended."""
+        """What went wrong, one line each, in the order in which it should be fixed."""
         lines = [
             *self._mishaps(),
             *_counted("turned_back", self._turned_back()),
@@ -234,7 +234,7 @@ class Journal:
         return "\n".join(line.worded(dialect) for line in lines)
 
     def _mishaps(self) -> list[Line]:
-        """Answers the game did not obey, alike ones once."""
+        """Answers that the game did not execute; equal ones appear once."""
         found: dict[Outcome, list[Values]] = {kind: [] for kind in Outcome}
         for move in self.moves:
             room = "" if move.outcome in ANYWHERE else move.room
@@ -246,7 +246,7 @@ class Journal:
         return [{"room": (m.room,), "ways": m.early} for m in self.moves if m.early]
 
     def _dead_ends(self) -> list[Values]:
-        """Visits to rooms with one exit, the start aside, beyond the first visit."""
+        """Repeated visits to rooms with one exit, except the start."""
         again: list[Values] = []
         known: set[str] = set()
         for room in self.rooms:
@@ -266,7 +266,7 @@ class Journal:
         ]
 
     def _left_out(self) -> list[Line]:
-        """The goal where it was seen, else exits that were seen and never tried."""
+        """The goal if it was seen, else exits that were seen but never tried."""
         if self.goal_room:
             return [Line("seen", {"goal": (self.goal,), "room": (self.goal_room,)})]
         rooms = dict.fromkeys(reversed(self.rooms))
@@ -276,12 +276,12 @@ class Journal:
 
 
 Values = dict[str, tuple[str, ...]]
-"""What to fill into a line of a report."""
+"""The values for a line of a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a report, before it is worded."""
+    """A line of a report, before it is put into words."""
 
     key: str
     values: Values
@@ -301,7 +301,7 @@ def shown(text: str, most: int = MOST_CHARS) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with `?` for whatever is not printable ASCII."""
+    """`text` with `?` for everything that is not printable ASCII."""
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
 
 

@@ -1,8 +1,8 @@
-"""Make games with TextWorld: `python -m` this module, a line of JSON in and out per request.
+"""Make games with TextWorld: `python -m` this module, one line of JSON in and out per request.
 
-Run in a process of its own with a fixed hash seed, so that a game is the same everywhere. To load
-TextWorld and its grammars takes longer than most games, so the process serves until nobody asks any
-more. Objectives are worded anew, since TextWorld's tell the player the way.
+It runs in a separate process with a fixed hash seed, so that a game is the same everywhere. Loading
+TextWorld and its grammars takes longer than making most games, so the process serves as long as
+there are requests. Objectives are reworded, since TextWorld's give the way to the goal.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from resd_envs.textworld.games import sealed
 from resd_envs.textworld.maze import OPPOSITE, from_content
 
 IDLE_SECONDS = 60.0
-"""Without a request for so long the process ends: it holds a hundred megabytes."""
+"""The process ends after this long without a request, because it holds a hundred megabytes."""
 TAIL_CHARS = 600
 
 OBJECTIVES = {
@@ -54,7 +54,7 @@ def make_game(order: Mapping[str, Any]) -> Any:
 
 
 def _taken(command: str) -> str:
-    """What a command takes."""
+    """The things that a command takes."""
     return command.removeprefix("take ").partition(" from ")[0]
 
 
@@ -97,7 +97,7 @@ def _actions(game: Any, walkthrough: list[str]) -> list[Any]:
 
 
 def write(order: Mapping[str, Any], folder: Path, story: bool) -> None:
-    """Put the files of a game into `folder`, each whole or not at all."""
+    """Put the files of a game into `folder`, each complete or not at all."""
     state_file, story_file = (folder / f"{order['name']}{suffix}" for suffix in (".json", ".z8"))
     with tempfile.TemporaryDirectory(dir=folder, prefix="making-") as own:
         state, told = Path(own) / "game.json", Path(own) / "game.z8"
@@ -114,7 +114,7 @@ def write(order: Mapping[str, Any], folder: Path, story: bool) -> None:
 
 
 def answer(line: str) -> dict[str, str]:
-    """Make what a line asks for; what went wrong, if anything did."""
+    """Make what a line asks for; returns what went wrong, if anything did."""
     asked = json.loads(line)
     try:
         for order in asked["orders"]:
@@ -125,11 +125,11 @@ def answer(line: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Serve requests until standard input ends, or nobody asks any more."""
-    # What TextWorld and its compilers print must not stand among the answers.
+    """Serve requests until standard input ends or there are no more requests."""
+    # What TextWorld and its compilers print must not end up among the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    # Unbuffered, else a request could wait in a buffer where `select` does not see it.
+    # Unbuffered, because `select` would not see a request in a buffer.
     with open(0, "rb", buffering=0, closefd=False) as requests:
         while select.select([requests], [], [], IDLE_SECONDS)[0]:
             line = requests.readline()

@@ -1,7 +1,7 @@
-"""The process that makes games: started when it is needed, asked a line at a time.
+"""The process that makes games: started when it is needed, with one line per request.
 
-What it does is in `make.py`. It is started with a fixed hash seed, since TextWorld walks through
-sets of strings and what it makes depends on their order. Left out: several at once.
+Its work is in `make.py`. It is started with a fixed hash seed, since TextWorld iterates over sets
+of strings and its games depend on their order. Left out: several processes at once.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _running: subprocess.Popen[bytes] | None = None
 
 
 def ask(request: Mapping[str, Any]) -> str:
-    """Have games made; what went wrong, "" where nothing did."""
+    """Have games made; returns what went wrong, "" if nothing did."""
     line = json.dumps(request).encode("utf-8") + b"\n"
     with _lock:
         code = None
-        # One that has waited long ends by itself, perhaps just now.
+        # A process that has been idle for long ends by itself, perhaps just now.
         for _ in range(2):
             answer = _answer(_process(), line)
             if answer:
@@ -53,7 +53,7 @@ def _process() -> subprocess.Popen[bytes]:
 
 
 def _answer(process: subprocess.Popen[bytes], line: bytes) -> bytes:
-    """Its answer, b"" where it has ended."""
+    """Its answer; b"" if it has ended."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -68,7 +68,7 @@ def _answer(process: subprocess.Popen[bytes], line: bytes) -> bytes:
 
 
 def end() -> int | None:
-    """End it; its exit code."""
+    """End it; returns its exit code."""
     global _running
     process, _running = _running, None
     if process is None:

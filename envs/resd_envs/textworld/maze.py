@@ -1,9 +1,9 @@
-"""Maps of the coin collector: a route to a coin, and dead ends beside it.
+"""Maps of the coin collector: a route to a coin, and dead ends off the route.
 
-Laid out as in the coin collector of TextWorld (Yuan et al. 2018, arXiv 1806.11525): a chain of
+The layout is that of TextWorld's coin collector (Yuan et al. 2018, arXiv 1806.11525): a chain of
 rooms with the coin in the last one, and further rooms that lead nowhere. Maps are drawn here, not
-by TextWorld, so that splits are disjoint by content and pre-training has maps of its own. No
-TextWorld is imported; a map has no geometry, as theirs has none.
+by TextWorld, so that splits are disjoint by content and pre-training has its own maps. TextWorld is
+not imported; as there, a map has no geometry.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROOMS = (
 """Names of rooms; more than the largest map has."""
 
 MOST_DRAWS = 1000
-"""Maps drawn for each that is wanted, before it is clear that there are too few."""
+"""Maps drawn per requested one before concluding that there are too few."""
 
 Share = Literal["train", "validation", "test", "pretraining"]
 SHARES: dict[Share, tuple[int, int]] = {
@@ -48,13 +48,13 @@ class Layout:
     route: int
     """Moves from the start to the coin."""
     dead_ends: int
-    """Rooms beside the route."""
+    """Rooms off the route."""
     deep: bool = False
-    """Whether dead ends may lead to further ones, and not only off the route."""
+    """Whether dead ends may branch off other dead ends, and not only off the route."""
 
     @property
     def longest_search(self) -> int:
-        """Commands that a systematic search needs at most: every wrong room costs two."""
+        """Maximum number of commands of a systematic search: every wrong room costs two."""
         return self.route + 2 * self.dead_ends + 1
 
 
@@ -91,7 +91,7 @@ class Maze:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the map, whatever its rooms are called and in whatever order they came."""
+        """SHA-256 of the map, independent of the names and the order of its rooms."""
         order = [0]
         for room in order:
             order += [to for to in self.exits[room].values() if to not in order]
@@ -148,7 +148,7 @@ def share_of(maze: Maze) -> Share:
 def mazes(layout: Layout, share: Share, count: int) -> tuple[Maze, ...]:
     """The first `count` different maps of a split, the same on every machine.
 
-    ValueError where there are not that many to be found.
+    ValueError if that many cannot be found.
     """
     sizes = (layout.route, layout.dead_ends, int(layout.deep))
     rng = stream(0, "textworld-coin", *sizes, share)

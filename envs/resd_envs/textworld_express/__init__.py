@@ -1,4 +1,4 @@
-"""The eight text games of TextWorldExpress, which is the extra `textworld-express`.
+"""The eight text games of TextWorldExpress; needs the extra `textworld-express`.
 
 Importing this needs neither the package nor Java; making an environment does.
 """
@@ -9,7 +9,7 @@ from resd_envs.textworld_express.env import TextWorldExpressEnv
 
 
 def arithmetic(**options: Any) -> TextWorldExpressEnv:
-    """Solve a problem, and put as many things into the box."""
+    """Solve a problem, and put that many things into the box."""
     return TextWorldExpressEnv(**{"game": "arithmetic", "level": "medium"} | options)
 
 

@@ -1,8 +1,8 @@
-"""What TextWorldExpress says, in fewer words: for the embedded model, whose memory is short.
+"""TextWorldExpress's texts in fewer words, for the embedded model, whose context is short.
 
 The game describes a room in sentences; here it is a line, such as `kitchen , stove , fridge
 closed , counter : knife + cookbook , north wood door closed , west corridor`. Nothing but the
-wording is lost. What fits no pattern stays as it is, in lower case and without articles.
+wording is lost. What does not match a pattern stays as it is, in lower case and without articles.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PATTERNS = (
     (r"\b(?:the|an|a|some) ", ""),
 )
 HOLDS = re.compile(r",? (?:that has (.+?) on it|(?:that )?contains (.+?))(?=\.|$)")
-"""What stands on a thing or lies in it, as a list in words."""
+"""What is on or in a thing, as a list in words."""
 COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in PATTERNS]
 
 

@@ -1,7 +1,7 @@
-"""A game of TextWorldExpress that is played: what it says, what can be done, how far it is.
+"""A running TextWorldExpress game: its texts, possible commands, and progress.
 
-The game takes a command only where it stands among those it has just listed, so nothing else is
-ever sent to it. Left out: its own ways to draw a game at random.
+The game accepts only commands that it has just listed, so nothing else is ever sent to it. Left
+out: its own ways to draw a game at random.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ AGENTS = {
     "sorting": "Sorting",
     "twc": "TWC",
 }
-"""Games to the beginning of the names of the agents that know how to win them."""
+"""From a game to the beginning of the name of the agent that can win it."""
 MOST_TRIES, ENOUGH_TRIES = 50, 5
-"""Walks of such an agent, which wanders: at most so many, and no more after so many that won."""
+"""Limits on walks of such an agent, which wanders: their number, and the number that won."""
 IDLE = ("", "look around")
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a game says, and how it stands."""
+    """A game's text and state."""
 
     text: str
-    """The answer to the last command."""
+    """The reply to the last command."""
     look: str
     inventory: str
     possible: tuple[str, ...]
-    """Commands that it takes now."""
+    """Commands that it accepts now."""
     score: float
-    """Share of the goal that is reached; negative where it is lost, in some games."""
+    """The share of the goal that is reached; in some games negative if it is lost."""
     won: bool
     lost: bool
 
     @property
     def place(self) -> tuple[str, str, float]:
-        """What can be seen of a state, to tell whether a walk has come back to it."""
+        """The visible part of a state, to detect whether a walk has returned to it."""
         return self.look, self.inventory, self.score
 
 
@@ -63,7 +63,7 @@ class Engine(java.Engine):
         super().__init__(TEXTWORLD_EXPRESS.folder)
         self._game: Game | None = None
         self._maker: tuple[str, str] | None = None
-        """What the server is set to make; each time it reads a file anew."""
+        """The game that the server is configured for; configuring reads a file each time."""
 
     def start(self, game: Game) -> State:
         """Begin a game."""
@@ -72,18 +72,18 @@ class Engine(java.Engine):
         return self._state
 
     def act(self, command: str) -> State:
-        """Do one of the commands that are possible."""
+        """Execute one of the possible commands."""
         state: State = self.tell(command)
         return state
 
     @property
     def description(self) -> str:
-        """What the game asks for."""
+        """The game's objective."""
         return self._call("at its task", lambda: str(self._server.getTaskDescription()))
 
     @property
     def goals(self) -> int:
-        """How many parts its goal has."""
+        """Number of parts of its goal."""
         most = self._call("at its score", lambda: float(self._server.game().scorer().maxScore()))
         return max(1, round(most))
 
@@ -108,10 +108,10 @@ class Engine(java.Engine):
         return _read(self._server.stepJSON(command))
 
     def find_solution(self, game: Game) -> tuple[str, ...]:
-        """Commands that win, the same at each call; GameEngineError where none are found.
+        """Commands that win, the same at each call; GameEngineError if none are found.
 
-        The agent that comes with the game walks about until it has what it needs; this takes the
-        shortest of some walks, and leaves out what leads back to where it was.
+        The game's own agent walks about until it has what it needs; this takes the shortest of
+        several walks, and leaves out detours that lead back to where it was.
         """
         walks: list[list[str]] = []
         for number in range(MOST_TRIES):
@@ -127,14 +127,14 @@ class Engine(java.Engine):
         raise GameEngineError(f"the agent of TextWorldExpress does not win {game}")
 
     def _walk(self, game: Game, number: int) -> list[str] | None:
-        """What the game's agent does, None where it does not get there."""
+        """The commands of the game's agent; None if it does not win."""
         self.start(game)
         memory = "Memory" if "memorization=1" in game.parameters else ""
         name = f"textworldexpress.goldagent.{AGENTS[game.game]}{memory}GoldAgent"
 
         def walk() -> list[str] | None:
             assert self._machine is not None
-            # With a generator of our own: the agent's would start from the clock.
+            # With our own generator: the agent's would be seeded from the clock.
             chance = self._machine.new("scala.util.Random", number)
             found = self._machine.new(name, self._server.game()).mkGoldPath(chance)
             return [str(command) for command in found._2()] if found._1() else None
@@ -143,7 +143,7 @@ class Engine(java.Engine):
         return commands and [command for command in commands if command not in IDLE]
 
     def play(self, game: Game, commands: Sequence[str]) -> list[State]:
-        """The states of a game that is played until it ends, or the commands do."""
+        """The states of a game played until it or the commands end."""
         states = [self.start(game)]
         for command in commands:
             states.append(self.act(command))
@@ -152,7 +152,7 @@ class Engine(java.Engine):
         return states
 
     def _straightened(self, game: Game, walk: list[str]) -> tuple[str, ...]:
-        """`walk` without the parts that lead back to where they began, as far as it still wins."""
+        """`walk` without the parts that lead back to where they began, as long as it still wins."""
         at = 0
         while at < len(walk):
             places = [state.place for state in self.play(game, walk)]
@@ -166,7 +166,7 @@ class Engine(java.Engine):
 
 
 def _read(told: str) -> State:
-    """The state in the answer of the game."""
+    """The state in the game's reply."""
     answer: dict[str, Any] = reading.parse_json(told)
     lost = bool(answer["taskfailure"])
     return State(

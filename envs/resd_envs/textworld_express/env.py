@@ -1,7 +1,7 @@
-"""TextWorldExpress as an environment of several turns: prompts, commands, verdicts.
+"""TextWorldExpress as a multi-turn environment: prompts, commands, verdicts.
 
-Which games there are is in `games.py`, how one is played in `engine.py`, how the compact dialect
-words it in `brief.py`. The package (Jansen and Côté 2023, arXiv 2208.01174) is an extra.
+Games are in `games.py`, playing one is in `engine.py`, and the wording of the compact dialect is in
+`brief.py`. The package (Jansen and Côté 2023, arXiv 2208.01174) is an extra.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ COMPACT: Mapping[GameName, str] = {
 REFUSED = re.compile(
     r"You can't |That is already |You are unable |Can only |Your inventory currently"
 )
-"""The beginning of an answer to a command that was of no effect."""
+"""The beginning of the reply to a command without effect."""
 SYNONYMS = (
     (re.compile(r"\b(?:the|a|an) "), ""),
     (re.compile(r"^(?:go|walk|head|run)(?: to)? (?=north|south|east|west)"), "move "),
@@ -62,7 +62,7 @@ SYNONYMS = (
     (re.compile(r"^(?:l|look)$"), "look around"),
     (re.compile(r"^i$"), "inventory"),
 )
-"""What other text games call the same."""
+"""Synonyms from other text games."""
 
 
 class TextWorldExpressEnv(TextEnv):
@@ -71,22 +71,22 @@ class TextWorldExpressEnv(TextEnv):
     ## Description
     `coin`: search a house for a coin. `cookingworld`: read a recipe, gather, cut and cook what it
     says, prepare the meal and eat it. `twc`: put things where they belong. `mapreader`: fetch the
-    coin from the room that is named, with the help of a map. `arithmetic`: solve a problem and put
-    as many things into the box. `sorting`: put things into the box from the least to the most.
-    `simonsays`: do what Simon says, or, `hard`, all of what he said at the beginning.
-    `peckingorder`: do one after the other what a book says. The games are as the package has them;
+    coin from the named room, with the help of a map. `arithmetic`: solve a problem and put that
+    many things into the box. `sorting`: put things into the box, smallest quantity first.
+    `simonsays`: do what Simon says, or (`hard`) everything that he said at the beginning.
+    `peckingorder`: follow the instructions in a book in order. The games are as in the package;
     `easy` ones are smaller, `hard` ones larger. 256 train, 64 validation and 128 test games per
     tier, from the package's seeds for these splits; no game is in two of them. Needs Java.
 
     ## Action Space
     Any string (`Utf8Text`). The command is its last line that is not blank. `full` also takes usual
-    synonyms (`go north`, `get coin`); `compact` wants commands word for word. Nothing but commands
-    that the game has listed ever reaches it.
+    synonyms (`go north`, `get coin`); `compact` requires commands word for word. Only commands that
+    the game has listed ever reach it.
 
     ## Observation Space
-    Any string (`Utf8Text`). `full`: the rules and the task, then what the game says. `compact`: the
-    same in fewer words, e.g. `kitchen , stove , counter : knife , north wood door closed`. An
-    answer that is no command, or none that is possible, is told so. Last the feedback.
+    Any string (`Utf8Text`). `full`: the rules and the task, then the game's text. `compact`: the
+    same in fewer words, e.g. `kitchen , stove , counter : knife , north wood door closed`. If an
+    answer is not a possible command, the observation says so. Last the feedback.
 
     ## Rewards
     1 for winning, else 0; nothing in between. `info["score"]` is the largest share of the goal's
@@ -104,9 +104,9 @@ class TextWorldExpressEnv(TextEnv):
 
     ## Arguments
     - `dialect`: `full` or `compact`.
-    - `feedback_level`: 0 to 5. What the game tells between turns does not depend on it.
+    - `feedback_level`: 0 to 5. The game's texts between turns do not depend on it.
     - `game`: one of the eight.
-    - `level`: `medium`; of some games also `easy` and `hard`.
+    - `level`: `medium`; for some games also `easy` and `hard`.
     - `admissible`: whether each observation lists the commands that are possible.
 
     ## Version History
@@ -116,7 +116,7 @@ class TextWorldExpressEnv(TextEnv):
     name = "textworld-express-coin"
     max_turns = 60
     isolated = True
-    """A game that hangs can only be ended with its process."""
+    """A game that hangs can be ended only with its process."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class TextWorldExpressEnv(TextEnv):
         self._best = 0.0
 
     def tasks(self, split: Split) -> Sequence[Task]:
-        """The games of `split`; none of them needs to be made for this."""
+        """The games of `split`, which do not have to be made for this."""
         return _tasks(self.tier, split, self.dialect)
 
     @property
@@ -162,7 +162,7 @@ class TextWorldExpressEnv(TextEnv):
         return "\n\n".join(parts) + self._possible()
 
     def reply(self, task: Task, action: str) -> Reply:
-        """Do what the answer commands, where that is possible."""
+        """Do what the answer commands, if that is possible."""
         said = read_command(action)
         command = resolve(said, self._state.possible, self.dialect)
         if command is None:
@@ -198,7 +198,7 @@ class TextWorldExpressEnv(TextEnv):
         return Feedback(1.0, True, 1.0, cases)
 
     def _failure(self, task: Task, kind: str) -> Feedback:
-        """The verdict on a failure; the first part of the goal not reached tells what happened."""
+        """The verdict on a failure; the first unreached part of the goal says what happened."""
         # A game may be lost at its last part, after all the others.
         passed = min(int(self._best * self._goals + 1e-6), self._goals - 1)
         report = self._record.report(self.dialect, lost=kind == "lost")
@@ -221,12 +221,12 @@ class TextWorldExpressEnv(TextEnv):
         return way[next(reached, len(way)) - 1]
 
     def oracle(self, task: Task) -> str:
-        """Commands that win, one a line; it is played line by line."""
+        """Commands that win, one per line; they are played line by line."""
         return "\n".join(find_solution(_game(task)))
 
 
 def find_tier(game: str, level: str) -> Tier:
-    """The tier of a game; UsageError with the nearest name where there is none."""
+    """The tier of a game; UsageError with the nearest name if there is none."""
     levels = {tier.level: tier for tier in TIERS.values() if tier.game == game}
     if not levels:
         raise near_miss("game of TextWorldExpress", game, COMMANDS)
@@ -239,9 +239,9 @@ def find_tier(game: str, level: str) -> Tier:
 
 
 def resolve(said: str, possible: Sequence[str], dialect: Dialect) -> str | None:
-    """The possible command that was said, None where there is none.
+    """The possible command that was given; None if there is none.
 
-    `compact` wants it word for word; `full` takes what other text games call the same.
+    `compact` requires it word for word; `full` accepts synonyms from other text games.
     """
     by_name = {command.lower(): command for command in possible}
     if said in by_name or dialect == "compact":
@@ -260,7 +260,7 @@ def _why_not(said: str, possible: Sequence[str]) -> Outcome:
 
 @cache
 def find_solution(game: Game) -> tuple[str, ...]:
-    """Commands that win, found once in a process."""
+    """Commands that win, found once per process."""
     return Engine().find_solution(game)
 
 

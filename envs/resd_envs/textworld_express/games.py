@@ -1,9 +1,8 @@
-"""Which games of TextWorldExpress there are: tiers, turns, and the seeds of each split.
+"""The games of TextWorldExpress: tiers, turns, and the seeds of each split.
 
-The package has a thousand seeds for each of its folds, whose objects and recipes differ between the
-folds of some games. A seed whose game is one that another seed has too is left out (`LEFT_OUT`), so
-no game is in two splits, and so is one that the game's own agent does not win. Nothing is played
-here.
+The package has a thousand seeds for each of its folds; in some games, objects and recipes differ
+between folds. A seed is left out (`LEFT_OUT`) if another seed gives the same game, so that no game
+is in two splits, or if the game's own agent does not win it. Nothing is played here.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ class Tier:
     game: GameName
     level: Level
     turns: int
-    """Commands the player has."""
+    """Maximum number of commands."""
     parameters: str = ""
-    """For the game's generator; what it leaves out is as the package has it."""
+    """Options of the game's generator; all others have the package's defaults."""
 
     @property
     def name(self) -> str:
@@ -88,7 +87,7 @@ TIERS: Mapping[tuple[GameName, Level], Tier] = {
 
 @dataclass(frozen=True, slots=True)
 class Game:
-    """All that decides what a game is."""
+    """Everything that determines a game."""
 
     game: GameName
     parameters: str
@@ -107,7 +106,7 @@ LEFT_OUT: Mapping[str, frozenset[int]] = {
     "textworld-express-cookingworld-easy": frozenset({224, 20085}),
     "textworld-express-peckingorder": frozenset({10022, 10042, 10063, 10064}),
 }
-"""By tier, seeds whose game is one of another seed, or that the game's agent does not win."""
+"""By tier, seeds whose game another seed has too, or which the game's agent does not win."""
 
 
 def games(tier: Tier, split: Split) -> tuple[Game, ...]:
