@@ -153,7 +153,7 @@ def validation_curve(run: RunData) -> list[EvalPoint]:
     UsageError if the record holds evaluations on anything but validation tasks.
     """
     split = run.settings.get("eval_split")
-    others = [*run.beside, *["validation panel"] * bool(run.validation)]
+    others = [*run.extra, *["validation panel"] * bool(run.validation)]
     if split != "validation" or others:
         raise UsageError(
             f"{run.folder} holds evaluations on more than validation tasks (--eval-split {split}"
