@@ -210,8 +210,9 @@ def resolve(
     named = {k: v for k, v in (flags or {}).items() if v is not None}
     named = _merge(named, _normal(dict(_split_setting(text) for text in sets)))
     config = _resolved(file or {}, named)
+    shown = config.shown()
     for key in NAMED_ONLY:
-        value = config.shown()[key]
+        value = shown[key]
         if value and key not in named:
             given = str(value).lower() if value is True else value
             raise UsageError(
