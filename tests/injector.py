@@ -29,6 +29,7 @@ import toy_plugin  # type: ignore[import-not-found]
 from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
+from resd_bench.records.manifest import code_version
 from resd_bench.records.recorder import LOGS, read_log
 from resd_bench.records.runs import load_run
 
@@ -202,6 +203,7 @@ def main() -> None:
     out = Path(job["out"])
     config = resolve(job["settings"], {"out": str(out / "run")})
     whole = resolve(job["settings"], {"out": str(out / "whole")})
+    code_version()  # Once here, and not in every child.
     told = out / "told.json"
     out.mkdir(parents=True, exist_ok=True)
     code, words, count = attempt(whole, None, False, told)
