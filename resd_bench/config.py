@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -237,8 +239,9 @@ def resolve(
     named = {k: v for k, v in (flags or {}).items() if v is not None}
     named = _override(named, _normal(dict(_split_setting(text) for text in sets)))
     config = _resolved(file or {}, named)
+    shown = config.shown()
     for key in NAMED_ONLY:
-        value = config.shown()[key]
+        value = shown[key]
         if value and key not in named:
             given = str(value).lower() if value is True else value
             raise UsageError(
@@ -438,9 +441,15 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
 
 def _yaml(text: str, source: str) -> Any:
     try:
-        return reading.parse_yaml(text)
+        # Readers of many runs read every configuration several times.
+        return deepcopy(_parsed(text)) if len(text) < _SHORT else reading.parse_yaml(text)
     except ValueError as error:
         raise UsageError(f"{source} is not valid YAML: {error}") from None
+
+
+_SHORT = 8192
+"""Characters of a configuration; those of runs have some 3,000."""
+_parsed = lru_cache(maxsize=1024)(reading.parse_yaml)
 
 
 def _check(config: RunConfig) -> None:

@@ -20,27 +20,29 @@ def assert_linear(
     what: str,
     smallest: int = 1 << 11,
 ) -> None:
-    """Double the size from `smallest` to `largest`; AssertionError where time grows faster.
+    """Quadruple the size, from `smallest` on or later, up to `largest`.
 
-    Stops at the first such size, so that what is exponential fails too instead of running on.
+    AssertionError where the time grows faster, at the first such size, so that what is
+    exponential fails too instead of running on.
     """
     times: list[float] = []
-    size = smallest
-    while size <= largest:
+    sizes = [largest]
+    while sizes[0] // 4 >= smallest:
+        sizes.insert(0, sizes[0] // 4)
+    for size in sizes:
         text = make(size)
         times.append(_seconds(work, text))
-        if len(times) > 2 and _too_slow(times):
+        if len(times) > 1 and _too_slow(times):
             # Once more: a single measurement on a busy machine may be off.
             times[-1] = min(_seconds(work, text) for _ in range(REPEATS))
             assert not _too_slow(times), (
                 f"{what}: {times[-1]:.2f} s of processor time for {size} characters, "
-                f"{times[-3]:.3f} s for a quarter of them"
+                f"{times[-2]:.3f} s for a quarter of them"
             )
-        size *= 2
 
 
 def _too_slow(times: list[float]) -> bool:
-    return times[-1] > max(NOTICEABLE_S, FACTOR * times[-3])
+    return times[-1] > max(NOTICEABLE_S, FACTOR * times[-2])
 
 
 def _seconds(work: Callable[[str], object], text: str) -> float:

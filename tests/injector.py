@@ -19,7 +19,8 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ import toy_plugin  # type: ignore[import-not-found]
 from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
+from resd_bench.records.manifest import code_version
 from resd_bench.records.recorder import LOGS, read_log
 from resd_bench.records.runs import load_run
 
@@ -157,7 +159,17 @@ def curve(folder: Path) -> list[Any] | None:
     return [(p.update, p.episodes, p.success, p.score, p.errors) for p in points]
 
 
-def disturb(config: RunConfig, whole: Path, at: int, full: bool, told: Path, again: int) -> str:
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a run measures, and what a reader takes it to have measured."""
+
+    record: Mapping[str, Any]
+    curve: Sequence[Any] | None
+
+
+def disturb(
+    config: RunConfig, whole: Undisturbed, at: int, full: bool, told: Path, again: int
+) -> str:
     """What goes wrong with a run that is disturbed at change `at`, and gone on with; "" if nothing.
 
     With `again`, what goes on is killed at that change first.
@@ -170,20 +182,20 @@ def disturb(config: RunConfig, whole: Path, at: int, full: bool, told: Path, aga
         return f"on a full disk it ends with code {code}: {words}"
     if not full and code != KILLED:
         return f"it was not killed but ended with code {code}: {words}"
-    there, known = curve(config.folder()), curve(whole)
-    if there is not None and not all(point in (known or []) for point in there):
+    there = curve(config.folder())
+    if there is not None and not all(point in (whole.curve or []) for point in there):
         return "left as it is, a reader takes it to have measured something else"
     if again:
         attempt(config, again, False, told)
     code, words, _ = attempt(config, None, False, told)
     if code:
         return f"gone on with, it ends with code {code}: {words}"
-    found, expected = record(config.folder()), record(whole)
-    differing = [name for name in expected | found if expected.get(name) != found.get(name)]
+    found, expected = record(config.folder()), whole.record
+    differing = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
     if differing:
         sizes = [(n, len(expected.get(n, ())), len(found.get(n, ()))) for n in differing]
         return f"it differs from an undisturbed run in {sizes}"
-    return "" if curve(config.folder()) == known else "a reader takes it for another run"
+    return "" if curve(config.folder()) == whole.curve else "a reader takes it for another run"
 
 
 def choose(count: int, points: int, rng: random.Random) -> list[int]:
@@ -202,10 +214,12 @@ def main() -> None:
     out = Path(job["out"])
     config = resolve(job["settings"], {"out": str(out / "run")})
     whole = resolve(job["settings"], {"out": str(out / "whole")})
+    code_version()  # Once here, and not in every child.
     told = out / "told.json"
     out.mkdir(parents=True, exist_ok=True)
     code, words, count = attempt(whole, None, False, told)
     assert code == 0, words
+    undisturbed = Undisturbed(record(whole.folder()), curve(whole.folder()))
     points = choose(count, job["points"], rng)
     # What does not fit in the time is left out evenly.
     rng.shuffle(points)
@@ -214,7 +228,7 @@ def main() -> None:
         if time.monotonic() > deadline:
             break
         again = rng.randint(1, count) if job["twice"] else 0
-        if problem := disturb(config, whole.folder(), at, job["full"], told, again):
+        if problem := disturb(config, undisturbed, at, job["full"], told, again):
             problems.append(f"change {at} of {count}, then {again}: {problem}")
         tried += 1
     print(json.dumps({"changes": count, "tried": tried, "problems": problems}))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from rich.table import Table
 from resd_bench.commands import sweep
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out
-from resd_bench.sweep.definition import Trial, sweep_out
+from resd_bench.sweep.definition import Sweep, Trial, load_sweep, sweep_out
 from resd_bench.sweep.scheduler import RETRIES
 
 if TYPE_CHECKING:
@@ -137,7 +138,9 @@ def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: i
         raise UsageError(f"--tier {wanted.tier!r}: give nano or paper")
     chosen, failed = choose(names), 0
     records = scan(wanted)
-    trials = {one.name: trials_of(one, wanted, records) for one in chosen}
+    # Several experiments are of one sweep.
+    read = cache(load_sweep)
+    trials = {one.name: trials_of(one, wanted, records, read) for one in chosen}
     missing = distinct(t for own in trials.values() for t in gather(own, records).missing)
     if missing and (wanted.tier == "nano" if start is None else start):
         note(f"{len(missing)} runs are missing and are run now; Ctrl-C keeps what they did")
@@ -181,13 +184,15 @@ def _outs(wanted: Wanted) -> list[Path]:
     return list(dict.fromkeys(Path(sweep_out(path)) for path in paths if path.exists()))
 
 
-def trials_of(one: Experiment, wanted: Wanted, records: Records) -> list[Trial]:
+def trials_of(
+    one: Experiment, wanted: Wanted, records: Records, read: Callable[[Path], Sweep]
+) -> list[Trial]:
     """The runs that an experiment needs; none where the tier has no definition of them."""
     from resd_bench.reproduce.match_records import folder_trials, sweep_trials
 
     path = wanted.runs_folder / f"{one.sweep}.yaml"
     if path.exists():
-        return sweep_trials(path, wanted.envs, one.variants)
+        return sweep_trials(read(path), wanted.envs, one.variants)
     if wanted.tier == "paper" and (one.of_paper or one.variants):
         return folder_trials(wanted.runs_folder, records, wanted.envs, one.variants)
     raise UsageError(f"{one.name} needs {path}, which is not there: it is of the nano tier")

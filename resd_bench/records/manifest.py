@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,12 @@ def panel_hash(tasks: Iterable[Task]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def code_version() -> dict[str, Any]:
-    """Commit of the repository of this package, and whether it has changes; else {}."""
+@cache
+def code_version() -> Mapping[str, Any]:
+    """Commit of the repository of this package, and whether it has changes; else {}.
+
+    Looked up once a process: what was imported does not change with the repository.
+    """
     here = Path(__file__).resolve().parent
     # A virtual environment may lie inside someone else's repository: only tracked code counts.
     if _git(here, "ls-files", "--error-unmatch", "manifest.py") is None:
@@ -132,6 +137,7 @@ def _accelerators() -> Sequence[str]:
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return version(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from resd_bench.evaluation.extra import other_environments
 from resd_bench.models.identity import weights_hash
 from resd_bench.records.run_files import RunFiles, run_folders
 from resd_bench.records.runs import RunData, load_run, model_label
-from resd_bench.sweep.definition import Trial, load_sweep
+from resd_bench.sweep.definition import Sweep, Trial
 
 EXTRA_EVALUATIONS = frozenset({"eval_every", "eval_validation", "eval_contexts", "eval_also"})
 """Settings of extra evaluations; they affect neither training nor the reported number."""
@@ -42,7 +43,7 @@ class Records:
 
     folders: Mapping[tuple[str, str, str], Sequence[Path]]
     _runs: dict[Path, RunData] = field(default_factory=dict)
-    _configs: dict[Path, RunConfig | None] = field(default_factory=dict)
+    _settings: dict[Path, Likeness | None] = field(default_factory=dict)
 
     @classmethod
     def scan(cls, roots: Iterable[Path]) -> Records:
@@ -60,7 +61,8 @@ class Records:
     def of(self, config: RunConfig) -> RunData | None:
         """The finished record of a run like `config`; of several, the one evaluated most alike."""
         there = self.folders.get((config.env, config.method, str(config.seed)), ())
-        found = {folder: apart for folder in there if (apart := self._apart(folder, config)) >= 0}
+        wanted = Likeness(config)
+        found = {folder: apart for folder in there if (apart := self._apart(folder, wanted)) >= 0}
         if not found:
             return None
         nearest = min(found, key=found.__getitem__)
@@ -68,14 +70,18 @@ class Records:
             self._runs[nearest] = load_run(nearest)
         return self._runs[nearest]
 
-    def _apart(self, folder: Path, wanted: RunConfig) -> int:
+    def _apart(self, folder: Path, wanted: Likeness) -> int:
         """In how many settings of extra evaluations a record differs; -1 if it does not match."""
-        if folder not in self._configs:
-            self._configs[folder] = _finished(folder)
-        there = self._configs[folder]
-        if there is None or not is_equivalent(there, wanted):
+        if folder not in self._settings:
+            config = _finished(folder)
+            self._settings[folder] = None if config is None else Likeness(config)
+        there = self._settings[folder]
+        if there is None or not there.stands_in_for(wanted):
             return -1
-        return sum(getattr(there, name) != getattr(wanted, name) for name in EXTRA_EVALUATIONS)
+        return sum(
+            getattr(there.config, name) != getattr(wanted.config, name)
+            for name in EXTRA_EVALUATIONS
+        )
 
     def seeds(self, config: RunConfig) -> list[int]:
         """Seeds that may have a record."""
@@ -103,23 +109,30 @@ def _finished(folder: Path) -> RunConfig | None:
     return config if began is None or began == now else None
 
 
-def is_equivalent(there: RunConfig, wanted: RunConfig) -> bool:
-    """Whether the record of a run `there` can stand in for one of `wanted`."""
-    try:
-        also = set(other_environments(there))
-    except UsageError:
-        return False
-    a, b = (_without_beside(config.of_results()) for config in (there, wanted))
-    return (
-        a == b
-        and there.eval_contexts >= wanted.eval_contexts
-        and also >= set(other_environments(wanted))
-        and bool(there.eval_every) >= bool(wanted.eval_every)
-    )
+@dataclass(frozen=True)
+class Likeness:
+    """A run, to be compared with many others."""
 
+    config: RunConfig
 
-def _without_beside(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in EXTRA_EVALUATIONS}
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """Those that both runs must have."""
+        return {k: v for k, v in self.config.of_results().items() if k not in EXTRA_EVALUATIONS}
+
+    def stands_in_for(self, wanted: Likeness) -> bool:
+        """Whether the record of this run can stand in for one of `wanted`."""
+        here, there = self.config, wanted.config
+        try:
+            also = set(other_environments(here))
+        except UsageError:
+            return False
+        return (
+            self.settings == wanted.settings
+            and here.eval_contexts >= there.eval_contexts
+            and also >= set(other_environments(there))
+            and bool(here.eval_every) >= bool(there.eval_every)
+        )
 
 
 @dataclass(frozen=True)
@@ -175,11 +188,11 @@ def gather(trials: Sequence[Trial], records: Records) -> Gathered:
     return Gathered(trials, {index: run for index, run in found.items() if run is not None})
 
 
-def sweep_trials(path: Path, envs: Sequence[str], variants: Sequence[str]) -> list[Trial]:
-    """The trials of the sweep in `path`, of these environments and variants (() for all)."""
+def sweep_trials(sweep: Sweep, envs: Sequence[str], variants: Sequence[str]) -> list[Trial]:
+    """The trials of `sweep`, of these environments and variants (() for all)."""
     return [
         trial
-        for trial in load_sweep(path).trials
+        for trial in sweep.trials
         if (not envs or trial.config.env in envs)
         and (not variants or family(trial.variant) in variants)
     ]

@@ -119,7 +119,7 @@ def test_checking_instructions_takes_linear_time(before: str) -> None:
         def make(size: int, piece: str = piece) -> str:
             return before + piece * (size // len(piece))
 
-        assert_linear(lambda text: check(prompt, text), make, 1 << 15, before + piece, 1 << 12)
+        assert_linear(lambda text: check(prompt, text), make, 1 << 14, before + piece, 1 << 12)
 
 
 @pytest.mark.parametrize(

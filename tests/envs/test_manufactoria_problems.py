@@ -20,6 +20,7 @@ from resd_envs.manufactoria.problems import (
     compact_prompt,
     content_hash,
     expected,
+    expected_verdicts,
     has_split,
     make_problem,
     words,
@@ -97,6 +98,8 @@ def test_generated_tests_are_labelled_right_and_hold_both_verdicts(
     assert {case.expected_accepted for case in tests} == {True, False}
     for case in tests:
         assert expected(family, params, case.input) == (case.expected_accepted, None)
+    verdicts = bytes(case.expected_accepted for case in tests)
+    assert expected_verdicts(family, params, [case.input for case in tests]) == verdicts
 
 
 def test_the_content_hash_ignores_order_and_extra_keys() -> None:
@@ -155,3 +158,4 @@ def test_a_record_without_tests_is_a_usage_error() -> None:
 )
 def test_numbers_are_binary_tapes(params: Mapping[str, Any], tape: str, output: str) -> None:
     assert expected("numerical_operations", params, tape) == (True, output)
+    assert expected_verdicts("numerical_operations", params, [tape]) is None

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import peft
 import pytest
 import torch
 import yaml
@@ -62,6 +61,9 @@ def test_an_exported_adapter_gives_the_same_logits_in_plain_peft(
     assert "adapter after 2 updates" in capsys.readouterr().out
     base: Any = AutoModelForCausalLM.from_pretrained(loading.resolve("nano"), dtype=torch.float32)
     before = logits(base)
+    # Here, since it takes long to import.
+    import peft
+
     reloaded = logits(peft.PeftModel.from_pretrained(base, to))
     assert torch.equal(reloaded, logits(trained(adapter_run)))
     assert not torch.equal(reloaded, before)

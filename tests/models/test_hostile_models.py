@@ -6,10 +6,9 @@ import json
 import re
 import shutil
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -299,7 +298,11 @@ def test_a_models_code_is_not_run_and_nobody_is_asked_whether_to(
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["eval", "run", "dry run", "calibrate"])
 def test_no_command_runs_a_models_code_or_asks_whether_to(
-    command: str, folder: Path, tmp_path: Path
+    command: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     mark = tmp_path / "ran"
     with_code(folder, mark)
@@ -311,19 +314,16 @@ def test_no_command_runs_a_models_code_or_asks_whether_to(
         "calibrate": ["envs", "calibrate", "guess-number", *of, "--tasks", "1", "--samples", "1"],
     }[command]
     # Whoever is asked says yes.
-    done = subprocess.run(
-        [sys.executable, "-m", "resd_bench", *words],
-        input="y\n" * 20,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert done.returncode == (0 if command == "dry run" else 2), done.stderr
-    assert "Do you wish" not in done.stdout + done.stderr
+    answers = StringIO("y\n" * 20)
+    monkeypatch.setattr("sys.stdin", answers)
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == (0 if command == "dry run" else 2)
+    said = capsys.readouterr()
+    assert "Do you wish" not in said.out + said.err
+    assert answers.tell() == 0, "an answer was read"
     assert not mark.exists()
     if command != "dry run":
-        assert "--trust-remote-code" in done.stderr
+        assert "--trust-remote-code" in said.err
 
 
 def test_the_flag_alone_lets_a_models_code_run(folder: Path, tmp_path: Path) -> None:

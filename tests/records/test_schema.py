@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 
 from resd_bench.cli import main
-from resd_bench.config import load_file, resolve
+from resd_bench.config import resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
 from resd_bench.records import schema
 from resd_bench.records.archive import keep
 from resd_bench.records.find_runs import find_runs
 from resd_bench.records.recorder import read_json, read_log
+from resd_bench.records.run_files import RunFiles
 from resd_bench.records.runs import load_run
 from resd_bench.records.schema import config_schema
 from resd_bench.report.verify import blocks
@@ -37,24 +39,38 @@ FIELDS_OF_PLUGINS = (
 """Objects whose fields are names of others' choosing, or stand elsewhere in the schema."""
 
 
-def records(folder: Path) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
-    """The records of a run folder, whole or kept, with the names of their schemas."""
-    yield "config", [load_file(folder / "config.yaml")]
+def records(
+    folder: Path, most: int | None = None
+) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
+    """The records of a run folder, whole or kept, with the names of their schemas.
+
+    Files are compared with the hashes on record; of each log the first and last `most` rows.
+    """
+    files = RunFiles.at(folder)
+    yield "config", [files.settings()]
     for name in ("manifest", "status", "summary"):
         yield name, [read_json(folder / f"{name}.json")]
     for name, file in LOGS.items():
         kept = (folder / f"{file}.gz").exists() and name == "episodes"
-        yield f"kept_{name}" if kept else name, read_log(folder / file).rows
+        lines = list(files.lines(file))
+        if most is not None and len(lines) > 2 * most:
+            lines = lines[:most] + lines[-most:]
+        yield f"kept_{name}" if kept else name, list(map(json.loads, lines))
 
 
-def check(folder: Path, most: int) -> dict[str, int]:
-    """Validate a run, of each log the first and last `most` rows; how many rows it has."""
+@cache
+def validator(name: str) -> Any:
+    return jsonschema.Draft202012Validator(schema.load(name))
+
+
+def check(folder: Path, most: int | None = None) -> dict[str, int]:
+    """Validate the records of a run, see `records`; how many there are of each kind."""
     counts = {}
-    for name, rows in records(folder):
-        validator = jsonschema.Draft202012Validator(schema.load(name))
-        for row in [*rows[:most], *rows[-most:]]:
-            errors = [f"{list(e.absolute_path)}: {e.message}" for e in validator.iter_errors(row)]
-            assert not errors, (folder, name, errors)
+    for name, rows in records(folder, most):
+        for row in rows:
+            errors = validator(name).iter_errors(row)
+            wrong = [f"{list(e.absolute_path)}: {e.message}" for e in errors]
+            assert not wrong, (folder, name, wrong)
         counts[name] = len(rows)
     return counts
 
@@ -76,7 +92,7 @@ def test_a_schema_is_one_and_says_its_name_and_version(name: str) -> None:
 
 @pytest.mark.slow
 def test_what_a_run_of_the_embedded_model_writes_fits(nano_run: Path) -> None:
-    counts = check(nano_run, most=50)
+    counts = check(nano_run)
     assert counts["metrics"] == 2
     assert counts["episodes"] == 4
     assert counts["evals"] == 2 * 4
@@ -90,7 +106,7 @@ def test_runs_of_several_turns_and_failing_environments_fit(
     flags = {"budget": "20ep", "batch_size": 5, "eval_samples": 2, "max_new_tokens": 20}
     named = {"env": env, "method": "toy-learner", "model": "scripted", "out": str(tmp_path)}
     folder = run(resolve({**named, **flags})).folder
-    assert check(folder, most=50)["episodes"] == 20
+    assert check(folder)["episodes"] == 20
 
 
 def test_every_field_that_a_run_writes_is_explained(nano_run: Path) -> None:
@@ -122,10 +138,9 @@ def test_committed_records_fit(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_record_that_does_not_fit_is_found(nano_run: Path) -> None:
     row = dict(read_log(nano_run / "evals.jsonl").rows[0])
-    validator = jsonschema.Draft202012Validator(schema.load("evals"))
-    assert validator.is_valid(row)
+    assert validator("evals").is_valid(row)
     for wrong in ({"success": 2}, {"stop": "crash"}, {"update": 1.5}, {"task": None}):
-        assert not validator.is_valid(row | wrong), wrong
+        assert not validator("evals").is_valid(row | wrong), wrong
 
 
 def test_a_kept_run_fits_and_its_episodes_say_what_the_whole_ones_do(

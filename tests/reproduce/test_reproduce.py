@@ -24,7 +24,7 @@ from resd_bench.reproduce import (
     paper_tables,
     table_cells,
 )
-from resd_bench.reproduce.match_records import Gathered, Records, gather, is_equivalent
+from resd_bench.reproduce.match_records import Gathered, Likeness, Records, gather
 from resd_bench.reproduce.page import Page
 from resd_bench.stats import EvalPoint
 from resd_bench.sweep.definition import Trial
@@ -285,11 +285,11 @@ def test_a_record_counts_by_its_settings_and_not_by_what_was_measured_besides(
     toy: ModuleType, tmp_path: Path
 ) -> None:
     config = resolve({**SMALL, "out": str(tmp_path / "anywhere")})
-    folder = run(config).folder
-    assert is_equivalent(config, replace(config, eval_validation=3, eval_every=1))
-    assert not is_equivalent(config, replace(config, eval_samples=4))
-    assert not is_equivalent(config, replace(config, eval_contexts=True))
-    assert not is_equivalent(config, replace(config, eval_also="toy-count"))
+    folder, mine = run(config).folder, Likeness(config)
+    assert mine.stands_in_for(Likeness(replace(config, eval_validation=3, eval_every=1)))
+    assert not mine.stands_in_for(Likeness(replace(config, eval_samples=4)))
+    assert not mine.stands_in_for(Likeness(replace(config, eval_contexts=True)))
+    assert not mine.stands_in_for(Likeness(replace(config, eval_also="toy-count")))
     # A record that is older than hashes; what is changed in another one is noticed.
     (folder / "status.json").write_text(json.dumps({"state": "finished"}))
     made = folder / "manifest.json"

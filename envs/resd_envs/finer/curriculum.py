@@ -129,7 +129,9 @@ class FinerCurriculum(OrderedCurriculum):
     @cached_property
     def reserved(self) -> frozenset[str]:
         """Fingerprints of every item of every split."""
-        return frozenset(fingerprint(item.gold) for items in build_splits().values() for item in items)
+        return frozenset(
+            fingerprint(item.gold) for items in build_splits().values() for item in items
+        )
 
     def exercise(self, rng: np.random.Generator) -> Exercise:
         while True:

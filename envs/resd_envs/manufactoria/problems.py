@@ -13,7 +13,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import combinations, pairwise, product
@@ -173,6 +173,12 @@ def expected(family: str, params: Params, tape: str) -> tuple[bool, str | None]:
         return True, _OUTPUTS[family](params, tape)
     known = ", ".join(sorted([*_ACCEPTS, *_OUTPUTS]))
     raise UsageError(f"unknown problem family {family!r}. Known: {known}")
+
+
+def expected_verdicts(family: str, params: Params, tapes: Iterable[str]) -> bytes | None:
+    """The verdicts of `expected` on many tapes, a byte each; None where final tapes matter."""
+    accepts = _ACCEPTS.get(family)
+    return None if accepts is None else bytes([accepts(params, tape) for tape in tapes])
 
 
 def _has_counts(params: Params, tape: str) -> bool:

@@ -31,7 +31,7 @@ from resd_envs.manufactoria.machine import (
     encode,
     try_parse,
 )
-from resd_envs.manufactoria.problems import Case, Params, Problem, expected
+from resd_envs.manufactoria.problems import Case, Params, Problem, expected, expected_verdicts
 
 TAG = "manufactoria"
 """Language tag of the fenced block."""
@@ -284,8 +284,11 @@ def _tapes(colours: str, length: int) -> tuple[tuple[str, ...], tuple[tuple[int,
 @lru_cache(maxsize=1 << 14)
 def _wanted(family: str, params: str, colours: str, length: int) -> tuple[bytes, bool]:
     """Whether each tape of a length must be accepted, and whether its output matters too."""
-    given = json.loads(params)
-    found = [expected(family, given, tape) for tape in _tapes(colours, length)[0]]
+    given, tapes = json.loads(params), _tapes(colours, length)[0]
+    verdicts = expected_verdicts(family, given, tapes)
+    if verdicts is not None:
+        return verdicts, False
+    found = [expected(family, given, tape) for tape in tapes]
     return bytes(verdict for verdict, _ in found), any(output is not None for _, output in found)
 
 
