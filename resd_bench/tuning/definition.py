@@ -189,13 +189,17 @@ class _Drawer:
     ) -> Candidate:
         if clash := settings.keys() & knobs.keys():
             raise UsageError(f"{self.path}: {method} both fixes and turns {min(clash)}")
+        base = dict(self.base)
+        if point is not None and BATCH in point:
+            # What is fixed otherwise is the default's.
+            base, settings = _without_batch(base), _without_batch(settings)
         whole = {**settings, **(point or {})}
         label = DEFAULT if point is None else ",".join(f"{k}={v}" for k, v in point.items())
         name = f"{method},{label}"
         if not PLAIN.fullmatch(name):
             raise UsageError(f"{self.path}: {name!r} cannot name a folder: use letters and digits")
         try:
-            config = resolve(with_batch({**self.base, **whole, "env": self.envs[0]}), self.named)
+            config = resolve(with_batch({**base, **whole, "env": self.envs[0]}), self.named)
         except UsageError as error:
             raise UsageError(f"{self.path}, {name}: {error}") from None
         made = {**_without_batch(whole), **_batch_of(config)}
