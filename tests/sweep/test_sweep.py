@@ -306,3 +306,11 @@ def test_a_batch_that_does_not_divide_the_budget_is_refused(
     path.write_text(BATCHES.format(out=tmp_path).replace("10x1", batch))
     with pytest.raises(UsageError, match=message):
         load_sweep(path)
+
+
+def test_a_sweep_takes_the_variants_of_another_file(toy: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "tuned.yaml").write_text("variants: {a: {method: toy-learner, method.remember: 2}}")
+    path = tmp_path / "other.yaml"
+    path.write_text("base: {model: scripted, env: toy-say}\nvariants: tuned.yaml\n")
+    [trial] = load_sweep(path).trials
+    assert (trial.variant, trial.config.method_options["remember"]) == ("a", 2)

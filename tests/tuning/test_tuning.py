@@ -121,6 +121,8 @@ def test_a_sample_uses_every_value_about_equally_often_and_then_all_points() -> 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"trials": -1}, "trials: give at least 1"),
+        ({"seeds": "0-99999"}, "has 1,800,000 runs: give fewer"),
         ({"trials": 30}, "make 13 different runs, fewer than the 30 trials that every method gets"),
         ({"methods": {"a": {"method": "toy-learner", "trials": 9}}}, "trials cannot be given"),
         ({"base": {"eval_validation": 3}}, "eval_validation cannot be given"),
