@@ -132,6 +132,7 @@ def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: i
     """Make the pages of `names`; the exit code. See `reproduce --help` for `start` and `jobs`."""
     from resd_bench.reproduce.experiments import choose
     from resd_bench.reproduce.match_records import gather
+    from resd_bench.reproduce.paper_tables import add_tuned
     from resd_bench.sweep.progress_table import summary_table
 
     if wanted.tier not in TIERS:
@@ -162,6 +163,8 @@ def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: i
         gathered = gather(trials[one.name], records)
         page = one.make(gathered)
         page.name, page.model = one.name, gathered.model
+        if tuned := tuned_trials(one, wanted):
+            add_tuned(page, gathered, gather(tuned, records))
         show(page, wanted)
     return int(failed > 0)
 
@@ -179,7 +182,7 @@ def _outs(wanted: Wanted) -> list[Path]:
 
     if wanted.tier == "paper":
         return [FRESH / "paper"]
-    names = dict.fromkeys(one.sweep for one in EXPERIMENTS)
+    names = dict.fromkeys(name for one in EXPERIMENTS for name in (one.sweep, one.tuned) if name)
     paths = [wanted.runs_folder / f"{name}.yaml" for name in names]
     return list(dict.fromkeys(Path(sweep_out(path)) for path in paths if path.exists()))
 
@@ -196,6 +199,14 @@ def trials_of(
     if wanted.tier == "paper" and (one.of_paper or one.variants):
         return folder_trials(wanted.runs_folder, records, wanted.envs, one.variants)
     raise UsageError(f"{one.name} needs {path}, which is not there: it is of the nano tier")
+
+
+def tuned_trials(one: Experiment, wanted: Wanted) -> list[Trial]:
+    """The runs with tuned settings of its methods, which are shown if there are any; never run."""
+    from resd_bench.reproduce.match_records import sweep_trials
+
+    path = wanted.runs_folder / f"{one.tuned}.yaml"
+    return sweep_trials(path, wanted.envs, ()) if one.tuned and path.exists() else []
 
 
 def distinct(trials: Iterable[Trial]) -> list[Trial]:

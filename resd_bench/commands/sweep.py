@@ -125,10 +125,10 @@ def _span(sweep: Sweep) -> str:
 
 
 def list_trials(trials: Sequence[Trial]) -> None:
-    """A line per trial: index, variant, environment, seed, folder, updates and their size."""
+    """A line per trial: index, variant, environment, seed, updates and their size, folder."""
     for trial in trials:
         config = trial.config
-        shown = (trial.index, trial.variant, config.env, config.seed, trial.folder, trial.updates)
+        shown = (trial.index, trial.variant, config.env, config.seed, trial.updates, trial.folder)
         say("\t".join(map(str, shown)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -73,7 +74,7 @@ def tune(
     server: Server = None,
     trust_remote_code: Trust = None,
 ) -> None:
-    """Try settings of every method, equally many, and choose by validation tasks.
+    """Tune every method with as many trials, and choose by validation tasks.
 
     Writes tuning.md, tuning.json and tuned.yaml, a sweep of the chosen settings. Finished runs are
     skipped and unfinished ones resumed.
@@ -103,7 +104,8 @@ def tune(
     for table in page.tables:
         out().print(table)
     target = pages or Path(tuning.out)
-    for path in [*page.save(target, command(file, records)), *save_choice(tuning, found, target)]:
+    written = page.save(target, command(file, records))
+    for path in [*written, *save_choice(tuning, found, target)]:
         note(f"wrote {path}")
     raise typer.Exit(sweep.finish(received, done) if start else 0)
 
@@ -114,6 +116,6 @@ def failures(jobs: Sequence[Job]) -> dict[str, str]:
 
 
 def command(file: Path, records: Sequence[Path] | None) -> str:
-    """What makes the page again from records."""
-    kept = "".join(f" --records {folder}" for folder in records or ())
-    return f"resd-bench tune {file} --no-run{kept}"
+    """What makes the page again from records; where to is left out, as it may be anywhere."""
+    options = [word for folder in records or () for word in ("--records", str(folder))]
+    return shlex.join(["resd-bench", "tune", str(file), "--no-run", *options])

@@ -32,10 +32,12 @@ from resd_bench.files import reading
 from resd_bench.files.writing import make_folder, write_atomically
 
 MARK = re.compile(r"^<!-- made by: (?P<command>.+?) -->\n(?P<text>.*?)^<!-- end -->$", re.M | re.S)
-DERIVING = ("compare", "report", "reproduce", "results show", "results schema")
+DERIVING = ("compare", "report", "reproduce", "tune", "results show", "results schema")
 """Commands that only read records; no other is run."""
-WRITING = {"compare": (), "report": (), "reproduce": ("--no-run",)}
-"""Those of them that take `--out`, with the option that keeps them from measuring."""
+WRITING = {"compare": (), "report": (), "reproduce": ("--no-run",), "tune": ("--no-run",)}
+"""Those of them that write files, with the option that keeps them from measuring."""
+PLACE = {"tune": "--pages"}
+"""The option that says where a command writes, unless it is `--out`."""
 MADE = (".csv", ".svg", ".png", ".html")
 """Suffixes of files that only a command may make."""
 CLOSE = 1e-9
@@ -192,11 +194,12 @@ def _check(block: Block, derived: Derived | UsageError, root: Path, write: bool)
 def derive(block: Block, scratch: Path) -> Derived:
     """Run the command of a block, with its files in `scratch`; UsageError if it fails."""
     words = _words(block)
-    place = Path(_last_option(words, "--out") or ".")
+    option = PLACE.get(words[0], "--out")
+    place = Path(_last_option(words, option) or ".")
     target = scratch / "out" / (place.name if place.suffix else "")
     target.parent.mkdir(parents=True, exist_ok=True)
     # If an option is given twice, the last one counts.
-    elsewhere = ["--out", str(target), *WRITING[words[0]]] if words[0] in WRITING else []
+    elsewhere = [option, str(target), *WRITING[words[0]]] if words[0] in WRITING else []
     done = subprocess.run(
         [sys.executable, "-P", "-m", "resd_bench", *words, *elsewhere],
         cwd=block.document.parent,

@@ -30,6 +30,8 @@ class Experiment:
     """Whether it is in the paper; the others are our own experiments."""
     variants: tuple[str, ...] = ()
     """The variants of the sweep that it needs; () for all."""
+    tuned: str = ""
+    """Stem of the sweep of tuned settings that are shown next to the default ones."""
 
 
 METHODS = (
@@ -53,9 +55,23 @@ PARTS = (
 REFLECTIONS = ("sdpo-reflection-playbook", "sdpo", "sdpo-n8")
 CURVES = ("resd", "sdpo", "grpo", "grpo-small-batch")
 EXPERIMENTS = (
-    Experiment("table2", "methods on held-out tasks", "table2", paper_tables.table2, True, METHODS),
     Experiment(
-        "table3", "RESD without one of its parts", "table3", paper_tables.table3, True, PARTS
+        "table2",
+        "methods on held-out tasks",
+        "table2",
+        paper_tables.table2,
+        True,
+        METHODS,
+        tuned="tuned",
+    ),
+    Experiment(
+        "table3",
+        "RESD without one of its parts",
+        "table3",
+        paper_tables.table3,
+        True,
+        PARTS,
+        tuned="tuned",
     ),
     Experiment(
         "table5",

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
+from resd_bench.records.runs import RunData
 from resd_bench.report.take_off_table import TakeOffs
 from resd_bench.reproduce.match_records import Gathered
 from resd_bench.reproduce.page import Page, table
@@ -25,6 +26,7 @@ from resd_bench.reproduce.table_cells import (
     Cell,
     Metric,
     Rule,
+    by_run,
     cell_of,
     cell_of_runs,
     compare_with_paper,
@@ -137,6 +139,56 @@ def environment_cells(
         verdict = "" if variant == reference else compare_with_paper(found.get(variant), expected)
         cells[variant] = replace(cell_of_runs(own, metric, rule), paper=number, verdict=verdict)
     return cells
+
+
+TUNED = "-tuned"
+"""What a variant with tuned settings is called after the one with default settings."""
+TUNED_CAPTION = (
+    "per task, mean@4, the last checkpoint; settings chosen by `resd-bench tune` on validation "
+    "tasks, as many trials for every method. 95% intervals; verdicts: paired by seed, Holm over "
+    "the rows of an environment."
+)
+
+
+def add_tuned(page: Page, gathered: Gathered, tuned: Gathered) -> None:
+    """Show tuned settings next to default ones, if any of `tuned` has a record."""
+    variants = [v for v in gathered.variants if v + TUNED in tuned.variants]
+    if not tuned.runs or not variants:
+        return
+    columns = ["method", "seeds", "default", "tuned", "against default", "against tuned resd"]
+    made = table("tuned settings", columns, 1, TUNED_CAPTION)
+    for env in (env for env in gathered.environments if env in tuned.environments):
+        made.add_row(env)
+        default = {variant: gathered.of(env, variant) for variant in variants}
+        own = {variant: tuned.of(env, variant + TUNED) for variant in variants}
+        against = _against_default(default, own)
+        others = verdicts(own, "resd")
+        for variant in variants:
+            before, cell = (cell_of_runs(r[variant], "mean", "last") for r in (default, own))
+            seeds, resd = str(len(own[variant])), others.get(variant)
+            told = [against.get(variant, NOT_RUN), str(resd or NOT_RUN)]
+            if variant == "resd":
+                told[1] = ""
+            made.add_row(variant, seeds, before.shown(), cell.shown(), *told)
+            page.rows.append(
+                {"env": env, "method": variant + TUNED, "metric": "mean", "rule": "last"}
+                | {"seeds": seeds, **cell.row(), "verdict": told[0], "against resd": told[1]}
+            )
+        made.add_section()
+    page.tables.append(made)
+
+
+def _against_default(
+    default: Mapping[str, Sequence[RunData]], tuned: Mapping[str, Sequence[RunData]]
+) -> dict[str, str]:
+    """Verdicts on tuned against default settings of each method, where both were run."""
+    sides = {
+        variant: tuple(by_run(runs, "mean", "last") for runs in (own, default[variant]))
+        for variant, own in tuned.items()
+    }
+    common = [v for v, (a, b) in sides.items() if a.scored.keys() & b.scored.keys()]
+    judged = judge_pairs([(sides[v][0], sides[v][1]) for v in common])
+    return {variant: str(verdict) for variant, verdict in zip(common, judged, strict=True)}
 
 
 def _marked(cell: Cell, reference: bool) -> str:

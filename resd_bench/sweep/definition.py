@@ -130,7 +130,7 @@ def _out(values: Settings, name: str) -> str:
 
 def _points(values: Mapping[str, Any], path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
     base = _mapping(values.get("base"), "base", path)
-    variants = _mapping(values.get("variants"), "variants", path)
+    variants = _variants(values.get("variants"), path)
     grid = _grid(values.get("grid"), path)
     overrides = _overrides(values.get("overrides"), path)
     excluded = _excluded(values.get("exclude"), path)
@@ -147,6 +147,13 @@ def _points(values: Mapping[str, Any], path: Path) -> Iterable[tuple[str, dict[s
             known = point | {"variant": str(name)}
             if not any(_wanted(known, unwanted) for unwanted in excluded):
                 yield _label(str(name), point, axes, path), point
+
+
+def _variants(value: Any, path: Path) -> dict[str, Any]:
+    """The variants of a sweep, its own or, by the name of a file next to it, another sweep's."""
+    if isinstance(value, str):
+        value = load_file(path.parent / value).get("variants")
+    return _mapping(value, "variants", path)
 
 
 def _grid(value: Any, path: Path) -> dict[str, list[Any]]:

@@ -22,6 +22,7 @@ see `choice`. See docs/sweeps.md.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from resd_bench.errors import UsageError, near_miss
 from resd_bench.files.writing import check_name
 from resd_bench.options import POSITIVE, coerce, whole_numbers
 from resd_bench.seeds import stream
-from resd_bench.sweep.definition import BATCH, PLAIN, Sweep, Trial, with_batch
+from resd_bench.sweep.definition import BATCH, MOST_TRIALS, PLAIN, Sweep, Trial, with_batch
 
 KEYS = ("name", "out", "base", "envs", "seeds", "trials", "evaluations", "draw", "knobs")
 REQUIRED = ("envs", "trials", "knobs", "methods")
@@ -40,6 +41,8 @@ OWN_KNOBS = 2
 """Most knobs that a method may have besides the shared ones."""
 MOST_POINTS = 10_000
 """Points of the grid of a method."""
+MOST_ROUNDS = 16
+"""Times that a sample goes through the values of a knob before it takes points as they come."""
 EVALUATIONS = 5
 """Evaluations after the first, at the same numbers of rollouts in all trials."""
 SEEDS = "1000"
@@ -121,6 +124,9 @@ def load_tuning(path: Path, *, out: str | None = None, named: Settings | None = 
     seeds = whole_numbers(f"{path}: seeds", str(values.get("seeds", SEEDS)))
     envs = [str(env) for env in _list(values["envs"], "envs", path)]
     drawer = _Drawer(path, base, envs, values, named)
+    runs_each = drawer.trials * len(envs) * len(seeds)
+    if (total := runs_each * len(_methods(values, path))) > MOST_TRIALS:
+        raise UsageError(f"{path} has {total:,} runs: give fewer trials, environments or seeds")
     methods = {str(m): drawer.draw(str(m), own) for m, own in _methods(values, path).items()}
     runs = dict(_runs(methods, base, envs, seeds, root, named))
     return Tuning(name, root, base, envs, seeds, methods, runs, _report(values, seeds, path))
@@ -138,7 +144,7 @@ class _Drawer:
 
     @property
     def trials(self) -> int:
-        return int(coerce(f"{self.path}: trials", self.values["trials"], int))
+        return _positive("trials", self.values["trials"], self.path)
 
     def draw(self, method: str, own: Any) -> list[Candidate]:
         """The trials of one method; UsageError where its grid has too few points."""
@@ -172,10 +178,7 @@ class _Drawer:
         knobs = {key: _list(v, f"knob {key}", self.path) for key, v in {**shared, **more}.items()}
         if taken := knobs.keys() & set(TAKEN):
             raise UsageError(f"{self.path}: {min(taken)} cannot be a knob")
-        total = 1
-        for own_values in knobs.values():
-            total *= len(own_values)
-        if total > MOST_POINTS:
+        if (total := math.prod(map(len, knobs.values()))) > MOST_POINTS:
             raise UsageError(f"{self.path}: {method} has {total:,} points: give fewer values")
         return knobs
 
@@ -189,13 +192,17 @@ class _Drawer:
     ) -> Candidate:
         if clash := settings.keys() & knobs.keys():
             raise UsageError(f"{self.path}: {method} both fixes and turns {min(clash)}")
+        base = dict(self.base)
+        if point is not None and BATCH in point:
+            # What is fixed otherwise is the default's.
+            base, settings = _without_batch(base), _without_batch(settings)
         whole = {**settings, **(point or {})}
         label = DEFAULT if point is None else ",".join(f"{k}={v}" for k, v in point.items())
         name = f"{method},{label}"
         if not PLAIN.fullmatch(name):
             raise UsageError(f"{self.path}: {name!r} cannot name a folder: use letters and digits")
         try:
-            config = resolve(with_batch({**self.base, **whole, "env": self.envs[0]}), self.named)
+            config = resolve(with_batch({**base, **whole, "env": self.envs[0]}), self.named)
         except UsageError as error:
             raise UsageError(f"{self.path}, {name}: {error}") from None
         made = {**_without_batch(whole), **_batch_of(config)}
@@ -206,11 +213,7 @@ class _Drawer:
 
     @property
     def _evaluations(self) -> int:
-        given = self.values.get("evaluations", EVALUATIONS)
-        number = int(coerce(f"{self.path}: evaluations", given, int))
-        if number not in POSITIVE:
-            raise UsageError(f"{self.path}: evaluations: give at least 1")
-        return number
+        return _positive("evaluations", self.values.get("evaluations", EVALUATIONS), self.path)
 
     def _updates(self, config: RunConfig, name: str) -> int:
         """Updates of a run; UsageError if runs would not be measured at equal rollouts."""
@@ -242,10 +245,9 @@ def spread(knobs: Mapping[str, Sequence[Any]], seed: int) -> Iterator[dict[str, 
     rng = stream(seed, "tuning")
     seen: set[tuple[int, ...]] = set()
     points = list(itertools.product(*(range(len(own)) for own in knobs.values())))
-    rounds = max(map(len, knobs.values()))
+    rounds = min(max(map(len, knobs.values())), MOST_ROUNDS)
     columns = [
-        [int(i) for _ in range(rounds) for i in rng.permutation(len(own))][: rounds * rounds]
-        for own in knobs.values()
+        [int(i) for _ in range(rounds) for i in rng.permutation(len(own))] for own in knobs.values()
     ]
     rest = [points[int(i)] for i in rng.permutation(len(points))]
     for point in itertools.chain(zip(*columns, strict=False), rest):
@@ -314,6 +316,13 @@ def _list(value: Any, what: str, path: Path) -> list[Any]:
     if not found or len({str(own) for own in found}) < len(found):
         raise UsageError(f"{path}: {what}: give at least one value, and none twice")
     return found
+
+
+def _positive(name: str, value: Any, path: Path) -> int:
+    number = int(coerce(f"{path}: {name}", value, int))
+    if number not in POSITIVE:
+        raise UsageError(f"{path}: {name}: give at least 1")
+    return number
 
 
 def _without_batch(settings: Settings) -> dict[str, Any]:

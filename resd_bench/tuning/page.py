@@ -17,6 +17,7 @@ from resd_bench.files.writing import make_folder, write_atomically
 from resd_bench.records.runs import model_label
 from resd_bench.report.figures import colours_of
 from resd_bench.reproduce.page import Page, table
+from resd_bench.reproduce.paper_tables import TUNED
 from resd_bench.seeds import stream
 from resd_bench.stats import BestOfTrials, best_of_trials
 from resd_bench.tuning.choice import NOT_RUN, MethodTrials, Tried
@@ -33,8 +34,6 @@ AREA = (
     "Area: under the curve of success on validation tasks over training rollouts, divided by the "
     "budget, in percent; attempts without a verdict count as failures, a failed run as 0."
 )
-SUFFIX = "-tuned"
-"""What the variants of `tuned.yaml` are called after their methods."""
 
 
 def make_page(tuning: Tuning, found: Found) -> Page:
@@ -200,6 +199,7 @@ def _draw_panel(panel: Axes, found: Found, env: str | None) -> None:
         panel.plot(x, mean, "o-", color=colours[own.method], markersize=3.5, label=own.method)
     panel.set_xlabel("trials")
     panel.set_ylim(-2, 102)
+    panel.set_xlim(0.5, max((len(own.trials) for own in found.values()), default=1) + 0.5)
     panel.xaxis.get_major_locator().set_params(integer=True)
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
@@ -227,7 +227,7 @@ def tuned_sweep(tuning: Tuning, found: Found) -> dict[str, Any] | None:
     return {
         "out": report.out,
         "base": {**base, **report.base},
-        "variants": {f"{m}{SUFFIX}": dict(c.best.candidate.settings) for m, c in chosen.items()},
+        "variants": {m + TUNED: dict(c.best.candidate.settings) for m, c in chosen.items()},
         "grid": {"env": list(tuning.envs), "seed": report.seeds},
     }
 

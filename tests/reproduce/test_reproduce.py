@@ -397,3 +397,30 @@ def test_an_environment_is_evaluated_elsewhere_once_and_not_on_itself(
 ) -> None:
     with pytest.raises(UsageError, match="give other environments than toy-say, once each"):
         run(resolve({**SMALL, "out": str(tmp_path), "eval_also": also}))
+
+
+def test_tuned_settings_stand_next_to_default_ones_once_they_are_run(four: Gathered) -> None:
+    nothing = Gathered([replace(t, variant=t.variant + "-tuned") for t in four.trials], {})
+    page = paper_tables.table2(four)
+    before = [paper_tables.table2(four).rows, len(page.tables)]
+    paper_tables.add_tuned(page, four, nothing)
+    assert [page.rows, len(page.tables)] == before
+
+    better = {k: [a_run(k, s, [0.0, m]) for s, m in enumerate(own)] for k, own in TUNED.items()}
+    tuned = gathered(better)
+    missing = Trial(99, "resd-tuned", tuned.trials[0].config)
+    paper_tables.add_tuned(page, four, replace(tuned, trials=[*tuned.trials, missing]))
+    rows = {row["method"]: row for row in page.rows[len(before[0]) :]}
+    assert set(rows) == {"sdpo-tuned", "resd-tuned"}, "base and sdpo+ss have no tuned settings"
+    assert rows["sdpo-tuned"]["ours"] == 80
+    assert rows["sdpo-tuned"]["verdict"] == "better"
+    assert rows["resd-tuned"]["ours"] == ""
+    assert rows["resd-tuned"]["verdict"] == table_cells.NOT_RUN
+    cells = [list(column.cells) for column in page.tables[-1].columns]
+    assert [column[1] for column in cells[:1]] == ["sdpo"]
+    assert str(cells[2][1]).startswith("22.5%")
+    assert str(cells[3][1]).startswith("80.0%")
+    assert cells[3][2] == table_cells.NOT_RUN
+
+
+TUNED = {"sdpo-tuned": [0.8, 0.8, 0.8, 0.8]}

@@ -267,3 +267,50 @@ def test_a_ray_cluster_runs_a_trial_to_its_end(file: Path, tmp_path: Path) -> No
     pytest.importorskip("ray", reason="RAY ABSENT: pip install 'resd-bench[sweep]'")
     received, jobs = run_sweep("s", load_sweep(file).trials[:2], RayLauncher(command=child), 0)
     assert (received, [job.state for job in jobs]) == (0, ["finished", "finished"])
+
+
+BATCHES = """
+out: {out}
+base: {{model: scripted, budget: 40ep, method: toy-learner, env: toy-say}}
+grid: {{batch: [10x1, 5x2, 5x1]}}
+"""
+
+
+def test_tasks_by_rollouts_is_an_axis_at_equal_rollouts(
+    toy: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "batches.yaml"
+    path.write_text(BATCHES.format(out=tmp_path))
+    trials = load_sweep(path).trials
+    assert [trial.variant for trial in trials] == [
+        f"toy-learner,batch={own}" for own in ("10x1", "5x2", "5x1")
+    ]
+    assert [(t.config.batch_size, t.config.group_size) for t in trials] == [(10, 1), (5, 2), (5, 1)]
+    assert [trial.config.updates() for trial in trials] == [4, 4, 8]
+    assert main(["sweep", str(path), "--list"]) == 0
+    assert capsys.readouterr().out.splitlines()[2].split("\t")[-2] == "8 updates of 5x1"
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ("3x1", "40 rollouts are not a whole number of updates of 3"),
+        ("32", "give tasks x rollouts, such as 4x8"),
+        ("0x4", "give tasks x rollouts"),
+    ],
+)
+def test_a_batch_that_does_not_divide_the_budget_is_refused(
+    toy: ModuleType, tmp_path: Path, batch: str, message: str
+) -> None:
+    path = tmp_path / "batches.yaml"
+    path.write_text(BATCHES.format(out=tmp_path).replace("10x1", batch))
+    with pytest.raises(UsageError, match=message):
+        load_sweep(path)
+
+
+def test_a_sweep_takes_the_variants_of_another_file(toy: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "tuned.yaml").write_text("variants: {a: {method: toy-learner, method.remember: 2}}")
+    path = tmp_path / "other.yaml"
+    path.write_text("base: {model: scripted, env: toy-say}\nvariants: tuned.yaml\n")
+    [trial] = load_sweep(path).trials
+    assert (trial.variant, trial.config.method_options["remember"]) == ("a", 2)
