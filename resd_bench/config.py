@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -144,7 +145,11 @@ class RunConfig(PolicyOptions, TaskOptions):
         The result is for reading. To run it, use `resolve`, which also refuses what a file may not
         set.
         """
-        return _resolved(_parse_yaml(text, source), {})
+        values = _normal(_parse_yaml(text, source))
+        method, env = (str(values.get(k, getattr(cls, k))) for k in ("method", "env"))
+        given = values.get("method_options", {})
+        former = former_options(method, env, given) if isinstance(given, Mapping) else {}
+        return _resolved(_merge(values, {"method_options": former}) if former else values, {})
 
     @classmethod
     def of_record(cls, path: Path) -> RunConfig:
@@ -295,6 +300,29 @@ def method_config(kind: type, options: Mapping[str, Any], name: str) -> Any:
         return kind(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"method {name}: {error}. Check --set method.NAME=VALUE") from None
+
+
+def former_options(method: str, env: str, given: Collection[str]) -> dict[str, Any]:
+    """Options that a record lacks, at what runs did before there were any (`MethodSpec.former`).
+
+    {} unless attempts have several turns, without which they make no difference, or where the
+    method is not installed.
+    """
+    try:
+        former = plugins.method(method).former
+    except UsageError:
+        return {}
+    missing = {key: value for key, value in former.items() if key not in given}
+    return missing if missing and _has_several_turns(env) else {}
+
+
+@cache
+def _has_several_turns(env: str) -> bool:
+    """Whether attempts may have several turns; yes for an environment that cannot be made."""
+    try:
+        return plugins.make_env(env).max_turns > 1
+    except Exception:
+        return True
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from resd_baselines.base import (
+    PER_TURN,
     Attempt,
     PolicyAgent,
+    TurnOptions,
     count_turns,
     make_examples,
     replace_prompt,
@@ -29,7 +31,7 @@ from resd_bench.types import Example, Group, Messages, Metrics, Step
 
 
 @dataclass(frozen=True)
-class DistillationOptions(InRanges):
+class DistillationOptions(TurnOptions, InRanges):
     """Loss and teacher of self-distillation. Defaults follow the paper, else its release."""
 
     RANGES = {  # noqa: RUF012
@@ -122,7 +124,10 @@ class SelfDistillation(PolicyAgent):
         attempts = scored_attempts(groups, show_unfinished=unfinished)
         distil = self.config.distil_successes
         solutions = find_solutions(attempts, {}, distil_successes=distil)
-        examples = [self._examples(a, s) for a, s in zip(attempts, solutions, strict=True)]
+        weights = self.config.turn_weights([len(attempt.turns) for attempt in attempts])
+        examples = [
+            self._examples(*each) for each in zip(attempts, solutions, weights, strict=True)
+        ]
         learned = self.policy.update(
             [example for few in examples for example in few],
             self.config.objective(step),
@@ -135,7 +140,7 @@ class SelfDistillation(PolicyAgent):
             "sdpo/solutions": share(shown, len(attempts)),
         }
 
-    def _examples(self, attempt: Attempt, solution: str | None) -> list[Example]:
+    def _examples(self, attempt: Attempt, solution: str | None, weight: float) -> list[Example]:
         # A success that is not to be distilled has neither a solution nor feedback.
         prompts = sdpo_teacher_prompts(
             attempt,
@@ -147,7 +152,7 @@ class SelfDistillation(PolicyAgent):
             show_unfinished_thinking=self.config.show_unfinished_thinking,
         )
         teachers = [with_prompt(prompt) for prompt in prompts]
-        return make_examples(attempt, teachers=teachers) if teachers else []
+        return make_examples(attempt, teachers=teachers, weight=weight) if teachers else []
 
 
 def with_prompt(content: str) -> Callable[[Messages], Messages]:
@@ -170,6 +175,7 @@ SDPO = MethodSpec(
     build=SelfDistillation,
     presets=_PRESETS,
     load=_load,
+    former=PER_TURN,
 )
 SDPO_SS = MethodSpec(
     name="sdpo+ss",
@@ -178,4 +184,5 @@ SDPO_SS = MethodSpec(
     build=SelfDistillation,
     presets=_PRESETS,
     load=_load,
+    former=PER_TURN,
 )
