@@ -13,12 +13,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
 
 from resd_bench import packaged_models, plugins
 from resd_bench.budget import Budget
+from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files import reading
 from resd_bench.files.redaction import HIDDEN, redact_values
@@ -318,11 +319,16 @@ def former_options(method: str, env: str, given: Collection[str]) -> dict[str, A
 
 @cache
 def _has_several_turns(env: str) -> bool:
-    """Whether attempts may have several turns; yes for an environment that cannot be made."""
+    """Whether attempts may have several turns; yes where its class does not say.
+
+    It is not made: a record may be read where its environment could not run.
+    """
     try:
-        return plugins.make_env(env).max_turns > 1
+        maker = plugins.find("resd_bench.envs", "environment", env)
+        kind = maker if isinstance(maker, type) else get_type_hints(maker)["return"]
     except Exception:
         return True
+    return kind is TextEnv or getattr(kind, "max_turns", 2) > 1
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
