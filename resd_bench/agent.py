@@ -126,3 +126,6 @@ class MethodSpec:
     """Options by preset name (`paper`, `release`); {} means the defaults of `config`."""
     load: Callable[[Any], Load] = no_load
     """The method's load on the policy, from an instance of `config`."""
+    former: Mapping[str, Any] = field(default_factory=dict)
+    """Options about attempts with several turns that were added later, at what runs did before: a
+    record of such an environment that lacks one has this value, not the default."""

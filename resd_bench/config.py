@@ -12,14 +12,15 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
 
 from resd_bench import packaged_models, plugins
 from resd_bench.budget import Budget
+from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files import reading
 from resd_bench.files.redaction import HIDDEN, redact_values
@@ -162,7 +163,11 @@ class RunConfig(PolicyOptions, TaskOptions):
         The result is meant for reading. To run it, use `resolve`, which also refuses what a file
         may not set.
         """
-        return _resolved(_parse_yaml(text, source), {})
+        values = _normal(_parse_yaml(text, source))
+        method, env = (str(values.get(k, getattr(cls, k))) for k in ("method", "env"))
+        given = values.get("method_options", {})
+        former = former_options(method, env, given) if isinstance(given, Mapping) else {}
+        return _resolved(_merge(values, {"method_options": former}) if former else values, {})
 
     @classmethod
     def of_record(cls, path: Path) -> RunConfig:
@@ -349,6 +354,34 @@ def method_config(kind: type, options: Mapping[str, Any], name: str) -> Any:
         return kind(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"method {name}: {error}. Check --set method.NAME=VALUE") from None
+
+
+def former_options(method: str, env: str, given: Collection[str]) -> dict[str, Any]:
+    """Options that a record lacks, at what runs did before there were any (`MethodSpec.former`).
+
+    {} unless attempts have several turns, without which they make no difference, or where the
+    method is not installed.
+    """
+    try:
+        former = plugins.method(method).former
+    except UsageError:
+        return {}
+    missing = {key: value for key, value in former.items() if key not in given}
+    return missing if missing and _has_several_turns(env) else {}
+
+
+@cache
+def _has_several_turns(env: str) -> bool:
+    """Whether attempts may have several turns; yes where its class does not say.
+
+    It is not made: a record may be read where its environment could not run.
+    """
+    try:
+        maker = plugins.find("resd_bench.envs", "environment", env)
+        kind = maker if isinstance(maker, type) else get_type_hints(maker)["return"]
+    except Exception:
+        return True
+    return kind is TextEnv or getattr(kind, "max_turns", 2) > 1
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from resd_baselines.losses import nll_objective
 from resd_baselines.prompts import PACK
@@ -138,6 +138,31 @@ def replace_prompt(messages: Messages, content: str) -> Messages:
     """`messages` with another first user message; system messages and later turns stay."""
     first = next(i for i, message in enumerate(messages) if message.role == "user")
     return (*messages[:first], Message("user", content), *messages[first + 1 :])
+
+
+TurnWeighting = Literal["attempt", "turn"]
+
+
+@dataclass(frozen=True)
+class TurnOptions:
+    """How the turns of an attempt share its weight."""
+
+    turn_weighting: TurnWeighting = "attempt"
+    """Weight of an attempt with several turns: `attempt`: the same as that of any other, shared
+    equally by its turns; `turn`: one for each turn, so that long attempts count for more."""
+
+    def turn_weights(self, turns: Sequence[int]) -> list[float]:
+        """Factor on each turn of attempts with so many `turns`, for a loss averaged over all turns.
+
+        With the mean number of turns over its own, each attempt counts the same in that average.
+        """
+        if self.turn_weighting == "turn":
+            return [1.0] * len(turns)
+        return [sum(turns) / len(turns) / own for own in turns]
+
+
+PER_TURN = {"turn_weighting": "turn"}
+"""What runs did before there was the option; see `MethodSpec.former`."""
 
 
 def count_turns(attempts: Sequence[Attempt]) -> int:

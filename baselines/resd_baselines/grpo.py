@@ -13,7 +13,9 @@ from typing import Annotated
 import torch
 
 from resd_baselines.base import (
+    PER_TURN,
     PolicyAgent,
+    TurnOptions,
     count_turns,
     make_examples,
     scored_attempts,
@@ -26,7 +28,7 @@ from resd_bench.types import Group, Metrics, Step
 
 
 @dataclass(frozen=True)
-class GRPOConfig(InRanges):
+class GRPOConfig(TurnOptions, InRanges):
     """Options of GRPO, as in the paper's release."""
 
     RANGES = {  # noqa: RUF012
@@ -61,11 +63,12 @@ class GRPOAgent(PolicyAgent):
         attempts = scored_attempts(groups)
         advantages = [a for group in groups for a in self._advantages(group)]
         # An advantage of 0 adds exactly 0 to the loss, so its forward pass can be skipped.
+        weights = self.config.turn_weights([len(attempt.turns) for attempt in attempts])
         examples = [
             example
-            for attempt, advantage in zip(attempts, advantages, strict=True)
+            for attempt, advantage, weight in zip(attempts, advantages, weights, strict=True)
             if advantage
-            for example in make_examples(attempt, advantage=advantage)
+            for example in make_examples(attempt, advantage=advantage, weight=weight)
         ]
         objective = policy_gradient_objective(
             clip_low=self.config.clip_low,
@@ -104,4 +107,5 @@ GRPO = MethodSpec(
     config=GRPOConfig,
     build=GRPOAgent,
     group_size=8,
+    former=PER_TURN,
 )

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import torch
 
 from resd_baselines.base import (
+    PER_TURN,
     Attempt,
     PolicyAgent,
     count_turns,
@@ -178,13 +179,15 @@ class RESDAgent(PolicyAgent):
         return [answer.text for answer, *_ in answers]
 
     def _weights(self, attempts: Sequence[Attempt]) -> list[float]:
-        """Success-rate rebalancing over all attempts, even those without an example (Eq. 2)."""
+        """Of each attempt's turns: success-rate rebalancing over all attempts, even those without
+        an example (Eq. 2), shared by an attempt's turns."""
+        shares = self.config.turn_weights([len(attempt.turns) for attempt in attempts])
         if not self.config.success_rate_weighting:
-            return [1.0] * len(attempts)
+            return shares
         success = torch.tensor([attempt.success for attempt in attempts], dtype=torch.bool)
         alpha, beta = self.config.success_exponent, self.config.failure_exponent
         weights: list[float] = success_rate_weights(success, alpha=alpha, beta=beta).tolist()
-        return weights
+        return [weight * share for weight, share in zip(weights, shares, strict=True)]
 
     def _examples(
         self,
@@ -340,6 +343,7 @@ RESD = MethodSpec(
     config=RESDConfig,
     build=RESDAgent,
     load=_load,
+    former=PER_TURN,
     presets={
         "paper": {},
         "release": {

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from resd_baselines.base import (
+    PER_TURN,
     Attempt,
     PolicyAgent,
+    TurnOptions,
     count_turns,
     make_examples,
     scored_attempts,
@@ -29,7 +31,7 @@ from resd_bench.types import Example, Group, Metrics, Step
 
 
 @dataclass(frozen=True)
-class DistillationOptions(InRanges):
+class DistillationOptions(TurnOptions, InRanges):
     """Loss and teacher of self-distillation. Defaults follow the paper, else its release."""
 
     RANGES = {  # noqa: RUF012
@@ -122,7 +124,10 @@ class SelfDistillation(PolicyAgent):
         attempts = scored_attempts(groups, show_unfinished=unfinished)
         distil = self.config.distil_successes
         solutions = find_solutions(attempts, {}, distil_successes=distil)
-        examples = [self._examples(a, s) for a, s in zip(attempts, solutions, strict=True)]
+        weights = self.config.turn_weights([len(attempt.turns) for attempt in attempts])
+        examples = [
+            self._examples(*each) for each in zip(attempts, solutions, weights, strict=True)
+        ]
         learned = self.policy.update(
             [example for few in examples for example in few],
             self.config.objective(step),
@@ -135,7 +140,7 @@ class SelfDistillation(PolicyAgent):
             "sdpo/solutions": share(shown, len(attempts)),
         }
 
-    def _examples(self, attempt: Attempt, solution: str | None) -> list[Example]:
+    def _examples(self, attempt: Attempt, solution: str | None, weight: float) -> list[Example]:
         # A success that must not be distilled has neither a solution nor feedback.
         prompts = sdpo_teacher_prompts(
             attempt,
@@ -146,7 +151,7 @@ class SelfDistillation(PolicyAgent):
             strip_thinking=self.config.strip_thinking,
             show_unfinished_thinking=self.config.show_unfinished_thinking,
         )
-        return make_examples(attempt, teachers=prompts)
+        return make_examples(attempt, teachers=prompts, weight=weight)
 
 
 def _load(config: SDPOConfig) -> Load:
@@ -164,6 +169,7 @@ SDPO = MethodSpec(
     build=SelfDistillation,
     presets=_PRESETS,
     load=_load,
+    former=PER_TURN,
 )
 SDPO_SS = MethodSpec(
     name="sdpo+ss",
@@ -172,4 +178,5 @@ SDPO_SS = MethodSpec(
     build=SelfDistillation,
     presets=_PRESETS,
     load=_load,
+    former=PER_TURN,
 )

@@ -7,10 +7,17 @@ Without any success there is nothing to imitate, and the update does not train.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
-from resd_baselines.base import PolicyAgent, make_examples, scored_attempts, signal_metrics
+from resd_baselines.base import (
+    PER_TURN,
+    PolicyAgent,
+    TurnOptions,
+    make_examples,
+    scored_attempts,
+    signal_metrics,
+)
 from resd_baselines.losses import nll_objective
 from resd_bench.agent import MethodSpec, Policy, State
 from resd_bench.options import POSITIVE, InRanges
@@ -18,7 +25,7 @@ from resd_bench.types import Completion, Example, Group, Message, Metrics, Step,
 
 
 @dataclass(frozen=True)
-class SFTConfig(InRanges):
+class SFTConfig(TurnOptions, InRanges):
     """Options of SFT on success."""
 
     buffer_size: Annotated[int, POSITIVE] = 64
@@ -44,7 +51,13 @@ class SFTAgent(PolicyAgent):
                 self.successes[attempt.task_id] = make_examples(attempt)
         for task_id in list(self.successes)[: -self.config.buffer_size]:
             del self.successes[task_id]
-        examples = [example for few in self.successes.values() for example in few]
+        kept = list(self.successes.values())
+        weights = self.config.turn_weights([len(few) for few in kept])
+        examples = [
+            replace(example, weight=weight)
+            for few, weight in zip(kept, weights, strict=True)
+            for example in few
+        ]
         learned = self.policy.update(examples, nll_objective, batch_size=max(1, len(examples)))
         signal = signal_metrics(attempts, sum(attempt.success for attempt in attempts))
         return {**learned, **signal, "sft/buffer": float(len(self.successes))}
@@ -83,4 +96,5 @@ SFT = MethodSpec(
     summary="Imitates its own successes; learns nothing while there are none.",
     config=SFTConfig,
     build=SFTAgent,
+    former=PER_TURN,
 )

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from resd_bench import plugins
-from resd_bench.config import NOT_RESULTS, flatten
+from resd_bench.config import NOT_RESULTS, flatten, former_options
 from resd_bench.errors import near_miss
 from resd_bench.options import names_in
 from resd_bench.records.runs import RunData
@@ -72,7 +72,7 @@ def complete(facts: Sequence[Facts]) -> list[Facts]:
     """The facts, with options that a method has gained since then at their defaults.
 
     A record that lacks an option which another record of the method has is older than the option,
-    and behaved as its default does.
+    and behaved as its default does, or as `MethodSpec.former` says.
     """
     every: dict[str, set[str]] = {}
     for own in facts:
@@ -82,6 +82,10 @@ def complete(facts: Sequence[Facts]) -> list[Facts]:
         method = str(own["method"])
         missing = every[method] - _options(own) if on_record(own) else set()
         defaults = method_defaults(method) if missing else {}
+        if missing:
+            given = {key.removeprefix("method.") for key in _options(own)}
+            former = former_options(method, str(own.get("env", "")), given)
+            defaults |= {f"method.{key}": value for key, value in former.items()}
         filled.append({**own, **{k: defaults[k] for k in missing if k in defaults}})
     return filled
 

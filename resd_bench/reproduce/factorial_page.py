@@ -27,6 +27,7 @@ from resd_bench.report.comparisons import (
 )
 from resd_bench.report.figures import COLOURS, plain_text
 from resd_bench.report.tables import percent
+from resd_bench.report.take_off_table import RULE
 from resd_bench.reproduce.match_records import Gathered
 from resd_bench.reproduce.page import Page, table
 from resd_bench.reproduce.table_cells import NOT_RUN, not_judged
@@ -38,8 +39,11 @@ from resd_bench.stats import (
     Pair,
     Verdict,
     contrast,
+    count_taken_off,
     effects_of,
     judge,
+    judge_taken_off,
+    splits_in_two,
 )
 
 if TYPE_CHECKING:
@@ -129,6 +133,8 @@ def factorial(gathered: Gathered) -> Page:
             shown[place] = {
                 cell: [_mean(one.scored) for one in own.values()] for cell, own in ends.items()
             }
+            if any(map(splits_in_two, shown[place].values())):
+                page.tables.append(_take_off_table(page, place, ends))
     if shown:
         page.draw = partial(_draw, shown)
     return page
@@ -259,6 +265,39 @@ def _cells_table(page: Page, place: Place, ends: Measured, areas: Measured) -> T
         made.add_row(*marks, str(len(ends.get(cell, ()))), *texts)
         page.rows.append(row)
     return made
+
+
+TAKE_OFF_CAPTION = (
+    f"{RULE}. All runs with a part against all without it, Boschloo's exact test, Holm over the "
+    "parts. The intervals of effects above cover too little where they rest on a single such cell."
+)
+
+
+def _take_off_table(page: Page, place: Place, ends: Measured) -> Table:
+    """How many runs took off with each part and without it, over all other parts."""
+    columns = ["part", "with it", "without it", "cells that split", "verdict"]
+    made = table(f"took off: {place.env}, {place.model}", columns, 1, TAKE_OFF_CAPTION)
+    sides = [[_ends_where(ends, i, on) for on in (True, False)] for i in range(len(FACTORS))]
+    least = [[_ends_where(ends, i, on, True) for on in (True, False)] for i in range(len(FACTORS))]
+    known = [i for i, pair in enumerate(sides) if all(pair)]
+    judged = judge_taken_off(
+        [(sides[i][0], sides[i][1]) for i in known],
+        with_failures=[(least[i][0], least[i][1]) for i in known],
+    )
+    split = sum(splits_in_two([_mean(one.scored) for one in own.values()]) for own in ends.values())
+    for i, verdict in zip(known, judged, strict=True):
+        word = WORDS[1].get(verdict.word, str(verdict))
+        counts = [f"{count_taken_off(own)}/{len(own)}" for own in sides[i]]
+        made.add_row(FACTORS[i].name, *counts, f"{split}/{len(ends)}", word)
+        row = dict(zip(("took off with", "took off without"), counts, strict=True))
+        name = {"effect": "took off", "part": FACTORS[i].name}
+        page.rows.append(place._asdict() | name | row | {"took off verdict": word})
+    return made
+
+
+def _ends_where(ends: Measured, part: int, on: bool, with_failures: bool = False) -> list[float]:
+    runs = [one for cell, own in ends.items() if cell[part] == on for one in own.values()]
+    return [_mean(one.with_failures if with_failures else one.scored) for one in runs]
 
 
 COLUMNS = ((False, False), (True, False), (False, True), (True, True))

@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from resd_bench.records.runs import RunData
+from resd_bench.report.tables import UNRANKED
 from resd_bench.report.take_off_table import TakeOffs
 from resd_bench.reproduce.match_records import Gathered
 from resd_bench.reproduce.page import Page, table
@@ -36,6 +37,7 @@ from resd_bench.reproduce.table_cells import (
     take_off_column,
     verdicts,
 )
+from resd_bench.stats import SATURATED
 
 MARKS = {REPRODUCED: "✓", CONTRADICTED: "✗"}
 CAPTION = (
@@ -56,6 +58,12 @@ RULE_TITLES: Mapping[Rule, str] = {
     "validation": "on validation",
     "paper": "by the paper's rule",
 }
+
+
+SATURATED_NOTE = (
+    f"{UNRANKED}: all rows of the environment are above {SATURATED:.0%} on this measure, which "
+    "therefore does not rank them."
+)
 
 
 @cache
@@ -91,6 +99,8 @@ def accuracy_page(
     page.notes += _notes(gathered)
     if any(split.values()):
         page.notes.append(TAKE_OFF_NOTE)
+    if any(row["verdict"] == UNRANKED for row in page.rows):
+        page.notes.append(SATURATED_NOTE)
     return page
 
 

@@ -92,6 +92,20 @@ def test_parts_that_replace_each_other_have_a_negative_interaction() -> None:
     assert whole["end verdict"] == ""
 
 
+def test_runs_that_took_off_are_counted_where_a_cell_splits() -> None:
+    even = page_of(dict.fromkeys(CELLS, 0.8), 2)
+    assert not any("took off with" in row for row in even.rows)
+    rng = np.random.default_rng(1)
+    trials, runs = [], {}
+    for index, (cell, config) in enumerate(configs(2)):
+        trials.append(Trial(index, "factorial", config))
+        runs[index] = a_run(config, 0.9 if cell[0] and config.seed else 0.0, rng)
+    rows = [r for r in factorial(Gathered(trials, runs)).rows if r["effect"] == "took off"]
+    assert (rows[0]["took off with"], rows[0]["took off without"]) == ("8/16", "0/16")
+    assert rows[0]["took off verdict"] == "helps"
+    assert str(rows[3]["took off verdict"]).startswith("inconclusive")
+
+
 def test_a_cell_without_runs_is_not_run_and_leaves_no_effect() -> None:
     shares = dict.fromkeys(CELLS[1:], 0.5)
     page = page_of(shares)

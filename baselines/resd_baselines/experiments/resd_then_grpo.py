@@ -36,7 +36,7 @@ class HandoverAgent(RESDAgent):
 
     def __init__(self, policy: Policy, config: HandoverConfig) -> None:
         super().__init__(policy, config)
-        self.grpo = GRPOAgent(policy, GRPOConfig())
+        self.grpo = GRPOAgent(policy, GRPOConfig(turn_weighting=config.turn_weighting))
         self.switch_at, self.window = config.switch_at, config.window
         self.recent: list[float] = []
         """Training success of the last updates, as long as RESD is in charge."""
@@ -77,4 +77,5 @@ RESD_THEN_GRPO = MethodSpec(
     build=HandoverAgent,
     group_size=8,
     load=RESD.load,
+    former=RESD.former,
 )
