@@ -31,6 +31,13 @@ from resd_baselines.context_update import (
     reflect,
     update_context,
 )
+from resd_baselines.experiments.given_lessons import (
+    GIVEN,
+    GivenLessonOptions,
+    read_lessons,
+    seeded_playbook,
+    tell_lies,
+)
 from resd_baselines.experiments.misplaced_reflections import shuffle_reflections
 from resd_baselines.experiments.shown_context import (
     ShownOptions,
@@ -58,7 +65,9 @@ from resd_bench.types import Example, Group, Metrics, Sampling, Step, user
 
 
 @dataclass(frozen=True)
-class RESDConfig(ContextOptions, TeacherOptions, DistillationOptions, ShownOptions):
+class RESDConfig(
+    GivenLessonOptions, ContextOptions, TeacherOptions, DistillationOptions, ShownOptions
+):
     """Options of RESD. Defaults are the preset `paper`."""
 
     RANGES = {  # noqa: RUF012
@@ -96,10 +105,13 @@ class RESDAgent(PolicyAgent):
         super().__init__(policy)
         self.config = config
         self.writer = PromptWriter(policy.dialect)
-        self.playbook = Playbook()
+        self.playbook = seeded_playbook(config.seed_playbook)
+        self.lies = read_lessons(config.lies_file) if config.lies else []
         self.solutions: dict[str, str] = {}
-        self.births: dict[str, int] = {}
-        """The update that added each entry of the playbook."""
+        self.births = dict.fromkeys((entry.id for entry in self.playbook.entries), GIVEN)
+        """The update that added each entry of the playbook, from 0; -1 for those it was given."""
+        self._exchanged: list[tuple[str, str]] = []
+        """The model's reflection and its replacement, for each failure of the last update."""
         self._last: dict[str, Any] = {}
         policy.use_teacher(config.teacher, config.ema_rate)
 
@@ -148,17 +160,14 @@ class RESDAgent(PolicyAgent):
 
     def _update_context(self, attempts: Sequence[Attempt], step: Step) -> ContextUpdate:
         """CONCISE, REFLECT, tag and CURATE with the weights before this update."""
+        self._exchanged = []
         if not (self.config.use_reflection or self.config.use_playbook):
             return ContextUpdate(self.playbook, (NO_REFLECTION,) * len(attempts))
 
         def generate(role: Role, prompts: Sequence[str]) -> list[str]:
             sampling = replace(step.sampling, seed=derive(step.seed, role))
             texts = self._ask(prompts, sampling, "reflection")
-            if role == "reflect" and self.config.misplaced_reflections:
-                tasks = [attempt.task_id for attempt in attempts if not attempt.success]
-                rng = stream(step.seed, "misplace")
-                texts = shuffle_reflections(texts, tasks, self.config.misplaced_reflections, rng)
-            return texts
+            return self._exchange(texts, attempts, step) if role == "reflect" else texts
 
         update = update_context(
             self.playbook,
@@ -172,6 +181,18 @@ class RESDAgent(PolicyAgent):
         births = {**self.births, **dict.fromkeys(update.added, step.update)}
         self.births = {e.id: births.get(e.id, step.update) for e in self.playbook.entries}
         return update
+
+    def _exchange(self, own: Sequence[str], attempts: Sequence[Attempt], step: Step) -> list[str]:
+        """Reflections as experiments want them: some on other tasks, some that lie."""
+        texts = list(own)
+        if self.config.misplaced_reflections:
+            tasks = [attempt.task_id for attempt in attempts if not attempt.success]
+            rng = stream(step.seed, "misplace")
+            texts = shuffle_reflections(texts, tasks, self.config.misplaced_reflections, rng)
+        if self.config.lies:
+            texts = tell_lies(texts, self.lies, self.config.lies, stream(step.seed, "lies"))
+        self._exchanged = list(zip(own, texts, strict=True))
+        return texts
 
     def _ask(self, prompts: Sequence[str], sampling: Sampling, purpose: Purpose) -> list[str]:
         chats = [user(prompt) for prompt in prompts]
@@ -270,7 +291,23 @@ class RESDAgent(PolicyAgent):
             "resd/unparsed_curations": float(sum(c.additions is None for c in update.curations)),
             "resd/solutions": float(sum(solution is not None for solution in solutions)),
             "resd/solution_buffer": float(len(self.solutions)),
+            **self._manipulations(),
         }
+
+    def _manipulations(self) -> Metrics:
+        """Whether what experiments turn was turned: nothing in a run that turns nothing.
+
+        `resd/exchanged_reflections` that another text stands for; `resd/seeded_entries` in the
+        playbook of those that it started with.
+        """
+        found = {}
+        if self.config.lies or self.config.misplaced_reflections:
+            exchanged = sum(own != told for own, told in self._exchanged)
+            found["resd/exchanged_reflections"] = float(exchanged)
+        if self.config.seed_playbook:
+            given = sum(self.births[entry.id] == GIVEN for entry in self.playbook.entries)
+            found["resd/seeded_entries"] = float(given)
+        return found
 
     def _record(
         self,
@@ -286,6 +323,8 @@ class RESDAgent(PolicyAgent):
             for a, r, own in zip(attempts, update.reflections, shown, strict=True)
             if not a.success and r != NO_REFLECTION
         ]
+        for row, (own, told) in zip(reflections, self._exchanged, strict=True):
+            row |= {"own": own} if own != told else {}
         curations = [
             {
                 "task": c.task_id,
@@ -308,7 +347,10 @@ class RESDAgent(PolicyAgent):
         }
 
     def context(self) -> Mapping[str, Any]:
-        """Entries with the update that added each, reflections and curations of the last update."""
+        """Entries with the update that added each, reflections and curations of the last update.
+
+        A reflection that was exchanged has its own text under `own`.
+        """
         return self._last
 
     def state_dict(self) -> State:

@@ -1,4 +1,4 @@
-"""`nano pretrain | probe | card`: make the embedded model and measure it."""
+"""`nano`: make the embedded model, measure it, and know its curriculum where runs may not."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from resd_bench.commands.shared import group
+from resd_bench.commands.shared import group, options_table
 from resd_bench.errors import UsageError
+from resd_bench.files import terminal
 from resd_bench.files.terminal import say
 
 app = group("Pre-train and measure the embedded model.")
@@ -35,12 +36,21 @@ def pretrain(
         ),
     ] = "",
     odds: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="NUMBER",
-            help="Factor on the odds of untaught answers; below 1, success is rarer.",
+            help="Factor on the odds of untaught answers; below 1, success is rarer. "
+            "The same as --dial odds=NUMBER.",
         ),
-    ] = 1.0,
+    ] = None,
+    dial: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="How able the model is, e.g. keep=prior or raw=0.05; can be given several times. "
+            "`nano dials` lists them.",
+        ),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="Peak learning rate.")
     ] = None,
@@ -55,10 +65,16 @@ def pretrain(
     from resd_bench.policy.loading import tune_allocator
 
     tune_allocator()
-    if odds <= 0:
-        raise UsageError(f"--odds {odds}: give a number above 0; 1 leaves success as rare as it is")
+    pairs = list(dial or [])
+    if odds is not None:
+        if odds <= 0:
+            raise UsageError(
+                f"--odds {odds}: give a number above 0; 1 leaves success as rare as it is"
+            )
+        pairs.append(f"odds={odds}")
+    dials = Dials.parse(pairs)
     config = replace(
-        training.PretrainConfig(), seed=seed, threads=threads, start=start, dials=Dials(odds=odds)
+        training.PretrainConfig(), seed=seed, threads=threads, start=start, dials=dials
     )
     given: dict[str, Any] = {
         "steps": steps,
@@ -78,6 +94,14 @@ def pretrain(
 
 
 @app.command()
+def dials() -> None:
+    """List the dials of `nano pretrain --dial`, with their defaults."""
+    from resd_bench.nano.documents import Dials
+
+    terminal.out().print(options_table("Dials: --dial NAME=VALUE", Dials))
+
+
+@app.command()
 def probe(
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="`nano`, or the folder of a model.")
@@ -88,10 +112,13 @@ def probe(
     samples: Annotated[int, typer.Option(metavar="INT", help="Samples per held-out task.")] = 4,
 ) -> None:
     """Measure success with each kind of context on held-out tasks."""
+    from resd_bench.nano.card import dials_of
     from resd_bench.nano.probe import Probe, table
     from resd_bench.policy.lm_policy import LMPolicy
+    from resd_bench.policy.loading import resolve
 
-    say(table(Probe(LMPolicy.load(model), env, samples).rows()))
+    dials = dials_of(Path(resolve(model)))
+    say(table(Probe(LMPolicy.load(model), env, samples, dials=dials).rows()))
 
 
 @app.command()
@@ -106,3 +133,41 @@ def card(
     from resd_bench.policy.loading import resolve
 
     say(write(Path(resolve(model)), samples))
+
+
+@app.command("lessons")
+def lessons_command(
+    env: Annotated[str, typer.Option(metavar="ENV", help="Environment with a curriculum.")],
+    wrong: Annotated[
+        bool, typer.Option("--wrong", help="The opposite of each lesson (default: the right ones).")
+    ] = False,
+) -> None:
+    """Print the shared lessons of an environment, for method.lies_file and method.seed_playbook.
+
+    One JSON object a line: a lesson as a playbook states it, and as a reflection does.
+    """
+    import json
+    from dataclasses import asdict
+
+    from resd_bench import plugins
+    from resd_bench.nano.lessons import lessons
+
+    curriculum = plugins.find("resd_bench.curricula", "curriculum", env)
+    for row in lessons(curriculum, wrong=wrong):
+        say(json.dumps(asdict(row)))
+
+
+@app.command("check-reflections")
+def check_reflections_command(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN", help="Run folders, or folders of them.")
+    ],
+) -> None:
+    """Judge the reflections of runs by the curriculum: causes, right and wrong lessons."""
+    from resd_bench.nano.check_reflections import check, table
+    from resd_bench.records.run_files import run_folders
+
+    folders = [folder for place in runs for folder in run_folders(Path(place))]
+    if not folders:
+        raise UsageError(f"no run found in {', '.join(runs)}: give run folders, or a parent")
+    say(table({str(folder): check(folder) for folder in folders}))

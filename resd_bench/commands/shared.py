@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 from typer.core import TyperGroup
 
 from resd_bench import plugins
@@ -14,7 +17,7 @@ from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.files import reading
 from resd_bench.files.terminal import out
-from resd_bench.options import coerce
+from resd_bench.options import coerce, field_help, field_types, notation
 from resd_bench.types import Split
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name, as shown by `list`.")]
@@ -156,3 +159,17 @@ def show_verdicts(name: str, verdicts: Iterable[Verdict]) -> int:
     word = "passes" if not failed else f"FAILS {failed} of {seen} properties"
     console.print(f"{name} {word}")
     return failed
+
+
+def options_table(title: str, kind: Any) -> Table:
+    """The fields of a dataclass that can be built without arguments, as a table."""
+    helps, types, default = field_help(kind), field_types(kind), kind()
+    table = Table(title=title)
+    table.add_column("option", no_wrap=True)
+    for name in ("type", "default", "meaning"):
+        table.add_column(name, overflow="fold")
+    for option in fields(kind):
+        value = getattr(default, option.name)
+        shown = json.dumps(value, default=str).strip('"') if value is not None else "none"
+        table.add_row(option.name, notation(types[option.name]), shown, helps.get(option.name, ""))
+    return table

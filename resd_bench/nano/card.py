@@ -9,6 +9,7 @@ from typing import Any
 from resd_bench.errors import UsageError
 from resd_bench.files import reading
 from resd_bench.files.writing import write_atomically
+from resd_bench.nano.documents import Dials
 from resd_bench.nano.pretrain import PretrainConfig
 from resd_bench.nano.probe import SAMPLING, Probe, table
 from resd_bench.policy.lm_policy import LMPolicy
@@ -26,7 +27,8 @@ def write(folder: Path, samples: int = 4) -> Path:
     policy = LMPolicy.load(folder)
     config, progress = made["config"], made["progress"]
     names = PretrainConfig(config["curriculum"]).environments
-    probes = [Probe(policy, name, samples) for name in dict.fromkeys(names)]
+    dials = recorded_dials(made)
+    probes = [Probe(policy, name, samples, dials=dials) for name in dict.fromkeys(names)]
     start = config.get("start")
     text = TEMPLATE.read_text().format(
         name=folder.name,
@@ -52,6 +54,17 @@ def write(folder: Path, samples: int = 4) -> Path:
     return write_atomically(folder / "README.md", text.encode())
 
 
+def dials_of(folder: Path) -> Dials:
+    """The dials that a model was made with; the defaults where it does not say."""
+    path = folder / "pretraining.json"
+    return recorded_dials(_json(path)) if path.is_file() else Dials()
+
+
+def recorded_dials(made: Mapping[str, Any]) -> Dials:
+    """The dials in a `pretraining.json`; those that were added later are at their defaults."""
+    return Dials(**made["config"]["dials"])
+
+
 def _json(path: Path) -> Any:
     try:
         return reading.parse_json(reading.read_bytes(path))
@@ -60,12 +73,15 @@ def _json(path: Path) -> Any:
 
 
 def _command(config: Mapping[str, Any]) -> str:
-    """The command that makes the model, with its options."""
+    """The command that makes the model: seed, steps, start, and what differs from the defaults."""
     told = {"seed": config["seed"], "steps": config["steps"]}
     if config.get("start"):
-        told |= {"start": config["start"], "odds": config["dials"]["odds"]}
-        told["learning-rate"] = config["learning_rate"]
-    options = " ".join(f"--{name} {value}" for name, value in told.items())
+        told |= {"start": config["start"], "learning-rate": config["learning_rate"]}
+    if config["curriculum"] != PretrainConfig().curriculum:
+        told["curriculum"] = config["curriculum"]
+    turned = {k: v for k, v in config["dials"].items() if v != getattr(Dials(), k)}
+    dials = [f"--dial {name}={value}" for name, value in turned.items()]
+    options = " ".join([*(f"--{name} {value}" for name, value in told.items()), *dials])
     return f"python -m resd_bench nano pretrain {options}"
 
 

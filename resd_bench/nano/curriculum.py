@@ -31,6 +31,8 @@ class Mistake:
     """Whether the lesson helps on other tasks too; if not, only this attempt's reflection helps."""
     where: tuple[int, str] = (-1, "")
     """Position and symbol of an instance-specific mistake."""
+    wrong: tuple[str, ...] = ()
+    """Wordings of the opposite of the lesson, where there are any: it teaches the mistake."""
 
 
 @dataclass(frozen=True, slots=True)

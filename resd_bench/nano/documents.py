@@ -9,37 +9,68 @@ the context in the first of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 
 from resd_bench import plugins
+from resd_bench.errors import UsageError
 from resd_bench.nano.curriculum import Curriculum, Exercise, Mistake
+from resd_bench.options import ABOVE_0, POSITIVE, SHARE, InRanges, coerce, field_help, field_types
 from resd_bench.seeds import stream
 from resd_bench.types import Turn
 
+Share = Annotated[float, SHARE]
 
-@dataclass(frozen=True, slots=True)
-class Dials:
-    """The embedded model's abilities, by construction. All except `odds` are probabilities."""
 
-    odds: float = 1.0
+@dataclass(frozen=True)
+class Dials(InRanges):
+    """The embedded model's abilities, by construction."""
+
+    odds: Annotated[float, ABOVE_0] = 1.0
     """Factor on the odds that an untaught answer gets a point right; below 1, success is rarer."""
-    raw: float = 0.15
+    specific: Annotated[float, ABOVE_0] = 1.0
+    """A further factor on these odds for mistakes of one instance, which no shared lesson cures."""
+    raw: Share = 0.15
     """Repairs the visible mistake when it sees only raw feedback."""
-    reflection: float = 0.94
+    reflection: Share = 0.94
     """Repairs the mistake that a reflection names."""
-    playbook: float = 0.95
+    playbook: Share = 0.95
     """Follows a lesson of the playbook."""
-    solution: float = 0.97
+    solution: Share = 0.97
     """Gets each point right when it sees a solution of the task."""
-    keep: float = 0.95
-    """Keeps what the attempt got right."""
-    reflection_accuracy: float = 0.9
-    """A reflection names the first visible cause and not some other."""
-    curation_accuracy: float = 0.97
+    keep: Share | Literal["prior"] = 0.95
+    """Keeps what the attempt got right; prior: draws it anew, so that an attempt tells nothing."""
+    keep_reflected: Annotated[float | None, SHARE] = None
+    """The same where a reflection names true causes only, and also where the attempt is not shown
+    then; none: a reflection makes no difference."""
+    causes: Annotated[int, POSITIVE] = 1
+    """Maximum number of causes that a reflection names, those that show first."""
+    reflection_accuracy: Share = 0.9
+    """A reflection names a cause that shows, and not some other."""
+    shown_accuracy: Annotated[float | None, SHARE] = None
+    """The same of reflections that an answer is shown; none: as the model's own."""
+    unrelated: Share = 0.0
+    """Share of the reflections shown that are on an attempt at another exercise."""
+    wrong_lessons: Share = 0.0
+    """Share of the lessons shown that say the opposite, and are followed as the right ones are."""
+    curation_accuracy: Share = 0.97
     """A curator adds a shared lesson that is missing, and only that."""
+
+    @classmethod
+    def parse(cls, pairs: Sequence[str]) -> Dials:
+        """Dials from `NAME=VALUE`, the others at their defaults; UsageError names what is wrong."""
+        hints, given = field_types(cls), dict[str, Any]()
+        for pair in pairs:
+            name, equals, value = (part.strip() for part in pair.partition("="))
+            if name not in hints or not equals:
+                names = ", ".join(field_help(cls))
+                raise UsageError(f"--dial {pair!r}: give NAME=VALUE with a name out of {names}")
+            if name in given:
+                raise UsageError(f"--dial {name} is given twice: give it once")
+            given[name] = coerce(f"--dial {name}", value, hints[name])
+        return cls(**given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +102,10 @@ class Prompts(Protocol):
 
 
 Mistakes = dict[str, Mistake]
+Told = list[tuple[str, Mistake]]
+"""Lessons as they are worded, and the mistake that each is about."""
+_ATTEMPT_HIDDEN = 0.3
+"""Share of answers with a reflection that `keep_reflected` teaches without their attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +115,24 @@ class Author:
     curriculum: Curriculum
     prompts: Prompts
     dials: Dials = Dials()
+    _shared: dict[str, bool] = field(default_factory=dict)
+    """Whether the mistakes of a key are shared, for the keys met so far."""
 
     def priors(self, exercise: Exercise) -> dict[str, float]:
         """Probability that an untaught answer is right, by misconception."""
-        odds, found = self.dials.odds, self.curriculum.priors(exercise)
-        return {key: p * odds / (1 - p + p * odds) for key, p in found.items()}
+        priors = {}
+        for key, p in self.curriculum.priors(exercise).items():
+            odds = self.dials.odds * (
+                1.0 if self._is_shared(exercise, key) else self.dials.specific
+            )
+            priors[key] = p * odds / (1 - p + p * odds)
+        return priors
+
+    def _is_shared(self, exercise: Exercise, key: str) -> bool:
+        if key not in self._shared:
+            any_one = self.curriculum.mistake(exercise, key, np.random.default_rng(0))
+            self._shared[key] = any_one.shared
+        return self._shared[key]
 
     def document(self, rng: np.random.Generator) -> Document:
         """Draw a document of a random role."""
@@ -137,9 +185,9 @@ class Author:
         if rng.random() < 0.62:
             lessons = self._lessons(exercise, rng)
             fields["playbook"] = numbered([text for text, _ in lessons])
-            for _, mistake in lessons:
+            for text, mistake in lessons:
                 if mistake.shared and mistake.key in p:
-                    p[mistake.key] = 1 - (1 - priors[mistake.key]) * (1 - d.playbook)
+                    p[mistake.key] = _followed(priors[mistake.key], text, mistake, d.playbook)
         shows_attempt, shows_feedback = rng.random() < 0.7, rng.random() < 0.85
         if shows_attempt or (shows_feedback and rng.random() < 0.5):
             before = self._attempt(exercise, rng)
@@ -148,15 +196,21 @@ class Author:
             seen = self.curriculum.visible(before)
             if shows_attempt:
                 fields["previous_trial"] = response
-                p |= {k: max(v, d.keep) for k, v in p.items() if k not in before}
             if shows_feedback and not success and seen is not None:
                 fields["feedback"] = feedback
                 p[seen.key] = 1 - (1 - p[seen.key]) * (1 - d.raw)
+            told: Told = []
             if shows_attempt and not success and seen is not None and rng.random() < 0.6:
-                named = self._named(exercise, seen, rng)
-                fields["reflection"] = self._reflection_text(named, rng)
-                if named.key in before and (named.shared or named == before[named.key]):
-                    p[named.key] = max(p[named.key], d.reflection)
+                told = self._shown_causes(exercise, before, rng)
+                fields["reflection"] = reflection_text(told)
+                if d.keep_reflected is not None and rng.random() < _ATTEMPT_HIDDEN:
+                    fields["previous_trial"] = ""
+            keep = self._kept(bool(fields["previous_trial"]), before, told)
+            p |= {k: max(v, keep) for k, v in p.items() if k not in before}
+            for text, named in told:
+                if _is_made(named, before):
+                    right, rate = text in named.lessons, d.reflection
+                    p[named.key] = max(p[named.key], rate) if right else 1 - rate
             if success and shows_attempt and rng.random() < 0.5:
                 solution = response
         if not solution and rng.random() < 0.2:
@@ -164,21 +218,70 @@ class Author:
         if solution:
             p = dict.fromkeys(p, d.solution)
         text = self.prompts.teacher("compact", prompt=exercise.prompt, solution=solution, **fields)
-        shown = before if fields["previous_trial"] else {}
+        heard = d.keep != "prior" or bool(fields["reflection"])
+        shown = before if fields["previous_trial"] and heard else {}
         return self._chat(exercise, text, self.draw(exercise, rng, p, shown))
 
-    def _named(self, exercise: Exercise, seen: Mistake, rng: np.random.Generator) -> Mistake:
-        """The mistake that a reflection names: the visible one, or some other."""
-        if rng.random() < self.dials.reflection_accuracy:
+    def _kept(self, shown: bool, before: Mistakes, told: Told) -> float:
+        """Least probability that what the attempt had right is right again; 0: as untaught."""
+        d = self.dials
+        if d.keep_reflected is not None and told and all(_is_made(m, before) for _, m in told):
+            return d.keep_reflected
+        return d.keep if shown and d.keep != "prior" else 0.0
+
+    def _shown_causes(self, exercise: Exercise, made: Mistakes, rng: np.random.Generator) -> Told:
+        """What a reflection says that an answer is shown: on the attempt, or on some other."""
+        d = self.dials
+        if d.unrelated and rng.random() < d.unrelated:
+            exercise = self.curriculum.exercise(rng)
+            made = self._attempt(exercise, rng)
+        accuracy = d.reflection_accuracy if d.shown_accuracy is None else d.shown_accuracy
+        return self._told(exercise, made, accuracy, d.wrong_lessons, rng)
+
+    def _told(
+        self,
+        exercise: Exercise,
+        made: Mistakes,
+        accuracy: float,
+        wrong: float,
+        rng: np.random.Generator,
+    ) -> Told:
+        """The lesson and the mistake of each cause that a reflection on an attempt names."""
+        told = []
+        for seen in self.visible_causes(exercise, made):
+            named = self._named(exercise, seen, accuracy, rng)
+            lessons = named.wrong if wrong and rng.random() < wrong else ()
+            told.append((pick(lessons or named.lessons, rng), named))
+        return told
+
+    def visible_causes(self, exercise: Exercise, made: Mistakes) -> list[Mistake]:
+        """The mistakes that a reflection on an attempt can name, those first that show first.
+
+        Of several only such count as change the answer: one may hide another.
+        """
+        left, found = dict(made), list[Mistake]()
+        several = self.dials.causes > 1
+        while len(found) < self.dials.causes and (seen := self.curriculum.visible(left)):
+            del left[seen.key]
+            if not several or self._shows(exercise, made, seen.key):
+                found.append(seen)
+        return found
+
+    def _shows(self, exercise: Exercise, made: Mistakes, key: str) -> bool:
+        without = {k: m for k, m in made.items() if k != key}
+        return self._answer(exercise, without) != self._answer(exercise, made)
+
+    def _named(
+        self, exercise: Exercise, seen: Mistake, accuracy: float, rng: np.random.Generator
+    ) -> Mistake:
+        """The mistake that a reflection names: the one that is seen, or some other."""
+        if rng.random() < accuracy:
             return seen
         keys = list(self.curriculum.priors(exercise))
         return self.curriculum.mistake(exercise, keys[int(rng.integers(len(keys)))], rng)
 
-    def _reflection_text(self, mistake: Mistake, rng: np.random.Generator) -> str:
-        return f"cause: {mistake.symptom}\nlesson: {pick(mistake.lessons, rng)}"
-
-    def _lessons(self, exercise: Exercise, rng: np.random.Generator) -> list[tuple[str, Mistake]]:
-        """Entries of a playbook in random order; wordings repeat, and some apply elsewhere."""
+    def _lessons(self, exercise: Exercise, rng: np.random.Generator) -> Told:
+        """Entries of a playbook in random order; wordings repeat, some belong elsewhere."""
         keys = list(self.curriculum.priors(exercise))
         shared = [m for k in keys if (m := self.curriculum.mistake(exercise, k, rng)).shared]
         if rng.random() < 0.6:
@@ -189,7 +292,12 @@ class Author:
             copies = int(rng.choice([2, 4, 8, 16], p=[0.4, 0.3, 0.2, 0.1]))
             entries += [entries[int(i)] for i in rng.integers(len(entries), size=copies)]
         order = rng.permutation(len(entries))
-        return [(pick(entries[int(i)].lessons, rng), entries[int(i)]) for i in order]
+        share = self.dials.wrong_lessons
+        wrong = {m.key for m in entries if m.wrong and rng.random() < share} if share else set()
+        return [
+            (pick(m.wrong if m.key in wrong else m.lessons, rng), m)
+            for m in (entries[int(i)] for i in order)
+        ]
 
     def _reflection(self, exercise: Exercise, rng: np.random.Generator) -> Document:
         """A failed attempt, its feedback and a playbook; the cause, the lesson, the tags."""
@@ -197,13 +305,14 @@ class Author:
             mistakes = self._attempt(exercise, rng)
             response = self._answer(exercise, mistakes)
             success, feedback = self.curriculum.feedback(exercise, response)
-            seen = self.curriculum.visible(mistakes)
-            if not success and seen is not None:
+            if not success and self.visible_causes(exercise, mistakes):
                 break
         lessons = self._lessons(exercise, rng) if rng.random() < 0.7 else []
-        named = self._named(exercise, seen, rng)
-        helpful = [i for i, (_, m) in enumerate(lessons, 1) if m.shared and m.key == named.key]
-        harmful = [i for i, (_, m) in enumerate(lessons, 1) if not m.shared]
+        told = self._told(exercise, mistakes, self.dials.reflection_accuracy, 0.0, rng)
+        keys = {named.key for _, named in told}
+        right = [m.shared and text in m.lessons for text, m in lessons]
+        helpful = [i for i, (_, m) in enumerate(lessons, 1) if right[i - 1] and m.key in keys]
+        harmful = [i for i, fits in enumerate(right, 1) if not fits]
         prompt = self.prompts.reflect(
             "compact",
             prompt=exercise.prompt,
@@ -211,32 +320,49 @@ class Author:
             feedback=feedback,
             playbook=numbered([text for text, _ in lessons]),
         )
-        reply = self._reflection_text(named, rng)
+        reply = reflection_text(told)
         tags = tag_line("helpful", helpful) + tag_line("harmful", harmful)
         return Document(((prompt, reply + tags),))
 
     def _curation(self, rng: np.random.Generator) -> Document:
-        """A playbook and a reflection; the lesson, if it is missing and helps on other tasks."""
+        """A playbook and a reflection; each lesson, if it is missing and serves other tasks."""
         exercise = self.curriculum.exercise(rng)
-        keys = list(self.curriculum.priors(exercise))
-        mistake = self.curriculum.mistake(exercise, keys[int(rng.integers(len(keys)))], rng)
+        told = self._some_causes(exercise, rng)
         lessons = self._lessons(exercise, rng) if rng.random() < 0.75 else []
-        known = any(m.key == mistake.key for _, m in lessons)
-        add = mistake.shared and not known
-        if rng.random() >= self.dials.curation_accuracy:
-            add = not add
-        reflection = self._reflection_text(mistake, rng)
-        lesson = reflection.split("lesson: ")[1]
+        known = {m.key for text, m in lessons if text in m.lessons}
+        texts: list[tuple[str, Mistake]] = []
+        added = []
+        for mistake in told:
+            add = mistake.shared and mistake.key not in known
+            if rng.random() >= self.dials.curation_accuracy:
+                add = not add
+            texts.append((pick(mistake.lessons, rng), mistake))
+            added += [f"add: {texts[-1][0]}"] if add else []
         prompt = self.prompts.curate(
-            "compact", reflection=reflection, playbook=numbered([text for text, _ in lessons])
+            "compact",
+            reflection=reflection_text(texts),
+            playbook=numbered([text for text, _ in lessons]),
         )
-        return Document(((prompt, f"add: {lesson}" if add else "nothing"),))
+        return Document(((prompt, "\n".join(added) or "nothing"),))
+
+    def _some_causes(self, exercise: Exercise, rng: np.random.Generator) -> list[Mistake]:
+        """Causes as a reflection may name them: one drawn evenly, or those of an attempt."""
+        if self.dials.causes > 1 and (
+            several := self.visible_causes(exercise, self._attempt(exercise, rng))
+        ):
+            return several
+        keys = list(self.curriculum.priors(exercise))
+        return [self.curriculum.mistake(exercise, keys[int(rng.integers(len(keys)))], rng)]
 
     def _tags(self, exercise: Exercise, rng: np.random.Generator) -> Document:
         """A success and a playbook; the lessons that the success follows."""
         lessons = self._lessons(exercise, rng) if rng.random() < 0.85 else []
         priors = self.curriculum.priors(exercise)
-        helpful = [i for i, (_, m) in enumerate(lessons, 1) if m.shared and m.key in priors]
+        helpful = [
+            i
+            for i, (text, m) in enumerate(lessons, 1)
+            if m.shared and m.key in priors and text in m.lessons
+        ]
         prompt = self.prompts.tag(
             "compact",
             prompt=exercise.prompt,
@@ -273,6 +399,21 @@ class Recipe:
 def pick(choices: Sequence[str], rng: np.random.Generator) -> str:
     """One of `choices`."""
     return choices[int(rng.integers(len(choices)))]
+
+
+def reflection_text(told: Told) -> str:
+    """A reflection in the compact dialect: a cause and its lesson, a line each."""
+    return "\n".join(f"cause: {m.symptom}\nlesson: {text}" for text, m in told)
+
+
+def _is_made(mistake: Mistake, made: Mapping[str, Mistake]) -> bool:
+    """Whether an attempt makes just this mistake: of an instance-specific one, in its place."""
+    return mistake.key in made and (mistake.shared or mistake == made[mistake.key])
+
+
+def _followed(untaught: float, text: str, mistake: Mistake, rate: float) -> float:
+    """Probability of being right after a lesson that is followed at `rate`, right or wrong."""
+    return untaught * (1 - rate) if text in mistake.wrong else 1 - (1 - untaught) * (1 - rate)
 
 
 def numbered(lessons: Sequence[str]) -> str:

@@ -228,6 +228,7 @@ def pretrain(
     """Train, or resume training, in `out`; returns the folder of the finished model."""
     out.mkdir(parents=True, exist_ok=True)
     refuse_links(out)
+    _refuse_others(config, out)
     torch.set_num_threads(config.threads)
     tokenizer = _tokenizer(config, out)
     model: Any = build_model(config, tokenizer)
@@ -267,6 +268,28 @@ def export(
     made = {"config": asdict(config), "progress": asdict(progress), "weights_sha256": weights}
     write_atomically(folder / "pretraining.json", json.dumps(made, indent=2).encode() + b"\n", out)
     return folder
+
+
+def _refuse_others(config: PretrainConfig, out: Path) -> None:
+    """UsageError where `out` holds a pre-training with other settings, which it would go on with.
+
+    Another number of steps, of threads, or between checkpoints makes no other model of the start.
+    """
+    path = out / "config.json"
+    if not path.is_file():
+        return
+    try:
+        saved = reading.parse_json(reading.read_bytes(path))
+        saved["dials"] = asdict(Dials(**saved["dials"]))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{path} is damaged ({error}): give another --out") from None
+    free = ("steps", "threads", "checkpoint_every")
+    now = json.loads(json.dumps(asdict(config)))
+    if other := [k for k in saved if k not in free and saved[k] != now.get(k)]:
+        raise UsageError(
+            f"{out} holds a pre-training with other settings ({', '.join(other)}): give them "
+            "again, or another --out"
+        )
 
 
 def _tokenizer(config: PretrainConfig, out: Path) -> Any:

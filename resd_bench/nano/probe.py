@@ -4,22 +4,24 @@
 
 The table shows whether the model has, in miniature, what the method presupposes: success is rare
 without context, raw feedback helps a little, a reflection more, a playbook and a solution most.
-Attempts, reflections and feedback are the model's own and the environment's; the playbook and the
-solution are the curriculum's.
+Attempts, reflections and feedback are the model's own and the environment's; true reflections, the
+playbook and the solution are the curriculum's. A true reflection names what the model's documents
+would name, on the attempts whose mistakes are known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
 
 from resd_bench import plugins
 from resd_bench.budget import Ledger
+from resd_bench.nano.check_reflections import TaskKnowledge
 from resd_bench.nano.curriculum import Curriculum, Exercise
-from resd_bench.nano.documents import Prompts, numbered
+from resd_bench.nano.documents import Author, Dials, Prompts, numbered, reflection_text
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.rollout.rollout import EnvPool, roll_out
 from resd_bench.seeds import derive, stream
@@ -29,6 +31,14 @@ from resd_bench.types import Group, Sampling, Task, user
 SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=320)
 """The sampling of runs with the embedded model."""
 
+TRUE_REFLECTION = "attempt + feedback + true reflection"
+EVERYTHING = "playbook + attempt + feedback + reflection"
+CONTEXTS = (
+    *("none", "feedback", "attempt", "attempt + feedback"),
+    *("attempt + feedback + own reflection", TRUE_REFLECTION),
+    *("playbook", EVERYTHING, "solution"),
+)
+"""Rows of the table. Of a true reflection, there is none where no attempt is understood."""
 Context = Mapping[str, str]
 """What a teacher prompt shows besides the task, by section."""
 
@@ -70,6 +80,8 @@ class Probe:
     env_name: str
     samples: int = 4
     sampling: Sampling = SAMPLING
+    dials: Dials = field(default_factory=Dials)
+    """Of the model: how many causes a true reflection names."""
 
     def __post_init__(self) -> None:
         name = self.env_name
@@ -78,8 +90,13 @@ class Probe:
         self.tasks: Sequence[Task] = plugins.make_env(name, dialect="compact").tasks("test")
         self.exercises = [self.curriculum.of_task(task) for task in self.tasks]
 
-    def attempt(self, name: str, told: Mapping[str, Context], n: int) -> list[Group]:
-        """Attempt every task `n` times, with its context from `told`; `name` seeds sampling."""
+    def attempt(
+        self, name: str, told: Mapping[str, Context], n: int, tasks: Sequence[Task] = ()
+    ) -> list[Group]:
+        """Attempt each of `tasks` (all) `n` times, with what is `told` by task id.
+
+        `name` seeds sampling.
+        """
         envs = EnvPool(
             lambda: Told(plugins.make_env(self.env_name, dialect="compact"), self.prompts, told),
             isolated=False,
@@ -88,7 +105,7 @@ class Probe:
             return roll_out(
                 self.policy.sample,
                 envs,
-                self.tasks,
+                tasks or self.tasks,
                 n=n,
                 sampling=self._sampling(name),
                 purpose="evaluation",
@@ -98,35 +115,49 @@ class Probe:
         finally:
             envs.close()
 
-    def measure(self, context: str, told: Sequence[Context] = ()) -> ProbeRow:
-        """Success when each task is posed with its context from `told`."""
-        by_id = {task.id: fields for task, fields in zip(self.tasks, told, strict=False)}
+    def measure(self, context: str, told: Sequence[Context | None] = ()) -> ProbeRow:
+        """Success when each task is posed with its part of `told`; tasks with None are left out."""
+        pairs = list(zip(self.tasks, told, strict=True)) if told else []
+        by_id = {task.id: fields for task, fields in pairs if fields is not None}
+        tasks = [task for task in self.tasks if task.id in by_id or not told]
         verdicts = [
             [trajectory.feedback for trajectory in group.trajectories]
-            for group in self.attempt(context, by_id, self.samples)
+            for group in self.attempt(context, by_id, self.samples, tasks)
         ]
         wins = [[float(v.success) for v in group] for group in verdicts]
         scores = [v.score for group in verdicts for v in group]
         return ProbeRow(context, success_interval(wins), sum(scores) / len(scores))
 
-    def rows(self) -> list[ProbeRow]:
-        """The whole table."""
+    def rows(self, only: Collection[str] = CONTEXTS) -> list[ProbeRow]:
+        """The table, with those rows of `CONTEXTS` that are wanted and can be measured."""
+        told = self._told(only)
+        return [
+            self.measure(c, told[c])
+            for c in CONTEXTS
+            if c in told and (not told[c] or any(told[c]))
+        ]
+
+    def _told(self, only: Collection[str]) -> dict[str, Sequence[Context | None]]:
+        """What each kind of context tells of each task."""
         trials = self._trials()
         book = [{"playbook": self.lessons(e)} for e in self.exercises]
-        solved = [{"solution": self.curriculum.answer(e, {})} for e in self.exercises]
         reflected = [
             trial | {"reflection": reflection}
             for trial, reflection in zip(trials, self._reflections(trials), strict=True)
         ]
-        everything = [known | trial for known, trial in zip(book, reflected, strict=True)]
-        return [
-            self.measure("none"),
-            self.measure("attempt + feedback", trials),
-            self.measure("attempt + feedback + own reflection", reflected),
-            self.measure("playbook", book),
-            self.measure("playbook + attempt + feedback + reflection", everything),
-            self.measure("solution", solved),
-        ]
+        told: dict[str, Sequence[Context | None]] = {
+            "none": (),
+            "feedback": [{"feedback": trial["feedback"]} for trial in trials],
+            "attempt": [{"previous_trial": trial["previous_trial"]} for trial in trials],
+            "attempt + feedback": trials,
+            "attempt + feedback + own reflection": reflected,
+            "playbook": book,
+            EVERYTHING: [known | trial for known, trial in zip(book, reflected, strict=True)],
+            "solution": [{"solution": self.curriculum.answer(e, {})} for e in self.exercises],
+        }
+        if TRUE_REFLECTION in only:
+            told[TRUE_REFLECTION] = self._true_reflections(trials)
+        return {context: fields for context, fields in told.items() if context in only}
 
     def _trials(self) -> list[dict[str, str]]:
         """The model's first attempt at each task, and the feedback on it."""
@@ -158,6 +189,17 @@ class Probe:
             purpose="evaluation",
         )
         return [group[0].text for group in answers]
+
+    def _true_reflections(self, trials: Sequence[Context]) -> list[Context | None]:
+        """Trials with what a right reflection says; None where the mistakes are not known."""
+        author = Author(self.curriculum, self.prompts, self.dials)
+        found: list[Context | None] = []
+        for exercise, trial in zip(self.exercises, trials, strict=True):
+            made = TaskKnowledge(self.curriculum, exercise).mistakes_of(trial["previous_trial"])
+            causes = author.visible_causes(exercise, {m.key: m for m in made or ()})
+            text = reflection_text([(m.lessons[0], m) for m in causes])
+            found.append({**trial, "reflection": text} if causes else None)
+        return found
 
     def _sampling(self, name: str) -> Sampling:
         return replace(self.sampling, seed=derive(0, "probe", name))

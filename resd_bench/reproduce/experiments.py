@@ -127,7 +127,10 @@ EXPERIMENTS = (
     ),
     Experiment("phase", "rarity x feedback level", "phase", own_experiments.phase),
     Experiment("tiers", "tiers x feedback level", "tiers", own_experiments.tiers),
-    Experiment("reflector", "how good must a reflector be", "reflector", own_experiments.reflector),
+    Experiment("reflector", "reflections on other tasks", "reflector", own_experiments.reflector),
+    Experiment(
+        "lies", "wrong lessons in reflections and in the playbook", "lies", own_experiments.lies
+    ),
     Experiment("handover", "RESD, then GRPO", "handover", own_experiments.handover),
     Experiment(
         "budgets", "what is held equal", "table2", learning_curves.budgets, variants=METHODS

@@ -1,8 +1,9 @@
 """Pages of our own experiments, which vary one setting and keep the rest.
 
-`phase`: rarity against feedback; `tiers`: the same over tiers; `reflector`: how good reflections
-must be; `handover`: RESD, then GRPO; `teacher`: frozen or moving, with or without feedback next to
-a solution; `in-context`: whether what was learned is in the weights.
+`phase`: rarity against feedback; `tiers`: the same over tiers; `reflector`: reflections on other
+tasks; `lies`: wrong lessons in reflections and in the playbook; `handover`: RESD, then GRPO;
+`teacher`: frozen or moving, with or without feedback next to a solution; `in-context`: whether what
+was learned is in the weights.
 """
 
 from __future__ import annotations
@@ -290,16 +291,19 @@ SHARE = "misplaced_reflections"
 
 
 def reflector(gathered: Gathered) -> Page:
-    """Success by the share of reflections that are about the right attempt."""
+    """Success by the share of reflections that are on the right attempt."""
     columns = ["environment", "variant", "kept reflections", "seeds", "success", "verdict"]
     made = table(
         "success of the last checkpoint", columns, 2, "Verdicts are against all reflections kept."
     )
-    page = Page("reflector", "How good must a reflector be", [made], [])
+    page = Page("reflector", "Reflections on other tasks", [made], [])
     page.notes.append(
-        "A share of the model's own reflections is replaced by its reflections on other tasks. One "
-        "on another task may be right here too, and one on this task may be wrong: 100% kept is "
-        "the model's own accuracy, and 0% is no better than a random lesson."
+        "A share of the model's own reflections is replaced by its reflections on other tasks. "
+        "This turns what a reflection is about, and not whether its lesson is right: most "
+        "misconceptions are shared between tasks, so that most reflections on other tasks still "
+        "state a right lesson that bears on the task (`resd-bench nano check-reflections RUN` "
+        "counts them), and the playbook is made from right lessons all the same. For wrong lessons "
+        "see the page `lies`."
     )
     curves: dict[str, list[tuple[float, Interval]]] = {}
     for env in gathered.environments:
@@ -321,7 +325,7 @@ def reflector(gathered: Gathered) -> Page:
     if any(TAKE_OFF in row for row in page.rows):
         page.notes.append(TAKE_OFF_NOTE)
     if curves:
-        page.draw = partial(_draw_doses, curves)
+        page.draw = partial(_draw_doses, curves, "reflections kept (%)")
     return page
 
 
@@ -330,7 +334,7 @@ def _share(gathered: Gathered, label: str) -> float:
     return float(trial.config.method_options.get(SHARE, 0.0))
 
 
-def _draw_doses(curves: Mapping[str, list[tuple[float, Interval]]]) -> Figure:
+def _draw_doses(curves: Mapping[str, list[tuple[float, Interval]]], dose: str) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -342,11 +346,82 @@ def _draw_doses(curves: Mapping[str, list[tuple[float, Interval]]]) -> Figure:
         errors = np.nan_to_num(np.abs(y[:, 1:].T - y[:, 0]))
         colour = COLOURS[number % len(COLOURS)]
         axes.errorbar(x, y[:, 0], yerr=errors, fmt="o-", color=colour, label=plain_text(name))
-    axes.set_xlabel("reflections kept (%)")
+    axes.set_xlabel(dose)
     axes.set_ylabel("success (%)")
     axes.set_ylim(-2, 102)
     axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def lies(gathered: Gathered) -> Page:
+    """Success by the share of reflections that lie and the lessons a playbook starts with."""
+    columns = ["environment", "model", "playbook starts", "lies", "exchanged", "given lessons left"]
+    made = table("success of the last checkpoint", [*columns, "seeds", "success", "verdict"], 3)
+    made.caption = LIES_CAPTION
+    page = Page(
+        "lies", "Wrong lessons: a reflector that lies, a playbook that is wrong", [made], []
+    )
+    page.notes.append(
+        "A share of reflections is replaced by one that states a wrong lesson, the opposite of "
+        "what is right in this environment, and names no cause. Curators read it too. A playbook "
+        "starts empty, with every right lesson, or with every wrong one; RESD may drop them and "
+        "add others."
+    )
+    curves: dict[str, list[tuple[float, Interval]]] = {}
+    for place in dict.fromkeys(map(PhaseRow.of, gathered.trials)):
+        groups: dict[tuple[str, float], list[RunData]] = {}
+        for trial in gathered.trials:
+            if PhaseRow.of(trial) == place:
+                key = (_start_of(trial), float(trial.config.method_options.get("lies", 0.0)))
+                found = [gathered.runs[trial.index]] if trial.index in gathered.runs else []
+                groups.setdefault(key, []).extend(found)
+        names = {key: f"{key[0]}, {key[1]}" for key in groups}
+        truth = next(iter(groups))
+        judged = verdicts({names[key]: own for key, own in groups.items()}, names[truth])
+        for (start, share), runs in groups.items():
+            name = names[start, share]
+            verdict = "" if name == names[truth] else compare_with_paper(judged.get(name), None)
+            own = replace(cell_of_runs(runs, "mean", "last"), verdict=verdict)
+            checks = [_exchanged(runs), _given_left(runs)]
+            made.add_row(
+                *(*place, start, f"{share:.0%}", *checks, str(len(runs)), own.shown(), verdict)
+            )
+            row = {"env": place.env, "model": place.model, "playbook": start, "lies": share}
+            page.rows.append(row | {"exchanged": checks[0], "left": checks[1]} | own.row())
+            if own.ours is not None:
+                label = f"{place.env} · {place.model} · {start}"
+                curves.setdefault(label, []).append((1 - share, own.ours))
+    if curves:
+        page.draw = partial(_draw_doses, curves, "reflections that do not lie (%)")
+    return page
+
+
+EXCHANGED, GIVEN = "resd/exchanged_reflections", "resd/seeded_entries"
+LIES_CAPTION = (
+    "Verdicts are against the first row of the environment and model. Exchanged: reflections that "
+    "another text stood for, over all updates; given lessons left: how many of the lessons that "
+    "the playbook started with it holds after the first and after the last update, on average."
+)
+
+
+def _start_of(trial: Trial) -> str:
+    """With which lessons the playbook starts: the variant says it."""
+    seeded = trial.config.method_options.get("seed_playbook")
+    return family(trial.variant).rpartition("-")[2] if seeded else "empty"
+
+
+def _exchanged(runs: Sequence[RunData]) -> str:
+    """The share of reflections that were exchanged."""
+    rows = [row for run in runs for row in run.metrics if EXCHANGED in row]
+    made = sum(row["resd/reflections"] for row in rows)
+    return f"{sum(row[EXCHANGED] for row in rows) / made:.1%}" if made else ""
+
+
+def _given_left(runs: Sequence[RunData]) -> str:
+    """Given lessons in the playbook after the first and the last update."""
+    counts = [[row[GIVEN] for row in run.metrics if GIVEN in row] for run in runs]
+    ends = [(own[0], own[-1]) for own in counts if own]
+    return " to ".join(f"{np.mean(end):.1f}" for end in zip(*ends, strict=True))
 
 
 def handover(gathered: Gathered) -> Page:

@@ -56,18 +56,21 @@ SHARED = {
         "END has a colon",
         ("write END end without a colon", "no colon after END end"),
         True,
+        wrong=("write END end with a colon",),
     ),
     "end": Mistake(
         "end",
         "node END is not declared",
         ("accept by going to end in lower case", "the accepting node is end not END"),
         True,
+        wrong=("the accepting node is END not end",),
     ),
     "skip": Mistake(
         "skip",
         "other colours are rejected",
         ("on EMPTY go to the twin puller", "give each state a twin puller for other colours"),
         True,
+        wrong=("on EMPTY go to NONE without a twin puller",),
     ),
     "wait": Mistake(
         "wait",
@@ -77,6 +80,7 @@ SHARED = {
             "go straight to end after the last symbol",
         ),
         True,
+        wrong=("wait for an empty tape after the last symbol",),
     ),
     "back": Mistake(
         "back",
@@ -86,18 +90,21 @@ SHARED = {
             "substring : keep the overlap on a mismatch",
         ),
         True,
+        wrong=("substring : go back to a0 on a mismatch",),
     ),
     "stay": Mistake(
         "stay",
         "a gap resets the progress",
         ("ordered : stay in the state on other symbols", "ordered : a gap must not reset"),
         True,
+        wrong=("ordered : go back to a0 on other symbols",),
     ),
     "order": Mistake(
         "order",
         "the colours are found in one order only",
         ("count : paint needed colours back", "count : put colours still needed back on the tape"),
         True,
+        wrong=("count : look for the colours in one order",),
     ),
 }
 

@@ -53,8 +53,8 @@ PRIORS = {
 """How often an untaught answer gets each point right."""
 
 
-def _shared(key: str, symptom: str, *lessons: str) -> Mistake:
-    return Mistake(key, symptom, lessons, True)
+def _shared(key: str, symptom: str, *lessons: str, wrong: str) -> Mistake:
+    return Mistake(key, symptom, lessons, True, wrong=(wrong,))
 
 
 SHARED: Mapping[str, Mistake] = {
@@ -65,48 +65,56 @@ SHARED: Mapping[str, Mistake] = {
             "the def line has no colon",
             "write a colon after def f(a)",
             "end the def line with a colon",
+            wrong="write no colon after def f(a)",
         ),
         _shared(
             "call",
             "a list has no such method",
             "write max(a) not a.max()",
             "sum max min and len are functions of a",
+            wrong="write a.max() not max(a)",
         ),
         _shared(
             "index",
             "the index is wrong",
             "first is a[0] and last is a[-1]",
             "take a[0] for first and a[-1] for last",
+            wrong="first is a[1] and last is a[len(a)]",
         ),
         _shared(
             "print",
             "the result is printed",
             "return the result , do not print it",
             "end with return not with print",
+            wrong="print the result , do not return it",
         ),
         _shared(
             "guard",
             "an empty list is not handled",
             "return the empty value if not a",
             "check if not a before the end",
+            wrong="do not check if not a",
         ),
         _shared(
             "shadow",
             "the steps are lost in b",
             "assign each step to a itself",
             "keep the list in a not in b",
+            wrong="keep the list in b not in a itself",
         ),
         _shared(
             "strict",
             "the limit itself is kept",
             "over and under exclude the number",
             "over is > and under is <",
+            wrong="over is >= and under is <=",
         ),
         _shared(
             "loose",
             "the limit itself is lost",
             "least and most include the number",
             "least is >= and most is <=",
+            wrong="least is > and most is <",
         ),
     )
 }
