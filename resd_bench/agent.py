@@ -124,5 +124,7 @@ class MethodSpec:
     """Rollouts per task in a step (N) unless the user says otherwise."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Options by preset name (`paper`, `release`); {} means the defaults of `config`."""
+    learns: bool = True
+    """Whether it trains the policy at all; one that does not is not told that it cannot."""
     load: Callable[[Any], Load] = no_load
     """What the method asks of the policy, from an instance of `config`."""
