@@ -124,6 +124,8 @@ class MethodSpec:
     """Default number of rollouts per task in a step (N)."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Options by preset name (`paper`, `release`); {} means the defaults of `config`."""
+    learns: bool = True
+    """Whether it trains the policy at all; one that does not is not told that it cannot."""
     load: Callable[[Any], Load] = no_load
     """The method's load on the policy, from an instance of `config`."""
     former: Mapping[str, Any] = field(default_factory=dict)

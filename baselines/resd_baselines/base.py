@@ -234,4 +234,5 @@ BASE = MethodSpec(
     summary="The model as it is: attempts tasks, learns nothing.",
     config=BaseConfig,
     build=_build,
+    learns=False,
 )

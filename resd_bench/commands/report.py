@@ -36,6 +36,14 @@ def report(
             help="Runs per group to show with their playbook and episodes.",
         ),
     ] = 1,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit",
+            help="Also look for copied answers and wrong solutions in what those runs wrote; the "
+            "environment grades their solutions again.",
+        ),
+    ] = False,
 ) -> None:
     """Write an HTML page about runs.
 
@@ -57,6 +65,7 @@ def report(
         per_update=episodes,
         runs_in_detail=runs_in_detail,
         varies=on_purpose,
+        audited=audit,
     )
     out().print(f"report {path}", soft_wrap=True)
 

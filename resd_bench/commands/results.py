@@ -1,4 +1,4 @@
-"""`results keep | show | schema | verify`: records of runs, and what was made of them.
+"""`results keep | show | schema | verify | audit`: records of runs, and what was made of them.
 
 Left out: everything that is not printing.
 """
@@ -99,4 +99,27 @@ def verify_command(
         failed += bool(check.problems)
     if failed:
         note("where the records are right, `results verify --write` writes what they give")
+        raise typer.Exit(1)
+
+
+@app.command("audit")
+def audit_command(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Run folders or globs.")],
+) -> None:
+    """Look for copied answers and wrong solutions in what methods wrote.
+
+    Task text and gold answers are searched for in lessons, reflections and curations, and the
+    solutions that teachers are shown are graded again. The exit code is 1 if anything is found.
+    """
+    from resd_bench.check.lessons import audit
+    from resd_bench.records.find_runs import find_runs
+
+    found = 0
+    for run in find_runs(runs):
+        told = audit(run.folder)
+        say(f"{run.folder}: {told.lines()[0]}")
+        for line in told.lines()[1:]:
+            say(f"        {line}")
+        found += len(told.findings)
+    if found:
         raise typer.Exit(1)

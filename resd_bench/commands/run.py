@@ -81,6 +81,12 @@ def run(
         bool,
         typer.Option("--resume", help="Resume an unfinished run; start it if there is none."),
     ] = False,
+    fail_fast: Annotated[
+        bool,
+        typer.Option(
+            "--fail-fast", help="Stop a run that cannot learn, with exit code 2 and the reason."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -137,11 +143,11 @@ def run(
             continue
         if len(configs) > 1 and is_rank0():
             note(f"run {number} of {len(configs)}: seed {resolved.seed}")
-        if code := run_one(resolved, resume):
+        if code := run_one(resolved, resume, fail_fast):
             raise typer.Exit(code)
 
 
-def run_one(config: RunConfig, resume: bool) -> int:
+def run_one(config: RunConfig, resume: bool, fail_fast: bool = False) -> int:
     """Run one configuration and show what came out; the exit code."""
     from resd_bench.distributed.join import join
     from resd_bench.jobs.run import run
@@ -149,10 +155,11 @@ def run_one(config: RunConfig, resume: bool) -> int:
     from resd_bench.monitoring.trackers import make_tracker
 
     if join(config.device).rank != 0:
-        outcome = run(config, resume=resume)
+        outcome = run(config, resume=resume, fail_fast=fail_fast)
         return 128 + outcome.signal if outcome.state == "interrupted" else 0
     with Progress(config) as progress, make_tracker(config) as tracker:
-        outcome = run(config, resume=resume, watchers=[progress, tracker])
+        watchers = [progress, tracker]
+        outcome = run(config, resume=resume, fail_fast=fail_fast, watchers=watchers)
     for told in outcome.notes:
         note(f"note: {told}")
     if outcome.state == "interrupted":
@@ -169,6 +176,7 @@ def run_one(config: RunConfig, resume: bool) -> int:
 
 def show_run(folder: Path, root: Path) -> None:
     """The final table of a run below the named folder `root`, and its figure."""
+    from resd_bench.monitoring.faults import faults_of
     from resd_bench.records.runs import load_run
     from resd_bench.report.figures import learning_curve
     from resd_bench.report.tables import run_table
@@ -177,4 +185,6 @@ def show_run(folder: Path, root: Path) -> None:
     figure = learning_curve(data, folder / "learning_curve", root)[0]
     console = out()
     console.print(run_table(data))
+    for fault in faults_of(data.metrics, data.settings):
+        note(f"could not learn, {fault}")
     console.print(f"run    {folder}\nfigure {figure}", soft_wrap=True)

@@ -46,6 +46,7 @@ from resd_bench.jobs.setup import (
     take_over,
 )
 from resd_bench.jobs.summary import summarise, train_metrics
+from resd_bench.monitoring.faults import FaultMonitor, Rule, new_faults
 from resd_bench.monitoring.interrupts import Signals
 from resd_bench.records import schema
 from resd_bench.records.checkpoints import Checkpoint
@@ -127,6 +128,9 @@ class Run:
     extra: ExtraEvaluations = field(default_factory=ExtraEvaluations)
     process_group: ProcessGroup = SINGLE_PROCESS
     placebo: Placebo = field(default_factory=Placebo)
+    monitor: FaultMonitor = field(default_factory=FaultMonitor)
+    faults: list[Rule] = field(default_factory=list)
+    """Rules that have fired in this session."""
     update: int = 0
     """Updates done."""
     evaluated: int = -1
@@ -189,6 +193,8 @@ class Run:
                 "own: give it another name, such as method/name"
             )
         row |= learned
+        row |= self.monitor.updated(row)
+        self.faults += new_faults(row)
         self.recorder.log("episodes.jsonl", episodes)
         self.recorder.context(
             self.update, checked_context(self.agent.context(), self.config.method)
@@ -239,6 +245,7 @@ class Run:
             "evaluated_elsewhere": self.evaluated_elsewhere,
             "unscored": self.unscored,
             "placebo": self.placebo.state_dict(),
+            "faults": dict(self.monitor.held),
         }
         self.recorder.checkpoint(self.update, state)
         self.recorder.status("running", **self.progress())
@@ -255,6 +262,7 @@ class Run:
         self.evaluated_elsewhere = int(checkpoint.state.get("evaluated_elsewhere", 0))
         self.unscored = int(checkpoint.state.get("unscored", 0))
         self.placebo.load_state_dict(checkpoint.state.get("placebo", ()))
+        self.monitor.held = dict(checkpoint.state.get("faults", {}))
 
     def progress(self) -> dict[str, Any]:
         """Where the run stands."""
@@ -274,8 +282,11 @@ class Run:
         return every > 0 and self.update % every == 0
 
 
-def loop(run: Run, interrupted: Callable[[], bool]) -> bool:
-    """Run to the budget; False if `interrupted` stopped it before."""
+def loop(run: Run, interrupted: Callable[[], bool], fail_fast: bool = False) -> bool:
+    """Run to the budget; False if `interrupted` stopped it before.
+
+    With `fail_fast` a UsageError ends a run that cannot learn.
+    """
     budget = run.config.parsed_budget()
     if run.evaluated < 0:
         run.evaluate()
@@ -286,6 +297,9 @@ def loop(run: Run, interrupted: Callable[[], bool]) -> bool:
             run.checkpoint()
             return False
         run.advance()
+        if fail_fast and run.team.broadcast_from_rank0(lambda: bool(run.faults)):
+            run.checkpoint()
+            raise UsageError(f"--fail-fast: update {run.update}, {run.faults[0].text}")
         if run.due(run.config.eval_every):
             run.evaluate()
         if run.due(run.config.checkpoint_every):
@@ -303,10 +317,14 @@ def run(
     config: RunConfig,
     *,
     resume: bool = False,
+    fail_fast: bool = False,
     watchers: Sequence[Watcher] = (),
     policy: BuildPolicy | None = None,
 ) -> Outcome:
-    """Run `config` to its budget, or resume it; UsageError for what the user can fix."""
+    """Run `config` to its budget, or resume it; UsageError for what the user can fix.
+
+    `fail_fast` ends a run that cannot learn, see `resd_bench.monitoring.faults`.
+    """
     process_group = join(config.device)
     env, envs = make_envs(config)
     # Rank 0 first: some environments generate their tasks and cache them.
@@ -343,6 +361,7 @@ def run(
             extra,
             process_group,
             Placebo(config.feedback, length_of(model)),
+            FaultMonitor.of(config),
         )
         if checkpoint is not None:
             this.restore(checkpoint)
@@ -350,7 +369,7 @@ def run(
         recorder.notes += notes
         note_session(this, used, about)
         recorder.status("running", **this.progress())
-        if not loop(this, lambda: this.signal(signals) != 0):
+        if not loop(this, lambda: this.signal(signals) != 0, fail_fast):
             recorder.status("interrupted", **this.progress())
             return Outcome(recorder.folder, "interrupted", this.signal(signals), recorder.notes)
         if process_group.rank == 0:

@@ -10,6 +10,7 @@ from rich.console import Console
 from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig
 from resd_bench.files.terminal import errors, printable
+from resd_bench.monitoring.faults import new_faults
 from resd_bench.records.recorder import Row
 from resd_bench.stats import EvalPoint
 
@@ -54,7 +55,9 @@ class Progress:
         self._bar.stop()
 
     def updated(self, row: Row) -> None:
-        """Move the bar."""
+        """Move the bar; a line for what keeps the run from learning."""
+        for rule in new_faults(row):
+            self._console.print(f"update {row['update']}: {rule.text}", soft_wrap=True)
         success = float(row["train/success"])
         if success == success:
             self._recent = [*self._recent[1 - SMOOTH :], success]

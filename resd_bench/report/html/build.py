@@ -8,15 +8,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from resd_bench.check.lessons import audit
 from resd_bench.files.writing import write_named
 from resd_bench.records.recorder import plain
 from resd_bench.records.runs import RunData, model_label
 from resd_bench.report.comparisons import Groups
 from resd_bench.report.html.episodes import episodes_data, traces
-from resd_bench.report.html.page import write_page
+from resd_bench.report.html.page import clip, write_page
 from resd_bench.report.html.playbooks import contexts, time_machine
 from resd_bench.report.html.suite import suite
 from resd_bench.stats import Axis
+
+MAX_AUDIT = 40
+"""Maximum number of lines shown of an audit."""
 
 
 def write_report(
@@ -29,20 +33,24 @@ def write_report(
     per_update: int = 4,
     runs_in_detail: int = 1,
     varies: Collection[str] = (),
+    audited: bool = False,
 ) -> Path:
     """Write the report of groups compared at `at` on `axis`; see `suite`.
 
     Playbooks and episodes (`per_update` of each update) are those of the first `runs_in_detail`
-    runs of each group.
+    runs of each group. With `audited` so are the audits of what methods wrote, for which the
+    environment grades solutions again.
     """
     data = suite(groups, at, axis, varies)
-    machines, viewers = [], []
+    machines, viewers, audits = [], [], []
     for label, group in groups.items():
         for run in sorted(group, key=lambda run: (run.env, run.seed))[:runs_in_detail]:
             name = f"{label} · {run.env} · seed {run.seed}"
             written = contexts(run.folder)
             if (machine := time_machine(written)) is not None:
                 machines.append({"label": name, **machine})
+            if audited:
+                audits.append({"label": name, "lines": _audited(run.folder)})
             viewer = _viewer(run, written, per_update)
             if viewer["list"]:
                 viewers.append({"label": name, "folder": str(run.folder), **viewer})
@@ -52,8 +60,21 @@ def write_report(
         "title": title or data["title"],
         "machines": machines,
         "viewers": viewers,
+        "audits": audits,
     }
     return write_page(page | {"version": version("resd-bench")}, path)
+
+
+def _audited(folder: Path) -> list[str]:
+    """The audit of what a run's method wrote, in words; why there is none otherwise."""
+    try:
+        told = audit(folder).lines()
+        more = len(told) - MAX_AUDIT
+        rest = [f"and {more} more: see `results audit`"] if more > 0 else []
+        return [clip(line, 400) for line in told[:MAX_AUDIT]] + rest
+    except Exception as error:
+        # The environment may be another version by now, or not installed any more.
+        return [f"not audited: {type(error).__name__}: {error}"]
 
 
 def _viewer(run: RunData, written: Mapping[int, Mapping[str, Any]], most: int) -> dict[str, Any]:

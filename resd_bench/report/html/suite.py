@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from resd_bench.monitoring.faults import faults_of
 from resd_bench.records.runs import RunData
 from resd_bench.report.comparisons import (
     Comparison,
@@ -72,6 +73,12 @@ def suite(groups: Groups, at: float, axis: Axis, varies: Collection[str] = ()) -
         "ledger_names": LEDGER,
         "latency": [latency(group) for group in groups.values()],
         "cells": cells(groups, at, axis),
+        "faults": [
+            f"{label} · {run.env} · seed {run.seed}, {fault}"
+            for label, group in groups.items()
+            for run in group
+            for fault in faults_of(run.metrics, run.settings)
+        ],
         "runs": [_facts(run, label) for label, group in groups.items() for run in group],
     }
 

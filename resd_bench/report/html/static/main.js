@@ -4,7 +4,7 @@ function begin() {
   fill(document.getElementById("head"), {}, [el("p", { class: "eyebrow" }, suite ? "resd-bench report" : "resd-bench trace"), el("h1", {}, DATA.title),
     DATA.subtitle ? el("p", { class: "lead" }, DATA.subtitle) : null,
     DATA.organism ? el("p", { class: "note" }, "nano is a model organism: these results test mechanisms and the harness, and are not evidence about large models.") : null]);
-  if (suite) { showResults(); showCurves(); showCells(); showLedger(); showLatency(); showPlaybooks(); }
+  if (suite) { showResults(); showCurves(); showCells(); showLedger(); showLatency(); showPlaybooks(); showAudits(); }
   showEpisodes();
   if (suite) showRuns();
   document.getElementById("main").append(el("footer", {}, `Made by resd-bench ${DATA.version} from records; equal records give an equal page. Nothing is loaded from elsewhere.`));

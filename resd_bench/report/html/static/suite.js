@@ -12,7 +12,14 @@ function headline() {
       parts.length ? [`Compared with it, `, parts, ". "] : null,
       unlike.length ? `Measured differently, so not compared: ${unlike.join(", ")}. ` : null),
     missingVerdicts(),
+    couldNotLearn(),
   ];
+}
+
+function couldNotLearn() {
+  if (!DATA.faults.length) return null;
+  return el("details", { class: "lead", role: "alert" }, el("summary", {}, el("strong", {}, `Could not learn: ${plural(DATA.faults.length, "fault")}. `)),
+    el("ul", {}, DATA.faults.map((fault) => el("li", {}, fault))));
 }
 
 function missingVerdicts() {
@@ -159,6 +166,13 @@ function showCells() {
     el("div", { class: "bar" }, choice("columns", options, across, (v) => { across = v; draw(); }), choice("rows", options, down, (v) => { down = v; draw(); }),
       choice("shown", [["success", "success"], ...pairs], value, (v) => { value = v; draw(); })), host);
   draw();
+}
+
+function showAudits() {
+  if (!DATA.audits.length) return;
+  section("audit", "Lesson audit", "What methods wrote, searched for gold answers and task text, and their solutions graded again as they are shown.",
+    DATA.audits.map((own) => el("details", { open: own.lines.length > 1 ? "" : null }, el("summary", {}, `${own.label}: ${own.lines[0]}`),
+      el("ul", {}, own.lines.slice(1).map((line) => el("li", {}, line))))));
 }
 
 function showRuns() {

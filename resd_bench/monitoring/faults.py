@@ -1,0 +1,263 @@
+"""A run that cannot learn says so: one rule a fault, over the metrics of consecutive updates.
+
+A rule fires once it has held in so many updates in a row, and says which flag mends it. The numbers
+were chosen on runs that learned: the longest that one of the committed ones went without an example
+to train on is 29 updates, with all rollouts truncated none, with all reflections unread one. Left
+out: runs that could learn and do not, which only their evaluations can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from resd_bench import plugins
+from resd_bench.budget import Budget, Ledger
+from resd_bench.config import RunConfig, method_config
+from resd_bench.types import Metrics
+
+Row = Mapping[str, Any]
+PREFIX = "fault/"
+WAIT = 32
+"""Updates without anything to train on that are taken for good; the rarer success, the longer the
+wait for the first."""
+ZERO = 1e-8
+"""A loss or gradient below this is rounding."""
+SMALLEST_RATE = 1e-9
+"""A step of AdamW changes a weight by about the learning rate; below this it is lost in rounding
+to float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the rules need to know of a run."""
+
+    group_size: int = 1
+    learning_rate: float = 1.0
+    budget: str = "0ep"
+    learns: bool = True
+    """Whether its method trains at all."""
+    teacher: bool = False
+    """Whether its method distils a teacher."""
+
+    @classmethod
+    def run(cls, settings: Mapping[str, Any]) -> About:
+        """Of a run with these settings, those of `RunConfig`."""
+        learns, teacher = _of_method(settings)
+        size, rate = settings.get("group_size"), settings.get("learning_rate")
+        budget = str(settings.get("budget", "0ep"))
+        return cls(int(size or 1), float(1.0 if rate is None else rate), budget, learns, teacher)
+
+    def spent(self, row: Row) -> float:
+        """Share of the budget that was spent after an update; 0 where it does not say."""
+        try:
+            budget = Budget.parse(self.budget)
+            return budget.spent(Ledger.from_row(row)) / budget.amount
+        except (LookupError, TypeError, ValueError, ZeroDivisionError):
+            return 0.0
+
+
+def _of_method(settings: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether the method trains, and whether it has a teacher."""
+    try:
+        spec = plugins.method(str(settings["method"]))
+        options = method_config(spec.config, settings.get("method_options") or {}, spec.name)
+        return spec.learns, spec.load(options).teacher
+    except Exception:
+        # One that is not installed any more, or has other options: its records can be read.
+        return True, False
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A fault that keeps a run from learning."""
+
+    name: str
+    updates: int
+    """Updates in a row in which it holds until it fires."""
+    holds: Callable[[Row, About], bool]
+    says: str
+    mend: str
+
+    @property
+    def text(self) -> str:
+        """What is wrong, and what mends it."""
+        return f"{self.says}: {self.mend}"
+
+
+def _is(row: Row, name: str, value: float) -> bool:
+    return row.get(name) == value
+
+
+def _unscored(row: Row, about: About) -> bool:
+    success = row.get("train/success", 0.0)
+    return success is None or success != success
+
+
+def _waiting(row: Row, about: About) -> bool:
+    """Nothing to train on, in a method that would; groups without variance say so themselves."""
+    return about.learns and _is(row, "policy/examples", 0) and "grpo/mixed_groups" not in row
+
+
+def _still(row: Row, name: str) -> bool:
+    """Trained on examples, not all of them successes, and `name` is zero."""
+    value, examples = row.get(name), row.get("policy/examples") or 0
+    won = row.get("signal/success_rate", row.get("train/success")) == 1
+    return examples > 0 and not won and value is not None and abs(value) < ZERO
+
+
+def _same_teacher(row: Row, about: About) -> bool:
+    return about.teacher and _still(row, "policy/loss") and _still(row, "policy/grad_norm")
+
+
+def _no_gradient(row: Row, about: About) -> bool:
+    return _still(row, "policy/grad_norm") and not _same_teacher(row, about)
+
+
+def _unread(row: Row, about: About) -> bool:
+    made = row.get("resd/reflections") or 0
+    return made > 0 and row.get("resd/unparsed_reflections") == made
+
+
+def _warming_up(row: Row, about: About) -> bool:
+    rate = row.get("policy/lr")
+    low = rate is not None and rate < about.learning_rate * (1 - 1e-6)
+    return about.learns and low and about.spent(row) >= 0.5
+
+
+RULES = (
+    Rule(
+        "truncated",
+        3,
+        lambda row, about: _is(row, "train/truncated", 1),
+        "every rollout is truncated by the token limit",
+        "give a larger --max-new-tokens, or a model that comes to an end",
+    ),
+    Rule(
+        "unscored",
+        2,
+        _unscored,
+        "no rollout has a verdict",
+        "see `envs check` and `error` in episodes.jsonl, or give a larger --step-seconds",
+    ),
+    Rule(
+        "single_groups",
+        3,
+        lambda row, about: about.group_size == 1 and _is(row, "grpo/mixed_groups", 0),
+        "a group of one rollout has no other to be compared with",
+        "give --group-size 2 or more",
+    ),
+    Rule(
+        "no_variance",
+        WAIT,
+        lambda row, about: about.group_size > 1 and _is(row, "grpo/mixed_groups", 0),
+        "all rewards of every group are equal",
+        "give a larger --group-size, easier tasks, or a method that learns from failures "
+        "(--method resd)",
+    ),
+    Rule(
+        "no_examples",
+        WAIT,
+        _waiting,
+        "there is nothing to train on",
+        "give a larger --batch-size, easier tasks, --feedback-level 1 or more, or a method that "
+        "learns from failures (--method resd)",
+    ),
+    Rule(
+        "same_teacher",
+        3,
+        _same_teacher,
+        "the teacher predicts what the student does on every token",
+        "show it more (--feedback-level, method.use_feedback), or give method.tail=true with a "
+        "larger method.top_k",
+    ),
+    Rule(
+        "no_gradient",
+        3,
+        _no_gradient,
+        "the gradient is zero",
+        "see `trace`, and the clipping and weighting options in `methods info`",
+    ),
+    Rule(
+        "no_step",
+        3,
+        lambda row, about: about.learns and about.learning_rate < SMALLEST_RATE,
+        f"a learning rate below {SMALLEST_RATE:g} changes no weight",
+        "give a larger --learning-rate",
+    ),
+    Rule(
+        "unread_reflections",
+        3,
+        _unread,
+        "no reflection could be read",
+        "give a larger --max-new-tokens, another --dialect, or method.use_reflection=false with "
+        "method.use_playbook=false",
+    ),
+    Rule(
+        "warming_up",
+        1,
+        _warming_up,
+        "half of the budget is spent and the learning rate is still warming up",
+        "give a shorter warm-up (--warmup-updates) or a larger --budget",
+    ),
+)
+BY_NAME: Mapping[str, Rule] = {rule.name: rule for rule in RULES}
+
+
+@dataclass
+class FaultMonitor:
+    """Counts for every rule in how many updates in a row it has held."""
+
+    about: About = field(default_factory=About)
+    held: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: RunConfig) -> FaultMonitor:
+        """Of a new run."""
+        names = ("group_size", "learning_rate", "budget", "method", "method_options")
+        return cls(About.run({name: getattr(config, name) for name in names}))
+
+    def updated(self, row: Row) -> Metrics:
+        """Take an update's metrics; `fault/NAME`, for rules that fire, is how often they held."""
+        self.held = {
+            rule.name: self.held.get(rule.name, 0) + 1 if rule.holds(row, self.about) else 0
+            for rule in RULES
+        }
+        return {
+            PREFIX + rule.name: float(self.held[rule.name])
+            for rule in RULES
+            if self.held[rule.name] >= rule.updates
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A rule that fired in a run."""
+
+    rule: Rule
+    first: int
+    """Update of the first of the updates in which it held."""
+    last: int
+
+    def __str__(self) -> str:
+        return f"updates {self.first} to {self.last}: {self.rule.text}"
+
+
+def new_faults(row: Row) -> list[Rule]:
+    """The rules that an update's record says have just fired."""
+    return [rule for rule in RULES if row.get(PREFIX + rule.name) == rule.updates]
+
+
+def faults_of(rows: Iterable[Row], settings: Mapping[str, Any]) -> list[Fault]:
+    """The faults of a recorded run, old ones without `fault/` too; by rule the longest."""
+    monitor, found = FaultMonitor(About.run(settings)), dict[str, Fault]()
+    for number, row in enumerate(rows, start=1):
+        update = int(row.get("update", number))
+        for name, count in monitor.updated(row).items():
+            rule = BY_NAME[name.removeprefix(PREFIX)]
+            now = Fault(rule, update - int(count) + 1, update)
+            old = found.get(rule.name)
+            if old is None or now.last - now.first >= old.last - old.first:
+                found[rule.name] = now
+    return [found[rule.name] for rule in RULES if rule.name in found]

@@ -1,0 +1,167 @@
+"""A run that cannot learn says so: each rule on a run with its fault, none on a healthy one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resd_bench.cli import main
+from resd_bench.config import resolve
+from resd_bench.jobs.run import run
+from resd_bench.monitoring.faults import PREFIX, RULES, About, Fault, FaultMonitor, faults_of
+from resd_bench.records.recorder import read_json, read_log
+from resd_bench.records.runs import load_run
+from resd_bench.report.html.suite import suite
+from tests.places import ROOT
+
+NANO = {"env": "manufactoria-has", "method": "resd", "model": "nano", "budget": "4upd"}
+NANO |= {"batch_size": "2", "eval_samples": "1", "eval_every": "0", "eval_tasks": "1"}
+NANO |= {"warmup_updates": "0", "max_new_tokens": "48"}
+
+
+def faults(base: Mapping[str, str], out: Path, sets: Sequence[str] = (), **flags: str) -> set[str]:
+    """The faults on record of a small run; they are those of its metrics read again."""
+    folder = run(resolve({**base, **flags}, {"out": str(out)}, sets)).folder
+    rows = read_log(folder / "metrics.jsonl").rows
+    told = {k.removeprefix(PREFIX) for row in rows for k in row if k.startswith(PREFIX)}
+    data = load_run(folder)
+    assert told == {fault.rule.name for fault in faults_of(data.metrics, data.settings)}
+    return told
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The time to import torch is no test's."""
+    assert (
+        faults({**NANO, "budget": "1upd", "method": "base"}, tmp_path_factory.mktemp("w")) == set()
+    )
+
+
+def test_every_rollout_truncated_and_no_reflection_read(tmp_path: Path) -> None:
+    found = faults(NANO, tmp_path, max_new_tokens="1")
+    assert {"truncated", "unread_reflections"} <= found
+
+
+def test_a_group_of_one(tmp_path: Path) -> None:
+    assert "single_groups" in faults(NANO, tmp_path, method="grpo", group_size="1")
+
+
+def test_a_teacher_that_equals_the_student(tmp_path: Path) -> None:
+    """Over the likeliest token alone any two distributions are equal."""
+    sets = ["method.top_k=1", "method.tail=false", "method.include_previous_attempt=true"]
+    assert "same_teacher" in faults(NANO, tmp_path, sets, method="sdpo")
+
+
+def test_a_learning_rate_that_changes_nothing(tmp_path: Path) -> None:
+    assert "no_step" in faults(NANO, tmp_path, method="sft", learning_rate="1e-12")
+
+
+def test_a_warm_up_as_long_as_the_run(tmp_path: Path) -> None:
+    assert "warming_up" in faults(NANO, tmp_path, method="sft", warmup_updates="4")
+
+
+def test_a_healthy_run_and_one_that_is_not_meant_to_learn_are_silent(tmp_path: Path) -> None:
+    assert faults(NANO, tmp_path, method="sdpo", max_new_tokens="320") == set()
+    assert faults(NANO, tmp_path, method="base", warmup_updates="9", max_new_tokens="320") == set()
+
+
+def row(**values: Any) -> dict[str, Any]:
+    names = {name.replace("__", "/"): value for name, value in values.items()}
+    return {"train/success": 0.1, "train/truncated": 0.1, "policy/lr": 1e-3, **names}
+
+
+ROWS: Mapping[str, tuple[dict[str, Any], About]] = {
+    "truncated": (row(train__truncated=1.0), About()),
+    "unscored": (row(train__success=None), About()),
+    "single_groups": (row(grpo__mixed_groups=0.0), About()),
+    "no_variance": (row(grpo__mixed_groups=0.0), About(group_size=8)),
+    "no_examples": (row(policy__examples=0.0), About()),
+    "same_teacher": (
+        row(policy__examples=4.0, policy__loss=0.0, policy__grad_norm=1e-10),
+        About(teacher=True),
+    ),
+    "no_gradient": (
+        row(policy__examples=4.0, policy__loss=2.0, policy__grad_norm=0.0),
+        About(teacher=True),
+    ),
+    "no_step": (row(), About(learning_rate=1e-10)),
+    "unread_reflections": (row(resd__reflections=4.0, resd__unparsed_reflections=4.0), About()),
+    "warming_up": (row(episodes=50, policy__lr=1e-4), About(learning_rate=1e-3, budget="100ep")),
+}
+
+
+@pytest.mark.parametrize("name", [rule.name for rule in RULES])
+def test_a_rule_fires_after_its_number_of_updates_and_begins_anew(name: str) -> None:
+    bad, about = ROWS[name]
+    [rule] = [rule for rule in RULES if rule.name == name]
+    monitor = FaultMonitor(about)
+    told = [monitor.updated(bad) for _ in range(rule.updates + 1)]
+    assert told[: rule.updates - 1] == [{}] * (rule.updates - 1)
+    assert told[rule.updates - 1 :] == [
+        {PREFIX + name: float(rule.updates)},
+        {PREFIX + name: float(rule.updates + 1)},
+    ]
+    assert rule.mend
+    if name != "no_step":
+        healthy = row(policy__examples=4.0, policy__loss=1.0, policy__grad_norm=1.0)
+        healthy |= {"policy/lr": about.learning_rate, "grpo/mixed_groups": 2.0}
+        assert monitor.updated(healthy) == {}
+        assert rule.updates == 1 or monitor.updated(bad) == {}
+
+
+def test_where_all_succeed_zero_loss_is_no_fault() -> None:
+    bad, about = ROWS["same_teacher"]
+    monitor = FaultMonitor(about)
+    won = {**bad, "signal/success_rate": 1.0}
+    assert [monitor.updated(won) for _ in range(5)] == [{}] * 5
+
+
+def test_fail_fast_stops_a_resumed_run_with_the_flag_that_mends_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After two updates before the interruption and one after it: the count goes on."""
+    settings = {**NANO, "method": "sft", "max_new_tokens": "1", "out": str(tmp_path)}
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in settings.items()]
+    assert main(["run", *flags, "--budget=2upd", "--fail-fast"]) == 0
+    assert main(["run", *flags, "--budget=9upd", "--fail-fast", "--resume"]) == 2
+    told = capsys.readouterr().err
+    assert "--fail-fast: update 3, every rollout is truncated" in told
+    assert "give a larger --max-new-tokens" in told
+    folder = tmp_path / "manufactoria-has" / "sft" / "seed-0"
+    assert read_json(folder / "status.json")["state"] == "failed"
+    assert len(read_log(folder / "metrics.jsonl").rows) == 3
+    assert main(["run", *flags, "--budget=4upd", "--resume"]) == 0
+    said = capsys.readouterr().err
+    assert "update 3: every rollout is truncated" not in said
+    assert "could not learn, updates 1 to 4: every rollout is truncated" in said
+    page = suite({"sft": [load_run(folder)]}, 8, "episodes")
+    assert any("updates 1 to 4: every rollout is truncated" in fault for fault in page["faults"])
+
+
+SETTING = re.compile(r"^(method|group_size|learning_rate|budget): '?([^'\n]+)'?$", re.MULTILINE)
+
+
+def committed(every: int) -> Iterator[tuple[Path, float, list[Fault]]]:
+    """Kept runs with what they gained in held-out success, and their faults; each `every`-th."""
+    for path in sorted((ROOT / "results").rglob("metrics.jsonl"))[::every]:
+        folder = path.parent
+        settings = dict(SETTING.findall((folder / "config.yaml").read_text()))
+        ends = [read_json(folder / "summary.json")[end] for end in ("first", "last")]
+        first, last = (
+            next(value for name, value in end.items() if name.startswith("per_task_mean"))
+            for end in ends
+        )
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        yield folder, last - first, faults_of(rows, settings)
+
+
+def test_no_committed_run_that_learned_is_told_that_it_cannot() -> None:
+    """One that learned ended ten points of held-out success above its start."""
+    learned = [(folder, own) for folder, gain, own in committed(5) if gain > 0.1]
+    assert len(learned) > 100
+    assert [(folder, str(fault)) for folder, own in learned for fault in own] == []
