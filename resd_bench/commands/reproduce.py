@@ -110,7 +110,7 @@ class Wanted:
 
 
 def repository() -> Path:
-    """The clone one is in, else the one this package lies in."""
+    """The clone that contains the current folder, else the one that contains this package."""
     here = Path.cwd()
     return here if (here / "runs").is_dir() else Path(__file__).resolve().parents[2]
 

@@ -67,7 +67,7 @@ def sweep(
 ) -> None:
     """Run every configuration in a file; finished runs are skipped.
 
-    Unfinished runs are resumed, so that the same command goes on after an interruption.
+    Unfinished runs are resumed, so the same command continues after an interruption.
     """
     named = {"server": server, "trust_remote_code": trust_remote_code}
     trials = choose(load_sweep(file, out=save, named=named), only)

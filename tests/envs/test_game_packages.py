@@ -121,7 +121,7 @@ def test_java_home_comes_before_the_path(monkeypatch: pytest.MonkeyPatch, tmp_pa
     ("then", "told"),
     [
         ("echo 'Could not reserve enough space for the heap'; exit 1", "Could not reserve enough"),
-        ("exit 3", "without a word"),
+        ("exit 3", "without a message"),
     ],
 )
 def test_an_engine_that_does_not_start_says_why_on_one_line(

@@ -123,7 +123,7 @@ def test_a_model_whose_template_never_ends_is_one_line_and_exit_code_2(
     assert main([*words, "--samples", "1", "--max-new-tokens", "8"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "chat template" in line
-    assert "did not come to an end" in line
+    assert "did not finish" in line
 
 
 def test_a_template_reaches_nothing_of_this_process(renderer: Any) -> None:
@@ -400,7 +400,7 @@ def test_an_adapter_that_asks_for_more_is_refused(values: dict[str, Any], adapte
 
 def test_an_adapter_that_is_its_own_base_is_refused(adapter: Path) -> None:
     change(adapter / "adapter_config.json", base_model_name_or_path=str(adapter))
-    assert "adapters, one on another" in refusal(adapter)
+    assert "stacked adapters" in refusal(adapter)
 
 
 def test_a_pickled_adapter_is_refused(adapter: Path) -> None:
