@@ -153,7 +153,7 @@ def test_another_version_than_the_tasks_are_of_is_refused(
     monkeypatch.setattr(Package, "version", property(lambda self: "1.10.0"))
     with pytest.raises(UsageError, match=r"scienceworld 1\.10\.0 is installed.*games of 1\.2"):
         require(SCIENCEWORLD)
-    # 1.1 is no beginning of 1.10.
+    # 1.1 is not a prefix of 1.10 as a version.
     with pytest.raises(UsageError, match=r"1\.10\.0 is installed"):
         require(TEXTWORLD_EXPRESS)
 

@@ -1,4 +1,4 @@
-"""A stranger's model folder runs no code, keeps nobody waiting and takes no more than there is."""
+"""An untrusted model folder runs no code, keeps nobody waiting and takes no more than there is."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_a_damaged_head_of_safetensors_is_a_usage_error(name: str, folder: Path)
 
 
 def with_code(folder: Path, mark: Path) -> None:
-    """Let config, model and tokenizer ask for a module that lies beside them."""
+    """Let config, model and tokenizer ask for a module next to them."""
     auto = {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}
     change(folder / "config.json", auto_map=auto, model_type="evilmodel")
     change(

@@ -1,4 +1,4 @@
-"""An engine is found by entry point, ours like a stranger's, and asked for by name."""
+"""An engine is found by entry point, ours like a third party's, and asked for by name."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_an_engine_of_another_package_samples_and_is_never_what_auto_chooses(
 def test_an_engine_for_one_process_is_refused_to_several(shouting: None) -> None:
     setup = EngineSetup(tiny.model(), [1], 0, 256, None, PolicyConfig())
     assert isinstance(registry.make("shouting", setup, SINGLE_PROCESS.size), Shouting)
-    with pytest.raises(UsageError, match=r"supports only one process, and there are 2.*--engine auto"):
+    with pytest.raises(UsageError, match=r"supports only one process, and there are 2.*auto"):
         registry.make("shouting", setup, 2)
 
 

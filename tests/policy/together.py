@@ -173,7 +173,7 @@ class Killer:
 
 
 def whole_run(folder: Path, team: ProcessGroup, *watchers: Watcher) -> None:
-    """A run of RESD with a tiny random model; taken up again where there is a part of it."""
+    """A run of RESD with a tiny random model; resumed if part of it exists."""
 
     def build(config: RunConfig) -> LMPolicy:
         model = tiny.model(initializer_range=0.1, max_position_embeddings=8192)
