@@ -144,7 +144,7 @@ def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: i
         launcher = sweep.make_launcher("local", jobs, None, 1, 0)
         received, done = sweep.run_sweep("reproduce", missing, launcher, RETRIES)
         if received:
-            note("interrupted; everything is saved. Go on with the same command")
+            note("interrupted; everything is saved. Continue with the same command")
             return 128 + received
         failed = sum(job.state == "failed" for job in done)
         if failed:

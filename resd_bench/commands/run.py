@@ -158,7 +158,7 @@ def run_one(config: RunConfig, resume: bool) -> int:
     if outcome.state == "interrupted":
         note(
             f"interrupted; everything is saved in {outcome.folder}. "
-            "Go on with the same command and --resume"
+            "Continue with the same command and --resume"
         )
         return 128 + outcome.signal
     if outcome.state == "already finished":

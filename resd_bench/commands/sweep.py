@@ -168,7 +168,7 @@ def finish(received: int, jobs: Sequence[Job]) -> int:
 
     out().print(summary_table(jobs))
     if received:
-        note("interrupted; everything is saved. Go on with the same command")
+        note("interrupted; everything is saved. Continue with the same command")
         return 128 + received
     failed = sum(job.state == "failed" for job in jobs)
     if failed:

@@ -88,7 +88,7 @@ def link(name: Path, kind: str) -> None:
 
 
 def resumed(budget: str) -> str:
-    """Go on with the run; how it ended, or the one line that says why not."""
+    """Resume the run; how it ended, or the one line that says why not."""
     made = resolve({}, {}, [f"{k}={v}" for k, v in SETTINGS.items()] + [f"budget={budget}"])
     try:
         return run(made, resume=True).state

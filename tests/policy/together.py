@@ -2,7 +2,7 @@
 
     python -m torch.distributed.run --nproc_per_node 2 -m tests.policy.together FOLDER
 
-FOLDER holds `alone.pt`, the state of one process to go on from. Each process writes what it found
+FOLDER holds `alone.pt`, the state of one process to resume from. Each process writes what it found
 to FOLDER/<layout>-<rank>.pt.
 """
 
@@ -109,7 +109,7 @@ def held(tensor: Any) -> int:
 
 
 def findings(team: ProcessGroup, start: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """Everything that must not depend on the team; `start` is a state to go on from."""
+    """Everything that must not depend on the team; `start` is a state to resume from."""
     subject = policy(team, **options)
     prompts = [user(text) for text in TEXTS]
     found: dict[str, Any] = {}
