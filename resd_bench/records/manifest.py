@@ -79,7 +79,7 @@ def panel_hash(tasks: Iterable[Task]) -> str:
 def code_version() -> dict[str, Any]:
     """Commit of the repository of this package, and whether it has changes; else {}."""
     here = Path(__file__).resolve().parent
-    # A virtual environment may lie inside someone else's repository: only tracked code counts.
+    # A virtual environment may be inside someone else's repository: only tracked code counts.
     if _git(here, "ls-files", "--error-unmatch", "manifest.py") is None:
         return {}
     sha = _git(here, "rev-parse", "HEAD")
