@@ -70,7 +70,7 @@ def test_auto_is_the_fast_engine_where_it_serves_the_model_and_hf_elsewhere() ->
     assert isinstance(policy().engine, FastEngine)
     assert isinstance(policy(windowed).engine, HfEngine)
     assert isinstance(policy(engine="hf").engine, HfEngine)
-    with pytest.raises(UsageError, match=r"fast engine does not know Qwen3.*--engine hf or auto"):
+    with pytest.raises(UsageError, match=r"fast engine does not support Qwen3.*--engine hf"):
         policy(windowed, engine="fast")
 
 
