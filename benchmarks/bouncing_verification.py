@@ -1,4 +1,4 @@
-"""How many BouncingSim answers are marked per CPU second on one core.
+"""How many BouncingSim answers are graded per CPU second on one core.
 
     OMP_NUM_THREADS=1 python benchmarks/bouncing_verification.py [repeats]
 

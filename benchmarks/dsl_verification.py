@@ -1,4 +1,4 @@
-"""How many Manufactoria-HAS answers are marked per CPU second on one core.
+"""How many Manufactoria-HAS answers are graded per CPU second on one core.
 
     python benchmarks/dsl_verification.py [repeats]
 

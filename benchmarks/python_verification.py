@@ -1,4 +1,4 @@
-"""How many answers to Python problems are marked per second, and where the time goes.
+"""How many answers to Python problems are graded per second, and where the time goes.
 
     python benchmarks/python_verification.py [repeats]
 

@@ -14,7 +14,7 @@
 #
 # The embedded model `nano` attempts four tasks. We look at its failures, at what it says about them, at what its
 # teacher sees, and at which tokens the teacher would have written otherwise. Nano is a model organism: this shows the
-# mechanism, and is no evidence about large models. Runs in seconds on one core.
+# mechanism, and is not evidence about large models. Runs in seconds on one core.
 
 # %%
 import matplotlib.pyplot as plt

@@ -61,7 +61,7 @@ class TaskOptions:
     batch_size: Annotated[int, POSITIVE] = 32
     """Tasks per batch (B)."""
     group_size: Annotated[int | None, POSITIVE] = None
-    """Rollouts per task in an update (N), by default as many as the method wants."""
+    """Rollouts per task in an update (N) (default: the method's own number)."""
     inner_steps: Annotated[int, POSITIVE] = 4
     """Updates on each batch of tasks, all with fresh rollouts (K)."""
     task_order: Literal["dataset", "shuffled"] = "dataset"

@@ -47,7 +47,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 
 def too_slow(spent: float, *, marked: bool) -> str | None:
-    """What is wrong with a test that has `spent` so many processor seconds."""
+    """What is wrong with a test that has `spent` this many processor seconds."""
     if marked or spent <= MOST_CPU_S:
         return None
     return f"it took {spent:.1f} processor seconds: mark it slow, or make it faster"

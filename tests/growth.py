@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 FACTOR = 9.0
-"""Four times the input may take so many times as long: linear work takes 4, quadratic 16."""
+"""Four times the input may take this many times as long: linear work takes 4, quadratic 16."""
 NOTICEABLE_S = 0.25
 """Shorter times say nothing: caches and allocation outweigh the work."""
 REPEATS = 3

@@ -170,7 +170,7 @@ class Undisturbed:
 def disturb(
     config: RunConfig, whole: Undisturbed, at: int, full: bool, told: Path, again: int
 ) -> str:
-    """What goes wrong with a run that is disturbed at change `at`, and gone on with; "" if nothing.
+    """What goes wrong with a run that is disturbed at change `at`, and resumed; "" if nothing.
 
     With `again`, what goes on is killed at that change first.
     """

@@ -1,4 +1,4 @@
-"""What docs/extending.md says to write works as it stands there."""
+"""What docs/extending.md says to write works exactly as written there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run folders made or changed by a test, vouched for as a run vouches for what it wrote."""
+"""Run folders made or changed by a test, with the hashes that a run records of what it wrote."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def _logprobs(subject: EngineSubject, prompts: list[list[int]], made: Batch, how
     require(largest < float("inf"), f"a token outside the nucleus was drawn at {setting}")
     require(
         largest <= subject.tolerance,
-        f"log-probabilities differ from those of transformers by {largest:.3g} nats at {setting}; "
+        f"log-probabilities differ by {largest:.3g} nats from those of transformers at {setting}; "
         f"{subject.tolerance:g} are allowed",
     )
     return f"within {largest:.1g} nats"

@@ -111,7 +111,7 @@ class Wanted:
 
 
 def repository() -> Path:
-    """The clone one is in, else the one this package lies in."""
+    """The clone that contains the current folder, else the one that contains this package."""
     here = Path.cwd()
     return here if (here / "runs").is_dir() else Path(__file__).resolve().parents[2]
 
@@ -148,7 +148,7 @@ def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: i
         launcher = sweep.make_launcher("local", jobs, None, 1, 0)
         received, done = sweep.run_sweep("reproduce", missing, launcher, RETRIES)
         if received:
-            note("interrupted; everything is saved. Go on with the same command")
+            note("interrupted; everything is saved. Continue with the same command")
             return 128 + received
         failed = sum(job.state == "failed" for job in done)
         if failed:

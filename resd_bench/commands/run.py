@@ -165,7 +165,7 @@ def run_one(config: RunConfig, resume: bool, fail_fast: bool = False) -> int:
     if outcome.state == "interrupted":
         note(
             f"interrupted; everything is saved in {outcome.folder}. "
-            "Go on with the same command and --resume"
+            "Continue with the same command and --resume"
         )
         return 128 + outcome.signal
     if outcome.state == "already finished":

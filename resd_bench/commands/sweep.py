@@ -67,7 +67,7 @@ def sweep(
 ) -> None:
     """Run every configuration in a file; finished runs are skipped.
 
-    Unfinished runs are resumed, so that the same command goes on after an interruption.
+    Unfinished runs are resumed, so the same command continues after an interruption.
     """
     named = {"server": server, "trust_remote_code": trust_remote_code}
     trials = choose(load_sweep(file, out=save, named=named), only)
@@ -168,7 +168,7 @@ def finish(received: int, jobs: Sequence[Job]) -> int:
 
     out().print(summary_table(jobs))
     if received:
-        note("interrupted; everything is saved. Go on with the same command")
+        note("interrupted; everything is saved. Continue with the same command")
         return 128 + received
     failed = sum(job.state == "failed" for job in jobs)
     if failed:

@@ -81,7 +81,7 @@ def last_update(files: RunFiles) -> int:
 
     updates = [row["update"] for row in files.stream(METRICS)]
     if not updates:
-        raise UsageError(f"{files.folder} has no update yet: go on with `run --resume`")
+        raise UsageError(f"{files.folder} has no update yet: continue it with `run --resume`")
     return int(updates[-1])
 
 

@@ -90,7 +90,7 @@ def _mark(env: TextEnv, answer: Attempt) -> dict[str, Any]:
     if feedback is None and answer.cut_off:
         feedback, stop = context_full(env.feedback_level), Stop.LENGTH.value
     if feedback is None:
-        return _row(None, turns, "error", f"the episode goes on after {turns} answers: give more")
+        return _row(None, turns, "error", f"the episode continues after {turns} answers: give more")
     return _row(feedback, turns, stop, "")
 
 

@@ -202,7 +202,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise Unreadable(f"the key {key!r} stands there twice")
+            raise Unreadable(f"the key {key!r} occurs twice")
         found[key] = value
     return found
 

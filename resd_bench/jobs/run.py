@@ -141,7 +141,7 @@ class Run:
     """Training episodes without a verdict since the last update with one."""
 
     def step(self) -> Step:
-        """Where the next update stands in the run."""
+        """The position of the next update in the run."""
         config, u = self.config, self.update
         batch, inner = divmod(u, config.inner_steps)
         seed = derive(config.seed, "sampler", "rollout", u)
@@ -265,7 +265,7 @@ class Run:
         self.monitor.held = dict(checkpoint.state.get("faults", {}))
 
     def progress(self) -> dict[str, Any]:
-        """Where the run stands."""
+        """The current state of the run."""
         return {
             "update": self.update,
             "episodes": self.ledger.episodes,

@@ -122,7 +122,7 @@ def _control_ids(tokenizer: Any, special: frozenset[int]) -> dict[str, int]:
 
 
 def _is_markup(name: str) -> bool:
-    """Whether an added token not marked as special is something other than a word or space."""
+    """Whether an added token that is not special is more than a word, number or space."""
     bare = name.strip()
     return len(bare) > 1 and not all(c.isalnum() or c.isspace() for c in bare)
 

@@ -74,7 +74,7 @@ def tasks_hash(env: TextEnv, tasks: Sequence[Task]) -> str:
 
 
 def plugin_version(group: str, name: str) -> str:
-    """The version of an environment or method; for plug-ins of others, also a hash of the code."""
+    """The version of an environment or method; for a third party's, also a hash of the code."""
     point = plugins.installed(group)[name]
     own = point.dist
     named = plugins.gym_id(name)

@@ -18,7 +18,7 @@ def find_runs(places: Iterable[str]) -> list[RunData]:
     for place in places:
         paths = [Path(p) for p in sorted(glob(place, recursive=True))] or [Path(place)]
         files = [path for path in paths if path.is_file() and path.suffix == ".jsonl"]
-        # A log of a run folder stands for the run.
+        # A log in a run folder means the whole run.
         logs = {path.parent for path in files if is_log(path)}
         folders = sorted({f for path in paths for f in run_folders(path)} | logs)
         files = [path for path in files if not is_log(path)]

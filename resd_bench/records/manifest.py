@@ -84,7 +84,7 @@ def code_version() -> Mapping[str, Any]:
     Looked up once a process: what was imported does not change with the repository.
     """
     here = Path(__file__).resolve().parent
-    # A virtual environment may lie inside someone else's repository: only tracked code counts.
+    # A virtual environment may be inside someone else's repository: only tracked code counts.
     if _git(here, "ls-files", "--error-unmatch", "manifest.py") is None:
         return {}
     sha = _git(here, "rev-parse", "HEAD")

@@ -111,9 +111,9 @@ def damaged(path: Path, why: str, remedy: str | None = None) -> UsageError:
 
 REMEDY = "restore it from a copy, or move the run's folder away and run it again"
 REMEDIES = {
-    "status.json": "restore it from a copy; or, where the run still has its checkpoints, delete it "
+    "status.json": "restore it from a copy; or, if the run still has its checkpoints, delete it "
     "and use --resume",
-    "manifest.json": "restore it from a copy; or, to go on with an unfinished run, delete it and "
+    "manifest.json": "restore it from a copy; or, to resume an unfinished run, delete it and "
     "use --resume",
 }
 """Remedies for files that a run can do without."""
@@ -661,7 +661,7 @@ def open_together(config: RunConfig, process_group: ProcessGroup, *, resume: boo
 
 
 def recover_together(recorder: Recorder, process_group: ProcessGroup) -> Checkpoint | None:
-    """The checkpoint to go on from, the same in all processes; see `recover`."""
+    """The checkpoint to resume from, the same in all processes; see `recover`."""
     found = rank0_first(process_group, lambda: recover(recorder), lambda: None)
     update = process_group.broadcast_from_rank0(lambda: None if found is None else found.update)
     if update is None or found is not None:

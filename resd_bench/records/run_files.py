@@ -61,7 +61,7 @@ def run_folders(root: Path) -> list[Path]:
 
 
 def is_log(path: Path) -> bool:
-    """Whether a file is a log, plain or packed, of the run folder that it lies in."""
+    """Whether a file is a log, plain or packed, of the run folder that it is in."""
     return path.name.removesuffix(".gz") in LOGS and (path.parent / "config.yaml").is_file()
 
 

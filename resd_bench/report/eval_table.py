@@ -42,7 +42,7 @@ def find_evaluations(places: Iterable[str]) -> list[Evaluated]:
             if file and not is_log(Path(path)):
                 found.append(Evaluated(path, _points(Path(path))))
                 continue
-            # A log of a run folder stands for the run.
+            # A log in a run folder means the whole run.
             for run in find_runs([str(folder) if file else path]):
                 found.append(Evaluated(str(run.folder), run.points))
     return found

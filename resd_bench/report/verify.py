@@ -296,7 +296,7 @@ def _differing(
     names: Iterable[str], old: Iterable[str | None], new: Iterable[str | None]
 ) -> list[str]:
     return [
-        f"{name}: {_said(a)} stands there, the records give {_said(b)}"
+        f"{name}: the file has {_said(a)}, the records give {_said(b)}"
         for name, a, b in zip(names, old, new, strict=True)
         if a != b
     ]
@@ -345,7 +345,7 @@ def _csv_differences(committed: Path, now: Path) -> list[str]:
             continue
         pairs = [(n, x, y) for n, x, y in zip(old[0], a, b, strict=False) if not _same(x, y)]
         found += [
-            f"{committed} line {number}, column {name!r}: {x} stands there, the records give {y}"
+            f"{committed} line {number}, column {name!r}: the file has {x}, the records give {y}"
             for name, x, y in pairs
         ]
     return _first(found, str(committed))

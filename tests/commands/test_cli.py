@@ -217,7 +217,7 @@ def test_control_c_ends_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 130, errors
-    assert "Go on with the same command and --resume" in errors
+    assert "Continue with the same command and --resume" in errors
     assert "Traceback" not in errors
 
 

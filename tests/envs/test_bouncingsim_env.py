@@ -77,7 +77,7 @@ def test_unknown_letters_are_refused(letters: str) -> None:
 
 
 def test_unknown_tiers_and_prompts_are_refused() -> None:
-    with pytest.raises(UsageError, match="no tier"):
+    with pytest.raises(UsageError, match="not a tier"):
         BouncingSimEnv(difficulty="simple")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="give 'released' or 'complete'"):
         BouncingSimEnv(prompt="long")  # type: ignore[arg-type]

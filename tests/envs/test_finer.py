@@ -223,7 +223,7 @@ def test_errors_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         load("hf:someone/finer")
     with pytest.raises(UsageError, match=r"give a \.jsonl file"):
         load(tmp_path / "absent.jsonl")
-    with pytest.raises(UsageError, match="is no FiNER item"):
+    with pytest.raises(UsageError, match="is not a FiNER item"):
         load(_write(tmp_path / "other.jsonl", [{"question": "?"}]))
     (tmp_path / "broken.jsonl").write_text("{")
     with pytest.raises(UsageError, match=r"broken\.jsonl line 1 is not valid JSON"):

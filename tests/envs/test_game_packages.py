@@ -121,7 +121,7 @@ def test_java_home_comes_before_the_path(monkeypatch: pytest.MonkeyPatch, tmp_pa
     ("then", "told"),
     [
         ("echo 'Could not reserve enough space for the heap'; exit 1", "Could not reserve enough"),
-        ("exit 3", "without a word"),
+        ("exit 3", "without a message"),
     ],
 )
 def test_an_engine_that_does_not_start_says_why_on_one_line(
@@ -153,7 +153,7 @@ def test_another_version_than_the_tasks_are_of_is_refused(
     monkeypatch.setattr(Package, "version", property(lambda self: "1.10.0"))
     with pytest.raises(UsageError, match=r"scienceworld 1\.10\.0 is installed.*games of 1\.2"):
         require(SCIENCEWORLD)
-    # 1.1 is no beginning of 1.10.
+    # 1.1 is not a prefix of 1.10 as a version.
     with pytest.raises(UsageError, match=r"1\.10\.0 is installed"):
         require(TEXTWORLD_EXPRESS)
 

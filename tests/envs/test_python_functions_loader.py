@@ -274,10 +274,10 @@ def test_a_problem_without_a_solution_has_no_oracle(tmp_path: Path) -> None:
     [
         ("{", "line 1 is not valid JSON"),
         ("[1]", "is not a JSON object"),
-        ('{"question": 1}', "no known schema"),
+        ('{"question": 1}', "unknown schema"),
         (json.dumps(OURS | {"split": "dev"}), "give train, validation, test"),
-        (json.dumps(OURS | {"cases": []}), "no problem that can be used"),
-        ("", "no problem that can be used"),
+        (json.dumps(OURS | {"cases": []}), "no usable problem"),
+        ("", "no usable problem"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*left out")

@@ -211,7 +211,7 @@ def test_a_question_of_the_game_is_answered_by_a_number() -> None:
     assert told[1].startswith("Ambiguous request")
     assert told[2] == "The door is now open."
     assert told[4].startswith("Unknown action.")
-    # Where it asks nothing, a number is no command.
+    # If it asks nothing, a number is not a command.
     assert told[5] == "That's not a command I recognise."
 
 

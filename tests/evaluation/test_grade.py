@@ -47,7 +47,7 @@ def test_an_episode_without_an_end_and_a_broken_environment_are_unscored(toy: Mo
     (short,) = _graded("toy-count", {"task": "test-0", "answer": "1"})
     (crash,) = _graded("toy-crash", {"task": "test-0", "answer": "crash"})
     assert short["success"] is None
-    assert "goes on after 1 answers" in short["error"]
+    assert "continues after 1 answers" in short["error"]
     assert crash["success"] is None
     assert crash["error"] == "RuntimeError: the verifier broke"
 

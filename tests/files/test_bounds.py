@@ -1,4 +1,4 @@
-"""A file of a stranger takes little time and memory, however it is made; its reader says why."""
+"""An untrusted file takes little time and memory, however it is made; its reader says why."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_json_of_honest_size_is_read_as_ever(value: Any) -> None:
 
 
 def packed(piece: bytes, times: int) -> bytes:
-    """`piece` so many times, packed without holding it."""
+    """`piece` repeated, packed without holding all of it."""
     return gzip.compress(piece) * times
 
 
@@ -208,7 +208,7 @@ def test_a_line_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         list(read_objects(path, "give an object"))
 
 
-# What is no file
+# Not files
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "evals.jsonl", "status.json", "metrics.jsonl.gz"])

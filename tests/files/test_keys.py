@@ -77,7 +77,7 @@ def theirs(
     toy: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A stranger's run, whose configuration names a server of theirs."""
+    """Somebody else's run, whose configuration names their own server."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     words = ["run", "--env", "toy-say", "--method", "base", "--model", "scripted", "--out", "runs"]

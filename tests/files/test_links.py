@@ -1,4 +1,4 @@
-"""Nothing is written through a link of a stranger's, or outside of the folder that was named."""
+"""Nothing is written through somebody else's link, or outside the folder that was named."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def outside() -> dict[str, str]:
 
 
 def every_file(folder: Path) -> list[Path]:
-    """Each name that a run may write: what it wrote, and what it writes beside."""
+    """Each name that a run may write: what it wrote, and what it writes next to that."""
     here = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     suffixes = ("", ".tmp", ".orphaned", ".damaged")
     later = [Path("context/update-0004.json"), Path("checkpoints/update-00000004.ckpt")]
@@ -89,7 +89,7 @@ def link(name: Path, kind: str) -> None:
 
 
 def resumed(budget: str) -> str:
-    """Go on with the run; how it ended, or the one line that says why not."""
+    """Resume the run; how it ended, or the one line that says why not."""
     made = resolve({}, {}, [f"{k}={v}" for k, v in SETTINGS.items()] + [f"budget={budget}"])
     try:
         return run(made, resume=True).state
@@ -360,7 +360,7 @@ def test_a_file_that_was_named_is_written_wherever_it_is(place: Path) -> None:
         writing.write_named(Path("new/deep"), b"x")
 
 
-# Code that lies beside what is read
+# Code next to what is read
 
 
 @pytest.mark.slow

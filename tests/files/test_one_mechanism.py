@@ -1,4 +1,4 @@
-"""Files of strangers are read, and files are written, in one place each: nobody goes around it."""
+"""Untrusted files are read, and files are written, in one place each, which nothing bypasses."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_no_console_reads_markup() -> None:
 
 @pytest.mark.slow
 def test_no_child_of_ours_takes_modules_from_the_current_folder() -> None:
-    """`python -m` puts the current folder first, which may be a stranger's; `-P` forbids it."""
+    """`python -m` puts the current folder first, which may be untrusted; `-P` forbids it."""
     started = []
     for path in CODE:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

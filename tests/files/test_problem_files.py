@@ -175,7 +175,7 @@ def test_no_packed_test_is_a_bomb(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_tests_that_unpack_to_a_bomb_are_left_out(tmp_path: Path) -> None:
-    assert "no JSON" in left_out(packed(pickle.dumps("[" * 5_000_000)), tmp_path)
+    assert "not JSON" in left_out(packed(pickle.dumps("[" * 5_000_000)), tmp_path)
     assert left_out(packed(b"0" * (1 << 28)), tmp_path)
 
 

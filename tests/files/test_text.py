@@ -1,4 +1,4 @@
-"""A stranger's text stays text: on a terminal, in a table, a document, a page and a spreadsheet."""
+"""Untrusted text stays text: on a terminal, in a table, a document, a page and a spreadsheet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a mean leaves out attempts without a verdict, the mean with them as failures stands there.
+"""Where a mean leaves out attempts without a verdict, the mean with them as failures is given too.
 
 And what would be another verdict with them as failures is none.
 """

@@ -141,7 +141,7 @@ def test_damaged_settings_of_a_model_are_refused_or_load(
 @pytest.mark.parametrize(
     ("at", "form", "value", "message"),
     [
-        (4, "<I", 1, "version 1 of GGUF; known are 2 and 3"),
+        (4, "<I", 1, "version 1 of GGUF; 2 and 3 are supported"),
         (4, ">I", 3, "for big-endian machines"),
         (8, "<Q", 2**62, "is cut off"),
         (16, "<Q", 2**40, "is cut off"),
@@ -177,7 +177,7 @@ def test_a_file_without_a_chat_template_is_refused_until_one_lies_beside_it(
 ) -> None:
     path = tmp_path / "base.gguf"
     tiny_gguf.write(path, template=template)
-    refused(path, r"has no chat template: .*chat_template\.jinja beside")
+    refused(path, r"has no chat template: .*chat_template\.jinja next to")
     (tmp_path / "chat_template.jinja").write_text(tiny.TEMPLATE)
     assert loading.load(path)[1].chat_template == tiny.TEMPLATE
     (tmp_path / "chat_template.jinja").write_text(tiny.TEMPLATE + " ")
@@ -263,8 +263,8 @@ def test_a_missing_package_is_named_with_its_remedy(
         ({"metadata": {"split.count": 3}}, "is one of 3 parts .*llama-gguf-split --merge"),
         ({"metadata": {"llama.rope.scaling.type": "yarn"}}, r"scales its positions \(yarn\)"),
         ({"extra": {"rope_freqs.weight": [1.0] * 8}}, r"scales its positions \(rope_freqs\)"),
-        ({"extra": {"blk.0.attn_q.bias": [1.0] * 64}}, "it would be another one"),
-        ({"without": "blk.1.attn_q"}, "it would be another one"),
+        ({"extra": {"blk.0.attn_q.bias": [1.0] * 64}}, "it would be a different model"),
+        ({"without": "blk.1.attn_q"}, "it would be a different model"),
         ({"metadata": {"llama.block_count": 2**24}}, "is damaged: it names 16777216 layers"),
     ],
 )
@@ -344,7 +344,7 @@ def test_a_cache_that_fills_up_meanwhile_keeps_nothing_of_it(
 
 
 def test_a_model_that_left_the_cache_is_named_by_what_to_do(cache: Path) -> None:
-    refused(cache / "0123", "was read from a GGUF file, and it is no longer in the cache")
+    refused(cache / "0123", "was read from a GGUF file, but it is no longer in the cache")
 
 
 @pytest.mark.parametrize("name", packaged_models.GGUF_PACKAGES)

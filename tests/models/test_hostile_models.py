@@ -1,4 +1,4 @@
-"""A stranger's model folder runs no code, keeps nobody waiting and takes no more than there is."""
+"""An untrusted model folder runs no code, keeps nobody waiting and takes no more than there is."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_model_whose_template_never_ends_is_one_line_and_exit_code_2(
     assert main([*words, "--samples", "1", "--max-new-tokens", "8"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "chat template" in line
-    assert "did not come to an end" in line
+    assert "did not finish" in line
 
 
 def test_a_template_reaches_nothing_of_this_process(renderer: Any) -> None:
@@ -271,7 +271,7 @@ def test_a_damaged_head_of_safetensors_is_a_usage_error(name: str, folder: Path)
 
 
 def with_code(folder: Path, mark: Path) -> None:
-    """Let config, model and tokenizer ask for a module that lies beside them."""
+    """Let config, model and tokenizer ask for a module next to them."""
     auto = {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}
     change(folder / "config.json", auto_map=auto, model_type="evilmodel")
     change(
@@ -400,7 +400,7 @@ def test_an_adapter_that_asks_for_more_is_refused(values: dict[str, Any], adapte
 
 def test_an_adapter_that_is_its_own_base_is_refused(adapter: Path) -> None:
     change(adapter / "adapter_config.json", base_model_name_or_path=str(adapter))
-    assert "adapters, one on another" in refusal(adapter)
+    assert "stacked adapters" in refusal(adapter)
 
 
 def test_a_pickled_adapter_is_refused(adapter: Path) -> None:

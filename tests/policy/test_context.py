@@ -42,7 +42,7 @@ def policy(limit: int, engine: Any = "auto", name: str = "qwen3", **options: Any
 
 
 def prompt_of(subject: LMPolicy, tokens: int) -> Messages:
-    """A chat of exactly so many tokens."""
+    """A chat of exactly this many tokens."""
     bare = len(subject.codec.prompt_ids(user("")))
     chat = user("7" * (tokens - bare))
     assert len(subject.codec.prompt_ids(chat)) == tokens

@@ -38,7 +38,7 @@ def codec(name: str) -> Codec:
 
 
 def control_ids(made: Any) -> dict[str, int]:
-    """The tokens of a tokenizer that are no text, by name."""
+    """The tokens of a tokenizer that are not text, by name."""
     named = dict(zip(made.all_special_tokens, made.all_special_ids, strict=True))
     added = {str(token): number for number, token in made.added_tokens_decoder.items()}
     return named | {name: i for name, i in added.items() if not name.strip().isalnum()}

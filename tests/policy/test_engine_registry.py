@@ -1,4 +1,4 @@
-"""An engine is found by entry point, ours like a stranger's, and asked for by name."""
+"""An engine is found by entry point, ours like a third party's, and asked for by name."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_auto_is_the_fast_engine_where_it_serves_the_model_and_hf_elsewhere() ->
     assert isinstance(policy().engine, FastEngine)
     assert isinstance(policy(windowed).engine, HfEngine)
     assert isinstance(policy(engine="hf").engine, HfEngine)
-    with pytest.raises(UsageError, match=r"fast engine does not know Qwen3.*--engine hf or auto"):
+    with pytest.raises(UsageError, match=r"fast engine does not support Qwen3.*--engine hf"):
         policy(windowed, engine="fast")
 
 
@@ -102,7 +102,7 @@ def test_an_engine_of_another_package_samples_and_is_never_what_auto_chooses(
 def test_an_engine_for_one_process_is_refused_to_several(shouting: None) -> None:
     setup = EngineSetup(tiny.model(), [1], 0, 256, None, PolicyConfig())
     assert isinstance(registry.make("shouting", setup, SINGLE_PROCESS.size), Shouting)
-    with pytest.raises(UsageError, match=r"samples for one process and there are 2.*--engine auto"):
+    with pytest.raises(UsageError, match=r"supports only one process, and there are 2.*auto"):
         registry.make("shouting", setup, 2)
 
 

@@ -73,7 +73,7 @@ def gradient(
 
 
 def pieces(model: Any, tokens: int) -> Limits:
-    """Limits of so many tokens to a piece."""
+    """Limits of this many tokens per chunk."""
     return Limits(1 << 20, tokens * model.config.vocab_size)
 
 

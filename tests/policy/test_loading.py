@@ -106,7 +106,7 @@ def test_weights_that_are_not_the_models_are_refused_and_never_drawn_at_random(
     saved: Path, tmp_path: Path, config: dict[str, Any], weights: dict[str, Any], told: str
 ) -> None:
     folder = changed(saved, tmp_path / "model", config, **weights)
-    with pytest.raises(UsageError, match=rf"are not those of its config\.json: .*{told}.*older"):
+    with pytest.raises(UsageError, match=rf"do not match its config\.json: .*{told}.*older"):
         loading.load(folder)
 
 

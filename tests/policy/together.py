@@ -2,7 +2,7 @@
 
     python -m torch.distributed.run --nproc_per_node 2 -m tests.policy.together FOLDER
 
-FOLDER holds `alone.pt`, the state of one process to go on from. Each process writes what it found
+FOLDER holds `alone.pt`, the state of one process to resume from. Each process writes what it found
 to FOLDER/<layout>-<rank>.pt.
 """
 
@@ -111,7 +111,7 @@ def held(tensor: Any) -> int:
 
 
 def findings(process_group: ProcessGroup, start: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """Everything that must not depend on the team; `start` is a state to go on from."""
+    """Everything that must not depend on the group; `start` is a state to resume from."""
     subject = policy(process_group, **options)
     prompts = [user(text) for text in TEXTS]
     found: dict[str, Any] = {}
@@ -175,7 +175,7 @@ class Killer:
 
 
 def whole_run(folder: Path, process_group: ProcessGroup, *watchers: Watcher) -> None:
-    """A run of RESD with a tiny random model; taken up again where there is a part of it."""
+    """A run of RESD with a tiny random model; resumed if part of it exists."""
 
     def build(config: RunConfig) -> LMPolicy:
         model = tiny.model(initializer_range=0.1, max_position_embeddings=8192)

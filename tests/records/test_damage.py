@@ -81,7 +81,7 @@ def says_eval(config: RunConfig, scratch: Path) -> str:
 
 def says_trace(config: RunConfig, scratch: Path) -> str:
     trace = replay(config.folder(), 3, 4)
-    # Which checkpoint it began from is said and changes nothing.
+    # The checkpoint that it started from is reported and changes nothing.
     del trace["weights"]["checkpoint"]
     return json.dumps(trace)
 
@@ -165,7 +165,7 @@ def drop_line(content: bytes, rng: random.Random) -> bytes:
 
 
 def repeat_line(content: bytes, rng: random.Random) -> bytes:
-    """A line stands there twice."""
+    """A line occurs twice."""
     lines = content.splitlines(keepends=True)
     return b"".join([*lines, lines[rng.randrange(len(lines))]])
 

@@ -1,4 +1,4 @@
-"""A run goes on, is evaluated and looked at only with the content it began with."""
+"""A run is resumed, evaluated and examined only with the content that it began with."""
 
 from __future__ import annotations
 

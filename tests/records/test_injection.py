@@ -1,4 +1,4 @@
-"""Disturbed at any write, fsync or rename and gone on with, a run measures what it would have."""
+"""Disturbed at any write, fsync or rename and resumed, a run measures what it would have."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SETTINGS = {
 def inject(
     out: Path, *, points: int, full: bool = False, twice: bool = False, seconds: float = 400
 ) -> dict[str, Any]:
-    """Disturb runs at so many changes (0: at all); what came of it."""
+    """Disturb runs at this many changes (0: at all of them); returns the outcomes."""
     job = {"out": str(out), "settings": SETTINGS, "points": points, "full": full, "seed": 0}
     done = subprocess.run(
         [sys.executable, str(TESTS / "injector.py")],

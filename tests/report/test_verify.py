@@ -109,7 +109,7 @@ def test_each_difference_is_named(folder: Path, capsys: pytest.CaptureFixture[st
     assert main(["results", "verify", str(folder)]) == 1
     printed = capsys.readouterr().out
     assert "row 'good', column 'success at 100 rollouts': '90.0%" in printed
-    assert "column 'generated_tokens': 701 stands there, the records give 700" in printed
+    assert "column 'generated_tokens': the file has 701, the records give 700" in printed
     assert "compare.svg: the figure differs" in printed
     assert "compare.svg line 4: '<svg  " in printed
     assert "old.csv is made by no command" in printed
@@ -147,11 +147,11 @@ def test_cells_of_each_table_go_by_the_header_of_that_table() -> None:
     old = "| a | b |\n|---|---|\n| x | 1 |\n\n| c | d |\n|---|---|\n| y | 2 |\n"
     found = text_differences(old, old.replace("2", "3").replace("1", "4"), "doc", first=10)
     assert found == [
-        "doc line 12, row 'x', column 'b': '1' stands there, the records give '4'",
-        "doc line 16, row 'y', column 'd': '2' stands there, the records give '3'",
+        "doc line 12, row 'x', column 'b': the file has '1', the records give '4'",
+        "doc line 16, row 'y', column 'd': the file has '2', the records give '3'",
     ]
     assert text_differences(old, old + "more", "doc", 10) == [
-        "doc line 17: nothing stands there, the records give 'more'"
+        "doc line 17: the file has nothing, the records give 'more'"
     ]
 
 
@@ -171,7 +171,7 @@ def test_rounding_of_another_processor_is_no_difference_and_the_ninth_digit_is(
         path.write_text(f"label,mean\nx,{numbers[name]}\n")
     assert not file_differences(paths["here"], paths["there"]).problems
     [problem] = file_differences(paths["here"], paths["other"]).problems
-    assert "line 2, column 'mean': 0.1 stands there, the records give 0.100000001" in problem
+    assert "line 2, column 'mean': the file has 0.1, the records give 0.100000001" in problem
     paths["there"].write_text("label,mean\n")
     assert "the records give nothing" in file_differences(paths["here"], paths["there"]).problems[0]
     assert "is missing" in file_differences(tmp_path / "none.csv", paths["here"]).problems[0]

@@ -1,4 +1,4 @@
-"""The paper's cells beside ours: which records count, how verdicts read, what is run."""
+"""The paper's cells next to ours: which records count, how verdicts read, what is run."""
 
 from __future__ import annotations
 

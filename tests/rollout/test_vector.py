@@ -194,7 +194,7 @@ def test_in_a_worker_process_a_failure_costs_its_own_episode(
 def test_an_isolated_environment_that_hangs_at_once_costs_its_deadline_and_no_more(
     unruly: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What a process may take to start is no part of what an environment may take.
+    # The time that a process may take to start is not part of what an environment may take.
     monkeypatch.setattr("resd_bench.rollout.vector_env.START", 60.0)
     made = SubprocessVectorEnv(unruly.hanging, deadline=2.0)
     began = time.monotonic()

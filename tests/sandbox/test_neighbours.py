@@ -1,4 +1,4 @@
-"""What one program does to the machine changes nothing for those that run beside or after it."""
+"""What one program does to the machine changes nothing for those that run with or after it."""
 
 from __future__ import annotations
 

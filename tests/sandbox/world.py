@@ -163,7 +163,7 @@ def run_case(box: Sandbox, case: Mapping[str, Any]) -> ProgramResult:
 
 
 def processes() -> set[int]:
-    """Every process of this machine that is no zombie, kernel threads aside."""
+    """Every process of this machine that is not a zombie, without kernel threads."""
     found = set()
     for name in os.listdir("/proc"):
         if name.isdigit():

@@ -1,6 +1,6 @@
 """Bouncing polygons that rotate, containers that rotate or move, and several containers.
 
-Conservative advancement: a step is never longer than the shapes need at least to meet, so no
+Conservative advancement: a step is never longer than the least time to a possible contact, so no
 contact is missed; a contact exchanges momentum at its point. A ball whose centre starts inside a
 container stays inside it, and meets any other container as a solid polygon. Containers follow their
 paths no matter what hits them. Left out: friction, resting contact.

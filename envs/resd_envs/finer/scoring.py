@@ -158,7 +158,7 @@ def _value(node: ast.expr) -> Any:
         if isinstance(node.op, ast.Pow) and huge:
             raise ValueError("the power is too large to compute")
         return BINARY[type(node.op)](left, right)
-    raise ValueError(f"{type(node).__name__} is no arithmetic")
+    raise ValueError(f"{type(node).__name__} is not arithmetic")
 
 
 def _shown(tag: str) -> str:

@@ -20,7 +20,8 @@ from resd_bench.parsing import FENCE, last_code_block
 TAG = "python"
 """Language tag of the fenced block."""
 NEARBY = 3
-"""A closing fence is indented by at most this much more than the one that opened the block."""
+"""A fence that ends a block or begins the next is indented by at most this much more than the one
+that opened it."""
 
 _PYTHON = re.compile(r"\{?\.?(?:python|pycon|ipython|py)[\d.]*+(?!\w)", re.IGNORECASE)
 _AT_BEGIN = re.compile(r"([ \t]*+)(`{3,}+|~{3,}+)(.*)", re.DOTALL)

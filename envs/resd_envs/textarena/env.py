@@ -29,7 +29,7 @@ TURN: Sequence[Split] = ("train", "train", "validation", "train", "test", "train
 MOST_SEEDS = 2000
 """Seeds that are examined before a game counts as having no more variety."""
 WORST_SCORE, BEST_SCORE = 0.0, 0.99
-"""Upper bound on the score of a game that is not won."""
+"""Bounds on the score of a game that is not won."""
 
 
 class TextArenaEnv(TextEnv):

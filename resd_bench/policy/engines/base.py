@@ -125,7 +125,7 @@ def row_seed(sampling: Sampling, number: int, sample: int) -> int:
 def chunks(
     prompts: Sequence[Sequence[int]], n: int, new: int, max_tokens: int
 ) -> Iterator[list[Row]]:
-    """All rows sorted by prompt length, in chunks of at most `max_tokens` padded tokens."""
+    """All rows by prompt length, in chunks of at most `max_tokens` padded tokens (with `new`)."""
     chunk: list[Row] = []
     for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
         for j in range(n):

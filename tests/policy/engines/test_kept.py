@@ -77,7 +77,7 @@ def assert_same(made: list[list[Generated]], expected: list[list[Generated]]) ->
 
 
 def next_turn(prompts: Prompts, made: list[list[Generated]], turn: int) -> Prompts:
-    """Every sample of every prompt goes on with something said to it, of any length."""
+    """Every sample of every prompt, extended by a reply to it of any length."""
     rows = [(p, one) for p, group in zip(prompts, made, strict=True) for one in group]
     said_to = tiny.prompts([1 + (7 * i + 5 * turn) % 13 for i in range(len(rows))], seed=turn)
     return [[*p, *one.token_ids, *new] for (p, one), new in zip(rows, said_to, strict=True)]

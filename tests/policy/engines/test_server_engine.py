@@ -165,19 +165,19 @@ def test_ids_are_also_read_from_their_names_and_text_is_refused(server: TinyServ
     server.told = "names"
     assert engine(server).generate(tiny.prompts([4]), n=1, sampling=sampling) == expected
     server.told = "text"
-    with pytest.raises(UsageError, match=r"gives no token ids.*such as vLLM"):
+    with pytest.raises(UsageError, match=r"does not return token ids.*such as vLLM"):
         engine(server)
 
 
 def test_a_server_that_is_down_is_named_with_what_to_do() -> None:
     with pytest.raises(UsageError, match=r"no server answers at http://127.0.0.1:9/v1.*Start one"):
         Server("http://127.0.0.1:9/v1").models()
-    with pytest.raises(UsageError, match="'localhost:8000' is no URL"):
+    with pytest.raises(UsageError, match="'localhost:8000' is not a URL"):
         Server("localhost:8000")
 
 
 def test_a_url_without_its_last_part_is_a_usage_error(server: TinyServer) -> None:
-    with pytest.raises(UsageError, match="up to and with /v1"):
+    with pytest.raises(UsageError, match="up to and including /v1"):
         Server(server.url.removesuffix("/v1")).models()
 
 

@@ -191,7 +191,7 @@ def test_weights_that_do_not_arrive_stop_the_run(monkeypatch: pytest.MonkeyPatch
         return {name: w for name, w in whole(model).items() if name != "lm_head.weight"}
 
     monkeypatch.setattr(lora, "merged_state", without_head)
-    with pytest.raises(RuntimeError, match="another model than the trainer"):
+    with pytest.raises(RuntimeError, match="vLLM and the trainer compute different models"):
         engine(of).generate(PROMPTS, n=1, sampling=GREEDY)
 
 
