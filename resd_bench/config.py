@@ -384,7 +384,7 @@ def _yaml(text: str, source: str) -> Any:
 
 
 def _check(config: RunConfig) -> None:
-    registry.check(config.engine, config.server)
+    registry.check_server(config.engine, config.server)
     config.parsed_budget()
     _check_env_options(config.env_options)
 

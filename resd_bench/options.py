@@ -138,7 +138,7 @@ def coerce(name: str, value: Any, hint: Any) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
     if first["type"] not in _OUTSIDE:
-        raise UsageError(f"{name}: expected {describe(hint)}, got {value!r}")
+        raise UsageError(f"{name}: expected {_describe(hint)}, got {value!r}")
     allowed = range_of(hint)
     wanted = f"a value {allowed}" if allowed else "a finite number"
     raise UsageError(f"{name}: expected {wanted}, got {first['input']!r}")
@@ -312,12 +312,12 @@ def notation(hint: Any) -> str:
     return names.get(hint, str(getattr(hint, "__name__", hint)))
 
 
-def describe(hint: Any) -> str:
+def _describe(hint: Any) -> str:
     """What to write for the type `hint`: `a whole number or none`."""
     if get_origin(hint) is Annotated:
-        return describe(get_args(hint)[0])
+        return _describe(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):
-        return " or ".join(describe(option) for option in get_args(hint))
+        return " or ".join(_describe(option) for option in get_args(hint))
     if get_origin(hint) is Literal:
         return " or ".join(repr(choice) for choice in get_args(hint))
     return _NAMES.get(get_origin(hint) or hint, str(getattr(hint, "__name__", hint)))

@@ -96,7 +96,7 @@ _HUB_FILE = re.compile(r"(\w[\w.-]*/[\w.-]+)/(.+\.gguf)", re.IGNORECASE)
 _CONVERSION = 1
 """Raised when the same file would be converted to something else."""
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 """What a packaged model consists of, at least."""
 
 
@@ -108,7 +108,7 @@ def packaged_folder(name: str) -> Path:
 def missing_files(name: str) -> list[str]:
     """What a packaged model lacks."""
     folder = packaged_folder(name)
-    return [file for file in FILES if not (folder / file).is_file()]
+    return [file for file in _FILES if not (folder / file).is_file()]
 
 
 def weights_folder(name: str) -> Path:

@@ -6,7 +6,6 @@ that hangs hangs the test: `resd_bench.check` examines an installed plugin under
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from resd_bench.agent import MethodSpec
 from resd_bench.check.env_subject import Subject
 from resd_bench.check.environments import ENV_PROPERTIES
-from resd_bench.check.method_properties import MethodSubject, prove_all
-from resd_bench.check.result import Skipped
+from resd_bench.check.method_properties import METHOD_PROPERTIES, MethodSubject
+from resd_bench.check.result import prove_all
 from resd_bench.check.scripted import Script, ScriptedPolicy
 from resd_bench.env import TextEnv
 from resd_bench.types import Dialect, FeedbackLevel
@@ -25,14 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Script", "ScriptedPolicy", "check_agent", "check_engine", "check_env"]
 
-LEFT_OUT = ("docs", "panel", "runaway", "budget")
+_LEFT_OUT = ("docs", "panel", "runaway", "budget")
 """Properties of `envs check` that `check_env` leaves out: to read, to install, to wait for."""
 
 
 def check_env(env: TextEnv) -> None:
     """Prove what the harness relies on of an environment; AssertionError names what fails.
 
-    The properties of `envs check` but `LEFT_OUT`, on fewer tasks. `env` is used as it is made, in
+    The properties of `envs check` but `_LEFT_OUT`, on fewer tasks. `env` is used as it is made, in
     its own dialect.
     """
 
@@ -42,10 +41,7 @@ def check_env(env: TextEnv) -> None:
         return made
 
     subject = Subject(env.name, make, dialects=(env.dialect,), seconds=0.5)
-    for name, prove in ENV_PROPERTIES.items():
-        if name not in LEFT_OUT:
-            with contextlib.suppress(Skipped):
-                prove(subject)
+    prove_all({n: p for n, p in ENV_PROPERTIES.items() if n not in _LEFT_OUT}, subject)
 
 
 def check_agent(spec: MethodSpec, options: Mapping[str, Any] | None = None) -> None:
@@ -54,8 +50,7 @@ def check_agent(spec: MethodSpec, options: Mapping[str, Any] | None = None) -> N
     `options` are those of the method, by name. `methods check` does the same for an installed
     method, in a process of its own.
     """
-    for _ in prove_all(MethodSubject(spec.name, spec, options or {})):
-        pass
+    prove_all(METHOD_PROPERTIES, MethodSubject(spec.name, spec, options or {}))
 
 
 def check_engine(
@@ -68,8 +63,7 @@ def check_engine(
     process of its own.
     """
     # torch, which environments and methods are tested without.
-    from resd_bench.check import engine_properties
+    from resd_bench.check.engine_properties import ENGINE_PROPERTIES
     from resd_bench.check.engine_subject import EngineSubject
 
-    for _ in engine_properties.prove_all(EngineSubject(spec.name, spec, model, options or {})):
-        pass
+    prove_all(ENGINE_PROPERTIES, EngineSubject(spec.name, spec, model, options or {}))

@@ -34,12 +34,12 @@ from resd_bench.types import Dialect
 
 log = logging.getLogger(__name__)
 
-Role = Literal["reflect", "tag", "curate"]
-Generate = Callable[[Role, Sequence[str]], list[str]]
+PromptRole = Literal["reflect", "tag", "curate"]
+Generate = Callable[[PromptRole, Sequence[str]], list[str]]
 """Prompts of one role in, one answer to each out."""
 Addition = tuple[str, str]
 """Section and content of a new entry."""
-CUT_OFF: Mapping[Dialect, str] = {
+_CUT_OFF: Mapping[Dialect, str] = {
     "full": "[Here the attempt was cut off at the length limit.]",
     "compact": "( cut off )",
 }
@@ -113,7 +113,7 @@ class PromptWriter:
 
     def _ended(self, attempt: Attempt) -> str:
         """The answer, and where it was cut off that it was."""
-        return f"{attempt.shown}\n{CUT_OFF[self.dialect]}" if attempt.cut_off else attempt.shown
+        return f"{attempt.shown}\n{_CUT_OFF[self.dialect]}" if attempt.cut_off else attempt.shown
 
     def read_reflection(self, text: str, playbook: Playbook) -> Reflection:
         """The answer to `reflect`."""
@@ -247,7 +247,7 @@ def _words(content: str) -> str:
     return " ".join(content.casefold().split())
 
 
-def _ask(generate: Generate, role: Role, prompts: Sequence[str]) -> list[str]:
+def _ask(generate: Generate, role: PromptRole, prompts: Sequence[str]) -> list[str]:
     return generate(role, prompts) if prompts else []
 
 

@@ -43,7 +43,7 @@ SAMPLES = 3
 """Of each prompt."""
 STOP_EVERY = 16
 """Every so many ids one ends a turn, so that some samples end early and some do not."""
-TOLERANCE = 1e-3
+_TOLERANCE = 1e-3
 """Nats between an engine's log-probability and the expected one that are rounding in float32."""
 EDGE = 1e-5
 """A nucleus whose probabilities sum to so little more or less than top-p may be either."""
@@ -64,7 +64,7 @@ class EngineSubject(Called):
     """Settings of `PolicyConfig`, such as `server`."""
     device: str = "cpu"
     """Where the model is."""
-    tolerance: float = TOLERANCE
+    tolerance: float = _TOLERANCE
     installed: bool = False
     """Whether this process is there for the check alone."""
     seconds: float = 0.0
@@ -78,7 +78,7 @@ class EngineSubject(Called):
     def loaded(self) -> EngineSpec:
         """What the engine says of itself."""
         if self.spec is None:
-            spec = self.call("importing it", lambda: registry.find(self.name))
+            spec = self.call("importing it", lambda: registry.find_engine(self.name))
             require(spec is not None, "`auto` is a choice among engines: check one of them")
             self.spec = spec
         assert self.spec is not None
@@ -97,7 +97,7 @@ class EngineSubject(Called):
         if self.model is None:
             self.model = small_model().to(self.device)
         elif isinstance(self.model, str | Path):
-            self.model = loading.load(self.model, device=self.device)[0].eval()
+            self.model = loading.load_model(self.model, device=self.device)[0].eval()
         if self.installed:
             loading.set_threads(None, self.model)
         return self.model

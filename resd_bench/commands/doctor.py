@@ -20,7 +20,7 @@ from resd_bench.files.terminal import say
 from resd_bench.packaged_models import GgufPackage
 from resd_bench.plugins import Check, find, installed
 
-GROUP = "resd_bench.doctor"
+_GROUP = "resd_bench.doctor"
 """Entry points of what else is looked at: functions that return checks."""
 OLDEST, NEWEST = (3, 11), (3, 13)
 """Versions of Python that resd-bench is tested with."""
@@ -62,7 +62,7 @@ def doctor() -> None:
 
 def report() -> list[Check]:
     """Look at everything; never raises for what is missing."""
-    plugged = (check for name in installed(GROUP) for check in find(GROUP, "check", name)())
+    plugged = (check for name in installed(_GROUP) for check in find(_GROUP, "check", name)())
     models = [_model(), *_installed_models()]
     return [_python(), *_torch(), *models, *_sandbox(), *map(_extra, EXTRAS), *plugged]
 

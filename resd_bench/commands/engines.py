@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from resd_bench import errors, plugins
-from resd_bench.commands.shared import Deadline, Name, group, options, show_verdicts
+from resd_bench.commands.shared import DeadlineOption, Name, group, options, show_verdicts
 from resd_bench.files.terminal import out
 from resd_bench.policy.engines import registry
 
@@ -21,7 +21,7 @@ def list_engines() -> None:
     table = Table("engine", "weights", "own settings", "what it is")
     for name in plugins.installed(registry.GROUP):
         try:
-            spec = registry.find(name)
+            spec = registry.find_engine(name)
             assert spec is not None
             table.add_row(name, spec.weights, ", ".join(spec.options), spec.summary)
         except Exception as error:
@@ -41,7 +41,7 @@ def check_command(
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="cpu, cuda or cuda:1 (default: cpu).")
     ] = None,
-    deadline: Deadline = 60.0,
+    deadline: DeadlineOption = 60.0,
     tolerance: Annotated[
         float | None,
         typer.Option(

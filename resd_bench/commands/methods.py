@@ -9,7 +9,14 @@ import typer
 from rich.table import Table
 
 from resd_bench import errors, plugins
-from resd_bench.commands.shared import Deadline, MethodSets, Name, group, options, show_verdicts
+from resd_bench.commands.shared import (
+    DeadlineOption,
+    MethodSets,
+    Name,
+    group,
+    options,
+    show_verdicts,
+)
 from resd_bench.files.terminal import out
 from resd_bench.options import field_help, field_types, notation
 
@@ -46,7 +53,7 @@ def show_method(name: Name) -> None:
 
 
 @app.command("check")
-def check(name: Name, deadline: Deadline = 60.0, sets: MethodSets = None) -> None:
+def check(name: Name, deadline: DeadlineOption = 60.0, sets: MethodSets = None) -> None:
     """Check that a method keeps its contract.
 
     Each property gets a verdict with its evidence.

@@ -69,7 +69,7 @@ def pretrain(
     with Bar() as bar:
         row = bar.add_task("pre-training", total=config.steps)
 
-        def show(p: training.Progress) -> None:
+        def show(p: training.PretrainProgress) -> None:
             text = f"loss {p.loss:.3f}, {p.tokens / max(p.seconds, 1e-9):,.0f} tokens/s"
             bar.update(row, completed=p.step, description=text)
 
@@ -88,10 +88,10 @@ def probe(
     samples: Annotated[int, typer.Option(metavar="INT", help="Samples per held-out task.")] = 4,
 ) -> None:
     """Measure success with each kind of context on held-out tasks."""
-    from resd_bench.nano.probe import Probe, table
+    from resd_bench.nano.probe import Probe, probe_table
     from resd_bench.policy.lm_policy import LMPolicy
 
-    say(table(Probe(LMPolicy.load(model), env, samples).rows()))
+    say(probe_table(Probe(LMPolicy.load(model), env, samples).rows()))
 
 
 @app.command()
@@ -103,6 +103,6 @@ def card(
 ) -> None:
     """Measure the model and write its card, README.md, into its folder."""
     from resd_bench.nano.card import write
-    from resd_bench.policy.loading import resolve
+    from resd_bench.policy.loading import local_path
 
-    say(write(Path(resolve(model)), samples))
+    say(write(Path(local_path(model)), samples))

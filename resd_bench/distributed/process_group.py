@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _DEFERENCE = 10.0
 """Seconds; launchers look for ended processes every few."""
@@ -33,14 +33,14 @@ class ProcessGroup(Protocol):
         """How many there are."""
         ...
 
-    def broadcast_from_rank0(self, make: Callable[[], T]) -> T:
+    def broadcast_from_rank0(self, make: Callable[[], _T]) -> _T:
         """What `make` gives in the first process, in all; what it raises there, raised in all.
 
         The others do not call `make`. What it gives must survive being pickled.
         """
         ...
 
-    def gather(self, mine: T) -> list[T]:
+    def gather(self, mine: _T) -> list[_T]:
         """What each process gave, in the order of their numbers."""
         ...
 
@@ -52,19 +52,19 @@ class SingleProcess:
     rank: int = 0
     size: int = 1
 
-    def broadcast_from_rank0(self, make: Callable[[], T]) -> T:
+    def broadcast_from_rank0(self, make: Callable[[], _T]) -> _T:
         return make()
 
-    def gather(self, mine: T) -> list[T]:
+    def gather(self, mine: _T) -> list[_T]:
         return [mine]
 
 
 SINGLE_PROCESS = SingleProcess()
 
 
-def rank0_first(group: ProcessGroup, make: Callable[[], T], otherwise: Callable[[], T]) -> T:
+def rank0_first(group: ProcessGroup, make: Callable[[], _T], otherwise: Callable[[], _T]) -> _T:
     """`make` in the first process; when it is done, `otherwise` in the others."""
-    made: list[T] = []
+    made: list[_T] = []
     group.broadcast_from_rank0(lambda: made.append(make()))
     return made[0] if made else otherwise()
 

@@ -51,8 +51,8 @@ from resd_bench.records import schema
 from resd_bench.records.checkpoints import Checkpoint
 from resd_bench.records.manifest import manifest
 from resd_bench.records.recorder import (
+    LogRow,
     Recorder,
-    Row,
     episode_rows,
     open_together,
     recover_together,
@@ -67,14 +67,14 @@ from resd_bench.stats import EvalPoint, eval_points
 from resd_bench.tracing.tracer import Tracer, traced
 from resd_bench.types import Group, Metrics, Sampling, Step, Task
 
-UNSCORED = 8
+_UNSCORED = 8
 """Consecutive training episodes without a verdict after which the run ends."""
 
 
 class Watcher(Protocol):
     """An observer of a run: a progress bar, a tracker."""
 
-    def updated(self, row: Row) -> None:
+    def updated(self, row: LogRow) -> None:
         """An update is done; `row` is its line in metrics.jsonl."""
         ...
 
@@ -176,7 +176,7 @@ class Run:
     def _record(
         self, groups: Sequence[Group], learned: Metrics, step: Step, first_attempt: int
     ) -> None:
-        row: Row = {"update": self.update, "batch": step.batch, "inner": step.inner}
+        row: LogRow = {"update": self.update, "batch": step.batch, "inner": step.inner}
         row |= self.ledger.as_row() | train_metrics(groups)
         if taken := sorted(row.keys() & learned.keys()):
             raise UsageError(
@@ -197,7 +197,7 @@ class Run:
         errors, played = environment_errors(groups), sum(len(g.trajectories) for g in groups)
         self.unscored = self.unscored + played if len(errors) == played else 0
         ended = self.config.parsed_budget().exhausted(self.ledger)
-        if self.unscored >= (min(UNSCORED, self.ledger.episodes) if ended else UNSCORED):
+        if self.unscored >= (min(_UNSCORED, self.ledger.episodes) if ended else _UNSCORED):
             raise UsageError(
                 f"none of the last {self.unscored} training episodes got a verdict, up to update "
                 f"{self.update}. {why_not(errors)}, then continue with --resume"

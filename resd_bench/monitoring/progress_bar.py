@@ -10,7 +10,7 @@ from rich.console import Console
 from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig
 from resd_bench.files.terminal import errors, printable
-from resd_bench.records.recorder import Row
+from resd_bench.records.recorder import LogRow
 from resd_bench.stats import EvalPoint
 
 SMOOTH = 8
@@ -53,7 +53,7 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def updated(self, row: Row) -> None:
+    def updated(self, row: LogRow) -> None:
         """Move the bar."""
         success = float(row["train/success"])
         if success == success:

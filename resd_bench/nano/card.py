@@ -10,11 +10,11 @@ from resd_bench.errors import UsageError
 from resd_bench.files import reading
 from resd_bench.files.writing import write_atomically
 from resd_bench.nano.pretrain import PretrainConfig
-from resd_bench.nano.probe import SAMPLING, Probe, table
+from resd_bench.nano.probe import SAMPLING, Probe, probe_table
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.loading import parameters
 
-TEMPLATE = Path(__file__).with_name("card.md")
+_TEMPLATE = Path(__file__).with_name("card.md")
 
 
 def write(folder: Path, samples: int = 4) -> Path:
@@ -28,7 +28,7 @@ def write(folder: Path, samples: int = 4) -> Path:
     names = PretrainConfig(config["curriculum"]).environments
     probes = [Probe(policy, name, samples) for name in dict.fromkeys(names)]
     start = config.get("start")
-    text = TEMPLATE.read_text().format(
+    text = _TEMPLATE.read_text().format(
         name=folder.name,
         origin=f"made from `{start}` by more pre-training"
         if start
@@ -71,4 +71,4 @@ def _command(config: Mapping[str, Any]) -> str:
 
 def _section(probe: Probe) -> str:
     """The table of one environment under its heading."""
-    return f"### {probe.env_name}, {len(probe.tasks)} held-out tasks\n\n{table(probe.rows())}"
+    return f"### {probe.env_name}, {len(probe.tasks)} held-out tasks\n\n{probe_table(probe.rows())}"

@@ -33,7 +33,7 @@ _MMAP_THRESHOLD_BYTES = 32 << 20  # the largest that glibc accepts
 _TRIM_THRESHOLD_BYTES = 1 << 30
 
 
-def resolve(path_or_name: str | Path, revision: str | None = None) -> str:
+def local_path(path_or_name: str | Path, revision: str | None = None) -> str:
     """A model folder, or a hub name; UsageError for a wrong path.
 
     The folder is that of an embedded model, the one given, or where a GGUF file is kept once it
@@ -43,7 +43,7 @@ def resolve(path_or_name: str | Path, revision: str | None = None) -> str:
     given = str(path_or_name)
     if given in packaged_models.NAMES:
         return str(packaged_models.weights_folder(given))
-    if (file := gguf_file(given, revision)) is not None:
+    if (file := fetch_gguf(given, revision)) is not None:
         return str(gguf.folder(file, given))
     folder = Path(given).expanduser()
     if folder.is_dir():
@@ -71,7 +71,7 @@ def resolve(path_or_name: str | Path, revision: str | None = None) -> str:
     return given
 
 
-def gguf_file(given: str, revision: str | None = None) -> Path | None:
+def fetch_gguf(given: str, revision: str | None = None) -> Path | None:
     """The GGUF file that a model's name stands for, fetched from the hub if need be; else None.
 
     UsageError where the package that carries it is not installed, or the hub is out of reach.
@@ -117,7 +117,7 @@ def as_device(device: torch.device | str) -> torch.device:
     return wanted
 
 
-def load(
+def load_model(
     path_or_name: str | Path,
     *,
     device: torch.device | str = "cpu",
@@ -140,7 +140,7 @@ def load(
     or the hub is out of reach, and for files beyond a bound.
     """
     wanted, precision = as_device(device), as_dtype(dtype)
-    where = resolve(path_or_name, revision)
+    where = local_path(path_or_name, revision)
     if (
         revision is not None
         and Path(where).is_dir()
@@ -209,7 +209,7 @@ class _Given:
         """The base model of this adapter; UsageError where it is not what it was trained on."""
         base = adapters.base_of(Path(self.where))
         refuse_other_base(Path(self.where), base)
-        return replace(self, where=resolve(base), revision=None)
+        return replace(self, where=local_path(base), revision=None)
 
 
 def _read(given: _Given, **options: Any) -> tuple[Any, Any]:
@@ -282,7 +282,7 @@ def _merged(model: Any, folder: Path) -> Any:
             f"the adapter {folder} needs peft, which is not installed: "
             "pip install 'resd-bench[lora]'"
         ) from error
-    model_files.check_adapter(adapters.read_config(folder), folder)
+    model_files.check_adapter(adapters.read_adapter_config(folder), folder)
     config: Any = peft.PeftConfig.from_pretrained(str(folder))
     if isinstance(config, peft.LoraConfig):
         # By name and not by a pattern of the file's, which could run for ever.
@@ -333,7 +333,7 @@ def read_config(path_or_name: str, revision: str | None = None) -> Any:
 
     UsageError where there is none, or it is beyond a bound.
     """
-    given = _Given(path_or_name, resolve(path_or_name), revision, False)
+    given = _Given(path_or_name, local_path(path_or_name), revision, False)
     try:
         return _config(given)[1]
     except UsageError:

@@ -18,7 +18,7 @@ from resd_bench.report.measured import (
     NOT_ON_RECORD,
     Facts,
     complete,
-    differing,
+    differing_keys,
     evaluated_elsewhere,
     facts_of,
     label_of,
@@ -106,7 +106,7 @@ def group_runs(runs: Sequence[RunData]) -> dict[str, list[RunData]]:
     seed cannot be told apart.
     """
     facts = _with_names_of_models(complete([facts_of(run) for run in runs]))
-    among_all = differing(facts) & {"model", "preset"}
+    among_all = differing_keys(facts) & {"model", "preset"}
     groups: dict[str, list[RunData]] = {}
     for run, own in zip(runs, facts, strict=True):
         alike = [other for other in facts if other["method"] == run.method]
@@ -159,7 +159,7 @@ def _differing_in_an_environment(facts: Sequence[Facts]) -> set[str]:
     return {
         key
         for env in environments
-        for key in differing([own for own in facts if str(own["env"]) == env])
+        for key in differing_keys([own for own in facts if str(own["env"]) == env])
     }
 
 
@@ -300,7 +300,7 @@ def varying_settings(runs: Sequence[RunData]) -> list[str]:
     A setting that differs only because methods differ (group size, their options) is left out.
     """
     facts = complete([facts_of(run) for run in runs])
-    found = differing(facts) & {"env", "method", "model", "preset"}
+    found = differing_keys(facts) & {"env", "method", "model", "preset"}
     for method in {run.method for run in runs}:
         found |= _differing_in_an_environment([own for own in facts if own["method"] == method])
     return sorted(found)

@@ -26,12 +26,14 @@ class Experiment:
     """The variants of the sweep that it needs; () for all."""
 
 
-METHODS = ("base", "sft", "sdpo", "sdpo+ss", "resd", "grpo", "grpo-small-batch")
+_METHODS = ("base", "sft", "sdpo", "sdpo+ss", "resd", "grpo", "grpo-small-batch")
 PARTS = ("resd", "resd-no-reflection", "resd-no-playbook", "resd-no-solution-buffer")
 REFLECTIONS = ("sdpo-reflection-playbook", "sdpo", "sdpo-n8")
 CURVES = ("resd", "sdpo", "grpo", "grpo-small-batch")
 EXPERIMENTS = (
-    Experiment("table2", "methods on held-out tasks", "table2", paper_tables.table2, True, METHODS),
+    Experiment(
+        "table2", "methods on held-out tasks", "table2", paper_tables.table2, True, _METHODS
+    ),
     Experiment(
         "table3", "RESD without one of its parts", "table3", paper_tables.table3, True, PARTS
     ),
@@ -85,11 +87,11 @@ EXPERIMENTS = (
         "parts", "Table 3's runs as curves", "table3", learning_curves.parts, variants=PARTS
     ),
     Experiment("phase", "rarity x feedback level", "phase", own_experiments.phase),
-    Experiment("tiers", "tiers x feedback level", "tiers", own_experiments.tiers),
+    Experiment("tiers", "tiers x feedback level", "tiers", own_experiments.tier_page),
     Experiment("reflector", "how good must a reflector be", "reflector", own_experiments.reflector),
     Experiment("handover", "RESD, then GRPO", "handover", own_experiments.handover),
     Experiment(
-        "budgets", "what is held equal", "table2", learning_curves.budgets, variants=METHODS
+        "budgets", "what is held equal", "table2", learning_curves.budgets, variants=_METHODS
     ),
     Experiment(
         "teacher", "teacher frozen or moving, feedback or not", "teacher", own_experiments.teacher
@@ -103,7 +105,7 @@ SETS = {
 }
 
 
-def choose(names: Iterable[str]) -> Sequence[Experiment]:
+def choose_experiments(names: Iterable[str]) -> Sequence[Experiment]:
     """The experiments of these names; `all` are the paper's, `experiments` are ours."""
     by_name = {one.name: one for one in EXPERIMENTS}
     chosen: dict[str, Experiment] = {}

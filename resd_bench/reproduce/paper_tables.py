@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from resd_bench.reproduce.match_records import Gathered
-from resd_bench.reproduce.page import Page, table
+from resd_bench.reproduce.page import Page, empty_table
 from resd_bench.reproduce.table_cells import (
     CONTRADICTED,
     INCONCLUSIVE,
@@ -75,7 +75,7 @@ def accuracy_page(
     page = Page(name, title, [], [])
     for metric in metrics:
         columns = ["method", "seeds", "paper", *RULE_TITLES.values(), "verdict"]
-        made = table(TITLES[metric], columns, 1, CAPTION if metric == metrics[-1] else "")
+        made = empty_table(TITLES[metric], columns, 1, CAPTION if metric == metrics[-1] else "")
         for env in gathered.environments:
             _add_environment(page, made, gathered, env, metric, reference)
             made.add_section()
@@ -170,7 +170,7 @@ def forgetting(gathered: Gathered) -> Page:
         "paper",
         "verdict",
     ]
-    made = table("success on other environments", columns, 3, FORGETTING_CAPTION)
+    made = empty_table("success on other environments", columns, 3, FORGETTING_CAPTION)
     page = Page("table5", "Table 5: what training on one environment does to others", [made], [])
     for env in gathered.environments:
         for variant in gathered.variants:

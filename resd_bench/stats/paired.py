@@ -15,7 +15,7 @@ from resd_bench.stats.aggregates import Strata
 EXACT_PAIRS = 14
 """Up to so many pairs all 2^n sign patterns are counted."""
 
-DRAWS = 20_000
+_DRAWS = 20_000
 """Sign patterns drawn where there are more pairs."""
 
 
@@ -23,7 +23,7 @@ def sign_flip_p(differences: Strata, rng: np.random.Generator | None = None) -> 
     """Two-sided p of the mean over strata of mean differences, by flipping signs within strata.
 
     Exact up to `EXACT_PAIRS` pairs, where it cannot be below 2^(1-n): five pairs never reach
-    0.05. Beyond, `DRAWS` patterns from `rng` (default: a fixed stream). Raises ValueError without
+    0.05. Beyond, `_DRAWS` patterns from `rng` (default: a fixed stream). Raises ValueError without
     a difference.
     """
     weighted = [np.asarray(own, dtype=float) / len(own) for own in differences.values() if len(own)]
@@ -35,8 +35,8 @@ def sign_flip_p(differences: Strata, rng: np.random.Generator | None = None) -> 
     if n <= EXACT_PAIRS:
         signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
         return float(np.mean(np.abs(signs @ terms) >= edge))
-    signs = 1 - 2 * (rng or np.random.default_rng(0)).integers(0, 2, size=(DRAWS, n))
-    return float((np.sum(np.abs(signs @ terms) >= edge) + 1) / (DRAWS + 1))
+    signs = 1 - 2 * (rng or np.random.default_rng(0)).integers(0, 2, size=(_DRAWS, n))
+    return float((np.sum(np.abs(signs @ terms) >= edge) + 1) / (_DRAWS + 1))
 
 
 def least_sign_flip_p(pairs: int) -> float:

@@ -57,10 +57,10 @@ def policy(model: Any = None, **options: Any) -> LMPolicy:
 def test_every_file_of_an_engine_has_its_line_and_bears_its_name() -> None:
     assert {"auto", "fast", "hf", "vllm", "openai"} <= set(registry.names())
     for name in plugins.installed(registry.GROUP):
-        spec = registry.find(name)
+        spec = registry.find_engine(name)
         assert isinstance(spec, EngineSpec)
         assert spec.name == name
-    assert registry.find("auto") is None
+    assert registry.find_engine("auto") is None
 
 
 def test_auto_is_the_fast_engine_where_it_serves_the_model_and_hf_elsewhere() -> None:
@@ -76,9 +76,9 @@ def test_auto_is_the_fast_engine_where_it_serves_the_model_and_hf_elsewhere() ->
 
 def test_a_model_spread_over_devices_is_left_to_hf(monkeypatch: pytest.MonkeyPatch) -> None:
     spread = tiny.model(tie_word_embeddings=False)
-    assert registry.choose("auto", spread).name == "fast"
+    assert registry.choose_engine("auto", spread).name == "fast"
     spread.lm_head.to("meta")
-    assert registry.choose("auto", spread).name == "hf"
+    assert registry.choose_engine("auto", spread).name == "hf"
 
 
 def test_an_unknown_engine_is_answered_with_the_nearest() -> None:
@@ -112,8 +112,8 @@ def test_an_engine_gets_what_it_requires_and_no_other_gets_a_server(
     url = "http://localhost:1/v1"
     for engine, server in [("openai", None), ("fast", url), ("auto", url), ("shouting", url)]:
         with pytest.raises(UsageError, match="goes together with"):
-            registry.check(engine, server)
-    registry.check("openai", url)
+            registry.check_server(engine, server)
+    registry.check_server("openai", url)
     needy = replace(SHOUTING, options=("server",), required=("server",))
     monkeypatch.setattr(sys.modules[__name__], "SHOUTING", needy)
     setup = EngineSetup(tiny.model(), [1], 0, 256, None, PolicyConfig())

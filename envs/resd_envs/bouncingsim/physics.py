@@ -41,7 +41,7 @@ def simulate(scene: Scene, times: Sequence[float]) -> Positions:
     """Centres of all balls at each of `times` (seconds from 0, in any order).
 
     Exact up to floating point for still containers and balls that do not turn; otherwise as exact
-    as `rigid.simulate`. UsageError for a scene that is malformed or has what we leave out.
+    as `rigid.simulate_rigid`. UsageError for a scene that is malformed or has what we leave out.
     """
     if any(not 0 <= t < math.inf for t in times):
         raise UsageError(f"times must be finite and not negative, not {list(times)}")
@@ -56,7 +56,7 @@ def _run(world: World, times: Sequence[float]) -> Positions:
     turning = any(math.isfinite(ball.inertia) for ball in world.balls)
     if len(world.boxes) == 1 and world.boxes[0].still and not turning:
         return _Flight(world).visit(times)
-    return rigid.simulate(world, times)
+    return rigid.simulate_rigid(world, times)
 
 
 # Flight from contact to contact.

@@ -2,8 +2,8 @@
 
 The packages of these games start a machine for each environment, which takes a second and 200 MB
 each; here all environments of a process share one. It is started when it is first needed, ends with
-the process, and is started anew when it has died; then an `Engine` plays its episode again. `py4j`,
-which talks to it, comes with the games.
+the process, and is started anew when it has died; then a `JavaEngine` plays its episode again.
+`py4j`, which talks to it, comes with the games.
 
 Objects that define no hash of their own get one by chance in Java, and the order of sets depends
 on it: ScienceWorld then answers the same commands differently from one time to the next. So the
@@ -86,7 +86,7 @@ def find_java() -> Java | None:
     return Java(path, found[1] if found else "", _first_line(done.stderr))
 
 
-def find_problem() -> str:
+def java_problem() -> str:
     """Why no game can be run by the Java that is here, "" where it can."""
     java = find_java()
     if java is None:
@@ -127,7 +127,7 @@ class Machine:
         except BaseException:
             self._kill()
             raise
-        self.user: Engine | None = None
+        self.user: JavaEngine | None = None
         """The engine that used it last, of games whose episodes share some of their state."""
 
     def _read_address(self) -> tuple[int, str]:
@@ -238,7 +238,7 @@ class Machine:
                 stream.close()
 
 
-class Engine(ABC):
+class JavaEngine(ABC):
     """Plays one episode at a time on this process's machine.
 
     Where the machine was replaced since the episode began, it is played again from its beginning.

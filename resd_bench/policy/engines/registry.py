@@ -78,7 +78,7 @@ def names() -> list[str]:
     return ["auto", *plugins.installed(GROUP)]
 
 
-def find(name: str) -> EngineSpec | None:
+def find_engine(name: str) -> EngineSpec | None:
     """The engine called `name`, None for `auto`; UsageError where it is not installed."""
     if name == "auto":
         return None
@@ -88,9 +88,9 @@ def find(name: str) -> EngineSpec | None:
     return spec
 
 
-def check(name: str, server: str | None) -> None:
+def check_server(name: str, server: str | None) -> None:
     """UsageError where `name` is not installed, or does not go with what is given for it."""
-    spec = find(name)
+    spec = find_engine(name)
     needed, allowed = (spec.required, spec.options) if spec else ((), ())
     if (server is None and "server" in needed) or (server is not None and "server" not in allowed):
         raise UsageError(
@@ -99,9 +99,9 @@ def check(name: str, server: str | None) -> None:
         )
 
 
-def choose(name: str, model: Any) -> EngineSpec:
+def choose_engine(name: str, model: Any) -> EngineSpec:
     """The engine that samples from `model`; UsageError where the named one does not serve it."""
-    spec = find(name)
+    spec = find_engine(name)
     if spec is None:
         candidates: list[EngineSpec] = [plugins.find(GROUP, "engine", one) for one in AUTO]
         return next((one for one in candidates if one.supports(model)), candidates[-1])
@@ -114,7 +114,7 @@ def choose(name: str, model: Any) -> EngineSpec:
 
 def make(name: str, setup: EngineSetup, processes: int) -> Engine:
     """The engine `name` for one of so many processes; UsageError where it does not serve here."""
-    spec = choose(name, setup.model)
+    spec = choose_engine(name, setup.model)
     if processes > 1 and not spec.several_processes:
         raise UsageError(
             f"--engine {name} samples for one process and there are {processes}: use "

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from resd_bench.policy.config import PolicyConfig, Precision
 
 
-def check(config: PolicyConfig) -> None:
+def check_supported(config: PolicyConfig) -> None:
     """UsageError for settings that weights in shares do not go with."""
     if config.lora_rank:
         raise UsageError(
