@@ -22,7 +22,15 @@ from resd_bench.errors import UsageError, near_miss
 from resd_bench.files import reading
 from resd_bench.files.redaction import HIDDEN, redact_values
 from resd_bench.models import adapters
-from resd_bench.options import NOT_NEGATIVE, NUCLEUS, POSITIVE, Range, coerce, field_types
+from resd_bench.options import (
+    NOT_NEGATIVE,
+    NUCLEUS,
+    POSITIVE,
+    Range,
+    coerce,
+    field_types,
+    options_from,
+)
 from resd_bench.parsing import Grade
 from resd_bench.policy.config import PolicyOptions
 from resd_bench.policy.engines import registry
@@ -193,7 +201,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 """Harness settings by preset; methods bring their own. The paper mentions only T = 1.0, its
 released code validates at 0.6, and some of its verifiers read reasoning too."""
 
-NESTED = {"method": "method_options", "env": "env_options"}
+NESTED = {"method": "method_options", "env": "env_options", "engine": "engine_options"}
 """First part of a dotted key, and the field it fills."""
 
 
@@ -245,6 +253,8 @@ def _resolved(file: Mapping[str, Any], named: Mapping[str, Any]) -> RunConfig:
         values["group_size"] = spec.group_size
     if values["dialect"] is None:
         values["dialect"] = model_dialect(values["model"])
+    given = _setting("engine_options", values["engine_options"])
+    values["engine_options"] = registry.explicit_options(str(values["engine"]), given)
     config = RunConfig(**{k: _setting(k, v) for k, v in values.items()})
     _check(config)
     return config
@@ -285,16 +295,7 @@ def model_dialect(model: str) -> str:
 
 def method_config(kind: type, options: Mapping[str, Any], name: str) -> Any:
     """An instance of a method's config dataclass; UsageError for unknown or ill-typed options."""
-    hints = field_types(kind)
-    known = [f.name for f in fields(kind)]
-    for key in options:
-        if key not in known:
-            raise near_miss(f"option of method {name}", key, known)
-    values = {k: coerce(f"method.{k}", v, hints[k]) for k, v in options.items()}
-    try:
-        return kind(**values)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"method {name}: {error}. Check --set method.NAME=VALUE") from None
+    return options_from(kind, options, "method", name)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -338,7 +339,7 @@ def _split_setting(text: str) -> tuple[str, Any]:
 
 
 def _normal(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys nested, `method` and `env` mappings under their fields, unknown keys refused."""
+    """Dotted keys nested, `method` and other mappings under their fields, unknown keys refused."""
     normal: dict[str, Any] = {}
     for key, value in values.items():
         head, dot, rest = str(key).replace("-", "_").partition(".")
@@ -347,7 +348,9 @@ def _normal(values: Mapping[str, Any]) -> dict[str, Any]:
         elif dot and head in NESTED.values():
             value = {rest: value}
         elif dot:
-            raise UsageError(f"unknown key {key!r}: dotted keys start with method. or env.")
+            raise UsageError(
+                f"unknown key {key!r}: dotted keys start with method., env. or engine."
+            )
         normal = _merge(normal, {head: value})
     known = [f.name for f in fields(RunConfig)]
     for key in normal:

@@ -18,7 +18,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, partial, reduce
 from itertools import pairwise
 from operator import or_
@@ -26,7 +26,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 from typing import get_type_hints as _hints
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, near_miss
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -142,6 +142,23 @@ def coerce(name: str, value: Any, hint: Any) -> Any:
     allowed = range_of(hint)
     wanted = f"a value {allowed}" if allowed else "a finite number"
     raise UsageError(f"{name}: expected {wanted}, got {first['input']!r}")
+
+
+def options_from(kind: type, given: Mapping[str, Any], group: str, name: str) -> Any:
+    """The dataclass `kind` made from `given`, the options of the `group` (method) called `name`.
+
+    UsageError for an option that is unknown, ill-typed or out of range.
+    """
+    hints = field_types(kind)
+    known = [f.name for f in fields(kind)]
+    for key in given:
+        if key not in known:
+            raise near_miss(f"option of {group} {name}", key, known)
+    values = {k: coerce(f"{group}.{k}", v, hints[k]) for k, v in given.items()}
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{group} {name}: {error}. Check --set {group}.NAME=VALUE") from None
 
 
 def json_schema(hint: Any) -> dict[str, Any]:

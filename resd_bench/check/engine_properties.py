@@ -31,6 +31,7 @@ from resd_bench.check.engine_subject import (
 )
 from resd_bench.check.result import PropertyFailed, Skipped, require
 from resd_bench.errors import UsageError
+from resd_bench.options import field_help
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.engines.base import Generated, RemoteWeightsEngine
 from resd_bench.policy.engines.registry import EngineSpec
@@ -63,6 +64,10 @@ def describes(subject: EngineSubject) -> str:
     require(not unknown, f"options that no setting has: {', '.join(unknown)}")
     missing = sorted(set(spec.required) - set(spec.options))
     require(not missing, f"required, but not among the options: {', '.join(missing)}")
+    own = [option.name for option in fields(spec.config)]
+    require(not (both := known & {*own}), f"options called like a setting: {', '.join(both)}")
+    untold = sorted({*own} - field_help(spec.config).keys())
+    require(not untold, f"options without a docstring under them: {', '.join(untold)}")
     model = subject.weights()
     require(
         spec.supports(model) is True,
@@ -73,7 +78,8 @@ def describes(subject: EngineSubject) -> str:
         told == (spec.weights != "trainer"),
         f"its weights are {spec.weights!r}, and it has {'a' if told else 'no'} sync_weights",
     )
-    return f"weights: {spec.weights}; options: {', '.join(spec.options) or 'none'}"
+    named = ", ".join([*spec.options, *(f"engine.{option}" for option in own)])
+    return f"weights: {spec.weights}; options: {named or 'none'}"
 
 
 def token_ids(subject: EngineSubject) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor
 from resd_bench.check.env_subject import Called, Watch, not_watched
 from resd_bench.check.result import Skipped, require
 from resd_bench.errors import UsageError, near_miss
+from resd_bench.options import options_from
 from resd_bench.policy import loading
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.engines import registry
@@ -61,7 +62,7 @@ class EngineSubject(Called):
     model: Any = None
     """A Hugging Face model, its folder or its name; None is a small random one."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of `PolicyConfig`, such as `server`."""
+    """Settings of `PolicyConfig`, such as `server`, and options of the engine's own."""
     device: str = "cpu"
     """Where the model is."""
     tolerance: float = _TOLERANCE
@@ -86,11 +87,14 @@ class EngineSubject(Called):
 
     def config(self) -> PolicyConfig:
         """The settings that the engine is built with."""
-        known = [setting.name for setting in fields(PolicyConfig)]
+        known = {setting.name for setting in fields(PolicyConfig)}
+        own = {setting.name for setting in fields(self.loaded().config)}
         for option in self.options:
-            if option not in known:
-                raise near_miss("option of an engine", option, known)
-        return PolicyConfig(**self.options)
+            if option not in known | own:
+                raise near_miss("option of an engine", option, sorted(known | own))
+        given = {k: v for k, v in self.options.items() if k in own}
+        settings = {k: v for k, v in self.options.items() if k not in own}
+        return PolicyConfig(**settings, engine_options=given)
 
     def weights(self) -> Any:
         """The model that the engine samples from."""
@@ -123,7 +127,8 @@ class EngineSubject(Called):
         spec, config = self.loaded(), self.config()
         if self._unbuilt:
             raise Skipped("it could not be built")
-        setup = EngineSetup(self.weights(), self.stop_ids, 0, self.limit, None, config)
+        own = options_from(spec.config, config.engine_options, "engine", spec.name)
+        setup = EngineSetup(self.weights(), self.stop_ids, 0, self.limit, None, config, own)
         try:
             return self.call("building it", lambda: spec.build(setup))
         except UsageError:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import fields
-
 import typer
 from rich.table import Table
 
@@ -15,10 +12,10 @@ from resd_bench.commands.shared import (
     Name,
     group,
     options,
+    options_table,
     show_verdicts,
 )
 from resd_bench.files.terminal import out
-from resd_bench.options import field_help, field_types, notation
 
 app = group("List, describe and check the installed methods.")
 
@@ -40,16 +37,8 @@ def list_methods() -> None:
 def show_method(name: Name) -> None:
     """Show the options of a method: type and range, default, meaning."""
     spec = plugins.method(name)
-    helps, types = field_help(spec.config), field_types(spec.config)
-    table = Table(title=f"{name}: {spec.summary} Options: --set method.NAME=VALUE")
-    table.add_column("option", no_wrap=True)
-    for title in ("type", "default", "meaning"):
-        table.add_column(title, overflow="fold")
-    for option in fields(spec.config):
-        default = getattr(spec.config(), option.name)
-        shown = json.dumps(default, default=str).strip('"') if default is not None else "none"
-        table.add_row(option.name, notation(types[option.name]), shown, helps.get(option.name, ""))
-    out().print(table)
+    title = f"{name}: {spec.summary} Options: --set method.NAME=VALUE"
+    out().print(options_table(title, spec.config))
 
 
 @app.command("check")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 from typer.core import TyperGroup
 
 from resd_bench import plugins
@@ -14,7 +17,7 @@ from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.files import reading
 from resd_bench.files.terminal import out
-from resd_bench.options import coerce
+from resd_bench.options import coerce, field_help, field_types, notation
 from resd_bench.types import Split
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name, as shown by `list`.")]
@@ -130,6 +133,20 @@ def options(sets: Iterable[str] | None, prefix: str) -> dict[str, Any]:
         except ValueError as error:
             raise UsageError(f"--set {text!r}: the value is not valid YAML: {error}") from None
     return found
+
+
+def options_table(title: str, kind: type) -> Table:
+    """The fields of a dataclass of options: type and range, default, meaning."""
+    helps, types = field_help(kind), field_types(kind)
+    table = Table(title=title)
+    table.add_column("option", no_wrap=True)
+    for head in ("type", "default", "meaning"):
+        table.add_column(head, overflow="fold")
+    for option in fields(kind):
+        default = getattr(kind(), option.name)
+        shown = json.dumps(default, default=str).strip('"') if default is not None else "none"
+        table.add_row(option.name, notation(types[option.name]), shown, helps.get(option.name, ""))
+    return table
 
 
 def open_env(name: str, sets: Iterable[str] | None, **keywords: Any) -> TextEnv:

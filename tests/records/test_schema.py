@@ -31,7 +31,15 @@ jsonschema = pytest.importorskip(
 COMMITTED = sorted(path.parent for path in (ROOT / "results").rglob("config.yaml"))
 LOGS = {"metrics": "metrics.jsonl", "evals": "evals.jsonl", "episodes": "episodes.jsonl"}
 FIELDS_OF_PLUGINS = (
-    *("method_options", "env_options", "packages", "identity", "seed_streams", "sessions"),
+    *(
+        "method_options",
+        "env_options",
+        "engine_options",
+        "packages",
+        "identity",
+        "seed_streams",
+        "sessions",
+    ),
     "files",
 )
 """Objects whose fields are names of others' choosing, or stand elsewhere in the schema."""

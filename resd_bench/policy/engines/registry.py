@@ -7,12 +7,13 @@ tries, and imports none before it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from resd_bench import plugins
 from resd_bench.errors import UsageError, near_miss
+from resd_bench.options import options_from
 from resd_bench.policy.config import PolicyConfig
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ class EngineSetup:
     """The peft model around `model` where an adapter is trained, else None."""
     config: PolicyConfig
     """The settings; an engine reads those that its `EngineSpec.options` names."""
+    own: Any = None
+    """The engine's own options, an `EngineSpec.config`."""
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """An engine without options of its own."""
 
 
 def any_model(model: Any) -> bool:
@@ -71,6 +79,8 @@ class EngineSpec:
     """Fields of `PolicyConfig` that it reads."""
     required: tuple[str, ...] = ()
     """Those of them that must be given."""
+    config: type = NoOptions
+    """A frozen dataclass with options of the engine's own: `--set engine.NAME=VALUE`."""
 
 
 def names() -> list[str]:
@@ -99,6 +109,16 @@ def check_server(name: str, server: str | None) -> None:
         )
 
 
+def explicit_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of the engine's own where some are `given`; UsageError for what it has not."""
+    spec = find_engine(name)
+    if spec is None and given:
+        raise UsageError(
+            f"engine.{next(iter(given))} is an option of one engine: name it with --engine"
+        )
+    return asdict(options_from(spec.config, given, "engine", name)) if spec else {}
+
+
 def choose_engine(name: str, model: Any) -> EngineSpec:
     """The engine that samples from `model`; UsageError where the named one does not serve it."""
     spec = find_engine(name)
@@ -120,7 +140,9 @@ def make(name: str, setup: EngineSetup, processes: int) -> Engine:
             f"--engine {name} samples for one process and there are {processes}: use "
             "--engine auto, which every process has"
         )
+    given = setup.config.engine_options if name == spec.name else {}
+    own = options_from(spec.config, given, "engine", spec.name)
     for option in spec.required:
         if getattr(setup.config, option) is None:
             raise UsageError(f"--engine {name} needs --{option.replace('_', '-')}")
-    return spec.build(setup)
+    return spec.build(replace(setup, own=own))
