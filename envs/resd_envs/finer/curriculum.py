@@ -16,7 +16,7 @@ import numpy as np
 
 from resd_bench.nano.curriculum import Exercise, Mistake, OrderedCurriculum
 from resd_bench.types import Task
-from resd_envs.finer.compact import TAGS, draw, fingerprint, panel, parts, questions
+from resd_envs.finer.compact import TAGS, build_splits, draw, fingerprint, parts, questions
 from resd_envs.finer.scoring import score
 
 ORDER = (
@@ -129,7 +129,9 @@ class FinerCurriculum(OrderedCurriculum):
     @cached_property
     def reserved(self) -> frozenset[str]:
         """Fingerprints of every item of every split."""
-        return frozenset(fingerprint(item.gold) for items in panel().values() for item in items)
+        return frozenset(
+            fingerprint(item.gold) for items in build_splits().values() for item in items
+        )
 
     def exercise(self, rng: np.random.Generator) -> Exercise:
         while True:

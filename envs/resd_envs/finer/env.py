@@ -96,7 +96,7 @@ class FinerEnv(TextEnv):
     def _items(self, split: Split) -> Sequence[Item]:
         if self._loaded is not None:
             return self._loaded[split]
-        return compact.panel()[split] if self.dialect == "compact" else builtin(split)
+        return compact.build_splits()[split] if self.dialect == "compact" else builtin(split)
 
     def _task(self, split: Split, number: int, item: Item) -> Task:
         prompt = item.context
