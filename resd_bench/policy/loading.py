@@ -11,7 +11,8 @@ import importlib.util
 import os
 import re
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -141,40 +142,13 @@ def load_model(
     """
     wanted, precision = as_device(device), as_dtype(dtype)
     where = local_path(path_or_name, revision)
-    if (
-        revision is not None
-        and Path(where).is_dir()
-        and not packaged_models.hub_gguf(str(path_or_name))
-    ):
-        raise UsageError(
-            f"--model-revision {revision} was given and {str(path_or_name)!r} is a folder: a "
-            "revision belongs to a hub name such as Qwen/Qwen3-0.6B"
-        )
+    given = _Given(str(path_or_name), where, revision, trust_remote_code)
+    _refuse_what_does_not_fit(given, device_map, attention)
     options = {"device_map": device_map, "attn_implementation": attention}
     options = {name: value for name, value in options.items() if value is not None}
-    if device_map is not None and importlib.util.find_spec("accelerate") is None:
-        raise UsageError(
-            "--device-map needs accelerate, which is not installed: pip install 'resd-bench[lora]'"
-        )
-    if attention is not None and "/" in attention and not trust_remote_code:
-        raise UsageError(
-            f"--attention {attention} is code from the Hub: give eager, sdpa or flash_attention_2, "
-            "or add --trust-remote-code true"
-        )
-    given = _Given(str(path_or_name), where, revision, trust_remote_code)
-    try:
-        read = _read if weights else _read_hollow
+    with _explaining(given):
+        read = _read if weights else _read_skeleton
         model, tokenizer = read(given, dtype=precision, **options)
-    except UsageError:
-        raise
-    except Exception as error:
-        # Whatever a damaged file, or one of another kind, makes of the readers of others.
-        raise UsageError(_why(given, error)) from error
-    except BaseException as error:
-        # What is written in Rust panics so.
-        if type(error).__name__ != "PanicException":
-            raise
-        raise UsageError(_why(given, RuntimeError(str(error)))) from error
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError(
             f"the model {str(path_or_name)!r} has no chat template: use a chat model, or add a "
@@ -210,6 +184,41 @@ class _Given:
         base = adapters.base_of(Path(self.where))
         refuse_other_base(Path(self.where), base)
         return replace(self, where=local_path(base), revision=None)
+
+
+def _refuse_what_does_not_fit(given: _Given, device_map: str | None, attention: str | None) -> None:
+    """UsageError for options that do not go with the model or with this machine."""
+    revision, folder = given.revision, Path(given.where).is_dir()
+    if revision is not None and folder and not packaged_models.hub_gguf(given.shown):
+        raise UsageError(
+            f"--model-revision {revision} was given and {given.shown!r} is a folder: a "
+            "revision belongs to a hub name such as Qwen/Qwen3-0.6B"
+        )
+    if device_map is not None and importlib.util.find_spec("accelerate") is None:
+        raise UsageError(
+            "--device-map needs accelerate, which is not installed: pip install 'resd-bench[lora]'"
+        )
+    if attention is not None and "/" in attention and not given.trusted:
+        raise UsageError(
+            f"--attention {attention} is code from the Hub: give eager, sdpa or flash_attention_2, "
+            "or add --trust-remote-code true"
+        )
+
+
+@contextmanager
+def _explaining(given: _Given) -> Iterator[None]:
+    """UsageError for whatever a damaged file, or one of another kind, makes of its reader."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(_why(given, error)) from error
+    except BaseException as error:
+        # What is written in Rust panics so.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise UsageError(_why(given, RuntimeError(str(error)))) from error
 
 
 def _read(given: _Given, **options: Any) -> tuple[Any, Any]:
@@ -303,7 +312,7 @@ def _merged(model: Any, folder: Path) -> Any:
     return merged.requires_grad_(True)
 
 
-def _read_hollow(asked: _Given, **options: Any) -> tuple[Any, Any]:
+def _read_skeleton(asked: _Given, **options: Any) -> tuple[Any, Any]:
     """A model of the right shape without weights, and its tokenizer."""
     from transformers import AutoModelForCausalLM, GenerationConfig
 
