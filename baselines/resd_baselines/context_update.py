@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+import numpy as np
+
 from resd_baselines.base import Attempt
 from resd_baselines.parse_replies import (
     NO_REFLECTION,
@@ -27,7 +29,7 @@ from resd_baselines.parse_replies import (
     parse_curator,
     parse_reflection,
 )
-from resd_baselines.playbook import ConciseMethod, Playbook, Shuffler
+from resd_baselines.playbook import ConciseMethod, Playbook
 from resd_baselines.prompts import PACK, PromptPack
 from resd_bench.options import POSITIVE, InRanges
 from resd_bench.types import Dialect
@@ -164,7 +166,7 @@ def update_context(
     writer: PromptWriter,
     generate: Generate,
     options: ContextOptions,
-    rng: Shuffler,
+    rng: np.random.Generator,
 ) -> ContextUpdate:
     """One context update, in the order of the paper's release."""
     if not options.use_playbook:

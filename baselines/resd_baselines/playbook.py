@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-Tag = Literal["helpful", "harmful", "neutral"]
+import numpy as np
+
 ConciseMethod = Literal["staleness", "prioritized"]
 
 _SECTIONS = (
@@ -45,12 +46,6 @@ _ENTRY = re.compile(r"\[([^\]]+)\]\s*helpful=([0-9]{1,9})\s*harmful=([0-9]{1,9})
 _NUMBER = re.compile(r"-([0-9]{1,9})$")
 _FRESH_UPDATES = 1
 """An unused entry is safe in the update that made it and in as many after it (appendix D)."""
-
-
-class Shuffler(Protocol):
-    """What breaks ties: `numpy.random.Generator` is one."""
-
-    def shuffle(self, x: Any, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +205,7 @@ class Playbook:
         self,
         method: ConciseMethod = "staleness",
         budget: int | None = None,
-        rng: Shuffler | None = None,
+        rng: np.random.Generator | None = None,
     ) -> Playbook:
         """CONCISE (appendix D): drop net harmful entries, old unused ones, then down to `budget`.
 

@@ -206,9 +206,9 @@ def compare(
     }
     judged = [k for k in others if scored[k].keys() & scored[first].keys() and not unlike[k]]
     verdicts = judge(
-        [_pairs(scored[label], scored[first]) for label in judged],
+        [pairs(scored[label], scored[first]) for label in judged],
         stream(0, "sign flips"),
-        with_failures=[_pairs(counted[label], counted[first]) for label in judged],
+        with_failures=[pairs(counted[label], counted[first]) for label in judged],
     )
     by_label = dict(zip(judged, verdicts, strict=True))
     rows = []
@@ -281,11 +281,12 @@ def _outcomes(run: RunData, budget: float, axis: Axis, measure: Measure) -> ByTa
     return {task: (area,) for task, area in area_by_task(run.points, budget, axis).items()}
 
 
-def _pairs(own: ByRun, first: ByRun) -> dict[str, list[Pair]]:
-    pairs: dict[str, list[Pair]] = {}
+def pairs(own: ByRun, first: ByRun) -> dict[str, list[Pair]]:
+    """Pairs of runs with the same environment and seed, by environment."""
+    found: dict[str, list[Pair]] = {}
     for env, seed in sorted(own.keys() & first.keys()):
-        pairs.setdefault(env, []).append(make_pair(own[env, seed], first[env, seed]))
-    return pairs
+        found.setdefault(env, []).append(make_pair(own[env, seed], first[env, seed]))
+    return found
 
 
 def success_of(runs: Sequence[RunData], budget: float, axis: Axis = "episodes") -> Interval:

@@ -13,25 +13,22 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from resd_bench.records.runs import RunData
-from resd_bench.report.comparisons import ByRun, overall
+from resd_bench.report.comparisons import ByRun, overall, pairs
 from resd_bench.report.measured import measured_differently
 from resd_bench.report.tables import UNLIKE, best_interval, both, if_any, percent
 from resd_bench.seeds import stream
 from resd_bench.stats import (
     EvalPoint,
     Interval,
-    Pair,
     Verdict,
     chosen_on_validation,
     judge,
-    make_pair,
     select_checkpoint_by_rank,
 )
 
 Rule = Literal["last", "validation", "paper"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 Metric = Literal["mean", "best", "case mean", "case best"]
-_METRICS: tuple[Metric, ...] = get_args(Metric)
 """mean@k and best@k per task, and the same per test case."""
 
 NOT_RUN = "not run"
@@ -115,14 +112,6 @@ def cell_of_runs(runs: Sequence[RunData], metric: Metric, rule: Rule) -> Cell:
         )
         return Cell(None, own, "", least if points[0].errors else None)
     return cell_of(by_run(runs, metric, rule))
-
-
-def pairs(a: ByRun, b: ByRun) -> dict[str, list[Pair]]:
-    """Pairs of runs with the same environment and seed."""
-    found: dict[str, list[Pair]] = {}
-    for env, seed in sorted(a.keys() & b.keys()):
-        found.setdefault(env, []).append(make_pair(a[env, seed], b[env, seed]))
-    return found
 
 
 def judge_pairs(sides: Sequence[tuple[CellOutcomes, CellOutcomes]]) -> list[Verdict]:

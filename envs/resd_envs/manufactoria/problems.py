@@ -35,7 +35,6 @@ from resd_envs.manufactoria.machine import COLOURS, encode
 
 Params = Mapping[str, Any]
 
-HAS_FAMILIES = ("contains_count", "contains_ordered", "contains_substring")
 WORD_FAMILIES = (
     "contains_ordered",
     "contains_substring",
