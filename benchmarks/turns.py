@@ -24,10 +24,10 @@ from resd_bench.policy import trainer
 from resd_bench.policy.engines.fast import FastEngine
 from resd_bench.policy.engines.prefix_cache import PrefixCache
 from resd_bench.policy.loading import parameters, tune_allocator
-from resd_bench.policy.micro_batches import Limits, TokenizedExample
+from resd_bench.policy.micro_batches import BatchLimits, TokenizedExample
 from resd_bench.types import Sampling
 
-LIMITS = Limits(4096, 1 << 25)
+LIMITS = BatchLimits(4096, 1 << 25)
 Prompts = list[list[int]]
 
 

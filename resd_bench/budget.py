@@ -64,7 +64,7 @@ class Ledger:
 
 Unit = Literal["ep", "tok", "min", "upd"]
 _UNITS: dict[str, Unit] = {"ep": "ep", "tok": "tok", "min": "min", "upd": "upd"}
-MOST = 1e15
+_MOST = 1e15
 """No run gets this far, and larger numbers would not be exact."""
 _SCALE = {"": 1, "k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 
@@ -80,7 +80,7 @@ class Budget:
     def parse(cls, text: str) -> Budget:
         """Read a budget; ValueError says what was given and what is expected."""
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMG]?)\s*(ep|tok|min|upd)\s*", text)
-        if match is None or not 0 < float(match[1]) <= MOST:
+        if match is None or not 0 < float(match[1]) <= _MOST:
             raise ValueError(
                 f"budget {text[:40]!r} is not valid: give a positive number and a unit, "
                 "such as 1280ep (training episodes), 5Mtok (generated tokens), 30min or 40upd"

@@ -35,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-COMMANDS: Mapping[str, Callable[..., None]] = {
+_COMMANDS: Mapping[str, Callable[..., None]] = {
     "run": run,
     "eval": evaluate,
     "sweep": sweep,
@@ -47,7 +47,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "export": export,
     "doctor": doctor,
 }
-GROUPS: Mapping[str, typer.Typer] = {
+_GROUPS: Mapping[str, typer.Typer] = {
     "envs": envs.app,
     "methods": methods.app,
     "engines": engines.app,
@@ -55,9 +55,9 @@ GROUPS: Mapping[str, typer.Typer] = {
     "init": init.app,
     "nano": nano.app,
 }
-for name, command in COMMANDS.items():
+for name, command in _COMMANDS.items():
     app.command(name)(command)
-for name, group in GROUPS.items():
+for name, group in _GROUPS.items():
     app.add_typer(group, name=name)
 
 

@@ -33,6 +33,7 @@ from resd_bench.options import (
     Range,
     coerce,
     field_types,
+    options_from,
 )
 from resd_bench.parsing import Grade
 from resd_bench.policy.config import PAPER_WARMUP, PolicyOptions
@@ -227,7 +228,7 @@ MOST_WARMUP = 0.25
 UNKNOWN_UPDATES = 40
 """Updates that a warm-up is a share of where the budget, in tokens or time, tells no number."""
 
-NESTED = {"method": "method_options", "env": "env_options"}
+NESTED = {"method": "method_options", "env": "env_options", "engine": "engine_options"}
 """The first part of a dotted key, and the field that it refers to."""
 
 
@@ -281,6 +282,8 @@ def _resolved(file: Mapping[str, Any], named: Mapping[str, Any]) -> RunConfig:
         values["group_size"] = spec.group_size
     if values["dialect"] is None:
         values["dialect"] = model_dialect(values["model"])
+    given = _setting("engine_options", values["engine_options"])
+    values["engine_options"] = registry.explicit_options(str(values["engine"]), given)
     config = RunConfig(**{k: _setting(k, v) for k, v in values.items()})
     _check(config)
     return _with_warmup(config)
@@ -344,16 +347,7 @@ def model_dialect(model: str) -> str:
 
 def method_config(kind: type, options: Mapping[str, Any], name: str) -> Any:
     """An instance of a method's config dataclass; UsageError for unknown or ill-typed options."""
-    hints = field_types(kind)
-    known = [f.name for f in fields(kind)]
-    for key in options:
-        if key not in known:
-            raise near_miss(f"option of method {name}", key, known)
-    values = {k: coerce(f"method.{k}", v, hints[k]) for k, v in options.items()}
-    try:
-        return kind(**values)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"method {name}: {error}. Check --set method.NAME=VALUE") from None
+    return options_from(kind, options, "method", name)
 
 
 def former_options(method: str, env: str, given: Collection[str]) -> dict[str, Any]:
@@ -434,7 +428,9 @@ def _normal(values: Mapping[str, Any]) -> dict[str, Any]:
         elif dot and head in NESTED.values():
             value = {rest: value}
         elif dot:
-            raise UsageError(f"unknown key {key!r}: dotted keys start with method. or env.")
+            raise UsageError(
+                f"unknown key {key!r}: dotted keys start with method., env. or engine."
+            )
         normal = _merge(normal, {head: value})
     known = [f.name for f in fields(RunConfig)]
     for key in normal:
@@ -486,7 +482,7 @@ _parsed = lru_cache(maxsize=1024)(reading.parse_yaml)
 
 
 def _check(config: RunConfig) -> None:
-    registry.check(config.engine, config.server)
+    registry.check_server(config.engine, config.server)
     config.parsed_budget()
     if config.feedback != "real" and config.feedback_level == 0:
         raise UsageError(

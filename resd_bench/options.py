@@ -18,7 +18,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, partial, reduce
 from itertools import pairwise
 from operator import or_
@@ -26,7 +26,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 from typing import get_type_hints as _hints
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, near_miss
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -139,10 +139,27 @@ def coerce(name: str, value: Any, hint: Any) -> Any:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
     if first["type"] not in _OUTSIDE:
-        raise UsageError(f"{name}: expected {describe(hint)}, got {value!r}")
+        raise UsageError(f"{name}: expected {_describe(hint)}, got {value!r}")
     allowed = range_of(hint)
     wanted = f"a value {allowed}" if allowed else "a finite number"
     raise UsageError(f"{name}: expected {wanted}, got {first['input']!r}")
+
+
+def options_from(kind: type, given: Mapping[str, Any], group: str, name: str) -> Any:
+    """The dataclass `kind` made from `given`, the options of the `group` (method) called `name`.
+
+    UsageError for an option that is unknown, ill-typed or out of range.
+    """
+    hints = field_types(kind)
+    known = [f.name for f in fields(kind)]
+    for key in given:
+        if key not in known:
+            raise near_miss(f"option of {group} {name}", key, known)
+    values = {k: coerce(f"{group}.{k}", v, hints[k]) for k, v in given.items()}
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{group} {name}: {error}. Check --set {group}.NAME=VALUE") from None
 
 
 def json_schema(hint: Any) -> dict[str, Any]:
@@ -313,12 +330,12 @@ def notation(hint: Any) -> str:
     return names.get(hint, str(getattr(hint, "__name__", hint)))
 
 
-def describe(hint: Any) -> str:
+def _describe(hint: Any) -> str:
     """What to write for the type `hint`: `a whole number or none`."""
     if get_origin(hint) is Annotated:
-        return describe(get_args(hint)[0])
+        return _describe(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):
-        return " or ".join(describe(option) for option in get_args(hint))
+        return " or ".join(_describe(option) for option in get_args(hint))
     if get_origin(hint) is Literal:
         return " or ".join(repr(choice) for choice in get_args(hint))
     return _NAMES.get(get_origin(hint) or hint, str(getattr(hint, "__name__", hint)))

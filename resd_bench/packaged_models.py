@@ -98,7 +98,7 @@ _HUB_FILE = re.compile(r"(\w[\w.-]*/[\w.-]+)/(.+\.gguf)", re.IGNORECASE)
 _CONVERSION = 1
 """Increased when the same file would be converted differently."""
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 """The files that a packaged model must have."""
 
 
@@ -110,7 +110,7 @@ def packaged_folder(name: str) -> Path:
 def missing_files(name: str) -> list[str]:
     """The files that a packaged model lacks."""
     folder = packaged_folder(name)
-    return [file for file in FILES if not (folder / file).is_file()]
+    return [file for file in _FILES if not (folder / file).is_file()]
 
 
 def weights_folder(name: str) -> Path:

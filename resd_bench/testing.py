@@ -6,7 +6,6 @@ that hangs hangs the test: `resd_bench.check` examines an installed plugin under
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from resd_bench.agent import MethodSpec
 from resd_bench.check.env_subject import Subject
 from resd_bench.check.environments import ENV_PROPERTIES
-from resd_bench.check.method_properties import MethodSubject, prove_all
-from resd_bench.check.result import Skipped
+from resd_bench.check.method_properties import METHOD_PROPERTIES, MethodSubject
+from resd_bench.check.result import prove_all
 from resd_bench.check.scripted import Script, ScriptedPolicy
 from resd_bench.env import TextEnv
 from resd_bench.types import Dialect, FeedbackLevel
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Script", "ScriptedPolicy", "check_agent", "check_engine", "check_env"]
 
-LEFT_OUT = ("docs", "panel", "runaway", "budget")
+_LEFT_OUT = ("docs", "panel", "runaway", "budget")
 """Properties of `envs check` that `check_env` leaves out: they are about documentation, need an
 installed package, or take long."""
 
@@ -43,10 +42,7 @@ def check_env(env: TextEnv) -> None:
         return made
 
     subject = Subject(env.name, make, dialects=(env.dialect,), seconds=0.5)
-    for name, prove in ENV_PROPERTIES.items():
-        if name not in LEFT_OUT:
-            with contextlib.suppress(Skipped):
-                prove(subject)
+    prove_all({n: p for n, p in ENV_PROPERTIES.items() if n not in _LEFT_OUT}, subject)
 
 
 def check_agent(spec: MethodSpec, options: Mapping[str, Any] | None = None) -> None:
@@ -55,8 +51,7 @@ def check_agent(spec: MethodSpec, options: Mapping[str, Any] | None = None) -> N
     `options` are those of the method, by name. `methods check` does the same for an installed
     method, in a separate process.
     """
-    for _ in prove_all(MethodSubject(spec.name, spec, options or {})):
-        pass
+    prove_all(METHOD_PROPERTIES, MethodSubject(spec.name, spec, options or {}))
 
 
 def check_engine(
@@ -69,8 +64,7 @@ def check_engine(
     separate process.
     """
     # This imports torch, which testing environments and methods does not need.
-    from resd_bench.check import engine_properties
+    from resd_bench.check.engine_properties import ENGINE_PROPERTIES
     from resd_bench.check.engine_subject import EngineSubject
 
-    for _ in engine_properties.prove_all(EngineSubject(spec.name, spec, model, options or {})):
-        pass
+    prove_all(ENGINE_PROPERTIES, EngineSubject(spec.name, spec, model, options or {}))

@@ -98,7 +98,7 @@ def test_differences_name_keys_as_flags_do() -> None:
         ({}, ["learning_rat=1"], "configuration key 'learning_rat'. Did you mean 'learning_rate'"),
         ({}, ["method.remembr=1"], "method toy-learner 'remembr'. Did you mean 'remember'"),
         ({}, ["nonsense"], "give KEY=VALUE"),
-        ({}, ["policy.x=1"], "dotted keys start with method. or env."),
+        ({}, ["policy.x=1"], "dotted keys start with method., env. or engine."),
         ({"learning_rate": "fast"}, [], "learning_rate: expected a number, got 'fast'"),
         ({"batch_size": "2.5"}, [], "batch_size: expected a whole number, got '2.5'"),
         ({"batch_size": "0"}, [], "batch_size: expected a value at least 1"),

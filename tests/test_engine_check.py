@@ -14,7 +14,7 @@ import torch
 from resd_bench.check import check_engine, failures, property_names
 from resd_bench.check.engine_properties import ENGINE_PROPERTIES
 from resd_bench.check.engine_subject import EngineSubject, expected_logprobs
-from resd_bench.check.supervisor import judge
+from resd_bench.check.supervisor import run_property
 from resd_bench.cli import main
 from resd_bench.errors import UsageError
 from resd_bench.policy.engines import registry, server
@@ -36,10 +36,10 @@ Batch = list[list[Generated]]
 @pytest.mark.parametrize("family", ["qwen3", "llama"])
 @pytest.mark.parametrize("name", ["fast", "hf"])
 def test_our_engines_pass_every_property(name: str, family: str) -> None:
-    spec = registry.find(name)
+    spec = registry.find_engine(name)
     assert spec is not None
     subject = EngineSubject(name, spec, tiny.model(family))
-    verdicts = [judge(one, prove, subject) for one, prove in ENGINE_PROPERTIES.items()]
+    verdicts = [run_property(one, prove, subject) for one, prove in ENGINE_PROPERTIES.items()]
     assert failures(verdicts) == ""
     assert {verdict.state for verdict in verdicts} == {"pass"}
 
@@ -49,7 +49,7 @@ def test_a_server_of_the_model_passes_and_its_weights_are_not_examined(served: T
     subject = EngineSubject(
         "openai", server.ENGINE, tiny.model(), {"server": served.url, "server_model": "tiny"}
     )
-    verdicts = [judge(one, prove, subject) for one, prove in ENGINE_PROPERTIES.items()]
+    verdicts = [run_property(one, prove, subject) for one, prove in ENGINE_PROPERTIES.items()]
     assert failures(verdicts) == ""
     assert [verdict.name for verdict in verdicts if verdict.state == "skip"] == ["weights"]
 
@@ -291,7 +291,7 @@ def spec_of(kind: Any) -> EngineSpec:
 @pytest.mark.parametrize(("kind", "name", "message"), BROKEN)
 def test_each_fault_is_found_by_the_property_it_breaks(kind: Any, name: str, message: str) -> None:
     subject = EngineSubject("broken", spec_of(kind), tiny.model())
-    verdict = judge(name, ENGINE_PROPERTIES[name], subject)
+    verdict = run_property(name, ENGINE_PROPERTIES[name], subject)
     assert verdict.failed
     assert message in verdict.evidence
 
@@ -299,7 +299,7 @@ def test_each_fault_is_found_by_the_property_it_breaks(kind: Any, name: str, mes
 def test_a_plugins_own_test_raises_what_is_broken() -> None:
     with pytest.raises(AssertionError, match="the continuation contains the prompt"):
         assert_engine(spec_of(EchoesThePrompt), tiny.model())
-    assert_engine(registry.choose("fast", tiny.model()))
+    assert_engine(registry.choose_engine("fast", tiny.model()))
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_a_plugins_own_test_raises_what_is_broken() -> None:
 )
 def test_a_specification_that_is_not_true_is_found(change: dict[str, Any], message: str) -> None:
     subject = EngineSubject("broken", replace(spec_of(Broken), **change), tiny.model())
-    verdict = judge("spec", ENGINE_PROPERTIES["spec"], subject)
+    verdict = run_property("spec", ENGINE_PROPERTIES["spec"], subject)
     assert verdict.failed
     assert message in verdict.evidence
 

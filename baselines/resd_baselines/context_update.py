@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+import numpy as np
+
 from resd_baselines.base import Attempt
 from resd_baselines.parse_replies import (
     NO_REFLECTION,
@@ -27,19 +29,19 @@ from resd_baselines.parse_replies import (
     parse_curator,
     parse_reflection,
 )
-from resd_baselines.playbook import ConciseMethod, Playbook, Shuffler
+from resd_baselines.playbook import ConciseMethod, Playbook
 from resd_baselines.prompts import PACK, PromptPack
 from resd_bench.options import POSITIVE, InRanges
 from resd_bench.types import Dialect
 
 log = logging.getLogger(__name__)
 
-Role = Literal["reflect", "tag", "curate"]
-Generate = Callable[[Role, Sequence[str]], list[str]]
+PromptRole = Literal["reflect", "tag", "curate"]
+Generate = Callable[[PromptRole, Sequence[str]], list[str]]
 """From prompts of one role to one answer each."""
 Addition = tuple[str, str]
 """Section and content of a new entry."""
-CUT_OFF: Mapping[Dialect, str] = {
+_CUT_OFF: Mapping[Dialect, str] = {
     "full": "[Here the attempt was cut off at the length limit.]",
     "compact": "( cut off )",
 }
@@ -113,7 +115,7 @@ class PromptWriter:
 
     def _ended(self, attempt: Attempt) -> str:
         """The answer, with a note if it was cut off."""
-        return f"{attempt.shown}\n{CUT_OFF[self.dialect]}" if attempt.cut_off else attempt.shown
+        return f"{attempt.shown}\n{_CUT_OFF[self.dialect]}" if attempt.cut_off else attempt.shown
 
     def read_reflection(self, text: str, playbook: Playbook) -> Reflection:
         """The answer to `reflect`."""
@@ -164,7 +166,7 @@ def update_context(
     writer: PromptWriter,
     generate: Generate,
     options: ContextOptions,
-    rng: Shuffler,
+    rng: np.random.Generator,
 ) -> ContextUpdate:
     """One context update, in the order of the paper's release."""
     if not options.use_playbook:
@@ -247,7 +249,7 @@ def _words(content: str) -> str:
     return " ".join(content.casefold().split())
 
 
-def _ask(generate: Generate, role: Role, prompts: Sequence[str]) -> list[str]:
+def _ask(generate: Generate, role: PromptRole, prompts: Sequence[str]) -> list[str]:
     return generate(role, prompts) if prompts else []
 
 

@@ -199,34 +199,6 @@ def policy_gradient_per_token(
     return per_token if token_weights is None else per_token * token_weights.detach().to(per_token)
 
 
-def policy_gradient_loss(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    *,
-    clip_low: float = 0.2,
-    clip_high: float = 0.28,
-    dual_clip: float | None = 3.0,
-    token_weights: Tensor | None = None,
-) -> Tensor:
-    """The clipped surrogate loss: the mean over B of each sequence's mean over scored tokens.
-
-    The ratio to `old_logprobs` [B, T] is clipped to [1 - clip_low, 1 + clip_high]; if the
-    advantage ([B] or [B, T]) is negative the loss is at most -advantage * dual_clip.
-    """
-    per_token = policy_gradient_per_token(
-        logprobs,
-        old_logprobs,
-        advantages,
-        clip_low=clip_low,
-        clip_high=clip_high,
-        dual_clip=dual_clip,
-        token_weights=token_weights,
-    )
-    return sequence_losses(per_token, mask).mean()
-
-
 def _nll_per_token(batch: TokenBatch) -> Tensor:
     nll = -token_logprobs(batch.student_logits, batch.token_ids)
     return batch.weights[:, None] * nll

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-Tag = Literal["helpful", "harmful", "neutral"]
+import numpy as np
+
 ConciseMethod = Literal["staleness", "prioritized"]
 
-SECTIONS = (
+_SECTIONS = (
     "STRATEGIES & INSIGHTS",
     "FORMULAS & CALCULATIONS",
     "CODE SNIPPETS & TEMPLATES",
@@ -24,12 +25,12 @@ SECTIONS = (
     "CONTEXT CLUES & INDICATORS",
     "OTHERS",
 )
-MISTAKES = SECTIONS[3]
+MISTAKES = _SECTIONS[3]
 OTHERS = "others"
 NO_SECTION = "general"
 """Section of everything before the first header; new entries for it go to the top of OTHERS."""
 
-EMPTY_TEXT = "\n\n".join(f"## {name}" for name in SECTIONS)
+EMPTY_TEXT = "\n\n".join(f"## {name}" for name in _SECTIONS)
 
 _SLUGS = {
     "financial_strategies_and_insights": "fin",
@@ -45,12 +46,6 @@ _ENTRY = re.compile(r"\[([^\]]+)\]\s*helpful=([0-9]{1,9})\s*harmful=([0-9]{1,9})
 _NUMBER = re.compile(r"-([0-9]{1,9})$")
 _FRESH_UPDATES = 1
 """An unused entry is safe in the update that made it and this many updates after (appendix D)."""
-
-
-class Shuffler(Protocol):
-    """Breaks ties, as `numpy.random.Generator` can."""
-
-    def shuffle(self, x: Any, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +79,7 @@ class Entry:
         return self.harmful > 0 and self.harmful >= self.helpful
 
 
-Line = Entry | str
+_Line = Entry | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +97,7 @@ class Trigger:
 class Playbook:
     """Entries under section headers, when they were last used, and two counters."""
 
-    lines: tuple[Line, ...] = tuple(EMPTY_TEXT.split("\n"))
+    lines: tuple[_Line, ...] = tuple(EMPTY_TEXT.split("\n"))
     """Headers, blank and stray lines as text, entries as values, in the order of the text."""
     used: Mapping[str, int] = field(default_factory=dict)
     """Update of the last tag, by id, including ids that the model made up."""
@@ -122,7 +117,7 @@ class Playbook:
     ) -> Playbook:
         """Read the text form; `next_id` follows the largest number in it unless given."""
         used = dict(last_used or {})
-        lines: list[Line] = [_read(raw) or raw for raw in text.split("\n")]
+        lines: list[_Line] = [_read(raw) or raw for raw in text.split("\n")]
         if next_id is None:
             numbers = (_NUMBER.search(line.id) for line in lines if isinstance(line, Entry))
             next_id = 1 + max((int(number[1]) for number in numbers if number), default=0)
@@ -161,7 +156,7 @@ class Playbook:
         dated = dict.fromkeys(used, self.step)
         dated |= {name: self.step for name, tag in tags.items() if tag in ("helpful", "harmful")}
         records = {**self.used, **dated}
-        lines: list[Line] = []
+        lines: list[_Line] = []
         for line in _stripped(self.lines):
             if isinstance(line, Entry):
                 tag = tags.get(line.id)
@@ -210,7 +205,7 @@ class Playbook:
         self,
         method: ConciseMethod = "staleness",
         budget: int | None = None,
-        rng: Shuffler | None = None,
+        rng: np.random.Generator | None = None,
     ) -> Playbook:
         """CONCISE (appendix D): drop net harmful entries, old unused ones, then down to `budget`.
 
@@ -295,26 +290,26 @@ def _read(line: str) -> Entry | None:
     return Entry(name, NO_SECTION, content, int(helpful), int(harmful))
 
 
-def _header(line: Line) -> str:
+def _header(line: _Line) -> str:
     """The section that a line opens; "" if it is not a header."""
     if isinstance(line, Entry) or not line.strip().startswith("##"):
         return ""
     return line.strip()[2:].strip()
 
 
-def _belongs(line: Line) -> bool:
+def _belongs(line: _Line) -> bool:
     return isinstance(line, Entry) or not line.strip() or line.strip().startswith("##")
 
 
-def _stripped(lines: Sequence[Line]) -> list[Line]:
+def _stripped(lines: Sequence[_Line]) -> list[_Line]:
     """The lines without blank ones at both ends."""
     solid = [i for i, line in enumerate(lines) if isinstance(line, Entry) or line.strip()]
     return list(lines[solid[0] : solid[-1] + 1]) if solid else [""]
 
 
-def _single_spaced(lines: Iterable[Line]) -> tuple[Line, ...]:
+def _single_spaced(lines: Iterable[_Line]) -> tuple[_Line, ...]:
     """The lines with runs of blank ones collapsed to one."""
-    kept: list[Line] = []
+    kept: list[_Line] = []
     blank = False
     for line in lines:
         was, blank = blank, isinstance(line, str) and not line.strip()
@@ -323,10 +318,10 @@ def _single_spaced(lines: Iterable[Line]) -> tuple[Line, ...]:
     return tuple(kept)
 
 
-def _placed(lines: Sequence[Line], new: Mapping[str, Sequence[Entry]]) -> list[Line]:
+def _placed(lines: Sequence[_Line], new: Mapping[str, Sequence[Entry]]) -> list[_Line]:
     """`lines` with the new entries of each section at its end, the rest at the top of OTHERS."""
     waiting = dict(new)
-    placed: list[Line] = []
+    placed: list[_Line] = []
     current = ""
     for line in lines:
         if header := _header(line):
@@ -344,9 +339,9 @@ def _number(entry: Entry) -> int:
     return int(entry.id.rpartition("-")[2])
 
 
-def _stamped(lines: Iterable[Line], used: Mapping[str, int]) -> tuple[Line, ...]:
+def _stamped(lines: Iterable[_Line], used: Mapping[str, int]) -> tuple[_Line, ...]:
     """`lines` with each entry's section (from its position) and date filled in."""
-    stamped: list[Line] = []
+    stamped: list[_Line] = []
     section = NO_SECTION
     for line in lines:
         section = _header(line) or section

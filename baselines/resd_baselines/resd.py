@@ -26,8 +26,8 @@ from resd_baselines.base import (
 from resd_baselines.context_update import (
     ContextOptions,
     ContextUpdate,
+    PromptRole,
     PromptWriter,
-    Role,
     reflect,
     update_context,
 )
@@ -164,7 +164,7 @@ class RESDAgent(PolicyAgent):
         if not (self.config.use_reflection or self.config.use_playbook):
             return ContextUpdate(self.playbook, (NO_REFLECTION,) * len(attempts))
 
-        def generate(role: Role, prompts: Sequence[str]) -> list[str]:
+        def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
             sampling = replace(step.sampling, seed=derive(step.seed, role))
             texts = self._ask(prompts, sampling, "reflection")
             return self._exchange(texts, attempts, step) if role == "reflect" else texts
@@ -255,7 +255,7 @@ class RESDAgent(PolicyAgent):
     def _hindsight(self, attempts: Sequence[Attempt], sampling: Sampling) -> dict[str, str]:
         """The teacher's prompt for each attempt that has one; reflections are made for it."""
 
-        def generate(role: Role, prompts: Sequence[str]) -> list[str]:
+        def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
             seeded = replace(sampling, seed=derive(sampling.seed, "contexts", role))
             return self._ask(prompts, seeded, "evaluation")
 

@@ -6,17 +6,17 @@ evidence. `check_env`, `check_agent` and `check_engine` of `resd_bench.testing` 
 properties in-process.
 """
 
-from resd_bench.check.result import PropertyFailed, Skipped, Verdict, failures, report
+from resd_bench.check.result import PropertyFailed, PropertyVerdict, Skipped, as_lines, failures
 from resd_bench.check.supervisor import check, check_engine, check_method, property_names
 
 __all__ = [
     "PropertyFailed",
+    "PropertyVerdict",
     "Skipped",
-    "Verdict",
+    "as_lines",
     "check",
     "check_engine",
     "check_method",
     "failures",
     "property_names",
-    "report",
 ]

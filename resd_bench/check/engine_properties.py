@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from itertools import chain
 from typing import Any
@@ -31,17 +31,18 @@ from resd_bench.check.engine_subject import (
 )
 from resd_bench.check.result import PropertyFailed, Skipped, require
 from resd_bench.errors import UsageError
+from resd_bench.options import field_help
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.engines.base import Generated, RemoteWeightsEngine
 from resd_bench.policy.engines.registry import EngineSpec
 from resd_bench.types import Sampling, Stop
 
-PLAIN = Sampling(max_new_tokens=NEW, seed=1)
-GREEDY = Sampling(temperature=0.0, top_p=0.5, max_new_tokens=NEW)
+_PLAIN = Sampling(max_new_tokens=NEW, seed=1)
+_GREEDY = Sampling(temperature=0.0, top_p=0.5, max_new_tokens=NEW)
 """Top-p must not matter."""
 SETTINGS = ((1.0, 1.0), (0.7, 1.0), (1.4, 0.8))
 """Temperature and top-p."""
-DRAWS = 1000
+_DRAWS = 1000
 CHOICES = 10
 """The perplexity that the choice of a token should have, roughly."""
 LEAST_EXPECTED = 5.0
@@ -63,6 +64,10 @@ def describes(subject: EngineSubject) -> str:
     require(not unknown, f"options that no setting has: {', '.join(unknown)}")
     missing = sorted(set(spec.required) - set(spec.options))
     require(not missing, f"required, but not among the options: {', '.join(missing)}")
+    own = [option.name for option in fields(spec.config)]
+    require(not (both := known & {*own}), f"options called like a setting: {', '.join(both)}")
+    untold = sorted({*own} - field_help(spec.config).keys())
+    require(not untold, f"options without a docstring under them: {', '.join(untold)}")
     model = subject.weights()
     require(
         spec.supports(model) is True,
@@ -73,13 +78,14 @@ def describes(subject: EngineSubject) -> str:
         told == (spec.weights != "trainer"),
         f"its weights are {spec.weights!r}, and it has {'a' if told else 'no'} sync_weights",
     )
-    return f"weights: {spec.weights}; options: {', '.join(spec.options) or 'none'}"
+    named = ", ".join([*spec.options, *(f"engine.{option}" for option in own)])
+    return f"weights: {spec.weights}; options: {named or 'none'}"
 
 
 def token_ids(subject: EngineSubject) -> str:
     """Ids of the vocabulary, one log-probability each; no prompt, nothing after a stop token."""
     prompts, stops = subject.prompts(), set(subject.stop_ids)
-    made = subject.sample(prompts, PLAIN)
+    made = subject.sample(prompts, _PLAIN)
     for prompt, one in every(prompts, made):
         ids, count = one.token_ids, len(one.token_ids)
         require(isinstance(one, Generated), f"a continuation is a {type(one).__name__}")
@@ -98,7 +104,7 @@ def token_ids(subject: EngineSubject) -> str:
 def greedy(subject: EngineSubject) -> str:
     """At temperature 0, the most likely token, with its log-probability at temperature 1."""
     prompts = subject.prompts()
-    made = subject.sample(prompts, GREEDY, n=1)
+    made = subject.sample(prompts, _GREEDY, n=1)
     for prompt, one in every(prompts, made):
         logits = subject.logits(prompt, one.token_ids)
         chosen = logits.gather(-1, torch.tensor(one.token_ids)[:, None])[:, 0]
@@ -106,14 +112,14 @@ def greedy(subject: EngineSubject) -> str:
         require(
             behind <= subject.tolerance, f"a token is {behind:.3g} nats less likely than the best"
         )
-    return f"{_tokens(made)} tokens; {_logprobs(subject, prompts, made, GREEDY)}"
+    return f"{_tokens(made)} tokens; {_logprobs(subject, prompts, made, _GREEDY)}"
 
 
 def logprobs(subject: EngineSubject) -> str:
     """Log-probabilities are those of the distribution sampled from, after temperature and top-p."""
     prompts, told = subject.prompts(), []
     for temperature, top_p in SETTINGS:
-        sampling = replace(PLAIN, temperature=temperature, top_p=top_p)
+        sampling = replace(_PLAIN, temperature=temperature, top_p=top_p)
         made = subject.sample(prompts, sampling)
         words = _logprobs(subject, prompts, made, sampling)
         told.append(f"temperature {temperature:g}, top-p {top_p:g}: {words}")
@@ -139,7 +145,7 @@ def frequencies(subject: EngineSubject) -> str:
     prompt = min(
         subject.prompts(), key=lambda prompt: abs(_choices(_next(subject, prompt, how)) - CHOICES)
     )
-    pairs = [one.token_ids for one in subject.sample([prompt], how, n=DRAWS)[0]]
+    pairs = [one.token_ids for one in subject.sample([prompt], how, n=_DRAWS)[0]]
     first = Counter(pair[0] for pair in pairs)
     _as_expected(first, _next(subject, prompt, how), "first")
     going_on = Counter({i: c for i, c in first.items() if i not in subject.stop_ids})
@@ -147,7 +153,7 @@ def frequencies(subject: EngineSubject) -> str:
     common, count = going_on.most_common(1)[0]
     second = Counter(pair[1] for pair in pairs if pair[0] == common and len(pair) == 2)
     _as_expected(second, _next(subject, [*prompt, common], how), "second")
-    return f"{DRAWS} draws of {len(first)} tokens, {count} of {len(second)} after the most common"
+    return f"{_DRAWS} draws of {len(first)} tokens, {count} of {len(second)} after the most common"
 
 
 def _next(subject: EngineSubject, prompt: Ids, how: Sampling) -> Tensor:
@@ -194,7 +200,7 @@ def stops(subject: EngineSubject) -> str:
     """A stop token ends a sample as `EOS`, the limit ends it as `LENGTH`, and nothing else does."""
     prompts, ends = subject.prompts(), Counter[Stop]()
     for most in (1, NEW):
-        how = replace(PLAIN, max_new_tokens=most, seed=5)
+        how = replace(_PLAIN, max_new_tokens=most, seed=5)
         for _, one in every(prompts, subject.sample(prompts, how)):
             last, count = one.token_ids[-1], len(one.token_ids)
             stopped = last in subject.stop_ids
@@ -216,24 +222,24 @@ def streams(subject: EngineSubject) -> str:
     """A sample depends on (seed, number of its prompt, its own number) and on nothing else."""
     prompts = subject.prompts()
     before = _generators()
-    whole = ids_of(subject.sample(prompts, PLAIN))
+    whole = ids_of(subject.sample(prompts, _PLAIN))
     require(_generators() == before, "a global random generator was advanced")
     _move_generators()
-    require(ids_of(subject.sample(prompts, PLAIN)) == whole, "the same seed gave other samples")
-    other = ids_of(subject.sample(prompts, replace(PLAIN, seed=2)))
+    require(ids_of(subject.sample(prompts, _PLAIN)) == whole, "the same seed gave other samples")
+    other = ids_of(subject.sample(prompts, replace(_PLAIN, seed=2)))
     require(other != whole, "another seed gave the same samples")
     numbers = list(range(len(prompts)))
     order = numbers[::-1]
-    turned = ids_of(subject.sample([prompts[i] for i in order], PLAIN, numbers=order))
+    turned = ids_of(subject.sample([prompts[i] for i in order], _PLAIN, numbers=order))
     require(turned[::-1] == whole, "samples depend on the order of the prompts, which have numbers")
-    alone = ids_of(subject.sample(prompts[3:4], PLAIN, numbers=[3]))
+    alone = ids_of(subject.sample(prompts[3:4], _PLAIN, numbers=[3]))
     require(alone == whole[3:4], "a sample depends on what is decoded with it")
-    more = ids_of(subject.sample(prompts, PLAIN, n=SAMPLES + 2))
+    more = ids_of(subject.sample(prompts, _PLAIN, n=SAMPLES + 2))
     require([g[:SAMPLES] for g in more] == whole, "the first samples depend on how many there are")
-    twins = ids_of(subject.sample([prompts[0]] * 2, PLAIN, n=2))
+    twins = ids_of(subject.sample([prompts[0]] * 2, _PLAIN, n=2))
     distinct = set(chain.from_iterable(twins))
     require(len(distinct) == 4, f"{4 - len(distinct)} of 4 samples of one prompt are repetitions")
-    same = ids_of(subject.sample([prompts[0]] * 2, PLAIN, n=2, numbers=[7, 7]))
+    same = ids_of(subject.sample([prompts[0]] * 2, _PLAIN, n=2, numbers=[7, 7]))
     require(same[0] == same[1], "two prompts with one number have two streams")
     return f"{len(prompts) * SAMPLES} samples: alone, in another order, with more, and again"
 
@@ -254,12 +260,12 @@ def _move_generators() -> None:
 def turns(subject: EngineSubject) -> str:
     """A prompt that extends an earlier sample is answered as if nothing had been read before."""
     engine, prompts = subject.fresh(), subject.prompts()
-    first = subject.sample(prompts, PLAIN, n=1, engine=engine)
+    first = subject.sample(prompts, _PLAIN, n=1, engine=engine)
     longer = _longer(prompts, first)
-    there = subject.sample(longer, PLAIN, engine=engine)
-    anew = subject.sample(longer, PLAIN, engine=subject.fresh())
+    there = subject.sample(longer, _PLAIN, engine=engine)
+    anew = subject.sample(longer, _PLAIN, engine=subject.fresh())
     require(ids_of(there) == ids_of(anew), "a later turn is not answered as it is from scratch")
-    return f"{len(longer)} episodes; {_logprobs(subject, longer, there, PLAIN)}"
+    return f"{len(longer)} episodes; {_logprobs(subject, longer, there, _PLAIN)}"
 
 
 def _longer(prompts: list[list[int]], made: Batch) -> list[list[int]]:
@@ -275,21 +281,21 @@ def weights(subject: EngineSubject) -> str:
     if spec.adapters_only:
         raise Skipped("it takes the weights of an adapter only, which this check does not train")
     engine, prompts = subject.fresh(), subject.prompts()
-    before = subject.sample(prompts, PLAIN, engine=engine)
+    before = subject.sample(prompts, _PLAIN, engine=engine)
     longer = _longer(prompts, before)
     with subject.other_weights():
         subject.tell(engine)
         try:
             # First the prompts that extend what the old weights have read.
-            after = subject.sample(longer, PLAIN, engine=engine)
-            _logprobs(subject, longer, after, PLAIN)
+            after = subject.sample(longer, _PLAIN, engine=engine)
+            _logprobs(subject, longer, after, _PLAIN)
             words = _logprobs(
-                subject, prompts, subject.sample(prompts, PLAIN, engine=engine), PLAIN
+                subject, prompts, subject.sample(prompts, _PLAIN, engine=engine), _PLAIN
             )
         except PropertyFailed as failed:
             raise PropertyFailed(f"it samples with the old weights: {failed}") from None
     subject.tell(engine)
-    again = subject.sample(prompts, PLAIN, engine=engine)
+    again = subject.sample(prompts, _PLAIN, engine=engine)
     require(ids_of(again) == ids_of(before), "restored weights give other samples")
     return f"changed and restored; {words}"
 
@@ -297,7 +303,7 @@ def weights(subject: EngineSubject) -> str:
 def context(subject: EngineSubject) -> str:
     """A context can be filled to its last token; what cannot be served is a UsageError."""
     engine, limit, new = subject.engine(), subject.limit, 4
-    how = replace(PLAIN, max_new_tokens=new)
+    how = replace(_PLAIN, max_new_tokens=new)
     short = subject.prompts((3,))
     require(engine.generate([], n=2, sampling=how) == [], "no prompts gave samples")
     asked = [(short, 0, how), (short, 1, replace(how, max_new_tokens=0))]
@@ -338,12 +344,3 @@ ENGINE_PROPERTIES: Mapping[str, Callable[[EngineSubject], str]] = {
     "weights": weights,
     "context": context,
 }
-
-
-def prove_all(subject: EngineSubject) -> Iterator[str]:
-    """The evidence for each property in turn; AssertionError at the first that fails."""
-    for prove in ENGINE_PROPERTIES.values():
-        try:
-            yield prove(subject)
-        except Skipped:
-            continue

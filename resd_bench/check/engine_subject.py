@@ -22,6 +22,7 @@ from torch import Tensor
 from resd_bench.check.env_subject import Called, Watch, not_watched
 from resd_bench.check.result import Skipped, require
 from resd_bench.errors import UsageError, near_miss
+from resd_bench.options import options_from
 from resd_bench.policy import loading
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.engines import registry
@@ -43,7 +44,7 @@ SAMPLES = 3
 """Samples of each prompt."""
 STOP_EVERY = 16
 """One in this many ids ends a turn, so that some samples end early and some do not."""
-TOLERANCE = 1e-3
+_TOLERANCE = 1e-3
 """Difference in nats between an engine's log-probability and ours that is float32 rounding."""
 EDGE = 1e-5
 """Within this margin of top-p, the sum of probabilities does not decide about the last token."""
@@ -61,10 +62,10 @@ class EngineSubject(Called):
     model: Any = None
     """A Hugging Face model, its folder or its name; None is a small random one."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of `PolicyConfig`, such as `server`."""
+    """Settings of `PolicyConfig`, such as `server`, and options of the engine's own."""
     device: str = "cpu"
     """The device of the model."""
-    tolerance: float = TOLERANCE
+    tolerance: float = _TOLERANCE
     installed: bool = False
     """Whether this process exists only for the check."""
     seconds: float = 0.0
@@ -78,7 +79,7 @@ class EngineSubject(Called):
     def loaded(self) -> EngineSpec:
         """The engine's specification."""
         if self.spec is None:
-            spec = self.call("importing it", lambda: registry.find(self.name))
+            spec = self.call("importing it", lambda: registry.find_engine(self.name))
             require(spec is not None, "`auto` is a choice among engines: check one of them")
             self.spec = spec
         assert self.spec is not None
@@ -86,18 +87,21 @@ class EngineSubject(Called):
 
     def config(self) -> PolicyConfig:
         """The settings that the engine is built with."""
-        known = [setting.name for setting in fields(PolicyConfig)]
+        known = {setting.name for setting in fields(PolicyConfig)}
+        own = {setting.name for setting in fields(self.loaded().config)}
         for option in self.options:
-            if option not in known:
-                raise near_miss("option of an engine", option, known)
-        return PolicyConfig(**self.options)
+            if option not in known | own:
+                raise near_miss("option of an engine", option, sorted(known | own))
+        given = {k: v for k, v in self.options.items() if k in own}
+        settings = {k: v for k, v in self.options.items() if k not in own}
+        return PolicyConfig(**settings, engine_options=given)
 
     def weights(self) -> Any:
         """The model that the engine samples from."""
         if self.model is None:
             self.model = small_model().to(self.device)
         elif isinstance(self.model, str | Path):
-            self.model = loading.load(self.model, device=self.device)[0].eval()
+            self.model = loading.load_model(self.model, device=self.device)[0].eval()
         if self.installed:
             loading.set_threads(None, self.model)
         return self.model
@@ -123,7 +127,8 @@ class EngineSubject(Called):
         spec, config = self.loaded(), self.config()
         if self._unbuilt:
             raise Skipped("it could not be built")
-        setup = EngineSetup(self.weights(), self.stop_ids, 0, self.limit, None, config)
+        own = options_from(spec.config, config.engine_options, "engine", spec.name)
+        setup = EngineSetup(self.weights(), self.stop_ids, 0, self.limit, None, config, own)
         try:
             return self.call("building it", lambda: spec.build(setup))
         except UsageError:

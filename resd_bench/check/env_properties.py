@@ -25,8 +25,8 @@ from resd_bench.check.env_subject import (
     RARE,
     Episode,
     Subject,
+    excerpt,
     outputs_of,
-    shown,
     start_others,
     turns_of,
     verdict_of,
@@ -54,7 +54,7 @@ SECTIONS = (
 """Headings of a class docstring, as Gymnasium's documentation pages have them."""
 
 SEEDS = range(12)
-PROCESSES = 3
+_PROCESSES = 3
 
 
 def docs(subject: Subject) -> str:
@@ -144,10 +144,10 @@ def seeded(subject: Subject) -> str:
     return f"{len(SEEDS)} seeds twice, equal; {distinct} different tasks among them"
 
 
-Played = tuple[str, tuple[str, ...], Feedback]
+_Played = tuple[str, tuple[str, ...], Feedback]
 
 
-def _episodes(subject: Subject, noise: int) -> list[Played]:
+def _episodes(subject: Subject, noise: int) -> list[_Played]:
     """An episode for each seed in a fresh environment, as task, observations and feedback."""
     kept = random.getstate(), np.random.get_state()
     try:
@@ -160,7 +160,7 @@ def _episodes(subject: Subject, noise: int) -> list[Played]:
         np.random.set_state(kept[1])
 
 
-def _episode(subject: Subject, env: TextEnv, seed: int) -> Played:
+def _episode(subject: Subject, env: TextEnv, seed: int) -> _Played:
     observation, info = subject.call(f"reset(seed={seed})", lambda: env.reset(seed=seed))
     observations, task = [observation], Task(str(info["task_id"]), "train", observation)
     for turn in range(turns_of(env)):
@@ -171,12 +171,12 @@ def _episode(subject: Subject, env: TextEnv, seed: int) -> Played:
     return task.id, tuple(observations), verdict_of(info)
 
 
-def _difference(a: Played, b: Played) -> str:
+def _difference(a: _Played, b: _Played) -> str:
     if a[0] != b[0]:
         return f"the tasks {a[0]!r} and {b[0]!r}"
     for x, y in zip(a[1], b[1], strict=False):
         if x != y:
-            return f"the observations {shown(x)} and {shown(y)}"
+            return f"the observations {excerpt(x)} and {excerpt(y)}"
     return "different feedback"
 
 
@@ -188,14 +188,14 @@ def panel(subject: Subject) -> str:
     if not subject.installed:
         raise Skipped("not installed, so no other process can make it; equal in this one")
     command = panel_command(subject.name, subject.options)
-    subject.watch(f"hashing the tasks in {PROCESSES} other processes", starts_processes=True)
-    others = start_others(command, PROCESSES)
+    subject.watch(f"hashing the tasks in {_PROCESSES} other processes", starts_processes=True)
+    others = start_others(command, _PROCESSES)
     for seed, output in enumerate(outputs_of(others, subject.deadline)):
         require(
             output == here,
             f"PYTHONHASHSEED={seed} gives other tasks: {output}, here {here}",
         )
-    return f"{here.split()[0][:16]} in {PROCESSES + 1} processes with different hash seeds"
+    return f"{here.split()[0][:16]} in {_PROCESSES + 1} processes with different hash seeds"
 
 
 def splits(subject: Subject) -> str:
@@ -230,7 +230,7 @@ def any_text(subject: Subject) -> str:
                 length = len(subject.play(env, task, [action]).feedback.text)
                 require(
                     length <= Feedback.MAX_CHARS,
-                    f"feedback of {length} characters to {shown(action)}; at most "
+                    f"feedback of {length} characters to {excerpt(action)}; at most "
                     f"{Feedback.MAX_CHARS} are allowed",
                 )
     return f"answered: {', '.join(ODD_TEXTS)}"
@@ -249,7 +249,7 @@ def pure(subject: Subject) -> str:
                 again = subject.play(other, task, [answer])
                 require(
                     first.feedback == again.feedback and first.observations == again.observations,
-                    f"the same answer {shown(answer)} to {task.id} gave different feedback",
+                    f"the same answer {excerpt(answer)} to {task.id} gave different feedback",
                 )
                 seen += 1
             require(
@@ -333,7 +333,7 @@ def _told(subject: Subject, dialect: Dialect, task: Task, answer: str) -> list[F
 
 
 def _check_ladder(task: Task, texts: list[str]) -> None:
-    require(texts[0] == "", f"level 0 says {shown(texts[0])} on {task.id}; it must say nothing")
+    require(texts[0] == "", f"level 0 says {excerpt(texts[0])} on {task.id}; it must say nothing")
     require(texts[1] != "", f"level 1 does not say that the answer to {task.id} failed")
     for level, (less, more) in enumerate(pairwise(texts)):
         require(len(more) <= Feedback.MAX_CHARS, f"level {level + 1} has {len(more)} characters")
@@ -342,7 +342,7 @@ def _check_ladder(task: Task, texts: list[str]) -> None:
         require(
             kept if level > 1 else len(less) <= len(more),
             f"level {level + 1} leaves out what level {level} says on {task.id}: "
-            f"{shown(less, 80)}, then {shown(more, 80)}",
+            f"{excerpt(less, 80)}, then {excerpt(more, 80)}",
         )
 
 
@@ -417,7 +417,7 @@ def floor(subject: Subject) -> str:
                     found.setdefault(policy, []).append(success)
                     require(
                         not success or env.chance > RARE,
-                        f"the answer {shown(answer)} of the {policy} policy counts as a success "
+                        f"the answer {excerpt(answer)} of the {policy} policy counts as a success "
                         f"on {task.id}",
                     )
     rates = {policy: sum(hits) / len(hits) for policy, hits in found.items()}
@@ -438,7 +438,7 @@ def runaway(subject: Subject) -> str:
         for answer in RUNAWAY:
             require(
                 not subject.play(env, task, [answer]).feedback.success or env.chance > RARE,
-                f"the program {shown(answer)} counts as a success on {task.id}",
+                f"the program {excerpt(answer)} counts as a success on {task.id}",
             )
     seconds, doing = subject.slowest
     return f"slowest call {seconds:.2f} s: {doing}"

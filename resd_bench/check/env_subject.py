@@ -24,7 +24,7 @@ RARE = 0.05
 LEAST_TASKS = 4
 """Tasks that every sampled property examines, however long it takes."""
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Make(Protocol):
@@ -63,7 +63,7 @@ class Called:
     slowest: tuple[float, str]
     """Seconds of the slowest call, and its name."""
 
-    def call(self, doing: str, function: Callable[[], T]) -> T:
+    def call(self, doing: str, function: Callable[[], _T]) -> _T:
         """Call something of the plugin, watched and timed."""
         self.doing = doing
         self.watch(doing)
@@ -181,7 +181,7 @@ class Subject(Called):
 
     def step(self, env: TextEnv, task: Task, action: str) -> Any:
         """One step."""
-        return self.call(f"step({shown(action)}) on task {task.id}", lambda: env.step(action))
+        return self.call(f"step({excerpt(action)}) on task {task.id}", lambda: env.step(action))
 
     def oracle(self, env: TextEnv, task: Task) -> str:
         """The oracle's answer; NotImplementedError if there is no oracle."""
@@ -212,7 +212,7 @@ def verdict_of(info: dict[str, Any]) -> Feedback:
     return feedback
 
 
-def shown(text: str, most: int = 40) -> str:
+def excerpt(text: str, most: int = 40) -> str:
     """`text` quoted in ASCII, shortened and with its length if it is long."""
     quoted = ascii(text[:most])
     return quoted if len(text) <= most else f"{quoted}... of {len(text)} characters"

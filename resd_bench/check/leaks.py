@@ -16,12 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from resd_bench.check.adversarial_answers import failing
-from resd_bench.check.env_subject import DEFAULT_LEVEL, RARE, Episode, Subject, shown
+from resd_bench.check.env_subject import DEFAULT_LEVEL, RARE, Episode, Subject, excerpt
 from resd_bench.check.result import require
 from resd_bench.env import TextEnv
 from resd_bench.types import Dialect, Feedback, Task
 
-MOST_TASKS = 24
+_MOST_TASKS = 24
 MOST_SECRETS = 8
 """Expected values examined per task."""
 LONG = 16
@@ -33,7 +33,7 @@ SYSTEMATIC = 0.5
 FEWEST = 4
 """Short secrets needed to tell a leak from chance."""
 MOST_COPIES = 12
-ORACLE, SOLUTION, EXPECTED = "answers", "solutions", "expected values"
+ORACLE, SOLUTION, _EXPECTED = "answers", "solutions", "expected values"
 
 FENCED = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
 TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
@@ -56,7 +56,7 @@ def leaks(subject: Subject) -> str:
     evidence = []
     for dialect in subject.dialects:
         env = subject.env(dialect)
-        tasks = subject.spread(env, most=MOST_TASKS)
+        tasks = subject.spread(env, most=_MOST_TASKS)
         cases = [_case(subject, dialect, task) for task in subject.in_time(tasks, 0.5)]
         for channel in cases[0].channels if cases else ():
             for kind in cases[0].secrets:
@@ -80,7 +80,7 @@ def _case(subject: Subject, dialect: Dialect, task: Task) -> Case:
         best = subject.play(subject.env(dialect, 5), task, [answer]).feedback
         case.secrets[SOLUTION] |= _bare(best.solution)
         expected |= {_plain(c.expected) for c in best.cases}
-    case.secrets[EXPECTED] = set(sorted(expected - {""})[:MOST_SECRETS])
+    case.secrets[_EXPECTED] = set(sorted(expected - {""})[:MOST_SECRETS])
     for level in range(DEFAULT_LEVEL + 1):
         env = subject.env(dialect, level)
         for answer in answers:
@@ -141,8 +141,8 @@ def _judge(env: TextEnv, cases: Sequence[Case], channel: str, kind: str) -> None
             if chance > COMMON:
                 continue
             found = _occurs(secret, case.channels[channel])
-            what = f"{shown(secret)} of task {case.task.id}"
-            long_answer = kind != EXPECTED and len(secret) >= LONG
+            what = f"{excerpt(secret)} of task {case.task.id}"
+            long_answer = kind != _EXPECTED and len(secret) >= LONG
             require(not (found and long_answer), f"the answer {what} occurs in {channel}")
             own.append(found)
             by_chance.append(chance)
@@ -172,7 +172,8 @@ def _copying(subject: Subject, dialect: Dialect, tasks: Sequence[Task]) -> dict[
                 solved = solved or subject.play(env, task, [copy]).feedback.success
                 require(
                     not solved or level > DEFAULT_LEVEL or env.chance > RARE,
-                    f"copying {shown(copy)} out of the feedback at level {level} solves {task.id}",
+                    f"copying {excerpt(copy)} out of the feedback at level {level} solves "
+                    f"{task.id}",
                 )
             hits.setdefault(level, []).append(solved)
     return {level: _share(hits.get(level, ())) for level in range(6)}

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
@@ -19,7 +19,7 @@ from resd_bench import plugins
 from resd_bench.agent import Agent, MethodSpec, State
 from resd_bench.check.adversarial_answers import ODD_TEXTS
 from resd_bench.check.env_subject import Called, Watch, not_watched, outputs_of, start_others
-from resd_bench.check.result import PropertyFailed, Skipped, require
+from resd_bench.check.result import PropertyFailed, require
 from resd_bench.check.scripted import Script, ScriptedPolicy
 from resd_bench.config import method_config
 from resd_bench.errors import UsageError
@@ -41,13 +41,13 @@ from resd_bench.types import (
     user,
 )
 
-PROCESSES = 2
-LONGEST = 20_000
+_PROCESSES = 2
+_LONGEST = 20_000
 """Maximum length, in characters, of a hostile text; models stop at their token limit."""
 
-ODD = [text[:LONGEST] for text in ODD_TEXTS.values()]
+ODD = [text[:_LONGEST] for text in ODD_TEXTS.values()]
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Sealed(Mapping[str, Any]):
@@ -214,12 +214,12 @@ def digest(subject: MethodSubject) -> str:
 def _in_processes(subject: MethodSubject) -> int:
     command = [sys.executable, "-P", "-m", "resd_bench.check.method_properties", subject.name]
     command.append(json.dumps(dict(subject.options)))
-    subject.watch(f"learning in {PROCESSES} other processes", starts_processes=True)
-    others = start_others(command, PROCESSES)
+    subject.watch(f"learning in {_PROCESSES} other processes", starts_processes=True)
+    others = start_others(command, _PROCESSES)
     here = digest(subject)
     for seed, output in enumerate(outputs_of(others, subject.deadline)):
         require(output == here, f"PYTHONHASHSEED={seed} gives other examples or metrics")
-    return PROCESSES
+    return _PROCESSES
 
 
 def examples(subject: MethodSubject) -> str:
@@ -301,7 +301,7 @@ def any_text(subject: MethodSubject) -> str:
     state = _through_a_file(subject, agent)
     subject.call("load_state_dict", lambda: subject.agent()[1].load_state_dict(state))
     json.dumps(plain(subject.call("context()", agent.context)))
-    return f"{', '.join(ODD_TEXTS)} (at most {LONGEST} characters each)"
+    return f"{', '.join(ODD_TEXTS)} (at most {_LONGEST} characters each)"
 
 
 METHOD_PROPERTIES: Mapping[str, Callable[[MethodSubject], str]] = {
@@ -313,15 +313,6 @@ METHOD_PROPERTIES: Mapping[str, Callable[[MethodSubject], str]] = {
     "errors": errors,
     "any text": any_text,
 }
-
-
-def prove_all(subject: MethodSubject) -> Iterator[str]:
-    """The evidence for each property in turn; AssertionError at the first that fails."""
-    for prove in METHOD_PROPERTIES.values():
-        try:
-            yield prove(subject)
-        except Skipped:
-            continue
 
 
 if __name__ == "__main__":

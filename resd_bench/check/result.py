@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
-State = Literal["pass", "FAIL", "skip"]
+_State = Literal["pass", "FAIL", "skip"]
+_Subject = TypeVar("_Subject")
 
 
 class PropertyFailed(AssertionError):
@@ -18,11 +20,11 @@ class Skipped(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PropertyVerdict:
     """One property, whether it holds, and the evidence."""
 
     name: str
-    state: State
+    state: _State
     evidence: str
 
     @property
@@ -40,11 +42,18 @@ def require(holds: bool, reason: str) -> None:
         raise PropertyFailed(reason)
 
 
-def report(verdicts: Sequence[Verdict]) -> str:
+def prove_all(properties: Mapping[str, Callable[[_Subject], str]], subject: _Subject) -> None:
+    """Prove each property that can be examined here; AssertionError at the first that fails."""
+    for prove in properties.values():
+        with contextlib.suppress(Skipped):
+            prove(subject)
+
+
+def as_lines(verdicts: Sequence[PropertyVerdict]) -> str:
     """One line per property."""
     return "\n".join(map(str, verdicts))
 
 
-def failures(verdicts: Sequence[Verdict]) -> str:
+def failures(verdicts: Sequence[PropertyVerdict]) -> str:
     """The lines of the properties that do not hold; "" if all hold."""
-    return report([verdict for verdict in verdicts if verdict.failed])
+    return as_lines([verdict for verdict in verdicts if verdict.failed])

@@ -20,13 +20,13 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any, Literal, NamedTuple
 
 from resd_bench.check.cpu_deadline import answers_in_time
-from resd_bench.check.result import PropertyFailed, Skipped, Verdict
+from resd_bench.check.result import PropertyFailed, PropertyVerdict, Skipped
 
-Kind = Literal["env", "method", "engine"]
+_Kind = Literal["env", "method", "engine"]
 
-DEADLINE = 60.0
+_DEADLINE = 60.0
 """Seconds a single call may take, on a machine that is not busy (see `cpu_deadline`)."""
-START = 300.0
+_START = 300.0
 """Seconds a process may take to start and to import the plugin, whatever the deadline: a busy
 machine must not look like a plugin that hangs."""
 MOST_HANGS = 2
@@ -40,11 +40,11 @@ class ChildMessage(NamedTuple):
 
     what: Literal["begins", "calls", "finds", "ends"]
     text: str
-    verdict: Verdict | None = None
+    verdict: PropertyVerdict | None = None
     starts_processes: bool = False
 
 
-def property_names(kind: Kind = "env") -> list[str]:
+def property_names(kind: _Kind = "env") -> list[str]:
     """The names of the properties, in the order they are examined."""
     return [*_table(kind), IN_TIME]
 
@@ -54,9 +54,9 @@ def check(
     *,
     options: Mapping[str, Any] | None = None,
     only: Sequence[str] = (),
-    deadline: float = DEADLINE,
+    deadline: float = _DEADLINE,
     seconds: float = 3.0,
-) -> Iterator[Verdict]:
+) -> Iterator[PropertyVerdict]:
     """Examine the installed environment `name`, made with `options`; a verdict per property.
 
     `only` names the properties to examine, `deadline` is the longest a single call may take and
@@ -70,8 +70,8 @@ def check_method(
     *,
     options: Mapping[str, Any] | None = None,
     only: Sequence[str] = (),
-    deadline: float = DEADLINE,
-) -> Iterator[Verdict]:
+    deadline: float = _DEADLINE,
+) -> Iterator[PropertyVerdict]:
     """Examine the installed method `name` in the same way."""
     return _examine("method", name, options or {}, only, deadline, 0.0)
 
@@ -83,9 +83,9 @@ def check_engine(
     options: Mapping[str, Any] | None = None,
     device: str | None = None,
     only: Sequence[str] = (),
-    deadline: float = DEADLINE,
+    deadline: float = _DEADLINE,
     tolerance: float | None = None,
-) -> Iterator[Verdict]:
+) -> Iterator[PropertyVerdict]:
     """Examine the installed engine `name` in the same way, on `model` or a small random one.
 
     `options` are settings of `PolicyConfig`, `device` is the model's device, and `tolerance` is how
@@ -96,7 +96,7 @@ def check_engine(
     return _examine("engine", name, made, only, deadline, 0.0)
 
 
-def _table(kind: Kind) -> dict[str, Any]:
+def _table(kind: _Kind) -> dict[str, Any]:
     if kind == "engine":
         from resd_bench.check.engine_properties import ENGINE_PROPERTIES
 
@@ -111,13 +111,13 @@ def _table(kind: Kind) -> dict[str, Any]:
 
 
 def _examine(
-    kind: Kind,
+    kind: _Kind,
     name: str,
     options: Mapping[str, Any],
     only: Sequence[str],
     deadline: float,
     seconds: float,
-) -> Iterator[Verdict]:
+) -> Iterator[PropertyVerdict]:
     left = [p for p in _table(kind) if not only or p in only]
     hangs: list[str] = []
     slowest = ""
@@ -132,11 +132,11 @@ def _examine(
             yield said.verdict
             left = left[left.index(said.verdict.name) + 1 :]
     for unseen in left:
-        yield Verdict(unseen, "skip", "not examined: see the calls that did not return")
+        yield PropertyVerdict(unseen, "skip", "not examined: see the calls that did not return")
     if not only or IN_TIME in only:
         state: Literal["FAIL", "pass"] = "FAIL" if hangs else "pass"
         evidence = hangs[0] if hangs else f"every call within {deadline:g} s; slowest {slowest}"
-        yield Verdict(IN_TIME, state, evidence)
+        yield PropertyVerdict(IN_TIME, state, evidence)
 
 
 def _listen(order: Mapping[str, Any], deadline: float) -> Iterator[ChildMessage]:
@@ -171,23 +171,23 @@ def _listen(order: Mapping[str, Any], deadline: float) -> Iterator[ChildMessage]
 def _hear(
     connection: Connection, child: subprocess.Popen[bytes], ahead: Sequence[str], deadline: float
 ) -> Iterator[ChildMessage]:
-    current, doing, wait = ahead[0], "starting", START
+    current, doing, wait = ahead[0], "starting", _START
     while True:
         if not answers_in_time(connection, child.pid, wait):
             reason = f"{doing} did not return within {wait:g} s"
-            yield ChildMessage("ends", reason, Verdict(current, "FAIL", reason))
+            yield ChildMessage("ends", reason, PropertyVerdict(current, "FAIL", reason))
             return
         try:
             said: ChildMessage = connection.recv()
         except (EOFError, OSError):
             reason = f"{doing} ended the process: {_how_it_ended(child)}"
-            yield ChildMessage("finds", reason, Verdict(current, "FAIL", reason))
+            yield ChildMessage("finds", reason, PropertyVerdict(current, "FAIL", reason))
             return
         if said.what == "begins":
-            current, doing, wait = said.text, said.text, max(START, deadline)
+            current, doing, wait = said.text, said.text, max(_START, deadline)
         elif said.what == "calls":
             doing = said.text
-            wait = max(START, deadline) if said.starts_processes else deadline
+            wait = max(_START, deadline) if said.starts_processes else deadline
         else:
             yield said
             if said.what == "ends":
@@ -212,17 +212,17 @@ def _serve(connection: Connection, order: Mapping[str, Any]) -> None:
         connection.send(ChildMessage("calls", doing, starts_processes=starts_processes))
 
     subject.watch = watch
-    subject.seconds, subject.deadline = order["seconds"], max(START, order["deadline"])
+    subject.seconds, subject.deadline = order["seconds"], max(_START, order["deadline"])
     table = _table(order["kind"])
     for chosen in order["properties"]:
         connection.send(ChildMessage("begins", chosen))
-        verdict = judge(chosen, table[chosen], subject)
+        verdict = run_property(chosen, table[chosen], subject)
         connection.send(ChildMessage("finds", verdict.evidence, verdict))
     seconds, doing = subject.slowest
     connection.send(ChildMessage("ends", f"{seconds:.2f} s: {doing}"))
 
 
-def _subject(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
+def _subject(kind: _Kind, name: str, options: Mapping[str, Any]) -> Any:
     """The plugin to examine."""
     if kind == "method":
         from resd_bench.check.method_properties import MethodSubject
@@ -240,19 +240,19 @@ def _subject(kind: Kind, name: str, options: Mapping[str, Any]) -> Any:
     return Subject(name, make, installed=True, options=dict(options))
 
 
-def judge(name: str, prove: Any, subject: Any) -> Verdict:
+def run_property(name: str, prove: Any, subject: Any) -> PropertyVerdict:
     """The verdict on one property; anything the plugin raises makes it fail."""
     try:
-        return Verdict(name, "pass", prove(subject))
+        return PropertyVerdict(name, "pass", prove(subject))
     except Skipped as skipped:
-        return Verdict(name, "skip", str(skipped))
+        return PropertyVerdict(name, "skip", str(skipped))
     except PropertyFailed as broken:
-        return Verdict(name, "FAIL", str(broken))
+        return PropertyVerdict(name, "FAIL", str(broken))
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         raised = f"{type(error).__name__}: {str(error)[:300]}"
         doing = f"{subject.doing} raised " if subject.doing else ""
-        return Verdict(name, "FAIL", f"{doing}{raised} ({where.filename}:{where.lineno})")
+        return PropertyVerdict(name, "FAIL", f"{doing}{raised} ({where.filename}:{where.lineno})")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import typer
 
 from resd_bench.budget import Budget
 from resd_bench.commands.shared import AtBudget, Markdown, Runs, Varies
-from resd_bench.commands.shared import Axis as AxisFlag
+from resd_bench.commands.shared import AxisOption as AxisFlag
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files.terminal import note, out, say
 

@@ -6,7 +6,6 @@ Starts a sandbox and loads torch; left out is whether a given model fits into me
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import sys
 import warnings
@@ -19,8 +18,9 @@ from resd_bench import packaged_models
 from resd_bench.files.terminal import say
 from resd_bench.packaged_models import GgufPackage
 from resd_bench.plugins import Check, find, installed
+from resd_bench.sweep.launch import cores
 
-GROUP = "resd_bench.doctor"
+_GROUP = "resd_bench.doctor"
 """Entry points of what else is looked at: functions that return checks."""
 OLDEST, NEWEST = (3, 11), (3, 13)
 """Versions of Python that resd-bench is tested with."""
@@ -62,7 +62,7 @@ def doctor() -> None:
 
 def report() -> list[Check]:
     """Look at everything; never raises for what is missing."""
-    plugged = (check for name in installed(GROUP) for check in find(GROUP, "check", name)())
+    plugged = (check for name in installed(_GROUP) for check in find(_GROUP, "check", name)())
     models = [_model(), *_installed_models()]
     return [_python(), *_torch(), *models, *_sandbox(), *map(_extra, EXTRAS), *plugged]
 
@@ -92,14 +92,14 @@ def _torch() -> list[Check]:
         import torch
     except (ImportError, OSError) as error:
         return [Check("torch", False, str(error), "pip install torch", required=True)]
-    threads, cores = torch.get_num_threads(), _usable_cores()
+    threads, usable = torch.get_num_threads(), cores()
     checks = [
         Check("torch", True, str(torch.__version__), required=True),
         Check(
             "threads",
-            threads <= cores,
-            f"{threads} torch threads on {cores} usable cores",
-            f"set OMP_NUM_THREADS={cores}: more threads than cores wait for each other",
+            threads <= usable,
+            f"{threads} torch threads on {usable} usable cores",
+            f"set OMP_NUM_THREADS={usable}: more threads than cores wait for each other",
         ),
     ]
     if not torch.cuda.is_available():
@@ -110,12 +110,6 @@ def _torch() -> list[Check]:
         detail = f"{device.name}, {device.total_memory / 2**30:.0f} GiB"
         checks.append(Check(f"gpu {index}", True, detail))
     return checks
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _model() -> Check:

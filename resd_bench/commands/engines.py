@@ -1,18 +1,27 @@
-"""`engines list | check`."""
+"""`engines list | info | check`."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from resd_bench import errors, plugins
-from resd_bench.commands.shared import Deadline, Name, group, options, show_verdicts
+from resd_bench.commands.shared import (
+    DeadlineOption,
+    Name,
+    group,
+    options,
+    options_table,
+    show_verdicts,
+)
+from resd_bench.errors import UsageError
 from resd_bench.files.terminal import out
 from resd_bench.policy.engines import registry
 
-app = group("List and check the installed sampling engines.")
+app = group("List, describe and check the installed sampling engines.")
 
 
 @app.command("list")
@@ -21,12 +30,26 @@ def list_engines() -> None:
     table = Table("engine", "weights", "own settings", "what it is")
     for name in plugins.installed(registry.GROUP):
         try:
-            spec = registry.find(name)
+            spec = registry.find_engine(name)
             assert spec is not None
-            table.add_row(name, spec.weights, ", ".join(spec.options), spec.summary)
+            own = [f"engine.{option.name}" for option in fields(spec.config)]
+            table.add_row(name, spec.weights, ", ".join([*spec.options, *own]), spec.summary)
         except Exception as error:
             table.add_row(name, "", "", f"cannot be loaded: {error}")
     out().print(table)
+
+
+@app.command("info")
+def show_engine(name: Name) -> None:
+    """Show the settings that an engine reads and its own options: type, default, meaning."""
+    if (spec := registry.find_engine(name)) is None:
+        raise UsageError("`auto` is a choice among engines: give the name of one of them")
+    settings = ", ".join(f"--{option.replace('_', '-')}" for option in spec.options)
+    title = f"{name}: {spec.summary}. Settings it reads: {settings or 'none'}."
+    if not fields(spec.config):
+        out().print(f"{title} It has no options of its own.")
+        return
+    out().print(options_table(f"{title} Options: --set engine.NAME=VALUE", spec.config))
 
 
 @app.command("check")
@@ -41,7 +64,7 @@ def check_command(
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="cpu, cuda or cuda:1 (default: cpu).")
     ] = None,
-    deadline: Deadline = 60.0,
+    deadline: DeadlineOption = 60.0,
     tolerance: Annotated[
         float | None,
         typer.Option(

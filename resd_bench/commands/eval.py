@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resd_bench.commands.shared import Server, Sets, Trust
+from resd_bench.commands.shared import ServerOption, Sets, Trust
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out
 from resd_bench.files.writing import write_named
@@ -49,7 +49,7 @@ def evaluate(
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")
     ] = None,
-    server: Server = None,
+    server: ServerOption = None,
     trust_remote_code: Trust = None,
     sets: Sets = None,
     save: Annotated[

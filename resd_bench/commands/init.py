@@ -9,7 +9,7 @@ import typer
 
 from resd_bench.commands.shared import group
 from resd_bench.files.terminal import out
-from resd_bench.scaffold import Kind, write_package
+from resd_bench.scaffold import PluginKind, write_package
 
 app = group("Create a package with a new environment or method.")
 
@@ -34,7 +34,7 @@ def new_method(name: NewName, folder: Folder = None) -> None:
     _write("method", name, folder)
 
 
-def _write(kind: Kind, name: str, folder: Path | None) -> None:
+def _write(kind: PluginKind, name: str, folder: Path | None) -> None:
     place = folder or Path(name)
     for path in write_package(kind, name, place):
         out().print(f"wrote {path}", soft_wrap=True)

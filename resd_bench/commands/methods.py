@@ -7,7 +7,7 @@ from rich.table import Table
 
 from resd_bench import errors, plugins
 from resd_bench.commands.shared import (
-    Deadline,
+    DeadlineOption,
     MethodSets,
     Name,
     group,
@@ -42,7 +42,7 @@ def show_method(name: Name) -> None:
 
 
 @app.command("check")
-def check(name: Name, deadline: Deadline = 60.0, sets: MethodSets = None) -> None:
+def check(name: Name, deadline: DeadlineOption = 60.0, sets: MethodSets = None) -> None:
     """Check that a method keeps its contract.
 
     Each property gets a verdict with its evidence.

@@ -85,7 +85,7 @@ def pretrain(
     with Bar() as bar:
         row = bar.add_task("pre-training", total=config.steps)
 
-        def show(p: training.Progress) -> None:
+        def show(p: training.PretrainProgress) -> None:
             text = f"loss {p.loss:.3f}, {p.tokens / max(p.seconds, 1e-9):,.0f} tokens/s"
             bar.update(row, completed=p.step, description=text)
 
@@ -113,12 +113,12 @@ def probe(
 ) -> None:
     """Measure success with each kind of context on held-out tasks."""
     from resd_bench.nano.card import dials_of
-    from resd_bench.nano.probe import Probe, table
+    from resd_bench.nano.probe import Probe, probe_table
     from resd_bench.policy.lm_policy import LMPolicy
     from resd_bench.policy.loading import resolve
 
     dials = dials_of(Path(resolve(model)))
-    say(table(Probe(LMPolicy.load(model), env, samples, dials=dials).rows()))
+    say(probe_table(Probe(LMPolicy.load(model), env, samples, dials=dials).rows()))
 
 
 @app.command()
@@ -130,9 +130,9 @@ def card(
 ) -> None:
     """Measure the model and write its card, README.md, into its folder."""
     from resd_bench.nano.card import write
-    from resd_bench.policy.loading import resolve
+    from resd_bench.policy.loading import local_path
 
-    say(write(Path(resolve(model)), samples))
+    say(write(Path(local_path(model)), samples))
 
 
 @app.command("lessons")

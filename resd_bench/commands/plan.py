@@ -23,7 +23,7 @@ from resd_bench.planning.memory import (
     Machine,
     Memory,
     Tokens,
-    check,
+    check_fits,
     count_tokens,
     gigabytes,
     limited,
@@ -109,7 +109,7 @@ class Plan:
         yield f"FLOPs per update: at most {work[0]:.2g}, expected {work[1]:.2g}, and attention's"
         needed = memory(self.config, model, self.longest, self.load, machine)
         yield from _memory_lines(needed, model.parameters, machine, ways(self.config, machine))
-        check(needed, machine)
+        check_fits(needed, machine)
 
     def _amounts(self, most: Tokens) -> Iterator[str]:
         """Updates and evaluations of the whole run."""

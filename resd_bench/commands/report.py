@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from resd_bench.commands.compare import choose_axis, groups_at
-from resd_bench.commands.shared import AtBudget, Axis, Runs, Varies
+from resd_bench.commands.shared import AtBudget, AxisOption, Runs, Varies
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import out
 
@@ -19,7 +19,7 @@ def report(
         "report.html"
     ),
     budget: AtBudget = None,
-    axis: Axis = None,
+    axis: AxisOption = None,
     varies: Varies = None,
     title: Annotated[
         str | None,

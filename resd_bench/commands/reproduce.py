@@ -130,14 +130,14 @@ def list_experiments() -> None:
 
 def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: int | None) -> int:
     """Make the pages of `names`; the exit code. See `reproduce --help` for `start` and `jobs`."""
-    from resd_bench.reproduce.experiments import choose
+    from resd_bench.reproduce.experiments import choose_experiments
     from resd_bench.reproduce.match_records import gather
     from resd_bench.reproduce.paper_tables import add_tuned
     from resd_bench.sweep.progress_table import summary_table
 
     if wanted.tier not in TIERS:
         raise UsageError(f"--tier {wanted.tier!r}: give nano or paper")
-    chosen, failed = choose(names), 0
+    chosen, failed = choose_experiments(names), 0
     records = scan(wanted)
     # Several experiments are of one sweep.
     read = cache(load_sweep)

@@ -64,12 +64,12 @@ def schema_command(
     from resd_bench.records import schema
 
     if name is None:
-        for known in schema.NAMES:
+        for known in schema.SCHEMAS:
             own = schema.load(known)
             say(f"{known:14} {own['title']}: {own['description']}")
         return
     own = schema.load(name)
-    text = json.dumps(own, indent=2, ensure_ascii=False) if as_json else schema.as_markdown(own)
+    text = json.dumps(own, indent=2, ensure_ascii=False) if as_json else schema.records_page(own)
     say(text)
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from resd_bench import plugins
-from resd_bench.check.result import Verdict
+from resd_bench.check.result import PropertyVerdict
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.files import reading
@@ -50,7 +50,7 @@ Varies = Annotated[
         "Without it, runs that were measured differently get no verdict.",
     ),
 ]
-Axis = Annotated[
+AxisOption = Annotated[
     str | None,
     typer.Option(
         metavar="AXIS",
@@ -67,7 +67,7 @@ AtBudget = Annotated[
     ),
 ]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")]
-Server = Annotated[
+ServerOption = Annotated[
     str | None,
     typer.Option(metavar="URL", help="As in `run`; a file cannot set it."),
 ]
@@ -84,7 +84,7 @@ SplitFlag = Annotated[
 DialectFlag = Annotated[
     str, typer.Option("--dialect", metavar="full|compact", help="Wording of prompts.")
 ]
-Level = Annotated[
+LevelOption = Annotated[
     int,
     typer.Option(
         "--feedback-level",
@@ -94,7 +94,7 @@ Level = Annotated[
         help="How much feedback a failure gets, from 0 (none) to 5 (the solution).",
     ),
 ]
-Deadline = Annotated[
+DeadlineOption = Annotated[
     float,
     typer.Option(min=0.1, metavar="SECONDS", help="Time limit of a single call in seconds."),
 ]
@@ -135,7 +135,7 @@ def options(sets: Iterable[str] | None, prefix: str) -> dict[str, Any]:
     return found
 
 
-def make_env(name: str, sets: Iterable[str] | None, **keywords: Any) -> TextEnv:
+def open_env(name: str, sets: Iterable[str] | None, **keywords: Any) -> TextEnv:
     """Make an environment; UsageError where it refuses its options."""
     try:
         return plugins.make_env(name, **keywords, **options(sets, "env"))
@@ -149,7 +149,7 @@ def read_split(name: str) -> Split:
     return split
 
 
-def show_verdicts(name: str, verdicts: Iterable[Verdict]) -> int:
+def show_verdicts(name: str, verdicts: Iterable[PropertyVerdict]) -> int:
     """Print each verdict as it comes; the number of properties that do not hold."""
     console, failed, seen = out(), 0, 0
     console.print(name)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from resd_bench.commands.shared import Server, Trust
+from resd_bench.commands.shared import ServerOption, Trust
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out, say
 from resd_bench.options import whole_numbers
@@ -62,7 +62,7 @@ def sweep(
             metavar="FOLDER", help="Afterwards copy the records to FOLDER/ENV/VARIANT/seed-K."
         ),
     ] = None,
-    server: Server = None,
+    server: ServerOption = None,
     trust_remote_code: Trust = None,
 ) -> None:
     """Run every configuration in a file; finished runs are skipped.
@@ -70,7 +70,7 @@ def sweep(
     Unfinished runs are resumed, so the same command continues after an interruption.
     """
     named = {"server": server, "trust_remote_code": trust_remote_code}
-    trials = choose(load_sweep(file, out=save, named=named), only)
+    trials = choose_trials(load_sweep(file, out=save, named=named), only)
     if show:
         list_trials(trials)
         return
@@ -108,7 +108,7 @@ def _flag(key: str, value: str) -> tuple[str, str]:
     return f"--{key.replace('_', '-')}", value
 
 
-def choose(sweep: Sweep, only: str | None) -> list[Trial]:
+def choose_trials(sweep: Sweep, only: str | None) -> list[Trial]:
     """The trials that `only` (`3`, `0-7`, `1,5`) names, all without it; UsageError for others."""
     if only is None:
         return list(sweep.trials)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resd_bench.commands.report import page_file
-from resd_bench.commands.shared import Server, Trust
+from resd_bench.commands.shared import ServerOption, Trust
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files.terminal import note, out
 
@@ -42,7 +42,7 @@ def trace(
             metavar="DEVICE", help="auto, cpu, cuda or cuda:1 (default: the one of the run)."
         ),
     ] = None,
-    server: Server = None,
+    server: ServerOption = None,
     trust_remote_code: Trust = None,
 ) -> None:
     """Replay one update of a run and show its loss token by token.

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _DEFERENCE = 10.0
 """Seconds to wait; launchers check for ended processes every few seconds."""
@@ -33,14 +33,14 @@ class ProcessGroup(Protocol):
         """Number of processes."""
         ...
 
-    def broadcast_from_rank0(self, make: Callable[[], T]) -> T:
+    def broadcast_from_rank0(self, make: Callable[[], _T]) -> _T:
         """Run `make` on rank 0 and broadcast its result, or its exception, to all ranks.
 
         The other ranks do not call `make`. Its result must be picklable.
         """
         ...
 
-    def gather(self, mine: T) -> list[T]:
+    def gather(self, mine: _T) -> list[_T]:
         """The value of each process, in rank order."""
         ...
 
@@ -52,19 +52,19 @@ class SingleProcess:
     rank: int = 0
     size: int = 1
 
-    def broadcast_from_rank0(self, make: Callable[[], T]) -> T:
+    def broadcast_from_rank0(self, make: Callable[[], _T]) -> _T:
         return make()
 
-    def gather(self, mine: T) -> list[T]:
+    def gather(self, mine: _T) -> list[_T]:
         return [mine]
 
 
 SINGLE_PROCESS = SingleProcess()
 
 
-def rank0_first(group: ProcessGroup, make: Callable[[], T], otherwise: Callable[[], T]) -> T:
+def rank0_first(group: ProcessGroup, make: Callable[[], _T], otherwise: Callable[[], _T]) -> _T:
     """Run `make` on rank 0 and, once it is done, `otherwise` on the other ranks."""
-    made: list[T] = []
+    made: list[_T] = []
     group.broadcast_from_rank0(lambda: made.append(make()))
     return made[0] if made else otherwise()
 

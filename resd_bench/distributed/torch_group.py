@@ -17,7 +17,7 @@ import torch
 
 from resd_bench.errors import UsageError
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _PATIENCE = timedelta(hours=2)
 """How long processes wait for each other: one may sample or verify much longer than another."""
@@ -45,7 +45,7 @@ class TorchGroup:
         device: torch.device = self.accelerator.device
         return torch.device("cpu") if device.type == "cpu" else device
 
-    def broadcast_from_rank0(self, make: Callable[[], T]) -> T:
+    def broadcast_from_rank0(self, make: Callable[[], _T]) -> _T:
         told: list[Any] = [None]
         if self.rank == 0:
             value, error = _attempt(make)
@@ -55,10 +55,10 @@ class TorchGroup:
             value, error = pickle.loads(told[0])
         if error is not None:
             raise error
-        made: T = value
+        made: _T = value
         return made
 
-    def gather(self, mine: T) -> list[T]:
+    def gather(self, mine: _T) -> list[_T]:
         found: list[Any] = [None] * self.size
         torch.distributed.all_gather_object(found, mine)
         return found

@@ -18,11 +18,11 @@ from resd_bench.records.jsonl import parse_objects
 from resd_bench.rollout.contract import checked_step
 from resd_bench.types import SPLITS, Answer, Feedback, Split, Stop
 
-EXPECTED = 'expected {"task": ID, "answer": TEXT} or {"task": ID, "answers": [TEXT, ...]}'
+_EXPECTED = 'expected {"task": ID, "answer": TEXT} or {"task": ID, "answers": [TEXT, ...]}'
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class _Attempt:
     """One line of the input."""
 
     row: Mapping[str, Any]
@@ -35,24 +35,24 @@ class Attempt:
     """Split of the task; None to search all splits for its id."""
 
 
-def read_answers(lines: Iterable[bytes], source: str) -> Iterator[Attempt]:
+def read_answers(lines: Iterable[bytes], source: str) -> Iterator[_Attempt]:
     """The answers of a JSONL text; blank lines are skipped, UsageError names an invalid one."""
-    for line in parse_objects(lines, source, EXPECTED, strict=True):
+    for line in parse_objects(lines, source, _EXPECTED, strict=True):
         yield _attempt(line.row, line.where)
 
 
-def _attempt(row: Mapping[str, Any], where: str) -> Attempt:
+def _attempt(row: Mapping[str, Any], where: str) -> _Attempt:
     said, cut_off = _said(row, where), row.get("stop") == Stop.LENGTH
     if not (said or cut_off) or not all(isinstance(text, str) for text, _ in said):
-        raise UsageError(f"{where}: the answer is not text: {EXPECTED}")
+        raise UsageError(f"{where}: the answer is not text: {_EXPECTED}")
     task_id = row.get("task", row.get("task_id"))
     if not isinstance(task_id, str):
-        raise UsageError(f"{where} names no task: {EXPECTED}")
+        raise UsageError(f"{where} names no task: {_EXPECTED}")
     split = row.get("split")
     if split not in (None, *SPLITS):
         raise UsageError(f"{where}: split {split!r} is unknown: give {', '.join(SPLITS)}")
     actions = [Answer(text, Stop.LENGTH if cut else Stop.EOS) for text, cut in said]
-    return Attempt(row, task_id, actions, cut_off, split)
+    return _Attempt(row, task_id, actions, cut_off, split)
 
 
 def _said(row: Mapping[str, Any], where: str) -> list[tuple[Any, bool]]:
@@ -66,10 +66,10 @@ def _said(row: Mapping[str, Any], where: str) -> list[tuple[Any, bool]]:
     if texts is None and isinstance(turns, list):
         known = [turn if isinstance(turn, dict) else {} for turn in turns]
         return [(turn.get("response"), turn.get("stop") == Stop.LENGTH) for turn in known]
-    raise UsageError(f"{where} has no answer: {EXPECTED}")
+    raise UsageError(f"{where} has no answer: {_EXPECTED}")
 
 
-def grade(env: TextEnv, answers: Iterable[Attempt]) -> Iterator[dict[str, Any]]:
+def grade(env: TextEnv, answers: Iterable[_Attempt]) -> Iterator[dict[str, Any]]:
     """Each line with its verdict; if there is none, `success` is null and `error` says why.
 
     UsageError for a task that the environment does not have.
@@ -82,7 +82,7 @@ def grade(env: TextEnv, answers: Iterable[Attempt]) -> Iterator[dict[str, Any]]:
         yield {**answer.row, **_mark(env, answer)}
 
 
-def _mark(env: TextEnv, answer: Attempt) -> dict[str, Any]:
+def _mark(env: TextEnv, answer: _Attempt) -> dict[str, Any]:
     try:
         feedback, turns, stop = _play(env, answer)
     except Exception as error:
@@ -94,7 +94,7 @@ def _mark(env: TextEnv, answer: Attempt) -> dict[str, Any]:
     return _row(feedback, turns, stop, "")
 
 
-def _play(env: TextEnv, answer: Attempt) -> tuple[Feedback | None, int, str]:
+def _play(env: TextEnv, answer: _Attempt) -> tuple[Feedback | None, int, str]:
     """The verdict, the number of turns and why the episode stopped."""
     env.reset(seed=0, options={"task": answer.task_id, "split": answer.split})
     for turn, action in enumerate(answer.actions, start=1):

@@ -33,7 +33,7 @@ MAX_YAML_NODES = 20_000
 """Keys and values of a YAML file; aliases count as what they stand for."""
 MAX_VALUES = 10_000_000
 """Values of one JSON document or line."""
-MAX_DEPTH = 100
+_MAX_DEPTH = 100
 """Levels of nesting, in JSON and YAML."""
 MAX_NUMBER = 1000
 """Characters of a number in YAML."""
@@ -163,8 +163,8 @@ def parse_json(data: bytes | str, *, strict: bool = False) -> Any:
     try:
         value = json.loads(data, **(_STRICT if strict else {}))
     except RecursionError:
-        raise Unreadable(f"it is nested more than {MAX_DEPTH} levels deep") from None
-    if openers > MAX_DEPTH:
+        raise Unreadable(f"it is nested more than {_MAX_DEPTH} levels deep") from None
+    if openers > _MAX_DEPTH:
         _check_depth(value)
     return value
 
@@ -176,7 +176,7 @@ def _values(raw: bytes) -> int:
 
 def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(_MAX_DEPTH + 1):
         level = [
             inner
             for outer in level
@@ -186,7 +186,7 @@ def _check_depth(value: Any) -> None:
         ]
         if not level:
             return
-    raise Unreadable(f"it is nested more than {MAX_DEPTH} levels deep")
+    raise Unreadable(f"it is nested more than {_MAX_DEPTH} levels deep")
 
 
 def _refuse_constant(name: str) -> float:
@@ -236,7 +236,7 @@ def parse_yaml(text: str) -> Any:
         # Dates such as 2026-13-45, numbers of 5,000 digits, odd tag arguments.
         raise Unreadable(f"a value is malformed: {error}") from None
     except RecursionError:
-        raise Unreadable(f"it is nested more than {MAX_DEPTH} levels deep") from None
+        raise Unreadable(f"it is nested more than {_MAX_DEPTH} levels deep") from None
 
 
 class _BoundedLoader(yaml.SafeLoader):
@@ -271,8 +271,8 @@ class _BoundedLoader(yaml.SafeLoader):
         self._seen += nodes
         if self._seen > MAX_YAML_NODES:
             raise Unreadable(f"it holds more than {MAX_YAML_NODES:,} keys and values")
-        if self._depth + levels > MAX_DEPTH:
-            raise Unreadable(f"it is nested more than {MAX_DEPTH} levels deep")
+        if self._depth + levels > _MAX_DEPTH:
+            raise Unreadable(f"it is nested more than {_MAX_DEPTH} levels deep")
 
 
 def _children(node: Any) -> list[Any]:

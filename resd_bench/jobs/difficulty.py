@@ -17,11 +17,11 @@ from resd_bench.jobs.evaluate import score_model
 from resd_bench.jobs.setup import BuildPolicy
 from resd_bench.stats import EvalPoint, Interval, success_interval
 
-GROUP = 8
+GRPO_GROUP = 8
 """N of the paper's GRPO."""
 MOST_TIERS = 12
 
-Outcomes = Sequence[Sequence[float]]
+_Outcomes = Sequence[Sequence[float]]
 """0 or 1 per sample, by task."""
 
 
@@ -33,7 +33,7 @@ class Rarity:
     p0: Interval
     """Success rate of a sample."""
     dead: float
-    """Probability that all `GROUP` rollouts of one task get the same reward."""
+    """Probability that all `GRPO_GROUP` rollouts of one task get the same reward."""
     dead_if_alike: float
     """The same if all tasks were equally hard; varying difficulty increases it."""
     errors: int
@@ -51,7 +51,7 @@ def _inverse(p: float) -> float:
     return 1 / p if p > 0 else math.inf
 
 
-def rarity(env: str, outcomes: Outcomes, errors: int = 0) -> Rarity:
+def rarity(env: str, outcomes: _Outcomes, errors: int = 0) -> Rarity:
     """Rarity of success in a model's outcomes on `env`; UsageError if no sample has a verdict."""
     if not any(outcomes):
         raise UsageError(f"{env}: none of {errors} samples got a verdict: see `envs check {env}`")
@@ -59,12 +59,12 @@ def rarity(env: str, outcomes: Outcomes, errors: int = 0) -> Rarity:
     return Rarity(env, p0, dead_groups(outcomes), alike(p0.mean), errors)
 
 
-def alike(p: float, n: int = GROUP) -> float:
+def alike(p: float, n: int = GRPO_GROUP) -> float:
     """Probability of a zero-variance group of `n` if every sample succeeds with probability `p`."""
     return (1 - p) ** n + p**n
 
 
-def dead_groups(outcomes: Outcomes, n: int = GROUP) -> float:
+def dead_groups(outcomes: _Outcomes, n: int = GRPO_GROUP) -> float:
     """Probability that `n` samples of a random task all fail or all succeed.
 
     With n or more samples of each task, all subsets are counted, which is unbiased; with at least
@@ -85,7 +85,7 @@ def _subsets(task: Sequence[float], n: int) -> float:
     return (math.comb(k - right, n) + math.comb(right, n)) / math.comb(k, n)
 
 
-def _mean_square(outcomes: Outcomes) -> float:
+def _mean_square(outcomes: _Outcomes) -> float:
     """Unbiased estimate of the mean of p squared over tasks: pairs of samples that both succeed."""
     pairs = [sum(task) * (sum(task) - 1) / (len(task) * (len(task) - 1)) for task in outcomes]
     return sum(pairs) / len(pairs)
@@ -107,7 +107,7 @@ def _beta(p: float, square: float, n: int) -> float:
     return product(a) + product(b)
 
 
-def tiers(name: str) -> list[str]:
+def all_tiers(name: str) -> list[str]:
     """All registrations of the class of `name`; UsageError if there are too many."""
     known = plugins.installed("resd_bench.envs")
     kind = type(plugins.make_env(name))

@@ -25,7 +25,7 @@ from resd_bench.models.identity import model_identity
 from resd_bench.records.checkpoints import Checkpoint, CorruptCheckpoint, by_update, load_checkpoint
 from resd_bench.records.content import plugin_version, refuse_changed, split_hashes
 from resd_bench.records.manifest import panel_hash
-from resd_bench.records.recorder import Row
+from resd_bench.records.recorder import LogRow
 from resd_bench.records.run_files import RunFiles
 from resd_bench.rollout.rollout import Act, EnvPool
 from resd_bench.stats import EvalPoint, eval_points
@@ -38,7 +38,7 @@ class Scored:
     what: str
     config: RunConfig
     point: EvalPoint
-    rows: Sequence[Row]
+    rows: Sequence[LogRow]
     notes: Sequence[str] = ()
     """What the user should know."""
 

@@ -30,8 +30,8 @@ from resd_bench.report.markdown import as_text
 from resd_bench.report.tables import best_rates, both, rates
 from resd_bench.stats import EvalPoint
 
-TEMPLATE = Path(__file__).with_name("export_card.md")
-CONFIG, PLAYBOOK, CARD = "run-config.yaml", "playbook.txt", "README.md"
+_TEMPLATE = Path(__file__).with_name("export_card.md")
+_CONFIG, PLAYBOOK, CARD = "run-config.yaml", "playbook.txt", "README.md"
 ADAPTER = "adapter_config.json"
 _REPO = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 
@@ -90,10 +90,10 @@ def export(
     take_over(agent, checkpoint, run)
     make_folder(to, to)
     model.save(to)
-    write_atomically(to / CONFIG, config.to_yaml().encode(), to)
+    write_atomically(to / _CONFIG, config.to_yaml().encode(), to)
     playbook = _write_playbook(getattr(agent, "playbook", None), to)
     made = Exported(to, checkpoint.update, (to / ADAPTER).is_file(), playbook, notes)
-    text = card(data, config, made)
+    text = _card(data, config, made)
     write_atomically(to / CARD, text.encode("utf-8", "backslashreplace"), to)
     return made
 
@@ -112,7 +112,7 @@ def _write_playbook(playbook: object, to: Path) -> bool:
     return True
 
 
-def card(data: RunData, config: RunConfig, made: Exported) -> str:
+def _card(data: RunData, config: RunConfig, made: Exported) -> str:
     """The model card."""
     manifest = RunFiles.at(data.folder).json("manifest.json")
     kind = "A low-rank adapter of" if made.adapter else "A model trained from"
@@ -124,7 +124,7 @@ def card(data: RunData, config: RunConfig, made: Exported) -> str:
     update = f"after {made.update} updates"
     named = as_text(config.model)
     told = f"`{PLAYBOOK}` is what the method put into words; the trained model is not shown it."
-    return TEMPLATE.read_text("utf-8").format(
+    return _TEMPLATE.read_text("utf-8").format(
         front=yaml.safe_dump(_front(config, made), sort_keys=False).strip(),
         title=as_text(f"{config.model} after {config.method} on {config.env}"),
         what=f"{kind} `{named}` by the method `{config.method}` of resd-bench, {update}.",

@@ -20,7 +20,7 @@ from resd_bench.jobs.setup import BuildPolicy, choose_tasks, make_agent, make_en
 from resd_bench.records.checkpoints import Checkpoint, CorruptCheckpoint, by_update, load_checkpoint
 from resd_bench.records.content import identity, refuse_changed
 from resd_bench.records.manifest import panel_hash
-from resd_bench.records.recorder import Recorder, Row, plain
+from resd_bench.records.recorder import LogRow, Recorder, plain
 from resd_bench.records.run_files import EPISODES, METRICS, RunFiles
 from resd_bench.rollout.placebo import Placebo, length_of
 from resd_bench.tracing.tracer import Tracer
@@ -32,7 +32,7 @@ Tell = Callable[[str], None]
 class _Memory(Recorder):
     """Keeps what the last update logged, without writing anything."""
 
-    rows: dict[str, list[Row]] = field(default_factory=dict)
+    rows: dict[str, list[LogRow]] = field(default_factory=dict)
 
     def log(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         self.rows[name] = [plain(row) for row in rows]
@@ -123,7 +123,7 @@ def _prepare(
     return this, memory
 
 
-def _same(files: RunFiles, update: int, episodes: Sequence[Row]) -> Sequence[int] | None:
+def _same(files: RunFiles, update: int, episodes: Sequence[LogRow]) -> Sequence[int] | None:
     """How many recorded responses were reproduced, and the total; None without a record."""
     known = {
         (row["task"], row["attempt"]): [turn["response"] for turn in row["turns"]]

@@ -8,8 +8,7 @@ Left out: sweeps. A run may have several processes (`process_group`); all of the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from pathlib import Path
@@ -31,36 +30,33 @@ from resd_bench.evaluation.held_out import (
     evaluate,
     why_not,
 )
-from resd_bench.files.fingerprints import Identity
-from resd_bench.files.redaction import redact
 from resd_bench.jobs import setup
 from resd_bench.jobs.setup import (
     BuildPolicy,
     choose_tasks,
+    closing,
     identity_of,
     make_agent,
     make_envs,
     make_eval_set,
     make_extra_evaluations,
+    note_session,
     refuse_other_content,
     take_over,
 )
 from resd_bench.jobs.summary import summarise, train_metrics
 from resd_bench.monitoring.faults import FaultMonitor, Rule, new_faults
 from resd_bench.monitoring.interrupts import Signals
-from resd_bench.records import schema
 from resd_bench.records.checkpoints import Checkpoint
-from resd_bench.records.manifest import manifest
 from resd_bench.records.recorder import (
+    LogRow,
     Recorder,
-    Row,
     episode_rows,
     open_together,
     recover_together,
     run_state,
     write_json,
 )
-from resd_bench.records.run_files import RunFiles
 from resd_bench.rollout.contract import checked_context, checked_metrics
 from resd_bench.rollout.placebo import Placebo, length_of
 from resd_bench.rollout.rollout import EnvPool, roll_out
@@ -69,14 +65,14 @@ from resd_bench.stats import EvalPoint, eval_points
 from resd_bench.tracing.tracer import Tracer, traced
 from resd_bench.types import Group, Metrics, Sampling, Step, Task
 
-UNSCORED = 8
+_UNSCORED = 8
 """Consecutive training episodes without a verdict after which the run ends."""
 
 
 class Watcher(Protocol):
     """An observer of a run: a progress bar, a tracker."""
 
-    def updated(self, row: Row) -> None:
+    def updated(self, row: LogRow) -> None:
         """An update is done; `row` is its line in metrics.jsonl."""
         ...
 
@@ -183,9 +179,9 @@ class Run:
         self._check_verdicts(groups)
 
     def _record(
-        self, groups: Sequence[Group], learned: Metrics, step: Step, episodes: Sequence[Row]
+        self, groups: Sequence[Group], learned: Metrics, step: Step, episodes: Sequence[LogRow]
     ) -> None:
-        row: Row = {"update": self.update, "batch": step.batch, "inner": step.inner}
+        row: LogRow = {"update": self.update, "batch": step.batch, "inner": step.inner}
         row |= self.ledger.as_row() | train_metrics(groups)
         if taken := sorted(row.keys() & learned.keys()):
             raise UsageError(
@@ -208,7 +204,7 @@ class Run:
         errors, played = environment_errors(groups), sum(len(g.trajectories) for g in groups)
         self.unscored = self.unscored + played if len(errors) == played else 0
         ended = self.config.parsed_budget().exhausted(self.ledger)
-        if self.unscored >= (min(UNSCORED, self.ledger.episodes) if ended else UNSCORED):
+        if self.unscored >= (min(_UNSCORED, self.ledger.episodes) if ended else _UNSCORED):
             raise UsageError(
                 f"none of the last {self.unscored} training episodes got a verdict, up to update "
                 f"{self.update}. {why_not(errors)}, then continue with --resume"
@@ -347,14 +343,13 @@ def run(
     recorder = open_together(config, process_group, resume=resume)
     with closing(recorder, envs, extra), Signals() as signals:
         checkpoint = recover_together(recorder, process_group)
-        eval_set = make_eval_set(config, held_out)
         this = Run(
             config,
             agent,
             model.ledger,
             envs,
             train,
-            eval_set,
+            make_eval_set(config, held_out),
             recorder,
             watchers,
             tracer,
@@ -367,7 +362,8 @@ def run(
             this.restore(checkpoint)
             recorder.notes.append(f"resumed after update {checkpoint.update}")
         recorder.notes += notes
-        note_session(this, used, about)
+        if process_group.rank == 0:
+            note_session(recorder, config, used, about(), this.update, process_group.size)
         recorder.status("running", **this.progress())
         if not loop(this, lambda: this.signal(signals) != 0, fail_fast):
             recorder.status("interrupted", **this.progress())
@@ -377,37 +373,3 @@ def run(
             write_json(recorder.folder / "summary.json", told, recorder.root)
         recorder.status("finished", **this.progress())
     return Outcome(recorder.folder, "finished", notes=recorder.notes)
-
-
-@contextmanager
-def closing(recorder: Recorder, envs: EnvPool, extra: ExtraEvaluations) -> Iterator[None]:
-    """Release the folder and the environments in any case; record a failure in the status."""
-    try:
-        yield
-    except Exception as error:
-        if recorder.state == "running":
-            # If the disk is full or the folder gone, the first error is the one to report.
-            with suppress(OSError, UsageError):
-                recorder.status("failed", error=redact(f"{type(error).__name__}: {error}"))
-        raise
-    finally:
-        recorder.close()
-        envs.close()
-        extra.close()
-
-
-def note_session(this: Run, tasks: Sequence[Task], about: Callable[[], Identity]) -> None:
-    """Add this session to the manifest: a run may be resumed on another machine."""
-    import torch
-
-    if this.process_group.rank != 0:
-        return
-    path = this.recorder.folder / "manifest.json"
-    sessions = RunFiles.at(this.recorder.folder).json("manifest.json").get("sessions", [])
-    model, revision = this.config.model, this.config.model_revision
-    facts = manifest(tasks, torch.get_num_threads(), model, revision, about())
-    if this.process_group.size > 1:
-        facts["processes"] = this.process_group.size
-    known = {"schema_version": schema.VERSION, **facts}
-    told = {**known, "sessions": [*sessions, {"from_update": this.update, **facts}]}
-    write_json(path, told, this.recorder.root)

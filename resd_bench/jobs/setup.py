@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +23,13 @@ from resd_bench.evaluation.extra import (
 )
 from resd_bench.evaluation.held_out import EvalSet, eval_sampling
 from resd_bench.files.fingerprints import Identity
+from resd_bench.files.redaction import redact
+from resd_bench.records import schema
 from resd_bench.records.checkpoints import Checkpoint
 from resd_bench.records.content import identity, refuse_changed
-from resd_bench.records.manifest import content_hash, panel_hash
-from resd_bench.records.recorder import has_measured
+from resd_bench.records.manifest import content_hash, manifest, panel_hash
+from resd_bench.records.recorder import Recorder, has_measured, write_json
+from resd_bench.records.run_files import RunFiles
 from resd_bench.rollout.contract import checked_tasks
 from resd_bench.rollout.rollout import EnvPool
 from resd_bench.types import SPLITS, Split, Task
@@ -188,3 +192,41 @@ def refuse_other_content(
         return []
     remedy = "restore it, or give another --out for a new run"
     return refuse_changed(config.folder(), {**about(), "tasks": panel_hash(used)}, remedy)
+
+
+@contextmanager
+def closing(recorder: Recorder, envs: EnvPool, extra: ExtraEvaluations) -> Iterator[None]:
+    """Release the folder and the environments in any case; record a failure in the status."""
+    try:
+        yield
+    except Exception as error:
+        if recorder.state == "running":
+            # If the disk is full or the folder gone, the first error is the one to report.
+            with suppress(OSError, UsageError):
+                recorder.status("failed", error=redact(f"{type(error).__name__}: {error}"))
+        raise
+    finally:
+        recorder.close()
+        envs.close()
+        extra.close()
+
+
+def note_session(
+    recorder: Recorder,
+    config: RunConfig,
+    tasks: Sequence[Task],
+    about: Identity,
+    from_update: int,
+    processes: int,
+) -> None:
+    """Add this session to the manifest: a run may be resumed on another machine."""
+    import torch
+
+    sessions = RunFiles.at(recorder.folder).json("manifest.json").get("sessions", [])
+    model, revision = config.model, config.model_revision
+    facts = manifest(tasks, torch.get_num_threads(), model, revision, about)
+    if processes > 1:
+        facts["processes"] = processes
+    known = {"schema_version": schema.VERSION, **facts}
+    told = {**known, "sessions": [*sessions, {"from_update": from_update, **facts}]}
+    write_json(recorder.folder / "manifest.json", told, recorder.root)

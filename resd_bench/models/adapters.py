@@ -21,7 +21,7 @@ from resd_bench.files.writing import write_atomically
 
 CONFIG = "adapter_config.json"
 """The file that marks the folder of an adapter."""
-BASE = "base_model.json"
+_BASE = "base_model.json"
 WEIGHTS = "adapter_model.safetensors"
 MOST_STACKED = 8
 """Maximum number of adapters trained on top of each other."""
@@ -34,7 +34,7 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_adapter_config(folder: Path) -> dict[str, Any]:
     """An adapter's `adapter_config.json`; UsageError if it is not valid."""
     path = folder / CONFIG
     try:
@@ -48,7 +48,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def noted(folder: Path) -> dict[str, Any]:
     """The content of `base_model.json`, {} if it does not exist; UsageError if it is damaged."""
-    path = folder / BASE
+    path = folder / _BASE
     if not path.is_file():
         return {}
     try:
@@ -66,7 +66,10 @@ def base_of(folder: Path) -> str:
     UsageError if it is not here. `resd_bench.models.identity` tells whether it is still what the
     adapter was trained on.
     """
-    named, embedded = read_config(folder)["base_model_name_or_path"], noted(folder).get("embedded")
+    named, embedded = (
+        read_adapter_config(folder)["base_model_name_or_path"],
+        noted(folder).get("embedded"),
+    )
     place = Path(named).expanduser()
     if not place.is_dir() and embedded in packaged_models.NAMES:
         place = packaged_models.weights_folder(embedded)
@@ -99,7 +102,7 @@ def note_base(folder: Path, base: str, identity: Mapping[str, str]) -> None:
     told: dict[str, Any] = {"base_model": base, "identity": dict(identity)}
     if base in packaged:
         told["embedded"] = packaged[base]
-    write_atomically(folder / BASE, json.dumps(told, indent=2).encode() + b"\n")
+    write_atomically(folder / _BASE, json.dumps(told, indent=2).encode() + b"\n")
 
 
 def base_name(name_or_path: str) -> str:

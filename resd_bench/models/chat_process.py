@@ -94,7 +94,7 @@ def _to_json(
     )
 
 
-def render(compiled: Any, variables: dict[str, Any]) -> dict[str, str]:
+def _render(compiled: Any, variables: dict[str, Any]) -> dict[str, str]:
     """The rendered chat, or why the template refuses it."""
     parts: list[str] = []
     length = 0
@@ -112,7 +112,7 @@ def render(compiled: Any, variables: dict[str, Any]) -> dict[str, str]:
     return {"text": "".join(parts)}
 
 
-def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Answer requests until there are no more."""
     environment = make_environment()
     compiled = functools.lru_cache(16)(environment.from_string)
@@ -120,7 +120,7 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     while head := requests.read(LENGTH.size):
         asked = json.loads(requests.read(*LENGTH.unpack(head)))
         limit(RENDER_SECONDS)
-        answer = json.dumps(render(compiled, asked)).encode()
+        answer = json.dumps(_render(compiled, asked)).encode()
         answers.write(LENGTH.pack(len(answer)) + answer)
         answers.flush()
 
@@ -156,7 +156,7 @@ def main(words: list[str]) -> None:
     """See the module's docstring."""
     if "--" not in words:
         sys.path += words
-        serve(sys.stdin.buffer, sys.stdout.buffer)
+        _serve(sys.stdin.buffer, sys.stdout.buffer)
         return
     at = words.index("--")
     sys.path += words[:at]

@@ -86,7 +86,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class _Head:
     """Everything in a GGUF file except its weights."""
 
     metadata: Mapping[str, Any]
@@ -112,7 +112,7 @@ class Head:
         return 4 * (self.parameters + 3 * largest)
 
 
-def read_head(file: Path) -> Head:
+def read_head(file: Path) -> _Head:
     """Read a file's header; UsageError if it is not a GGUF file, is cut off or is damaged.
 
     No package is needed, and no weights are read.
@@ -146,7 +146,7 @@ class _Reader:
     def __init__(self, content: mmap.mmap) -> None:
         self._content, self._at = content, 4
 
-    def head(self) -> Head:
+    def head(self) -> _Head:
         version = self._number("I")
         if version not in _VERSIONS:
             big = ", or one for big-endian machines" if version & 0xFFFF == 0 else ""
@@ -164,7 +164,7 @@ class _Reader:
         unit = metadata.get("general.alignment", _ALIGNMENT)
         if not isinstance(unit, int) or unit < 1 or unit & (unit - 1):
             raise _Damaged(f"its alignment is {unit!r} and not a power of two")
-        return Head(metadata, found, -(-self._at // unit) * unit, len(self._content))
+        return _Head(metadata, found, -(-self._at // unit) * unit, len(self._content))
 
     def _take(self, size: int) -> bytes:
         end = self._at + size
@@ -301,7 +301,7 @@ def _check_content(file: Path, given: str) -> None:
         )
 
 
-def _check(head: Head, file: Path) -> None:
+def _check(head: _Head, file: Path) -> None:
     """UsageError for whatever is certain to fail, before any weights are read."""
     _check_packages(file)
     _check_whole(head, file)
@@ -315,7 +315,7 @@ def _check(head: Head, file: Path) -> None:
     _check_memory(head, file, head.memory, "while they are dequantised")
 
 
-def _check_memory(head: Head, file: Path, needed: int, when: str) -> None:
+def _check_memory(head: _Head, file: Path, needed: int, when: str) -> None:
     free = available_memory()
     if free is not None and needed > free:
         raise UsageError(
@@ -334,7 +334,7 @@ def _check_packages(file: Path) -> None:
         )
 
 
-def _check_whole(head: Head, file: Path) -> None:
+def _check_whole(head: _Head, file: Path) -> None:
     """UsageError if a tensor is stored in an unsupported way, or is cut off."""
     import gguf
 
@@ -378,7 +378,7 @@ def _can_dequantize(kind: int) -> bool:
     return True
 
 
-def _check_kind(head: Head, file: Path) -> None:
+def _check_kind(head: _Head, file: Path) -> None:
     """UsageError for one part of a split model, and for position scaling that would be lost."""
     kind = head.metadata.get("general.architecture")
     layers = head.metadata.get(f"{kind}.block_count", 0)
@@ -412,7 +412,7 @@ def _is_complete(kept: Path) -> bool:
         return False
 
 
-def _make(file: Path, head: Head, kept: Path) -> None:
+def _make(file: Path, head: _Head, kept: Path) -> None:
     """Convert `file` into the folder `kept`, unless another process does it first."""
     from filelock import FileLock
 
@@ -436,7 +436,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _check_room(root: Path, head: Head) -> None:
+def _check_room(root: Path, head: _Head) -> None:
     free = shutil.disk_usage(root).free
     if (needed := 4 * head.parameters + (64 << 20)) > free:
         raise _cannot_keep(
@@ -475,7 +475,7 @@ def _alone(file: Path) -> Iterator[dict[str, Any]]:
             ) from error
 
 
-def _convert(file: Path, head: Head) -> tuple[Any, Any]:
+def _convert(file: Path, head: _Head) -> tuple[Any, Any]:
     """Model and tokenizer as transformers reads them from the file; the model is in float32."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -514,7 +514,7 @@ def _plain_tokenizer(read: Any, rows: int, template: str | None) -> Any:
     return plain
 
 
-def _check_model(model: Any, head: Head, file: Path) -> None:
+def _check_model(model: Any, head: _Head, file: Path) -> None:
     """UsageError unless the file holds exactly the weights of the model that it describes.
 
     transformers ignores unknown tensors, and initialises missing ones at random.

@@ -22,7 +22,7 @@ MOST_HASHED = 2**30
 slow disks."""
 SAMPLED_BYTES, STRIDE_BYTES = 1 << 16, 1 << 22
 """For files too large to hash: how many bytes are read out of each stride."""
-WEIGHTS, OLD_WEIGHTS = ("*.safetensors",), ("pytorch_model*.bin", "adapter_model.bin")
+_WEIGHTS, OLD_WEIGHTS = ("*.safetensors",), ("pytorch_model*.bin", "adapter_model.bin")
 """The weights that are loaded, and those that are if the former do not exist."""
 CONFIGURATION = ("config.json", "generation_config.json", adapters.CONFIG)
 TOKENIZER = (
@@ -61,7 +61,7 @@ def model_identity(
 
 def _large_or_old(folder: Path) -> str | None:
     """A hash of weights that `weights_hash` does not cover; None if there are none."""
-    files = _matching(folder, WEIGHTS) or _matching(folder, OLD_WEIGHTS)
+    files = _matching(folder, _WEIGHTS) or _matching(folder, OLD_WEIGHTS)
     if not files:
         return None
     small = sum(path.stat().st_size for path in files) <= MOST_HASHED

@@ -26,7 +26,7 @@ MOST_JSON = 128 << 20
 MOST_TEMPLATE = 1 << 20
 """Bytes of a chat template."""
 MOST_LAYERS = 4096
-MOST = {"layer": MOST_LAYERS, "expert": 1 << 16}
+_MOST = {"layer": MOST_LAYERS, "expert": 1 << 16}
 """Limits on the counts that a config may give under these names."""
 TRY_SECONDS = 60
 """Processor time in which a tokenizer must load and encode a page of text."""
@@ -65,7 +65,7 @@ def _check_counts(config: Any, shown: str) -> None:
     for name, value in config.items() if isinstance(config, dict) else ():
         if isinstance(value, dict):
             _check_counts(value, shown)
-        most = next((most for word, most in MOST.items() if word in name), None)
+        most = next((most for word, most in _MOST.items() if word in name), None)
         if most is not None and isinstance(value, int) and not -most <= value <= most:
             raise UsageError(f"the model {shown!r}: its config says {name} {value}, over {most}")
 

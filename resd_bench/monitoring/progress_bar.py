@@ -11,7 +11,7 @@ from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig
 from resd_bench.files.terminal import errors, printable
 from resd_bench.monitoring.faults import new_faults
-from resd_bench.records.recorder import Row
+from resd_bench.records.recorder import LogRow
 from resd_bench.stats import EvalPoint
 
 SMOOTH = 8
@@ -54,7 +54,7 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def updated(self, row: Row) -> None:
+    def updated(self, row: LogRow) -> None:
         """Move the bar; a line for what keeps the run from learning."""
         for rule in new_faults(row):
             self._console.print(f"update {row['update']}: {rule.text}", soft_wrap=True)

@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 from resd_bench.config import RunConfig
 from resd_bench.errors import UsageError
 from resd_bench.files.writing import make_folder
-from resd_bench.records.recorder import Row
+from resd_bench.records.recorder import LogRow
 from resd_bench.stats import EvalPoint
 
 PROJECT = "resd-bench"
@@ -57,7 +57,7 @@ class Tracker:
             self._service.close()
             self._service = None
 
-    def updated(self, row: Row) -> None:
+    def updated(self, row: LogRow) -> None:
         numbers = {k: float(v) for k, v in row.items() if isinstance(v, int | float)}
         self._send(numbers, int(row["update"]))
 

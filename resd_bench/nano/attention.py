@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-NAME = "resd_causal"
+ATTENTION = "resd_causal"
 """Its name for `set_attn_implementation`."""
 
 
@@ -50,4 +50,4 @@ def _later(length: int) -> Tensor:
     return torch.ones(length, length, dtype=torch.bool).triu(1)
 
 
-ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION, attend)

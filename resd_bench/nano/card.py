@@ -11,11 +11,11 @@ from resd_bench.files import reading
 from resd_bench.files.writing import write_atomically
 from resd_bench.nano.documents import Dials
 from resd_bench.nano.pretrain import PretrainConfig
-from resd_bench.nano.probe import SAMPLING, Probe, table
+from resd_bench.nano.probe import SAMPLING, Probe, probe_table
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.loading import parameters
 
-TEMPLATE = Path(__file__).with_name("card.md")
+_TEMPLATE = Path(__file__).with_name("card.md")
 
 
 def write(folder: Path, samples: int = 4) -> Path:
@@ -30,7 +30,7 @@ def write(folder: Path, samples: int = 4) -> Path:
     dials = recorded_dials(made)
     probes = [Probe(policy, name, samples, dials=dials) for name in dict.fromkeys(names)]
     start = config.get("start")
-    text = TEMPLATE.read_text().format(
+    text = _TEMPLATE.read_text().format(
         name=folder.name,
         origin=f"made from `{start}` by more pre-training"
         if start
@@ -87,4 +87,4 @@ def _command(config: Mapping[str, Any]) -> str:
 
 def _section(probe: Probe) -> str:
     """The table of one environment under its heading."""
-    return f"### {probe.env_name}, {len(probe.tasks)} held-out tasks\n\n{table(probe.rows())}"
+    return f"### {probe.env_name}, {len(probe.tasks)} held-out tasks\n\n{probe_table(probe.rows())}"

@@ -31,7 +31,7 @@ from resd_bench.files.writing import refuse_links, write_atomically
 from resd_bench.nano import attention
 from resd_bench.nano import tokenizer as bpe
 from resd_bench.nano.documents import Dials, Document, Recipe
-from resd_bench.policy.loading import resolve
+from resd_bench.policy.loading import local_path
 from resd_bench.seeds import stream
 
 
@@ -92,7 +92,7 @@ def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> t
     """A Qwen3 model with random weights, or the model to start from."""
     if config.start:
         started: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
-            resolve(config.start), trust_remote_code=False, use_safetensors=True
+            local_path(config.start), trust_remote_code=False, use_safetensors=True
         )
         return started
     torch.manual_seed(config.seed)
@@ -127,7 +127,7 @@ def build_optimisers(model: torch.nn.Module, config: PretrainConfig) -> list[Opt
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class _Row:
     """A tokenised document."""
 
     ids: tuple[int, ...]
@@ -135,7 +135,7 @@ class Row:
     """Where each reply starts and ends, including its end mark."""
 
 
-def tokenise(docs: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> list[Row]:
+def tokenise(docs: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> list[_Row]:
     """Apply the chat template and encode."""
     parts = [bpe.chat_parts(doc.turns) for doc in docs]
     flat = [text for pairs in parts for pair in pairs for text in pair]
@@ -149,13 +149,13 @@ def tokenise(docs: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> li
             reply = next(encoded)
             replies.append((len(ids), len(ids) + len(reply)))
             ids += reply
-        rows.append(Row(tuple(ids), tuple(replies)))
+        rows.append(_Row(tuple(ids), tuple(replies)))
     return rows
 
 
-def batches(rows: Sequence[Row], config: PretrainConfig, block: int) -> list[list[Row]]:
+def batches(rows: Sequence[_Row], config: PretrainConfig, block: int) -> list[list[_Row]]:
     """Batches of rows of similar length, at most `batch_tokens` padded tokens, in random order."""
-    out: list[list[Row]] = [[]]
+    out: list[list[_Row]] = [[]]
     for row in sorted(rows, key=lambda r: len(r.ids)):
         if len(row.ids) * (len(out[-1]) + 1) > config.batch_tokens:
             out.append([])
@@ -164,7 +164,7 @@ def batches(rows: Sequence[Row], config: PretrainConfig, block: int) -> list[lis
     return [out[int(i)] for i in order]
 
 
-def batch_loss(model: Any, rows: Sequence[Row], config: PretrainConfig) -> torch.Tensor:
+def batch_loss(model: Any, rows: Sequence[_Row], config: PretrainConfig) -> torch.Tensor:
     """Weighted next-token loss of a batch, in nats per reply-equivalent token."""
     longest = max(len(row.ids) for row in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -189,7 +189,7 @@ def learning_rate(config: PretrainConfig, step: int) -> float:
 
 
 @dataclass
-class Progress:
+class PretrainProgress:
     """The position of a pre-training run."""
 
     step: int = 0
@@ -203,8 +203,8 @@ class Progress:
 
 
 def stream_batches(
-    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, progress: Progress
-) -> Iterator[list[Row]]:
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, progress: PretrainProgress
+) -> Iterator[list[_Row]]:
     """All batches from `progress` on; `progress` is kept up to date."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as writer:
         coming = writer.submit(config.documents(progress.block).write)
@@ -223,7 +223,7 @@ def stream_batches(
 
 
 def pretrain(
-    config: PretrainConfig, out: Path, report: Callable[[Progress], None] = lambda _: None
+    config: PretrainConfig, out: Path, report: Callable[[PretrainProgress], None] = lambda _: None
 ) -> Path:
     """Train, or resume training, in `out`; returns the folder of the finished model."""
     out.mkdir(parents=True, exist_ok=True)
@@ -232,7 +232,7 @@ def pretrain(
     torch.set_num_threads(config.threads)
     tokenizer = _tokenizer(config, out)
     model: Any = build_model(config, tokenizer)
-    model.set_attn_implementation(attention.NAME)
+    model.set_attn_implementation(attention.ATTENTION)
     optimisers = build_optimisers(model, config)
     progress = _restore(out / "checkpoint.pt", model, optimisers)
     source = stream_batches(config, tokenizer, progress)
@@ -254,11 +254,11 @@ def pretrain(
         if progress.step % config.checkpoint_every == 0 or progress.step == config.steps:
             _save(out / "checkpoint.pt", model, optimisers, progress)
         report(progress)
-    return export(out, model, tokenizer, config, progress)
+    return _export(out, model, tokenizer, config, progress)
 
 
-def export(
-    out: Path, model: Any, tokenizer: Any, config: PretrainConfig, progress: Progress
+def _export(
+    out: Path, model: Any, tokenizer: Any, config: PretrainConfig, progress: PretrainProgress
 ) -> Path:
     """Write the model in the format of `from_pretrained`, with a record of how it was made."""
     folder = out / "model"
@@ -296,7 +296,7 @@ def _tokenizer(config: PretrainConfig, out: Path) -> Any:
     folder = out / "tokenizer"
     if not folder.is_dir():
         made = (
-            PreTrainedTokenizerFast.from_pretrained(resolve(config.start))
+            PreTrainedTokenizerFast.from_pretrained(local_path(config.start))
             if config.start
             else build_tokenizer(config)
         )
@@ -305,7 +305,9 @@ def _tokenizer(config: PretrainConfig, out: Path) -> Any:
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def _save(path: Path, model: Any, optimisers: Sequence[Optimizer], progress: Progress) -> None:
+def _save(
+    path: Path, model: Any, optimisers: Sequence[Optimizer], progress: PretrainProgress
+) -> None:
     state = {
         "model": model.state_dict(),
         "optimisers": [optimiser.state_dict() for optimiser in optimisers],
@@ -316,9 +318,9 @@ def _save(path: Path, model: Any, optimisers: Sequence[Optimizer], progress: Pro
     write_atomically(path, buffer.getvalue())
 
 
-def _restore(path: Path, model: Any, optimisers: Sequence[Optimizer]) -> Progress:
+def _restore(path: Path, model: Any, optimisers: Sequence[Optimizer]) -> PretrainProgress:
     if not path.exists():
-        return Progress()
+        return PretrainProgress()
     try:
         state = reading.load_tensors(reading.read_bytes(path))
     except (OSError, ValueError) as error:
@@ -326,4 +328,4 @@ def _restore(path: Path, model: Any, optimisers: Sequence[Optimizer]) -> Progres
     model.load_state_dict(state["model"])
     for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
         optimiser.load_state_dict(saved)
-    return Progress(**state["progress"])
+    return PretrainProgress(**state["progress"])

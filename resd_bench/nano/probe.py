@@ -213,7 +213,7 @@ class Probe:
         return numbered([m.lessons[0] for m in mistakes if m.shared])
 
 
-def table(rows: Sequence[ProbeRow]) -> str:
+def probe_table(rows: Sequence[ProbeRow]) -> str:
     """The probe table in Markdown."""
     head = "| context | success | 95% interval | per-test-case | samples |\n|---|---|---|---|---|"
     body = [

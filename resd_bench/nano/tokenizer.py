@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
+PAD, _START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
 
 PIECES = (
     r"\A(?:user|assistant)\n"  # who speaks: what is said starts afresh
@@ -38,7 +38,7 @@ def chat_parts(turns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """A chat as rendered by the template, cut before and after each reply with its end mark."""
     gap, parts = "", []
     for said, reply in turns:
-        head = f"{gap}{START}user\n{said}{END}\n{START}assistant\n"
+        head = f"{gap}{_START}user\n{said}{END}\n{_START}assistant\n"
         parts.append((head, reply + END))
         gap = "\n"
     return parts
@@ -53,7 +53,7 @@ def train(texts: Iterable[str], vocabulary: int) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[PAD, START, END],
+        special_tokens=[PAD, _START, END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

@@ -100,7 +100,7 @@ def read(model: str, revision: str | None = None) -> Architecture:
     from resd_bench.models import gguf
     from resd_bench.policy import loading
 
-    if (file := loading.gguf_file(model, revision)) is not None:
+    if (file := loading.fetch_gguf(model, revision)) is not None:
         return of_config(gguf.config(file))
     config = loading.read_config(model, revision)
     try:

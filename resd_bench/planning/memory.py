@@ -291,7 +291,7 @@ class _Plan:
     @property
     def engine_weights(self) -> Weights:
         """Whose weights the engine samples with."""
-        spec = registry.find(self.config.engine)
+        spec = registry.find_engine(self.config.engine)
         return spec.weights if spec else "trainer"
 
     @property
@@ -427,7 +427,7 @@ def gigabytes(size: float) -> str:
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
 
 
-def check(needed: Memory, machine: Machine) -> None:
+def check_fits(needed: Memory, machine: Machine) -> None:
     """UsageError if a device cannot hold its part; names the largest part and how to reduce it."""
     if machine.bytes_each is None:
         return

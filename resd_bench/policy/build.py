@@ -46,7 +46,7 @@ def build(config: RunConfig) -> LMPolicy:
 
 def needs_weights(config: RunConfig) -> bool:
     """Whether the model's weights must be loaded here; UsageError for what a server cannot do."""
-    engine = registry.find(config.engine)
+    engine = registry.find_engine(config.engine)
     if engine is None or not engine.adapters_only or config.lora_rank:
         return True
     if config.method != "base":

@@ -21,7 +21,7 @@ from resd_bench.policy.config import Thinking
 from resd_bench.policy.control_tokens import ControlTokens
 from resd_bench.types import Message, Messages
 
-OPEN, CLOSE = "<think>", "</think>"
+OPEN, _CLOSE = "<think>", "</think>"
 _CACHED_PROMPTS = 16384
 _SWITCHES = ("enable_thinking", "thinking")
 """Names that chat templates use for the variable that turns thinking on and off."""
@@ -143,7 +143,7 @@ class Codec:
     def opens_thinking(self) -> bool:
         """Whether the template itself opens the thinking, so answers lack the opening tag."""
         prompt = self._probe(Message("user", "x"))
-        return prompt.rfind(OPEN) > prompt.rfind(CLOSE)
+        return prompt.rfind(OPEN) > prompt.rfind(_CLOSE)
 
     def answer(self, ids: Sequence[int]) -> str:
         """The text of an answer, with the opening tag in front if the template wrote it."""
@@ -152,7 +152,7 @@ class Codec:
     def left_thinking(self, text: str) -> bool:
         """Whether an answer ends before its thinking does."""
         opened = text.rfind(OPEN)
-        return CLOSE not in text[max(opened, 0) :] and (self.opens_thinking or opened >= 0)
+        return _CLOSE not in text[max(opened, 0) :] and (self.opens_thinking or opened >= 0)
 
     def _probe(self, *messages: Message, answering: bool = True) -> str:
         """The chat as rendered by the template; "" if it refuses the chat."""
@@ -186,7 +186,7 @@ class Codec:
 
     @cached_property
     def _hidden(self) -> frozenset[int]:
-        tags = {self._control.ids[tag] for tag in (OPEN, CLOSE) if tag in self._control.ids}
+        tags = {self._control.ids[tag] for tag in (OPEN, _CLOSE) if tag in self._control.ids}
         return (self._control.special_ids - tags) | self.stop_ids
 
 

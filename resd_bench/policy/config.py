@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from resd_bench.options import ABOVE_0, NOT_NEGATIVE, POSITIVE, SHARE
 from resd_bench.policy import limits
@@ -45,6 +45,8 @@ class PolicyOptions:
     prompts and OPENAI_API_KEY, so only the command line can set it, not a file."""
     server_model: str | None = None
     """Name of the model on that server (default: the only one it serves)."""
+    engine_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the engine's own: `--set engine.NAME=VALUE`."""
     context_limit: Annotated[int | None, POSITIVE] = None
     """Maximum tokens of prompt and response together (default: the model's limit)."""
     thinking: Thinking = "auto"

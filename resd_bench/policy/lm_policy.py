@@ -35,7 +35,7 @@ from resd_bench.policy.engines.base import (
     context_limit,
 )
 from resd_bench.policy.engines.logprob_gap import LogprobGap
-from resd_bench.policy.micro_batches import Limits, TokenizedExample, tokens_read
+from resd_bench.policy.micro_batches import BatchLimits, TokenizedExample, tokens_read
 from resd_bench.policy.parallel.place import place
 from resd_bench.policy.parallel.placement import WeightPlacement
 from resd_bench.policy.teacher import AdapterTeacher, Teacher, put, to_state
@@ -70,7 +70,7 @@ class LMPolicy:
         _refuse_non_finite(model)
         self.adapted: Any = _adapted(model, config)
         """The peft model around `model` if an adapter is trained, else None."""
-        self._base = model_identity(lora.base_name(self.adapted)) if self.adapted else {}
+        self._base = model_identity(lora.recorded_base(self.adapted)) if self.adapted else {}
         self.model = model.eval()
         self.ledger = ledger if ledger is not None else Ledger()
         self.codec = Codec(
@@ -122,9 +122,9 @@ class LMPolicy:
         weights: bool = True,
         trust_remote_code: bool = False,
     ) -> LMPolicy:
-        """The policy of the model at `path_or_name`, see `loading.load`."""
+        """The policy of the model at `path_or_name`, see `loading.load_model`."""
         loading.tune_allocator()
-        model, tokenizer = loading.load(
+        model, tokenizer = loading.load_model(
             path_or_name,
             device=device,
             dtype=dtype,
@@ -315,7 +315,7 @@ class LMPolicy:
 
     def _step(
         self, rows: Sequence[TokenizedExample], objective: Objective, batch_size: int, lr: float
-    ) -> trainer.StepResult:
+    ) -> trainer.UpdateResult:
         c = self.config
         if self._mirror and self._drawn:
             objective = self._meter.watching(objective, self._drawn)
@@ -330,7 +330,7 @@ class LMPolicy:
                 batch_size=batch_size,
                 learning_rate=lr,
                 grad_clip=c.max_gradient_norm,
-                limits=Limits(c.micro_batch_tokens, c.micro_batch_logits),
+                limits=BatchLimits(c.micro_batch_tokens, c.micro_batch_logits),
                 autocast=c.autocast,
                 passes=self.layout,
             )
@@ -344,7 +344,7 @@ class LMPolicy:
             self._mirror.sync_weights()
         return result
 
-    def _check_skipped(self, result: trainer.StepResult) -> None:
+    def _check_skipped(self, result: trainer.UpdateResult) -> None:
         """UsageError if nothing has been learned for several updates."""
         if self.skipped_in_a_row < SKIPPED:
             return
@@ -375,7 +375,7 @@ class LMPolicy:
             return
         if self.adapted is not None:
             lora.save(self.adapted, folder)
-            adapters.note_base(Path(folder), lora.base_name(self.adapted), self._base)
+            adapters.note_base(Path(folder), lora.recorded_base(self.adapted), self._base)
         else:
             whole.save_pretrained(str(folder))
         self.codec.tokenizer.save_pretrained(str(folder))

@@ -1,7 +1,7 @@
 """Load a model and its tokenizer, and set up the process for it: threads, allocator, determinism.
 
-A model's files are checked before they are loaded (`model_files`), and code that comes with the
-weights is run only if the user says so. Left out: quantised models and vision parts.
+A model's files are looked at before they are loaded (`model_files`), and no code that lies beside
+weights is run unless the user says so. Left out: quantised models and vision parts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import importlib.util
 import os
 import re
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,26 +25,26 @@ from resd_bench.models import adapters, gguf, model_files
 from resd_bench.models.identity import refuse_other_base
 
 _LAYER = re.compile(r"\.(layers|h|blocks)\.\d+\.")
-"""Matches the names of weights in a decoder's layers."""
+"""What names the weights of a decoder's layers have."""
 _SMALL = 50_000_000
-"""Number of parameters below which one CPU thread is faster than several on busy cores."""
+"""Parameters below which one CPU thread is faster than several on busy cores."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of malloc.h
 _MMAP_THRESHOLD_BYTES = 32 << 20  # the largest that glibc accepts
 _TRIM_THRESHOLD_BYTES = 1 << 30
 
 
-def resolve(path_or_name: str | Path, revision: str | None = None) -> str:
+def local_path(path_or_name: str | Path, revision: str | None = None) -> str:
     """A model folder, or a hub name; UsageError for a wrong path.
 
-    The folder is that of an embedded model, the one given, or the cache folder of a dequantised
-    GGUF file. Dequantising happens here, for a file that is given, in a folder, in an installed
-    package, or on the hub at `revision`.
+    The folder is that of an embedded model, the one given, or where a GGUF file is kept once it
+    was dequantised, which happens here: a file that is given, in a folder, in an installed package,
+    or on the hub at `revision`.
     """
     given = str(path_or_name)
     if given in packaged_models.NAMES:
         return str(packaged_models.weights_folder(given))
-    if (file := gguf_file(given, revision)) is not None:
+    if (file := fetch_gguf(given, revision)) is not None:
         return str(gguf.folder(file, given))
     folder = Path(given).expanduser()
     if folder.is_dir():
@@ -55,8 +56,8 @@ def resolve(path_or_name: str | Path, revision: str | None = None) -> str:
         return str(folder)
     if folder.parent == packaged_models.models_folder():
         raise UsageError(
-            f"{given!r} held a model that was read from a GGUF file, but it is no longer in the "
-            "cache: load that file with --model again"
+            f"{given!r} held a model that was read from a GGUF file, and it is no longer in the "
+            "cache: load that file with --model once more"
         )
     if (
         folder.exists()
@@ -71,10 +72,10 @@ def resolve(path_or_name: str | Path, revision: str | None = None) -> str:
     return given
 
 
-def gguf_file(given: str, revision: str | None = None) -> Path | None:
-    """The GGUF file that a model's name refers to, fetched from the hub if necessary; else None.
+def fetch_gguf(given: str, revision: str | None = None) -> Path | None:
+    """The GGUF file that a model's name stands for, fetched from the hub if need be; else None.
 
-    UsageError if the package that contains it is not installed, or the hub cannot be reached.
+    UsageError where the package that carries it is not installed, or the hub is out of reach.
     """
     named = packaged_models.hub_gguf(given)
     file = packaged_models.gguf_file(given) if named is None else _fetch(given, named, revision)
@@ -113,11 +114,11 @@ def as_device(device: torch.device | str) -> torch.device:
     except RuntimeError as error:
         raise UsageError(f"unknown device {device!r}; give cpu, cuda or cuda:0") from error
     if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device {device!r} was given, but no GPU is visible; use --device cpu")
+        raise UsageError(f"device {device!r} was asked for and no GPU is visible; use --device cpu")
     return wanted
 
 
-def load(
+def load_model(
     path_or_name: str | Path,
     *,
     device: torch.device | str = "cpu",
@@ -130,51 +131,24 @@ def load(
 ) -> tuple[Any, Any]:
     """The causal language model (in evaluation mode) and tokenizer at `path_or_name`.
 
-    `nano` is the embedded model; a folder is read as it is, a folder with a `peft` adapter as its
-    base model with the adapter merged in, and a GGUF file from the cache once it is dequantised;
-    anything else is a hub name, at `revision`.
+    `nano` is the embedded model; a folder is read as it is, one that holds an adapter of `peft` as
+    its base model with the adapter merged in, and a GGUF file from where it is kept once it was
+    dequantised; anything else is a hub name, at `revision`.
     `device_map` spreads the model over devices instead of `device`; `attention` is the name of an
-    implementation in `transformers`. Without `weights` the model is only a skeleton, on the meta
-    device, for a server that holds the weights. Code that comes with a model runs only with
-    `trust_remote_code`. UsageError if there is no model, no tokenizer or no chat template, if the
-    hub cannot be reached, and for files that exceed a bound.
+    implementation in `transformers`. Without `weights` the model is only a shape, on the meta
+    device, for a server that holds them. Code that comes with a model runs with
+    `trust_remote_code` only. UsageError where there is no model, no tokenizer, no chat template,
+    or the hub is out of reach, and for files beyond a bound.
     """
     wanted, precision = as_device(device), as_dtype(dtype)
-    where = resolve(path_or_name, revision)
-    if (
-        revision is not None
-        and Path(where).is_dir()
-        and not packaged_models.hub_gguf(str(path_or_name))
-    ):
-        raise UsageError(
-            f"--model-revision {revision} was given, but {str(path_or_name)!r} is a folder: a "
-            "revision belongs to a hub name such as Qwen/Qwen3-0.6B"
-        )
+    where = local_path(path_or_name, revision)
+    given = _Given(str(path_or_name), where, revision, trust_remote_code)
+    _refuse_what_does_not_fit(given, device_map, attention)
     options = {"device_map": device_map, "attn_implementation": attention}
     options = {name: value for name, value in options.items() if value is not None}
-    if device_map is not None and importlib.util.find_spec("accelerate") is None:
-        raise UsageError(
-            "--device-map needs accelerate, which is not installed: pip install 'resd-bench[lora]'"
-        )
-    if attention is not None and "/" in attention and not trust_remote_code:
-        raise UsageError(
-            f"--attention {attention} is code from the Hub: give eager, sdpa or flash_attention_2, "
-            "or add --trust-remote-code true"
-        )
-    given = _Given(str(path_or_name), where, revision, trust_remote_code)
-    try:
-        read = _read if weights else _read_hollow
+    with _explaining(given):
+        read = _read if weights else _read_skeleton
         model, tokenizer = read(given, dtype=precision, **options)
-    except UsageError:
-        raise
-    except Exception as error:
-        # Other packages' readers may raise anything for a damaged file or one of another kind.
-        raise UsageError(_why(given, error)) from error
-    except BaseException as error:
-        # Rust code panics this way.
-        if type(error).__name__ != "PanicException":
-            raise
-        raise UsageError(_why(given, RuntimeError(str(error)))) from error
     if not getattr(tokenizer, "chat_template", None):
         raise UsageError(
             f"the model {str(path_or_name)!r} has no chat template: use a chat model, or add a "
@@ -185,10 +159,10 @@ def load(
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """The model to load."""
+    """What is to be loaded."""
 
     shown: str
-    """The name that the user gave."""
+    """As the user says it."""
     where: str
     """A folder, or a name on the Hub."""
     revision: str | None
@@ -196,7 +170,7 @@ class _Given:
 
     @property
     def source(self) -> dict[str, Any]:
-        """Arguments that tell `from_pretrained` where the model is."""
+        """What `from_pretrained` is told of where it is."""
         local = not Path(self.where).is_dir() and without_network()
         revision = self.revision or "main"
         return {
@@ -206,14 +180,49 @@ class _Given:
         }
 
     def below(self) -> _Given:
-        """The base model of this adapter; UsageError if it is not what it was trained on."""
+        """The base model of this adapter; UsageError where it is not what it was trained on."""
         base = adapters.base_of(Path(self.where))
         refuse_other_base(Path(self.where), base)
-        return replace(self, where=resolve(base), revision=None)
+        return replace(self, where=local_path(base), revision=None)
+
+
+def _refuse_what_does_not_fit(given: _Given, device_map: str | None, attention: str | None) -> None:
+    """UsageError for options that do not go with the model or with this machine."""
+    revision, folder = given.revision, Path(given.where).is_dir()
+    if revision is not None and folder and not packaged_models.hub_gguf(given.shown):
+        raise UsageError(
+            f"--model-revision {revision} was given and {given.shown!r} is a folder: a "
+            "revision belongs to a hub name such as Qwen/Qwen3-0.6B"
+        )
+    if device_map is not None and importlib.util.find_spec("accelerate") is None:
+        raise UsageError(
+            "--device-map needs accelerate, which is not installed: pip install 'resd-bench[lora]'"
+        )
+    if attention is not None and "/" in attention and not given.trusted:
+        raise UsageError(
+            f"--attention {attention} is code from the Hub: give eager, sdpa or flash_attention_2, "
+            "or add --trust-remote-code true"
+        )
+
+
+@contextmanager
+def _explaining(given: _Given) -> Iterator[None]:
+    """UsageError for whatever a damaged file, or one of another kind, makes of its reader."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(_why(given, error)) from error
+    except BaseException as error:
+        # What is written in Rust panics so.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise UsageError(_why(given, RuntimeError(str(error)))) from error
 
 
 def _read(given: _Given, **options: Any) -> tuple[Any, Any]:
-    """Model and tokenizer as `transformers` reads them; an adapter is merged into its base."""
+    """Model and tokenizer as `transformers` reads them, an adapter merged into its base."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -237,16 +246,16 @@ def _model(given: _Given, **options: Any) -> Any:
 
 
 def _whole(given: _Given, **options: Any) -> Any:
-    """The model with every weight from its files; UsageError if some are missing.
+    """The model with every weight from its files; UsageError where some are not there.
 
-    `transformers` would initialise missing weights at random, and ignore layers that the model does
-    not have.
+    `transformers` would draw what is missing at random, and pass over layers that it has no place
+    for.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     level = logging.get_verbosity()
-    # The message below says in one line what it would report at length.
+    # What it would report at length is said below in a line.
     logging.set_verbosity_error()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -267,14 +276,14 @@ def _whole(given: _Given, **options: Any) -> Any:
     found = [f"{len(keys)} {how} (such as {keys[0]})" for how, keys in wrong.items() if keys]
     if found:
         raise UsageError(
-            f"the weights in {given.where!r} do not match its config.json: {', '.join(found)}. "
-            "Perhaps they belong to an older model: give a folder as save_pretrained wrote it"
+            f"the weights in {given.where!r} are not those of its config.json: {', '.join(found)}. "
+            "They are perhaps an older model's: give a folder as save_pretrained wrote it"
         )
     return model
 
 
 def _merged(model: Any, folder: Path) -> Any:
-    """`model` with an adapter added to its weights, all trainable; UsageError if it is unfit."""
+    """`model` with an adapter added to its weights, all of which train; UsageError if unfit."""
     try:
         import peft
     except ImportError as error:
@@ -282,15 +291,15 @@ def _merged(model: Any, folder: Path) -> Any:
             f"the adapter {folder} needs peft, which is not installed: "
             "pip install 'resd-bench[lora]'"
         ) from error
-    model_files.check_adapter(adapters.read_config(folder), folder)
+    model_files.check_adapter(adapters.read_adapter_config(folder), folder)
     config: Any = peft.PeftConfig.from_pretrained(str(folder))
     if isinstance(config, peft.LoraConfig):
-        # By name, not by a pattern from the file, which could run for ever.
+        # By name and not by a pattern of the file's, which could run for ever.
         modules = model_files.adapted_modules(folder)
         config.target_modules, config.exclude_modules = list(modules), None
         config.layers_to_transform = config.layers_pattern = None
         if config.r > max(modules.values(), default=0):
-            raise UsageError(f"the adapter {folder} declares rank {config.r}, but has a lower one")
+            raise UsageError(f"the adapter {folder} says rank {config.r} and has none so high")
     try:
         adapted: Any = peft.PeftModel.from_pretrained(model, str(folder), config=config)
         merged = adapted.merge_and_unload()
@@ -303,8 +312,8 @@ def _merged(model: Any, folder: Path) -> Any:
     return merged.requires_grad_(True)
 
 
-def _read_hollow(asked: _Given, **options: Any) -> tuple[Any, Any]:
-    """A skeleton of the model, without weights, and its tokenizer."""
+def _read_skeleton(asked: _Given, **options: Any) -> tuple[Any, Any]:
+    """A model of the right shape without weights, and its tokenizer."""
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     given, config = _config(asked)
@@ -329,11 +338,11 @@ def _read_tokenizer(given: _Given) -> Any:
 
 
 def read_config(path_or_name: str, revision: str | None = None) -> Any:
-    """The config of a model, or of an adapter's base: its sizes, without weights.
+    """The config of a model, of an adapter's base: its sizes, without weights.
 
-    UsageError if there is none, or if it exceeds a bound.
+    UsageError where there is none, or it is beyond a bound.
     """
-    given = _Given(path_or_name, resolve(path_or_name), revision, False)
+    given = _Given(path_or_name, local_path(path_or_name), revision, False)
     try:
         return _config(given)[1]
     except UsageError:
@@ -344,7 +353,7 @@ def read_config(path_or_name: str, revision: str | None = None) -> Any:
 
 
 def _config(given: _Given) -> tuple[_Given, Any]:
-    """The full model below adapters, and its config."""
+    """The whole model below adapters, and its config."""
     from transformers import AutoConfig
 
     adapters.model_folder(Path(given.where))
@@ -363,7 +372,7 @@ _SMALL_FILES = (
 
 
 def _look_at(given: _Given) -> None:
-    """UsageError if a model's files exceed a bound; files on the Hub are fetched first."""
+    """UsageError where a model's files are beyond a bound; those on the Hub are fetched first."""
     folder = Path(given.where)
     if not folder.is_dir():
         from transformers.utils.hub import cached_file
@@ -379,7 +388,7 @@ def _look_at(given: _Given) -> None:
 
 
 def without_network() -> bool:
-    """Whether the hub's name does not resolve: a request would be retried for a minute."""
+    """Whether the hub's name does not resolve: asking it anyway would retry for a minute."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HF_ENDPOINT")):
         return False
     try:
@@ -396,8 +405,8 @@ def _why(asked: _Given, error: Exception) -> str:
     given = asked.shown
     if "trust_remote_code" in str(error):
         return (
-            f"{given!r} comes with code of its own, which is not run: give a model that "
-            "transformers supports, or add --trust-remote-code true if you trust it"
+            f"{given!r} brings code of its own, which is not run: give a model that transformers "
+            "knows, or add --trust-remote-code true where you trust it"
         )
     if Path(asked.where).is_dir():
         return f"{given!r} cannot be loaded as a causal language model with a tokenizer: {first}"
@@ -411,20 +420,20 @@ def _why(asked: _Given, error: Exception) -> str:
     return (
         f"there is no folder {given!r}, and as a hub model it is neither in the local cache nor "
         f"could it be fetched: {first} "
-        "Download it on a machine with network access and give the folder, or use the embedded "
-        "model (--model nano)"
+        "Download it where there is network and give the folder, or use the embedded model "
+        "(--model nano)"
     )
 
 
 def parameters(model: Any) -> int:
-    """Number of parameters; tied ones count once."""
+    """Number of parameters, tied ones once."""
     return sum(p.numel() for p in model.parameters())
 
 
 def set_threads(threads: int | None, model: Any) -> int:
-    """Set torch's CPU threads; None chooses one for small models. Returns the number in effect."""
+    """Set torch's CPU threads; None chooses one for small models. Returns what is in force."""
     if threads is not None and threads < 1:
-        raise UsageError(f"--threads {threads}: give at least 1, or leave it out")
+        raise UsageError(f"{threads} threads were asked for; give at least 1, or leave it out")
     on_cpu = next(model.parameters()).device.type == "cpu"
     if threads is None and on_cpu and parameters(model) < _SMALL:
         threads = 1
@@ -436,8 +445,8 @@ def set_threads(threads: int | None, model: Any) -> int:
 def tune_allocator() -> bool:
     """Make glibc keep freed memory instead of returning it to the system; whether that worked.
 
-    By default every large tensor is mapped afresh and its pages fault in one by one, which can cost
-    a training step more than its arithmetic. A no-op if the C library is not glibc.
+    By default every large tensor is mapped anew and its pages fault in one by one, which can cost
+    a training step more than its arithmetic. A no-op where the C library is not glibc.
     """
     try:
         library = ctypes.CDLL(None)
@@ -450,7 +459,7 @@ def tune_allocator() -> bool:
 
 
 def be_deterministic() -> None:
-    """Same machine, threads and seed, same results: forbid kernels without a fixed summing order.
+    """Same machine, threads and seed, same results: forbid kernels that sum in no fixed order.
 
     On a CPU nothing changes. On a GPU it must be called before the first kernel runs.
     """

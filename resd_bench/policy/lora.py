@@ -85,7 +85,7 @@ def save(adapted: Any, folder: str | Path) -> None:
     adapted.save_pretrained(str(folder), selected_adapters=[STUDENT], save_embedding_layers=False)
 
 
-def base_name(adapted: Any) -> str:
+def recorded_base(adapted: Any) -> str:
     """The adapter's name for its base model."""
     return str(adapted.peft_config[STUDENT].base_model_name_or_path or "")
 

@@ -12,17 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-Tokens = Sequence[int]
+_Tokens = Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedExample:
     """One tokenized example."""
 
-    prompt: Tokens
-    response: Tokens
+    prompt: _Tokens
+    response: _Tokens
     """Not empty."""
-    teacher_prompt: Tokens | None
+    teacher_prompt: _Tokens | None
     behaviour_logprobs: Sequence[float]
     """Of the response; empty if unknown."""
     advantage: float
@@ -50,7 +50,7 @@ class TokenizedExample:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """Limits of one micro-batch; a single sequence always fits."""
 
     tokens: int
@@ -69,7 +69,7 @@ class PrefixIndex:
     """For every sequence, the index in `kept` of one that begins with it."""
 
 
-def index_prefixes(sequences: Iterable[Tokens]) -> PrefixIndex:
+def index_prefixes(sequences: Iterable[_Tokens]) -> PrefixIndex:
     """Find which sequences are beginnings of others."""
     found = [tuple(sequence) for sequence in sequences]
     order = sorted(range(len(found)), key=found.__getitem__, reverse=True)
@@ -109,7 +109,7 @@ def chain_size(chain: Sequence[TokenizedExample]) -> tuple[int, int]:
 
 
 def micro_batches(
-    rows: Sequence[TokenizedExample], vocabulary: int, limits: Limits
+    rows: Sequence[TokenizedExample], vocabulary: int, limits: BatchLimits
 ) -> Iterator[list[TokenizedExample]]:
     """All rows, with similar lengths together, and rows with and without a teacher separate."""
     for taught in (True, False):
@@ -130,7 +130,10 @@ def micro_batches(
 
 
 def _fits(
-    batch: Sequence[TokenizedExample], sequences: tuple[int, int], vocabulary: int, limits: Limits
+    batch: Sequence[TokenizedExample],
+    sequences: tuple[int, int],
+    vocabulary: int,
+    limits: BatchLimits,
 ) -> bool:
     """Whether rows read in this many sequences of student and teacher fit together."""
     padded = sequences[0] * max(row.student_tokens for row in batch)

@@ -26,7 +26,12 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from resd_bench.objective import Objective, TokenBatch, TokenObjective
 from resd_bench.policy.chunked_loss import Head, chunked_loss, head_of, hidden_states
-from resd_bench.policy.micro_batches import Limits, TokenizedExample, index_prefixes, micro_batches
+from resd_bench.policy.micro_batches import (
+    BatchLimits,
+    TokenizedExample,
+    index_prefixes,
+    micro_batches,
+)
 from resd_bench.policy.parallel.dtensor import gather_full, shard_like
 
 _BETAS = (0.9, 0.999)
@@ -34,7 +39,7 @@ _BETAS = (0.9, 0.999)
 
 
 @dataclass(frozen=True, slots=True)
-class StepResult:
+class UpdateResult:
     """The result of one step."""
 
     loss: float
@@ -48,7 +53,7 @@ class StepResult:
     """The tensor that is not finite, if there was no step."""
 
 
-Split = Callable[[Sequence[TokenizedExample]], Iterable[Sequence[TokenizedExample]]]
+SplitBatch = Callable[[Sequence[TokenizedExample]], Iterable[Sequence[TokenizedExample]]]
 """From rows to micro-batches."""
 Summed = Callable[[Sequence[TokenizedExample]], Tensor]
 """From a micro-batch to the sum of its losses."""
@@ -58,7 +63,7 @@ class Passes(Protocol):
     """Which process computes which micro-batches of a step, and how gradients are combined."""
 
     def share(
-        self, rows: Sequence[TokenizedExample], split: Split
+        self, rows: Sequence[TokenizedExample], split: SplitBatch
     ) -> list[Sequence[TokenizedExample]]:
         """This process's part of `rows`, in micro-batches."""
         ...
@@ -77,7 +82,7 @@ class Serial:
     """One process computes everything."""
 
     def share(
-        self, rows: Sequence[TokenizedExample], split: Split
+        self, rows: Sequence[TokenizedExample], split: SplitBatch
     ) -> list[Sequence[TokenizedExample]]:
         return list(split(rows))
 
@@ -334,7 +339,7 @@ def accumulate(
 
 
 def in_pieces(
-    model: Any, rows: Sequence[TokenizedExample], objective: Objective, limits: Limits
+    model: Any, rows: Sequence[TokenizedExample], objective: Objective, limits: BatchLimits
 ) -> bool:
     """Whether the loss must be chunked: a single sequence exceeds the limit of logits."""
     vocabulary = model.get_output_embeddings().weight.shape[0]
@@ -374,10 +379,10 @@ def train_step(
     batch_size: int,
     learning_rate: float,
     grad_clip: float,
-    limits: Limits,
+    limits: BatchLimits,
     autocast: bool = False,
     passes: Passes = SERIAL,
-) -> StepResult:
+) -> UpdateResult:
     """One optimiser step on the sum of per-sequence losses over `batch_size`.
 
     `rows` must not be empty; `teacher` is a model, or has a context `scoring` that yields one. With
@@ -406,7 +411,7 @@ def train_step(
             group["lr"] = learning_rate
         optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return StepResult(loss, norm, stepped, count, culprit)
+    return UpdateResult(loss, norm, stepped, count, culprit)
 
 
 def non_finite(model: Any) -> str:
@@ -439,7 +444,7 @@ def backward(
     objective: Objective,
     *,
     batch_size: int,
-    limits: Limits,
+    limits: BatchLimits,
     autocast: bool = False,
     passes: Passes = SERIAL,
 ) -> tuple[float, int]:

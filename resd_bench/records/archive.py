@@ -24,7 +24,7 @@ from resd_bench.files.writing import (
     rename,
     write_atomically,
 )
-from resd_bench.records.recorder import LOGS, Row, files_of, to_line, write_json
+from resd_bench.records.recorder import LOGS, LogRow, files_of, to_line, write_json
 from resd_bench.records.run_files import EPISODES, EVALS, METRICS, SUFFIX, RunFiles
 from resd_bench.records.runs import RunData
 
@@ -80,7 +80,7 @@ def _keep(run: RunData, place: Path, to: Path) -> None:
     rename(scratch, place.name, to)
 
 
-def episode_summary(row: Mapping[str, Any]) -> Row:
+def episode_summary(row: Mapping[str, Any]) -> LogRow:
     """An episode without its texts; applying it twice changes nothing."""
     names = ("update", "task", "attempt", "success", "score", "stop")
     tokens = row["tokens"] if "tokens" in row else sum(turn["tokens"] for turn in row["turns"])

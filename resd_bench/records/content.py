@@ -49,6 +49,8 @@ def identity(
     for name in (config.env, *elsewhere):
         found[f"code.env.{name}"] = plugin_version("resd_bench.envs", name)
     found["code.method"] = plugin_version("resd_bench.methods", config.method)
+    if _of_others(plugins.installed("resd_bench.engines").get(config.engine)):
+        found["code.engine"] = plugin_version("resd_bench.engines", config.engine)
     found["prompts"] = prompts_hash(config.dialect)
     return found | model_identity(config.model, config.model_revision)
 
@@ -76,11 +78,15 @@ def tasks_hash(env: TextEnv, tasks: Sequence[Task]) -> str:
 def plugin_version(group: str, name: str) -> str:
     """The version of an environment or method; for a third party's, also a hash of the code."""
     point = plugins.installed(group)[name]
-    own = point.dist
     named = plugins.gym_id(name)
-    if own is None or own.name == OURS:
+    if point.dist is None or not _of_others(point):
         return named
-    return f"{named} of {own.name} {own.version}, {_code_hash(point)}"
+    return f"{named} of {point.dist.name} {point.dist.version}, {_code_hash(point)}"
+
+
+def _of_others(point: EntryPoint | None) -> bool:
+    """Whether another distribution than ours brings the plug-in."""
+    return point is not None and point.dist is not None and point.dist.name != OURS
 
 
 def _code_hash(point: EntryPoint) -> str:

@@ -21,7 +21,7 @@ from resd_bench.records.runs import RunData
 from resd_bench.stats import EvalPoint, eval_points
 
 REQUIRED = ("task", "success", "episodes", "method", "seed")
-EXPECTED = f"give one object per line, {{{', '.join(REQUIRED)}, ...}}"
+_EXPECTED = f"give one object per line, {{{', '.join(REQUIRED)}, ...}}"
 OPTIONAL = {
     "update": "updates",
     "generated_tokens": "tokens",
@@ -30,7 +30,7 @@ OPTIONAL = {
 }
 """Columns that an axis needs, and that axis."""
 
-Row = Mapping[str, Any]
+_Row = Mapping[str, Any]
 Key = tuple[str, str, str, int]
 """Environment, model, method and seed, which identify a run."""
 
@@ -54,7 +54,7 @@ class _Run:
 def load_rows(path: Path) -> list[RunData]:
     """The runs in a JSONL file; UsageError names the line that does not fit the schema."""
     runs: dict[Key, _Run] = {}
-    for line in read_objects(path, EXPECTED, strict=True):
+    for line in read_objects(path, _EXPECTED, strict=True):
         row, where = line.row, line.where
         _check_columns(row, where)
         key = (_text(row, "env", where), _text(row, "model", where), _text(row, "method", where))
@@ -67,7 +67,7 @@ def load_rows(path: Path) -> list[RunData]:
     return [_data(path, key, run) for key, run in runs.items()]
 
 
-def _check_columns(row: Row, where: str) -> None:
+def _check_columns(row: _Row, where: str) -> None:
     if missing := [name for name in REQUIRED if name not in row]:
         raise UsageError(
             f"{where} has no {missing[0]!r}: rows need {', '.join(REQUIRED)} "
@@ -75,14 +75,14 @@ def _check_columns(row: Row, where: str) -> None:
         )
 
 
-def _text(row: Row, name: str, where: str) -> str:
+def _text(row: _Row, name: str, where: str) -> str:
     value = row.get(name, "")
     if not isinstance(value, str) or (name in REQUIRED and not value):
         raise _wrong(where, name, value, "a text")
     return value
 
 
-def _whole(row: Row, name: str, where: str) -> int:
+def _whole(row: _Row, name: str, where: str) -> int:
     """A whole number; one with a decimal point must be small enough to be exact."""
     number = _number(row, name, where)
     value = row[name]
@@ -93,7 +93,7 @@ def _whole(row: Row, name: str, where: str) -> int:
     return int(number)
 
 
-def _number(row: Row, name: str, where: str) -> float:
+def _number(row: _Row, name: str, where: str) -> float:
     value = row[name]
     # A whole number of 400 digits does not fit a float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e300:
@@ -101,7 +101,7 @@ def _number(row: Row, name: str, where: str) -> float:
     return float(value)
 
 
-def _share(row: Row, name: str, where: str) -> float | None:
+def _share(row: _Row, name: str, where: str) -> float | None:
     value = row[name]
     if value is None:
         return None
@@ -110,7 +110,7 @@ def _share(row: Row, name: str, where: str) -> float | None:
     return float(value)
 
 
-def _add(run: _Run, row: Row, number: int, where: str) -> None:
+def _add(run: _Run, row: _Row, number: int, where: str) -> None:
     """Check a row against earlier ones, and keep it in the form of `evals.jsonl`."""
     split = row.get("split", "test")
     if split not in ("test", "validation"):
@@ -138,9 +138,9 @@ def _add(run: _Run, row: Row, number: int, where: str) -> None:
     run.rows[split].append(spent | {"task": str(task), "success": success, "score": score})
 
 
-def _spent(run: _Run, row: Row, number: int, where: str) -> dict[str, Any]:
+def _spent(run: _Run, row: _Row, number: int, where: str) -> dict[str, Any]:
     """The checkpoint of a row; without an update it is identified by its episodes."""
-    read: Mapping[str, Callable[[Row, str, str], float]] = {
+    read: Mapping[str, Callable[[_Row, str, str], float]] = {
         "episodes": _whole,
         "update": _whole,
         "generated_tokens": _whole,
@@ -163,7 +163,7 @@ def _spent(run: _Run, row: Row, number: int, where: str) -> dict[str, Any]:
     return spent
 
 
-def _difference(a: Row, b: Row) -> str:
+def _difference(a: _Row, b: _Row) -> str:
     name = next(key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key))
     return f"{name} {b.get(name)} and {a.get(name)}"
 

@@ -59,7 +59,7 @@ def parse_objects(
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FieldKind:
     """The allowed values of a field of a row."""
 
     told: str
@@ -67,9 +67,9 @@ class Kind:
     holds: Callable[[Any], bool]
 
 
-def of_types(told: str, *types: type) -> Kind:
+def of_types(told: str, *types: type) -> FieldKind:
     """Values of some types; true and false are not numbers."""
-    return Kind(
+    return FieldKind(
         told,
         lambda value: isinstance(value, types) and (bool in types or not isinstance(value, bool)),
     )
@@ -83,30 +83,30 @@ def _all(value: Any, kind: type) -> bool:
     return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
-TEXTS = Kind("a list of texts", lambda value: _all(value, str))
-TEXTS_OR_NULL = Kind("a list of texts, or null", lambda v: v is None or _all(v, str))
-OBJECTS = Kind("a list of objects", lambda value: _all(value, dict))
-NAME = Kind(
+TEXTS = FieldKind("a list of texts", lambda value: _all(value, str))
+TEXTS_OR_NULL = FieldKind("a list of texts, or null", lambda v: v is None or _all(v, str))
+OBJECTS = FieldKind("a list of objects", lambda value: _all(value, dict))
+LABEL = FieldKind(
     "a text that is not empty, or a whole number",
     lambda value: value != "" and of_types("", str, int).holds(value),
 )
 LIST = of_types("a list", list)
 OBJECT = of_types("an object", dict)
 TRUE_OR_FALSE = of_types("true or false", bool)
-COUNT = Kind("a whole number, 0 or more", lambda v: of_types("", int).holds(v) and v >= 0)
-SHARE_OR_NULL = Kind(
+COUNT = FieldKind("a whole number, 0 or more", lambda v: of_types("", int).holds(v) and v >= 0)
+SHARE_OR_NULL = FieldKind(
     "a number from 0 to 1, or null where there is no verdict",
     lambda value: (
         value is None or (of_types("", int, float, bool).holds(value) and 0 <= value <= 1)
     ),
 )
-TOLERANCE = Kind(
+TOLERANCE = FieldKind(
     "a finite number, 0 or more",
     lambda value: of_types("", int, float).holds(value) and 0 <= value < math.inf,
 )
 
 
-def check_fields(row: Mapping[str, Any], kinds: Mapping[str, Kind], where: str) -> None:
+def check_fields(row: Mapping[str, Any], kinds: Mapping[str, FieldKind], where: str) -> None:
     """UsageError, naming `where`, for a field of `row` whose value is not allowed."""
     for name, kind in kinds.items():
         if name in row and not kind.holds(row[name]):

@@ -64,7 +64,7 @@ WHOLE = ("config.yaml", "manifest.json", "summary.json")
 """Files that are hashed when a run finishes, besides the logs and `FOLDERS`."""
 FOLDERS = ("context", "traces")
 RunState = Literal["new", "running", "interrupted", "failed", "finished"]
-Row = dict[str, Any]
+LogRow = dict[str, Any]
 
 
 def plain(value: Any) -> Any:
@@ -135,7 +135,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 class LogText:
     """The intact rows of a log, and a last line that a kill truncated."""
 
-    rows: list[Row]
+    rows: list[LogRow]
     lines: list[bytes]
     tail: bytes = b""
 
@@ -143,7 +143,7 @@ class LogText:
 def read_log(path: Path) -> LogText:
     """Read a JSONL log. A damaged last line is the tail; a damaged earlier one is a UsageError."""
     lines = _log_lines(path)
-    rows: list[Row] = []
+    rows: list[LogRow] = []
     for number, line in enumerate(lines, start=1):
         try:
             if not line.endswith(b"\n"):
@@ -669,7 +669,7 @@ def recover_together(recorder: Recorder, process_group: ProcessGroup) -> Checkpo
     return load_checkpoint(checkpoint_path(recorder.folder / "checkpoints", update))
 
 
-def episode_rows(groups: Sequence[Group], update: int, first_attempt: int) -> list[Row]:
+def episode_rows(groups: Sequence[Group], update: int, first_attempt: int) -> list[LogRow]:
     """Whole episodes as rows, with the number of tokens instead of ids and log-probabilities."""
     return [
         {"update": update, "task": group.task.id, "attempt": first_attempt + j} | _episode(attempt)
@@ -678,7 +678,7 @@ def episode_rows(groups: Sequence[Group], update: int, first_attempt: int) -> li
     ]
 
 
-def _episode(attempt: Trajectory) -> Row:
+def _episode(attempt: Trajectory) -> LogRow:
     # A turn repeats the whole conversation; the log has only what follows the last answer.
     turns = [
         {

@@ -36,7 +36,7 @@ from resd_bench.records.recorder import (
     LOGS,
     REMEDY,
     WHOLE,
-    Row,
+    LogRow,
     damaged,
     read_json,
     read_status,
@@ -134,11 +134,11 @@ class RunFiles:
             raise damaged(self.folder / kind, "its files are not as the run wrote them")
         return {update: read_json(path) for update, path in paths.items()}
 
-    def rows(self, log: str) -> list[Row]:
+    def rows(self, log: str) -> list[LogRow]:
         """All rows of a log that are on record."""
         return list(self.stream(log))
 
-    def stream(self, log: str) -> Iterator[Row]:
+    def stream(self, log: str) -> Iterator[LogRow]:
         """The rows of a log that are on record, one by one; the whole log is checked first."""
         path = self._log(log) or self.folder / log
         for number, line in enumerate(self.lines(log), start=1):
@@ -240,7 +240,7 @@ def _opened(path: Path) -> Iterator[Iterable[bytes]]:
         raise damaged(path, str(error)) from None
 
 
-def _row(line: bytes, number: int, path: Path) -> Row:
+def _row(line: bytes, number: int, path: Path) -> LogRow:
     try:
         if not line.endswith(b"\n"):
             raise ValueError("cut off")
@@ -252,7 +252,7 @@ def _row(line: bytes, number: int, path: Path) -> Row:
     return row
 
 
-def check_evals(rows: Sequence[Row], path: Path) -> list[Row]:
+def check_evals(rows: Sequence[LogRow], path: Path) -> list[LogRow]:
     """Rows of evaluations, each (update, panel, task, sample) once.
 
     A row that occurs twice, word for word, counts once. UsageError if two rows of one sample
@@ -260,7 +260,7 @@ def check_evals(rows: Sequence[Row], path: Path) -> list[Row]:
     """
     if problem := _mistyped_evals(rows):
         raise damaged(path, problem)
-    seen: dict[tuple[Any, ...], Row] = {}
+    seen: dict[tuple[Any, ...], LogRow] = {}
     for number, row in enumerate(rows, start=1):
         key = (row["update"], row.get("panel"), row["task"], row["sample"])
         if seen.setdefault(key, row) != row:
@@ -284,7 +284,7 @@ _EVAL_TYPES: Mapping[str, tuple[type, ...]] = {
 """Fields of evaluations that are read, and their types in `json`."""
 
 
-def _mistyped_evals(rows: Sequence[Row]) -> str | None:
+def _mistyped_evals(rows: Sequence[LogRow]) -> str | None:
     """What is wrong with the types and ranges in `rows`, among distinct values for speed."""
     for kinds in {tuple(map(type, map(row.get, _EVAL_TYPES))) for row in rows}:
         for kind, (name, allowed) in zip(kinds, _EVAL_TYPES.items(), strict=True):
@@ -302,8 +302,8 @@ def check_complete(
     settings: Mapping[str, Any],
     status: Mapping[str, Any],
     summary: Mapping[str, Any],
-    evals: Sequence[Row],
-    metrics: Sequence[Row],
+    evals: Sequence[LogRow],
+    metrics: Sequence[LogRow],
 ) -> None:
     """UsageError if a run without hashes does not hold what its `settings` say.
 
@@ -335,7 +335,7 @@ def check_complete(
 
 
 def _check_summary(
-    folder: Path, told: Mapping[str, Any] | None, evals: Sequence[Row], update: int
+    folder: Path, told: Mapping[str, Any] | None, evals: Sequence[LogRow], update: int
 ) -> None:
     own = [row for row in evals if row["update"] == update and row.get("panel") is None]
     scored = [row["success"] for row in own if row["success"] is not None]

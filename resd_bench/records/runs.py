@@ -145,7 +145,7 @@ def load_run(folder: Path) -> RunData:
     )
 
 
-NAMED: Mapping[str, Any] = {
+_NAMED: Mapping[str, Any] = {
     **{"env": str, "method": str, "model": str, "seed": int},
     **{"method_options": dict, "env_options": dict},
 }
@@ -159,7 +159,7 @@ def _with_defaults(saved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     typed = {
         name: coerce(f"{folder / 'config.yaml'}: {name}", saved[name], kind)
-        for name, kind in NAMED.items()
+        for name, kind in _NAMED.items()
         if name in saved
     }
     return {**asdict(RunConfig()), **saved, **typed}

@@ -18,7 +18,7 @@ from resd_bench.report.measured import (
     NOT_ON_RECORD,
     Facts,
     complete,
-    differing,
+    differing_keys,
     evaluated_elsewhere,
     facts_of,
     label_of,
@@ -109,7 +109,7 @@ def group_runs(runs: Sequence[RunData]) -> dict[str, list[RunData]]:
     seed cannot be told apart.
     """
     facts = _with_names_of_models(complete([facts_of(run) for run in runs]))
-    among_all = differing(facts) & {"model", "preset"}
+    among_all = differing_keys(facts) & {"model", "preset"}
     groups: dict[str, list[RunData]] = {}
     for run, own in zip(runs, facts, strict=True):
         alike = [other for other in facts if other["method"] == run.method]
@@ -162,7 +162,7 @@ def _differing_in_an_environment(facts: Sequence[Facts]) -> set[str]:
     return {
         key
         for env in environments
-        for key in differing([own for own in facts if str(own["env"]) == env])
+        for key in differing_keys([own for own in facts if str(own["env"]) == env])
     }
 
 
@@ -209,9 +209,9 @@ def compare(
     }
     judged = [k for k in others if scored[k].keys() & scored[first].keys() and not unlike[k]]
     verdicts = judge(
-        [_pairs(scored[label], scored[first]) for label in judged],
+        [pairs(scored[label], scored[first]) for label in judged],
         stream(0, "sign flips"),
-        with_failures=[_pairs(counted[label], counted[first]) for label in judged],
+        with_failures=[pairs(counted[label], counted[first]) for label in judged],
     )
     by_label = dict(zip(judged, verdicts, strict=True))
     full = measure == "success" and saturated_environments(groups, budget, axis)
@@ -300,11 +300,12 @@ def outcomes_by_task(run: RunData, budget: float, axis: Axis, measure: Measure) 
     return {task: (area,) for task, area in area_by_task(run.points, budget, axis).items()}
 
 
-def _pairs(own: ByRun, first: ByRun) -> dict[str, list[Pair]]:
-    pairs: dict[str, list[Pair]] = {}
+def pairs(own: ByRun, first: ByRun) -> dict[str, list[Pair]]:
+    """Pairs of runs with the same environment and seed, by environment."""
+    found: dict[str, list[Pair]] = {}
     for env, seed in sorted(own.keys() & first.keys()):
-        pairs.setdefault(env, []).append(make_pair(own[env, seed], first[env, seed]))
-    return pairs
+        found.setdefault(env, []).append(make_pair(own[env, seed], first[env, seed]))
+    return found
 
 
 def success_of(runs: Sequence[RunData], budget: float, axis: Axis = "episodes") -> Interval:
@@ -319,7 +320,7 @@ def varying_settings(runs: Sequence[RunData]) -> list[str]:
     A setting that differs only because methods differ (group size, their options) is left out.
     """
     facts = complete([facts_of(run) for run in runs])
-    found = differing(facts) & {"env", "method", "model", "preset"}
+    found = differing_keys(facts) & {"env", "method", "model", "preset"}
     for method in {run.method for run in runs}:
         found |= _differing_in_an_environment([own for own in facts if own["method"] == method])
     return sorted(found)

@@ -12,14 +12,14 @@ from rich.table import Table
 from resd_bench.errors import UsageError
 from resd_bench.records import schema
 from resd_bench.records.find_runs import find_runs
-from resd_bench.records.jsonl import COUNT, NAME, SHARE_OR_NULL, check_fields, read_objects
+from resd_bench.records.jsonl import COUNT, LABEL, SHARE_OR_NULL, check_fields, read_objects
 from resd_bench.records.run_files import check_evals, is_log
-from resd_bench.report.tables import WITH_FAILURES, best_rates, printable, rates
+from resd_bench.report.tables import WITH_FAILURES, best_rates, rates, table_label
 from resd_bench.stats import EvalPoint, eval_points, reported
 
-KINDS = {
+_KINDS = {
     **dict.fromkeys(("update", "episodes", "generated_tokens", "sample"), COUNT),
-    **{"task": NAME, "success": SHARE_OR_NULL, "score": SHARE_OR_NULL},
+    **{"task": LABEL, "success": SHARE_OR_NULL, "score": SHARE_OR_NULL},
 }
 """The values allowed in the columns that are read."""
 SUFFIXES = (".jsonl", ".jsonl.gz")
@@ -55,7 +55,7 @@ def _points(path: Path) -> list[EvalPoint]:
     for line in read_objects(path, expected, strict=True):
         if missing := [name for name in needed if name not in line.row]:
             raise UsageError(f"{line.where} has no {missing[0]!r}: {expected}")
-        check_fields(line.row, KINDS, line.where)
+        check_fields(line.row, _KINDS, line.where)
         rows.append(line.row)
     if not rows:
         raise UsageError(f"{path} has no rows: {expected}")
@@ -79,7 +79,7 @@ def evaluations_table(found: Iterable[Evaluated]) -> Table:
     table.add_column("any of the samples (best)", justify="right", no_wrap=True)
     for own in found:
         for point in own.points if len(own.points) < 2 else (own.points[0], own.points[-1]):
-            table.add_row(printable(own.name), *_cells(point))
+            table.add_row(table_label(own.name), *_cells(point))
             if point.errors:
                 table.caption, table.caption_justify = WITH_FAILURES, "left"
     return table

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, which colour-blind readers can distinguish."""
-METHODS = ("resd", "sft", "sdpo", "grpo", "sdpo+ss", "grpo-small-batch", "base")
+_METHODS = ("resd", "sft", "sdpo", "grpo", "sdpo+ss", "grpo-small-batch", "base")
 """The methods with these colours, in order."""
 HASHED = re.compile(r'id="([A-Za-z][0-9a-f]{10})"')
 """A name that matplotlib gives to a clip or a marker in an SVG."""
 
-AXES: Mapping[Axis, str] = {
+AXIS_LABELS: Mapping[Axis, str] = {
     "episodes": "training rollouts",
     "tokens": "generated tokens, all",
     "updates": "updates",
@@ -88,7 +88,9 @@ def draw_comparison(groups: Mapping[str, Sequence[RunData]], axis: Axis = "episo
 
     runs = [run for group in groups.values() for run in group]
     wanted = dict.fromkeys(["episodes", "tokens", axis])
-    axes: list[Axis] = [a for a in AXES if a in wanted and not any(a in r.lacks for r in runs)]
+    axes: list[Axis] = [
+        a for a in AXIS_LABELS if a in wanted and not any(a in r.lacks for r in runs)
+    ]
     environments = list(dict.fromkeys(run.env for run in runs))
     shape = (len(environments), len(axes))
     figure = Figure(figsize=(0.4 + 5.3 * shape[1], 0.4 + 4 * shape[0]), layout="constrained")
@@ -132,7 +134,7 @@ def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: 
 
 def colours_of(labels: Sequence[str]) -> dict[str, str]:
     """A colour for each label: a fixed one for a method's name, else one that is free."""
-    own = {label: COLOURS[METHODS.index(label)] for label in labels if label in METHODS}
+    own = {label: COLOURS[_METHODS.index(label)] for label in labels if label in _METHODS}
     spare = [colour for colour in COLOURS if colour not in own.values()] or list(COLOURS)
     others = [label for label in labels if label not in own]
     return own | {label: spare[i % len(spare)] for i, label in enumerate(others)}
@@ -162,7 +164,7 @@ def mean_curve(runs: Sequence[RunData], axis: Axis) -> tuple[np.ndarray, np.ndar
 
 
 def _dress(axes: Axes, axis: Axis) -> None:
-    axes.set_xlabel(AXES[axis])
+    axes.set_xlabel(AXIS_LABELS[axis])
     axes.set_ylabel("success (%)")
     axes.set_ylim(-2, 102)
     axes.set_xlim(left=0)

@@ -108,7 +108,7 @@ def method_defaults(name: str) -> dict[str, Any]:
         return {}
 
 
-def differing(facts: Sequence[Facts]) -> set[str]:
+def differing_keys(facts: Sequence[Facts]) -> set[str]:
     """Keys whose known values are not all equal; an option that some were not given is one too."""
     keys = {key for own in facts for key in own} - UNSEEN
     found = {key for key in keys if len({_value(v) for v in _known(key, facts)}) > 1}
@@ -143,7 +143,7 @@ CONSEQUENCES: Mapping[str, Sequence[str]] = {
 """Keys that differ as a consequence of another difference, by how they begin."""
 
 
-def differences(
+def _differences(
     runs: Sequence[RunData], varies: Collection[str] = (), axis: Axis = "episodes"
 ) -> dict[str, list[str]]:
     """How runs of one environment were measured differently: what differs, and its values.
@@ -154,7 +154,7 @@ def differences(
     facts = complete(
         [facts_of(run) | _machine(run, axis) | _evaluation(run.points[-1]) for run in runs]
     )
-    keys = {key for key in differing(facts) if is_measurement(key)}
+    keys = {key for key in differing_keys(facts) if is_measurement(key)}
     follow = tuple(
         beginning
         for cause, own in CONSEQUENCES.items()
@@ -215,7 +215,7 @@ def measured_differently(
         by_env.setdefault(run.env, []).append(run)
     found: dict[str, None] = {}
     for runs in by_env.values():
-        for key, values in differences(runs, varies, axis).items():
+        for key, values in _differences(runs, varies, axis).items():
             found[f"{key} {' | '.join(values)}"] = None
     return list(found)
 

@@ -17,7 +17,7 @@ from resd_bench.report.tables import (
     best_interval,
     both,
     percent,
-    printable,
+    table_label,
 )
 from resd_bench.stats import (
     Axis,
@@ -50,7 +50,7 @@ def detail_table(
     table = Table(title=f"at {amount(budget)} {AXIS_NAMES[axis]}", title_justify="left")
     table.add_column("metric")
     for label in groups:
-        table.add_column(printable(label), justify="right")
+        table.add_column(table_label(label), justify="right")
     found = _cells(groups, rows, budget, axis)
     again = found
     if any(run.left_out for runs in groups.values() for run in runs):
@@ -71,13 +71,13 @@ def _cells(
     return {name: [cell(label) for label in groups] for name, cell in metrics.items()}
 
 
-Cell = Callable[[str], str]
+_Cell = Callable[[str], str]
 """From a group's label to the text in its column; empty where there is nothing to show."""
 
 
 def _metrics(
     groups: Groups, rows: Sequence[Comparison], budget: float, axis: Axis
-) -> Mapping[str, Cell]:
+) -> Mapping[str, _Cell]:
     first = next(iter(groups))
     by_label = {row.label: row for row in rows}
 
@@ -95,10 +95,10 @@ def _metrics(
         return percent(probability_of_improvement(_values(groups[label], budget, axis), reference))
 
     reference = _values(groups[first], budget, axis)
-    metrics: dict[str, Cell] = {
-        f"p against {printable(first)}: paired t, Holm-corrected": paired,
+    metrics: dict[str, _Cell] = {
+        f"p against {table_label(first)}: paired t, Holm-corrected": paired,
         "p: sign flips, exact up to 14 pairs": flips,
-        f"P(better than a {printable(first)} run)": improves,
+        f"P(better than a {table_label(first)} run)": improves,
         "checkpoint chosen on validation": lambda k: _chosen(groups[k], budget, axis),
         "beat its own start": lambda k: percent(_take_off(groups[k], budget, axis)),
         "inter-quartile mean": lambda k: _middle(_values(groups[k], budget, axis)),

@@ -32,8 +32,8 @@ __all__ = [
     "group_runs",
     "learning_table",
     "percent",
-    "printable",
     "run_table",
+    "table_label",
     "write_csv",
 ]
 
@@ -126,7 +126,7 @@ def amount(value: float) -> str:
     return f"{value:.4g}"
 
 
-def printable(text: str, longest: int = 60) -> str:
+def table_label(text: str, longest: int = 60) -> str:
     """A label that is safe in a table: no control characters, not too long."""
     safe = "".join(c if c.isprintable() else "?" for c in text)
     return safe if len(safe) <= longest else safe[: longest - 1] + "…"
@@ -143,20 +143,20 @@ def compare_table(
 
     A line below names the environments that are `saturated`.
     """
-    table = Table(title=printable(title, 400), title_justify="left", caption_justify="left")
+    table = Table(title=table_label(title, 400), title_justify="left", caption_justify="left")
     table.caption = ".\n".join(filter(None, [_caption(rows), saturation(saturated)]))
     table.add_column("runs")
     table.add_column("seeds", justify="right")
     table.add_column(
         f"success at {amount(budget)} {AXIS_NAMES[axis]}", justify="right", no_wrap=True
     )
-    table.add_column(f"difference to {printable(rows[0].label)}\n(paired)", justify="right")
+    table.add_column(f"difference to {table_label(rows[0].label)}\n(paired)", justify="right")
     table.add_column("minimum\ndetectable\ndifference", justify="right")
     table.add_column("verdict")
     for row in rows:
         each = " each" if row.runs > 1 and row.success.mean == 0 else ""
         table.add_row(
-            printable(row.label),
+            table_label(row.label),
             str(len(row.seeds)),
             both(percent(row.success) + each, if_any(row.with_failures, percent)),
             _points(row, rows[0]),
@@ -188,22 +188,22 @@ def _caption(rows: Sequence[Comparison]) -> str:
 
 def _warnings(rows: Sequence[Comparison]) -> list[str]:
     """The warnings that belong under a table of comparisons."""
-    missing = [f"{printable(row.label)}: {row.left_out}" for row in rows if row.left_out]
+    missing = [f"{table_label(row.label)}: {row.left_out}" for row in rows if row.left_out]
     warnings = [f"attempts without a verdict ({', '.join(missing)}); {WITH_FAILURES}"]
     unlike: dict[str, list[str]] = {}
     for row in rows:
         if row.unlike:
-            unlike.setdefault("; ".join(map(printable, row.unlike)), []).append(
-                printable(row.label)
+            unlike.setdefault("; ".join(map(table_label, row.unlike)), []).append(
+                table_label(row.label)
             )
     return [
         *(warnings if missing else ()),
         *(f"measured differently, {', '.join(who)}: {what}" for what, who in unlike.items()),
-        *([REMEDY] if unlike else ()),
+        *([_REMEDY] if unlike else ()),
     ]
 
 
-REMEDY = (
+_REMEDY = (
     "Runs that were measured differently get no verdict: compare runs that were measured alike, or "
     "name what differs on purpose with --varies NAME"
 )
@@ -214,7 +214,7 @@ def saturation(environments: Sequence[str]) -> str:
     if not environments:
         return ""
     return (
-        f"{', '.join(map(printable, environments))} {'is' if len(environments) == 1 else 'are'} "
+        f"{', '.join(map(table_label, environments))} {'is' if len(environments) == 1 else 'are'} "
         f"saturated: every group ends above {SATURATED:.0%}, so success there ranks none of them"
     )
 
@@ -254,14 +254,14 @@ def learning_table(
     table.add_column("runs")
     table.add_column("AUC", justify="right")
     table.add_column(
-        f"difference to {printable(areas[0].label)}\n(paired), points", justify="right"
+        f"difference to {table_label(areas[0].label)}\n(paired), points", justify="right"
     )
     table.add_column("verdict")
     table.add_column(f"{reach}\n(runs that reached it)", justify="right")
     table.add_column("verdict")
     for area, time in zip(areas, times, strict=True):
         table.add_row(
-            printable(area.label),
+            table_label(area.label),
             both(_area(area.success), if_any(area.with_failures, _area)),
             _points(area, areas[0]).replace(" points", ""),
             _verdict(area),

@@ -40,7 +40,7 @@ PLACE = {"tune": "--pages"}
 """The option that says where a command writes, unless it is `--out`."""
 MADE = (".csv", ".svg", ".png", ".html")
 """Suffixes of files that only a command may make."""
-CLOSE = 1e-9
+_CLOSE = 1e-9
 """Relative difference below which numbers in a CSV are equal: processors round differently."""
 SHOWN = 8
 """Maximum number of differences listed for one table or file."""
@@ -67,7 +67,7 @@ class Derived:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class _Check:
     """The result for one block, or for the files that no block accounts for."""
 
     what: str
@@ -100,8 +100,8 @@ def _text(path: Path) -> str:
         raise UsageError(f"{path} cannot be read: {error}") from None
 
 
-def verify(folder: Path, *, write: bool = False) -> Iterator[Check]:
-    """Derive every marked table and figure below `folder` again; a `Check` for each.
+def verify(folder: Path, *, write: bool = False) -> Iterator[_Check]:
+    """Derive every marked table and figure below `folder` again; a `_Check` for each.
 
     With `write` what differs is written instead of reported. The last check is of tables and
     figures that no command made. UsageError where nothing is marked.
@@ -123,7 +123,7 @@ def verify(folder: Path, *, write: bool = False) -> Iterator[Check]:
     # Where no command writes files, the pictures are illustrations.
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in MADE and made]
     orphans = [f"{p} is made by no command of a document" for p in files if p.resolve() not in made]
-    yield Check(f"{folder}: figures and tables that a command made", orphans)
+    yield _Check(f"{folder}: figures and tables that a command made", orphans)
 
 
 def _batches(found: Sequence[Block]) -> list[list[Block]]:
@@ -160,17 +160,19 @@ def _derive_batch(
 
 def _attempt(block: Block, scratch: Path) -> Derived | UsageError:
     try:
-        return derive(block, scratch)
+        return derive_block(block, scratch)
     except UsageError as error:
         return error
 
 
-def _check(block: Block, derived: Derived | UsageError, root: Path, write: bool) -> Check:
+def _check(block: Block, derived: Derived | UsageError, root: Path, write: bool) -> _Check:
     what = f"{block.document} line {block.line}: {block.command}"
     if isinstance(derived, UsageError):
-        return Check(what, [str(derived)])
+        return _Check(what, [str(derived)])
     if outside := [path for path in derived.files if not path.is_relative_to(root)]:
-        return Check(what, [f"{path} is not inside {root}: give another --out" for path in outside])
+        return _Check(
+            what, [f"{path} is not inside {root}: give another --out" for path in outside]
+        )
     problems: list[str] = []
     notes: list[str] = []
     # If a command writes the document itself, the document is compared as a whole.
@@ -183,15 +185,15 @@ def _check(block: Block, derived: Derived | UsageError, root: Path, write: bool)
         notes += own.notes
     made = list(derived.files)
     if not (write and problems):
-        return Check(what, problems, notes, made)
+        return _Check(what, problems, notes, made)
     try:
         _write(block, derived, root)
     except (UsageError, OSError) as error:
-        return Check(what, [f"not written: {error}"], notes, made)
-    return Check(what, (), notes, made, written=problems)
+        return _Check(what, [f"not written: {error}"], notes, made)
+    return _Check(what, (), notes, made, written=problems)
 
 
-def derive(block: Block, scratch: Path) -> Derived:
+def derive_block(block: Block, scratch: Path) -> Derived:
     """Run the command of a block, with its files in `scratch`; UsageError if it fails."""
     words = _words(block)
     option = PLACE.get(words[0], "--out")
@@ -311,23 +313,23 @@ def _first(found: list[str], where: str) -> list[str]:
     return found[:SHOWN] + ([f"{where}: {more} more differences"] if more > 0 else [])
 
 
-def file_differences(committed: Path, now: Path) -> Check:
+def file_differences(committed: Path, now: Path) -> _Check:
     """How a committed file differs from the newly made one."""
     what = str(committed)
     if not committed.is_file():
-        return Check(what, [f"{committed} is missing: the records give it"])
+        return _Check(what, [f"{committed} is missing: the records give it"])
     try:
         same = reading.read_bytes(committed) == now.read_bytes()
     except (OSError, ValueError) as error:
-        return Check(what, [f"{committed} cannot be read: {error}"])
+        return _Check(what, [f"{committed} cannot be read: {error}"])
     if same:
-        return Check(what)
+        return _Check(what)
     if committed.suffix == ".csv":
-        return Check(what, _csv_differences(committed, now))
+        return _Check(what, _csv_differences(committed, now))
     if committed.suffix in (".svg", ".png"):
         return _figure_differences(committed, now)
     old, new = (_text(path) for path in (committed, now))
-    return Check(what, text_differences(old, new, what))
+    return _Check(what, text_differences(old, new, what))
 
 
 def _csv_differences(committed: Path, now: Path) -> list[str]:
@@ -357,28 +359,28 @@ def _table(path: Path) -> list[list[str]]:
 
 def _same(a: str, b: str) -> bool:
     try:
-        return a == b or math.isclose(float(a), float(b), rel_tol=CLOSE)
+        return a == b or math.isclose(float(a), float(b), rel_tol=_CLOSE)
     except ValueError:
         return False
 
 
-def _figure_differences(committed: Path, now: Path) -> Check:
+def _figure_differences(committed: Path, now: Path) -> _Check:
     """Figures of the same version of matplotlib must agree; between versions any line may move."""
     drawn, here = (_drawn_by(path) for path in (committed, now))
     if drawn != here:
         note = f"{committed} was drawn by matplotlib {drawn}, here is {here}: not compared"
-        return Check(str(committed), notes=[note])
+        return _Check(str(committed), notes=[note])
     if (
         committed.suffix == ".png"
         and _png_size(committed) == _png_size(now)
         and (_pixels(committed) == _pixels(now))
     ):
-        return Check(str(committed))
+        return _Check(str(committed))
     found = [f"{committed}: the figure differs from what the records give"]
     if committed.suffix == ".svg":
         old, new = (_text(path) for path in (committed, now))
         found += text_differences(old, new, str(committed))[:1]
-    return Check(str(committed), found)
+    return _Check(str(committed), found)
 
 
 def _drawn_by(path: Path) -> str:

@@ -34,7 +34,7 @@ class Experiment:
     """Stem of the sweep of tuned settings that are shown next to the default ones."""
 
 
-METHODS = (
+_METHODS = (
     "base",
     "sft",
     "sdpo",
@@ -61,7 +61,7 @@ EXPERIMENTS = (
         "table2",
         paper_tables.table2,
         True,
-        METHODS,
+        _METHODS,
         tuned="tuned",
     ),
     Experiment(
@@ -126,14 +126,14 @@ EXPERIMENTS = (
         "factorial", "RESD's parts in every combination", "factorial", factorial_page.factorial
     ),
     Experiment("phase", "rarity x feedback level", "phase", own_experiments.phase),
-    Experiment("tiers", "tiers x feedback level", "tiers", own_experiments.tiers),
+    Experiment("tiers", "tiers x feedback level", "tiers", own_experiments.tier_page),
     Experiment("reflector", "reflections on other tasks", "reflector", own_experiments.reflector),
     Experiment(
         "lies", "wrong lessons in reflections and in the playbook", "lies", own_experiments.lies
     ),
     Experiment("handover", "RESD, then GRPO", "handover", own_experiments.handover),
     Experiment(
-        "budgets", "what is held equal", "table2", learning_curves.budgets, variants=METHODS
+        "budgets", "what is held equal", "table2", learning_curves.budgets, variants=_METHODS
     ),
     Experiment(
         "teacher", "teacher frozen or moving, feedback or not", "teacher", own_experiments.teacher
@@ -148,7 +148,7 @@ SETS = {
 }
 
 
-def choose(names: Iterable[str]) -> Sequence[Experiment]:
+def choose_experiments(names: Iterable[str]) -> Sequence[Experiment]:
     """The experiments of these names; `all` are the paper's, `experiments` are ours."""
     by_name = {one.name: one for one in EXPERIMENTS}
     chosen: dict[str, Experiment] = {}

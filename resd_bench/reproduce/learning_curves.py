@@ -21,7 +21,7 @@ from resd_bench.report.figures import COLOURS, draw_comparison, plain_text
 from resd_bench.report.measured import measured_differently
 from resd_bench.report.tables import AXIS_NAMES, amount, both, duration, if_any, saturation
 from resd_bench.reproduce.match_records import Gathered
-from resd_bench.reproduce.page import Page, table
+from resd_bench.reproduce.page import Page, empty_table
 from resd_bench.reproduce.table_cells import (
     CONTRADICTED,
     INCONCLUSIVE,
@@ -30,8 +30,8 @@ from resd_bench.reproduce.table_cells import (
     TAKE_OFF,
     TAKE_OFF_NOTE,
     Cell,
+    CellOutcomes,
     Judged,
-    Outcomes,
     cell_of_runs,
     compare_with_paper,
     count_take_offs,
@@ -80,7 +80,7 @@ def curves_page(
     groups_in = {env: gathered.groups(env, variants) for env in gathered.environments}
     split = {env: count_take_offs(own, reference) for env, own in groups_in.items()}
     columns += [TAKE_OFF] if any(split.values()) else []
-    made = table(f"area under the curve over {AXIS_NAMES[axis]}", columns, 2)
+    made = empty_table(f"area under the curve over {AXIS_NAMES[axis]}", columns, 2)
     page = Page(name, title, [made], [], [claim])
     for env in gathered.environments:
         groups = groups_in[env]
@@ -232,7 +232,9 @@ def fig4(gathered: Gathered) -> Page:
     page = Page("fig4", "Figure 4: tasks by how many of their samples succeed", [], [])
     page.notes.append("Shares of held-out tasks, over all seeds; the paper claims no order.")
     variants = ("sdpo-n8", "sdpo-reflection-playbook")
-    made = table("share of tasks by successes", ["environment", "method", "update", "shares"], 2)
+    made = empty_table(
+        "share of tasks by successes", ["environment", "method", "update", "shares"], 2
+    )
     shares: dict[str, dict[int, np.ndarray]] = {}
     for env in gathered.environments:
         for variant in variants:
@@ -293,7 +295,7 @@ def fig5(gathered: Gathered) -> Page:
         "For the heat map of single tokens of a run, see `resd-bench trace`."
     )
     variants = ("resd", "sdpo", "sdpo+ss")
-    made = table(
+    made = empty_table(
         "mean loss", ["environment", "method", "seeds", "first updates", "last updates"], 2
     )
     curves: dict[str, np.ndarray] = {}
@@ -347,7 +349,7 @@ def fig8(gathered: Gathered) -> Page:
     """Seconds per update."""
     title = "Figure 8: seconds per update"
     columns = ["environment", "method", "seeds", "seconds per update", "order"]
-    made = table("wall time of an update, without evaluation", columns, 2)
+    made = empty_table("wall time of an update, without evaluation", columns, 2)
     page = Page("fig8", title, [made], [])
     page.notes.append(
         "In the paper SDPO is faster than RESD, and GRPO (eight rollouts) slower. Times depend on "
@@ -417,7 +419,9 @@ BUDGET_AXES: tuple[Axis, ...] = ("episodes", "tokens", "seconds", "flops")
 def budgets(gathered: Gathered) -> Page:
     """Each method against RESD, both at the smaller of the two amounts spent."""
     columns = ["method", *(f"equal {AXIS_NAMES[axis]}" for axis in BUDGET_AXES)]
-    made = table("success of the method / of resd, at equal budgets", columns, 1, BUDGETS_CAPTION)
+    made = empty_table(
+        "success of the method / of resd, at equal budgets", columns, 1, BUDGETS_CAPTION
+    )
     page = Page("budgets", "Equal budgets: what is held equal decides", [made], [])
     variants = [variant for variant in gathered.variants if variant not in ("base", "resd")]
     for env in gathered.environments:
@@ -474,7 +478,7 @@ def _rates(own: Interval, resd: Interval) -> str:
 def at_equal(groups: Mapping[str, Sequence[RunData]], axis: Axis) -> dict[str, PairedComparison]:
     """Every other group against `resd`, each pair at its own common budget on `axis`."""
     resd = groups.get("resd", ())
-    sides: dict[str, tuple[float, Outcomes, Outcomes]] = {}
+    sides: dict[str, tuple[float, CellOutcomes, CellOutcomes]] = {}
     unlike: dict[str, list[str]] = {}
     for name, runs in groups.items():
         if name != "resd" and {run.seed for run in runs} & {run.seed for run in resd}:
@@ -496,6 +500,6 @@ def at_equal(groups: Mapping[str, Sequence[RunData]], axis: Axis) -> dict[str, P
     }
 
 
-def _success(runs: Sequence[RunData], budget: float, axis: Axis) -> Outcomes:
+def _success(runs: Sequence[RunData], budget: float, axis: Axis) -> CellOutcomes:
     points = {(run.env, run.seed): success_at(run.points, budget, axis) for run in runs}
     return outcomes_of(points, "mean")

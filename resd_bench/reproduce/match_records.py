@@ -19,7 +19,7 @@ from resd_bench.sweep.definition import Sweep, Trial
 
 EXTRA_EVALUATIONS = frozenset({"eval_every", "eval_validation", "eval_contexts", "eval_also"})
 """Settings of extra evaluations; they affect neither training nor the reported number."""
-NAMED = re.compile(r"^(env|method|seed): *(\S+) *$", re.MULTILINE)
+_NAMED = re.compile(r"^(env|method|seed): *(\S+) *$", re.MULTILINE)
 SEED = re.compile(r"[0-9]{1,19}")
 FILE_NAMES = {"sdpo-ss": "sdpo+ss"}
 """Variants whose file has another name."""
@@ -53,7 +53,7 @@ class Records:
             for folder in run_folders(root):
                 # A damaged one would otherwise be taken for another run, or ignored.
                 text = RunFiles.at(folder).config_text()
-                named = {name: value.strip("'\"") for name, value in NAMED.findall(text)}
+                named = {name: value.strip("'\"") for name, value in _NAMED.findall(text)}
                 key = (named.get("env", ""), named.get("method", ""), named.get("seed", ""))
                 found.setdefault(key, []).append(folder)
         return cls(found)

@@ -21,13 +21,13 @@ from resd_bench.report.figures import COLOURS, plain_text
 from resd_bench.report.tables import both, if_any
 from resd_bench.reproduce.learning_curves import curves_page
 from resd_bench.reproduce.match_records import Gathered, family
-from resd_bench.reproduce.page import Page, table
+from resd_bench.reproduce.page import Page, empty_table
 from resd_bench.reproduce.table_cells import (
     NOT_RUN,
     TAKE_OFF,
     TAKE_OFF_NOTE,
     Cell,
-    Outcomes,
+    CellOutcomes,
     by_run,
     cell_of,
     cell_of_runs,
@@ -44,7 +44,7 @@ from resd_bench.sweep.definition import Trial
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LEVELS = range(5)
+RARITY_LEVELS = range(5)
 """Of feedback: 0 nothing to 4 expected outputs too; 5 would be the solution."""
 BLIND = ("sft", "grpo")
 """Methods that read no feedback."""
@@ -80,11 +80,11 @@ def phase(gathered: Gathered) -> Page:
     )
 
 
-def tiers(gathered: Gathered) -> Page:
+def tier_page(gathered: Gathered) -> Page:
     """Success by tier, feedback level and method."""
     return _phase(
         gathered,
-        Page("tiers", "Tiers and feedback: where each method learns", [], []),
+        Page("tier_page", "Tiers and feedback: where each method learns", [], []),
         "Tiers differ in more than rarity.",
     )
 
@@ -108,15 +108,15 @@ def _phase(gathered: Gathered, page: Page, about: str) -> Page:
     }
     cells = by_cell(gathered)
     methods = list(dict.fromkeys(map(family, gathered.variants)))
-    grids = {method: np.full((len(rows), len(LEVELS)), np.nan) for method in methods}
-    heads = ["environment", "model", "before", *(f"level {k}" for k in LEVELS)]
+    grids = {method: np.full((len(rows), len(RARITY_LEVELS)), np.nan) for method in methods}
+    heads = ["environment", "model", "before", *(f"level {k}" for k in RARITY_LEVELS)]
     for method, values in grids.items():
-        made = table(method, [*heads, "seeds"], 2)
+        made = empty_table(method, [*heads, "seeds"], 2)
         for i, place in enumerate(rows):
-            asked = [level for level in LEVELS if (place, method, level) in cells]
+            asked = [level for level in RARITY_LEVELS if (place, method, level) in cells]
             if not asked:
                 continue
-            texts = [""] * len(LEVELS)
+            texts = [""] * len(RARITY_LEVELS)
             for level in asked:
                 resd = cells.get((place, "resd", level), [])
                 own = cells[place, method, level]
@@ -137,8 +137,8 @@ def _phase(gathered: Gathered, page: Page, about: str) -> Page:
     maps = {method: values for method, values in grids.items() if _is_map(values)}
     if not maps:
         return page
-    first = [[ahead(cells, place, list(maps), level) for level in LEVELS] for place in rows]
-    made = table("leaders", heads, 2, AHEAD)
+    first = [[ahead(cells, place, list(maps), level) for level in RARITY_LEVELS] for place in rows]
+    made = empty_table("leaders", heads, 2, AHEAD)
     for place, leaders in zip(rows, first, strict=True):
         made.add_row(*place, shown[place], *map(", ".join, leaders))
     page.tables.insert(0, made)
@@ -208,7 +208,7 @@ def by_cell(gathered: Gathered) -> Cells:
     found: dict[tuple[PhaseRow, str, int], list[RunData]] = {}
     for trial in gathered.trials:
         blind = trial.config.method in BLIND
-        for level in LEVELS if blind else (trial.config.feedback_level,):
+        for level in RARITY_LEVELS if blind else (trial.config.feedback_level,):
             runs = found.setdefault((PhaseRow.of(trial), family(trial.variant), level), [])
             if trial.index in gathered.runs:
                 runs.append(gathered.runs[trial.index])
@@ -260,7 +260,7 @@ def _draw_phase(
         name: 1 - 0.45 * (1 - np.array(to_rgb(c))) for name, c in zip(names, COLOURS, strict=False)
     }
     # Drawn as squares, since a raster's compressed bytes depend on the processor.
-    edges = [np.arange(count + 1) - 0.5 for count in (len(LEVELS), len(rows))]
+    edges = [np.arange(count + 1) - 0.5 for count in (len(RARITY_LEVELS), len(rows))]
     lines = {"edgecolors": "white", "linewidth": 0.5}
     shades = [[pale[cell[0]] if cell else np.ones(3) for cell in row] for row in first]
     leaders.pcolormesh(*edges, np.array(shades), **lines)
@@ -277,7 +277,7 @@ def _draw_phase(
         panel.set_title(plain_text(method), fontsize=10)
         panel.set_facecolor("0.6")
     for panel in (leaders, *panels):
-        panel.set_xticks(list(LEVELS))
+        panel.set_xticks(list(RARITY_LEVELS))
         panel.set_xlabel("feedback level")
     leaders.set_yticks(range(len(rows)), [plain_text(row) for row in rows])
     leaders.invert_yaxis()
@@ -287,13 +287,13 @@ def _draw_phase(
     return figure
 
 
-SHARE = "misplaced_reflections"
+_SHARE = "misplaced_reflections"
 
 
 def reflector(gathered: Gathered) -> Page:
     """Success by the share of reflections that are on the right attempt."""
     columns = ["environment", "variant", "kept reflections", "seeds", "success", "verdict"]
-    made = table(
+    made = empty_table(
         "success of the last checkpoint", columns, 2, "Verdicts are against all reflections kept."
     )
     page = Page("reflector", "Reflections on other tasks", [made], [])
@@ -331,7 +331,7 @@ def reflector(gathered: Gathered) -> Page:
 
 def _share(gathered: Gathered, label: str) -> float:
     trial = next(t for t in gathered.trials if t.variant == label)
-    return float(trial.config.method_options.get(SHARE, 0.0))
+    return float(trial.config.method_options.get(_SHARE, 0.0))
 
 
 def _draw_doses(curves: Mapping[str, list[tuple[float, Interval]]], dose: str) -> Figure:
@@ -356,7 +356,9 @@ def _draw_doses(curves: Mapping[str, list[tuple[float, Interval]]], dose: str) -
 def lies(gathered: Gathered) -> Page:
     """Success by the share of reflections that lie and the lessons a playbook starts with."""
     columns = ["environment", "model", "playbook starts", "lies", "exchanged", "given lessons left"]
-    made = table("success of the last checkpoint", [*columns, "seeds", "success", "verdict"], 3)
+    made = empty_table(
+        "success of the last checkpoint", [*columns, "seeds", "success", "verdict"], 3
+    )
     made.caption = LIES_CAPTION
     page = Page(
         "lies", "Wrong lessons: a reflector that lies, a playbook that is wrong", [made], []
@@ -479,7 +481,7 @@ CONTEXT_NAMES = {
 def in_context(gathered: Gathered) -> Page:
     """Success of the student alone, with its playbook, and with the teacher's prompt."""
     columns = ["environment", "method", "prompt", "seeds", "before", "after", "against the student"]
-    made = table("success before the first update and after the last", columns, 3, IN_CONTEXT)
+    made = empty_table("success before the first update and after the last", columns, 3, IN_CONTEXT)
     page = Page("in-context", "In context or in weights", [made], [])
     curves: dict[str, Mapping[str, Sequence[tuple[float, float]]]] = {}
     for env in gathered.environments:
@@ -516,7 +518,7 @@ def _context_points(run: RunData, context: str) -> Sequence[EvalPoint]:
     return run.extra.get(context, ()) if context else run.points
 
 
-def _context_outcomes(runs: Sequence[RunData], context: str, end: int) -> Outcomes:
+def _context_outcomes(runs: Sequence[RunData], context: str, end: int) -> CellOutcomes:
     """Outcomes at the run's first (0) or last (-1) update; none if it was not measured."""
     found: dict[tuple[str, int], EvalPoint] = {}
     for run in runs:

@@ -54,7 +54,7 @@ class Page:
         parts = [f"# {as_text(self.heading)}", f"<!-- made by: {command} -->", f"`{command}`"]
         parts += map(without_html, self.notes)
         parts += [f"![{self.title}]({path.name})" for path in figures if path.suffix == ".png"]
-        parts += [*(as_markdown(table) for table in self.tables), "<!-- end -->"]
+        parts += [*(as_markdown(empty_table) for empty_table in self.tables), "<!-- end -->"]
         return "\n\n".join(parts) + "\n"
 
     def _csv(self, path: Path) -> list[Path]:
@@ -65,7 +65,7 @@ class Page:
         return [write_atomically(path, as_csv([columns, *lines]))]
 
 
-def table(title: str, columns: Sequence[str], numbers: int, caption: str = "") -> Table:
+def empty_table(title: str, columns: Sequence[str], numbers: int, caption: str = "") -> Table:
     """An empty table; columns before `numbers` are left-aligned, the others right-aligned."""
     made = Table(title=title, title_justify="left", caption_justify="left", caption=caption or None)
     for place, column in enumerate(columns):

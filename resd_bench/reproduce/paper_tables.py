@@ -15,7 +15,7 @@ from resd_bench.records.runs import RunData
 from resd_bench.report.tables import UNRANKED
 from resd_bench.report.take_off_table import TakeOffs
 from resd_bench.reproduce.match_records import Gathered
-from resd_bench.reproduce.page import Page, table
+from resd_bench.reproduce.page import Page, empty_table
 from resd_bench.reproduce.table_cells import (
     CONTRADICTED,
     INCONCLUSIVE,
@@ -91,7 +91,7 @@ def accuracy_page(
         columns = ["method", "seeds", "paper", *RULE_TITLES.values(), "verdict"]
         # It is of the mean over tasks, as the curves are.
         columns += [TAKE_OFF] if metric == "mean" and any(split.values()) else []
-        made = table(TITLES[metric], columns, 1, CAPTION if metric == metrics[-1] else "")
+        made = empty_table(TITLES[metric], columns, 1, CAPTION if metric == metrics[-1] else "")
         for env in gathered.environments:
             _add_environment(page, made, gathered, env, metric, reference, split[env])
             made.add_section()
@@ -166,7 +166,7 @@ def add_tuned(page: Page, gathered: Gathered, tuned: Gathered) -> None:
     if not tuned.runs or not variants:
         return
     columns = ["method", "seeds", "default", "tuned", "against default", "against tuned resd"]
-    made = table("tuned settings", columns, 1, TUNED_CAPTION)
+    made = empty_table("tuned settings", columns, 1, TUNED_CAPTION)
     for env in (env for env in gathered.environments if env in tuned.environments):
         made.add_row(env)
         default = {variant: gathered.of(env, variant) for variant in variants}
@@ -255,7 +255,7 @@ def forgetting(gathered: Gathered) -> Page:
         "paper",
         "verdict",
     ]
-    made = table("success on other environments", columns, 3, FORGETTING_CAPTION)
+    made = empty_table("success on other environments", columns, 3, FORGETTING_CAPTION)
     page = Page("table5", "Table 5: what training on one environment does to others", [made], [])
     for env in gathered.environments:
         for variant in gathered.variants:

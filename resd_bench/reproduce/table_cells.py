@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from resd_bench.records.runs import RunData
-from resd_bench.report.comparisons import ByRun, overall
+from resd_bench.report.comparisons import ByRun, overall, pairs
 from resd_bench.report.measured import measured_differently
 from resd_bench.report.tables import UNLIKE, UNRANKED, best_interval, both, if_any, percent
 from resd_bench.report.take_off_table import RULE, TakeOffs, judge_ends
@@ -21,19 +21,16 @@ from resd_bench.seeds import stream
 from resd_bench.stats import (
     EvalPoint,
     Interval,
-    Pair,
     Verdict,
     chosen_on_validation,
     is_saturated,
     judge,
-    make_pair,
     select_checkpoint_by_rank,
 )
 
 Rule = Literal["last", "validation", "paper"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 Metric = Literal["mean", "best", "case mean", "case best"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
 """mean@k and best@k per task, and the same per test case."""
 
 NOT_RUN = "not run"
@@ -48,7 +45,7 @@ TAKE_OFF_NOTE = (
 )
 
 
-def choose(run: RunData, rule: Rule) -> EvalPoint | None:
+def choose_point(run: RunData, rule: Rule) -> EvalPoint | None:
     """The evaluation that `rule` reports of a run; None where its records do not allow the rule."""
     scored = [point for point in run.points if point.samples]
     if not scored:
@@ -76,14 +73,14 @@ def outcomes(point: EvalPoint, metric: Metric) -> dict[str, tuple[float, ...]]:
     return known
 
 
-def by_run(runs: Sequence[RunData], metric: Metric, rule: Rule) -> Outcomes:
+def by_run(runs: Sequence[RunData], metric: Metric, rule: Rule) -> CellOutcomes:
     """Outcomes of each run that the rule can choose a checkpoint of."""
-    chosen = {(run.env, run.seed): choose(run, rule) for run in runs}
+    chosen = {(run.env, run.seed): choose_point(run, rule) for run in runs}
     return outcomes_of({key: point for key, point in chosen.items() if point is not None}, metric)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
+class CellOutcomes:
     """Outcomes of runs, over attempts with a verdict, and counting the others as failures."""
 
     scored: ByRun
@@ -98,15 +95,15 @@ class Outcomes:
         return None if self.scored == self.with_failures else overall(self.with_failures)
 
 
-def outcomes_of(points: Mapping[tuple[str, int], EvalPoint], metric: Metric) -> Outcomes:
+def outcomes_of(points: Mapping[tuple[str, int], EvalPoint], metric: Metric) -> CellOutcomes:
     """The outcomes of an evaluation of each run."""
-    return Outcomes(
+    return CellOutcomes(
         {key: outcomes(point, metric) for key, point in points.items()},
         {key: outcomes(point.with_failures(), metric) for key, point in points.items()},
     )
 
 
-def cell_of(own: Outcomes, verdict: str = "") -> Cell:
+def cell_of(own: CellOutcomes, verdict: str = "") -> Cell:
     """The mean of `own`, as a cell; without a number if there are no outcomes."""
     if not own.scored:
         return Cell(None, None, verdict)
@@ -115,7 +112,7 @@ def cell_of(own: Outcomes, verdict: str = "") -> Cell:
 
 def cell_of_runs(runs: Sequence[RunData], metric: Metric, rule: Rule) -> Cell:
     """The number of `runs`; a single run has its own limits."""
-    points = [point for run in runs if (point := choose(run, rule)) is not None]
+    points = [point for run in runs if (point := choose_point(run, rule)) is not None]
     if len(points) == 1 and metric in ("mean", "best"):
         own, least = (
             p.interval() if metric == "mean" else best_interval(p)
@@ -125,15 +122,7 @@ def cell_of_runs(runs: Sequence[RunData], metric: Metric, rule: Rule) -> Cell:
     return cell_of(by_run(runs, metric, rule))
 
 
-def pairs(a: ByRun, b: ByRun) -> dict[str, list[Pair]]:
-    """Pairs of runs with the same environment and seed."""
-    found: dict[str, list[Pair]] = {}
-    for env, seed in sorted(a.keys() & b.keys()):
-        found.setdefault(env, []).append(make_pair(a[env, seed], b[env, seed]))
-    return found
-
-
-def judge_pairs(sides: Sequence[tuple[Outcomes, Outcomes]]) -> list[Verdict]:
+def judge_pairs(sides: Sequence[tuple[CellOutcomes, CellOutcomes]]) -> list[Verdict]:
     """A verdict on each pair of groups, Holm over all."""
     return judge(
         [pairs(a.scored, b.scored) for a, b in sides],
@@ -198,7 +187,7 @@ def count_take_offs(
     Judged against the reference, if that was run.
     """
     ordered = {k: groups[k] for k in dict.fromkeys((reference, *groups)) if groups.get(k)}
-    chosen = {k: [choose(run, "last") for run in runs] for k, runs in ordered.items()}
+    chosen = {k: [choose_point(run, "last") for run in runs] for k, runs in ordered.items()}
     points = {k: [p for p in own if p is not None] for k, own in chosen.items()}
     first = next(iter(ordered), "")
     found = judge_ends(

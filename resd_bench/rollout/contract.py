@@ -32,7 +32,7 @@ class ContractError(UsageError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class _Answer:
     """The validated return value of a step."""
 
     observation: str
@@ -96,7 +96,7 @@ def checked_reset(env: gym.Env[Any, Any], returned: Any) -> tuple[str, Mapping[s
     return _text(env, "the first observation", observation), _info(env, info)
 
 
-def checked_step(env: gym.Env[Any, Any], returned: Any) -> Answer:
+def checked_step(env: gym.Env[Any, Any], returned: Any) -> _Answer:
     """The validated return value of a step."""
     observation, reward, over, cut, info = _unpacked(env, "step", returned, 5)
     text = _text(env, "the observation", observation)
@@ -107,7 +107,7 @@ def checked_step(env: gym.Env[Any, Any], returned: Any) -> Answer:
         if not isinstance(info.get("feedback"), Feedback):
             raise ContractError(f"{name_of(env)}: the episode ended without info['feedback']")
         info = {**info, "feedback": checked_feedback(env, info["feedback"])}
-    return Answer(text, *ends, info)
+    return _Answer(text, *ends, info)
 
 
 def checked_feedback(env: gym.Env[Any, Any], given: Feedback) -> Feedback:

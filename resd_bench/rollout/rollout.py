@@ -51,7 +51,7 @@ class Act(Protocol):
     ) -> list[list[Completion]]: ...
 
 
-UNSCORED = Feedback(reward=0.0, success=False, score=0.0, kind="environment_error")
+_UNSCORED = Feedback(reward=0.0, success=False, score=0.0, kind="environment_error")
 """Placeholder for a missing verdict; the trajectory's `stop` is `error`."""
 
 
@@ -94,14 +94,14 @@ class EnvPool:
 
 
 @dataclass
-class Episode:
+class _Episode:
     """One attempt in progress."""
 
     task: Task
     slot: EpisodeSlot
     messages: Messages = ()
     turns: list[Turn] = field(default_factory=list)
-    feedback: Feedback = UNSCORED
+    feedback: Feedback = _UNSCORED
     stop: Stop = Stop.EOS
     error: str = ""
     live: bool = True
@@ -144,7 +144,7 @@ class Episode:
         self.unanswered = True
 
     def _fail(self, error: str) -> None:
-        self.feedback, self.stop, self.live = UNSCORED, Stop.ERROR, False
+        self.feedback, self.stop, self.live = _UNSCORED, Stop.ERROR, False
         self.error = error
 
     def trajectory(self) -> Trajectory:
@@ -173,7 +173,7 @@ def roll_out(
     turn the policy cannot sample ends as truncated, with the turns taken so far.
     """
     episodes = [
-        Episode(
+        _Episode(
             task, EpisodeSlot(derive(seed, stream, task.id, first_attempt + j), _asking_for(task))
         )
         for task in tasks
@@ -212,7 +212,7 @@ def _asking_for(task: Task) -> dict[str, str]:
 
 
 def _answers(
-    act: Act, live: Sequence[Episode], n: int, sampling: Sampling, purpose: Purpose
+    act: Act, live: Sequence[_Episode], n: int, sampling: Sampling, purpose: Purpose
 ) -> list[Completion]:
     """One completion per live episode; equal prompts of a group are sent once, for n samples."""
     prompts = [episode.messages for episode in live]

@@ -60,7 +60,7 @@ DEADLINE = 120.0
 """Default time limit of one call to an environment, in seconds; runs use `step_seconds`."""
 START = 300.0
 """Time limit for a worker process to start and make its first environment, in seconds."""
-CLOSE = 5.0
+_CLOSE = 5.0
 """Time limit for a worker process to end by itself, in seconds."""
 MAX_TURNS = 1000
 """Turn limit for environments that declare no `max_turns`; reaching it is an error."""
@@ -404,7 +404,7 @@ class _Worker:
 
     def _how_it_ended(self) -> str:
         try:
-            code = self._process.wait(timeout=CLOSE)
+            code = self._process.wait(timeout=_CLOSE)
         except subprocess.TimeoutExpired:
             return "it closed the connection"
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -420,7 +420,7 @@ class _Worker:
         """Let it end; kill it if it does not."""
         self.connection.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=CLOSE)
+            self._process.wait(timeout=_CLOSE)
         self.kill()
 
 
@@ -537,7 +537,7 @@ class SubprocessVectorEnv:
             self._pool.popitem()[1].close()
 
 
-def serve(connection: Connection) -> None:
+def _serve(connection: Connection) -> None:
     """Main loop of a worker process: answer requests until the connection closes."""
     make: MakeEnv | None = None
     envs: dict[int, tuple[TextGym, int]] = {}
@@ -602,4 +602,4 @@ if __name__ == "__main__":
     from resd_bench.rollout import vector_env as module
 
     threading.Thread(target=_end_with, args=(int(sys.argv[2]),), daemon=True).start()
-    module.serve(Connection(int(sys.argv[1])))
+    module._serve(Connection(int(sys.argv[1])))

@@ -12,8 +12,8 @@ from resd_bench.sandbox.box import LEVELS, Level, Sandbox, shared
 from resd_bench.sandbox.limits import Limits
 from resd_bench.sandbox.plain import PlainDict, PlainSet
 from resd_bench.sandbox.results import (
-    CaseResult,
     Kind,
+    ProgramCase,
     ProgramResult,
     SandboxError,
     SandboxTooWeak,
@@ -21,12 +21,12 @@ from resd_bench.sandbox.results import (
 
 __all__ = [
     "LEVELS",
-    "CaseResult",
     "Kind",
     "Level",
     "Limits",
     "PlainDict",
     "PlainSet",
+    "ProgramCase",
     "ProgramResult",
     "Sandbox",
     "SandboxError",

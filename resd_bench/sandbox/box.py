@@ -150,7 +150,7 @@ class Sandbox:
         for name, body, wanted in probes:
             code = f"def f():\n    {body}"
             job = judge.make_job(code, "", [{"args": []}], "f", SELF_TEST_LIMITS, Tolerance())
-            case = judge.judge(zygote, job, self.level).cases[0]
+            case = judge.judge_program(zygote, job, self.level).cases[0]
             if case.kind not in wanted.split():
                 raise SandboxTooWeak(
                     f"self-test {name!r} at level {self.level}: expected {wanted}, "
@@ -203,20 +203,20 @@ class Sandbox:
         job = judge.make_job(code, preamble, cases, entry, limits, Tolerance(rel, abs))
         size = len(code.encode("utf-8", "surrogatepass"))
         if size > limits.code_bytes or "\0" in code:
-            why = judge.Verdict("bad_output", "the program is too long or holds a NUL")
+            why = judge.Judgement("bad_output", "the program is too long or holds a NUL")
             return judge.refuse(job, self.level, why)
         light = self._may_be_light(f"{preamble}\n{code}" if preamble else code)
         for _ in range(2):
             try:
                 with self._lend(light) as zygote:
                     begin = time.monotonic()
-                    return judge.judge(zygote, job, self.level)
+                    return judge.judge_program(zygote, job, self.level)
             except ZygoteLost as error:
                 # Once may be the machine's fault; twice in a row is the program's.
                 lost = str(error)
                 taken_s = time.monotonic() - begin
                 job = job.within(max(limits.total_wall - taken_s, LEAST_SECOND_TRY_S))
-        why = judge.Verdict("crash", f"the sandbox died under this program: {lost}")
+        why = judge.Judgement("crash", f"the sandbox died under this program: {lost}")
         return judge.refuse(job, self.level, why)
 
     @property

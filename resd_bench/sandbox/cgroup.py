@@ -16,7 +16,7 @@ from pathlib import Path
 
 MAX_PIDS = 512
 """Processes and threads of one zygote, including bubblewrap around it and the program."""
-NAME = "resd-bench-"
+PREFIX = "resd-bench-"
 REMOVE_S = 1.0
 """How long ended processes may take to leave a group."""
 ENTER = '{ echo 0 > "$0"; } 2> /dev/null; exec "$@"'
@@ -52,7 +52,7 @@ def make_group() -> PidsGroup | None:
     """A new group; None if none can be made."""
     for parent in _parents():
         _remove_left_over(parent)
-        folder = parent / f"{NAME}{os.getpid()}-{next(_numbers)}"
+        folder = parent / f"{PREFIX}{os.getpid()}-{next(_numbers)}"
         try:
             folder.mkdir()
         except OSError:
@@ -100,8 +100,8 @@ def _lines(path: str) -> list[str]:
 def _remove_left_over(parent: Path) -> None:
     """Remove groups of killed runs; groups that still have processes cannot be removed."""
     with contextlib.suppress(OSError):
-        for folder in parent.glob(f"{NAME}*"):
-            owner = folder.name.removeprefix(NAME).partition("-")[0]
+        for folder in parent.glob(f"{PREFIX}*"):
+            owner = folder.name.removeprefix(PREFIX).partition("-")[0]
             if not Path(f"/proc/{owner}").exists():
                 _removed(folder)
 

@@ -30,7 +30,7 @@ PROGRAM, PREAMBLE = "<program>", "<preamble>"
 MESSAGE_CHARS = 300
 LOADER_MB = 64
 """Address space that the libraries loaded by a program take up."""
-READ_BYTES = 1 << 16
+_READ_BYTES = 1 << 16
 MAX_OPEN = 1024
 """Every descriptor that the zygote holds or receives is lower than this."""
 
@@ -57,10 +57,10 @@ def main(cage: Cage, request: Mapping[str, Any], fds: Sequence[int]) -> None:
     try:
         _arrange_descriptors(fds)
         _fix_randomness()
-        lines = io.BufferedReader(io.FileIO(CHANNEL, closefd=False), READ_BYTES)
+        lines = io.BufferedReader(io.FileIO(CHANNEL, closefd=False), _READ_BYTES)
         _lock_down(cage, request["limits"])
     except BaseException as error:
-        send({"setup": describe(error)})
+        send({"setup": _describe(error)})
         os._exit(1)
     _write(CHANNEL, _READY)
     head = json.loads(lines.readline())
@@ -103,7 +103,7 @@ def _lock_down(cage: Cage, limits: Mapping[str, int]) -> None:
         _give_back_the_null_device()
     os.closerange(CHANNEL + 1, MAX_OPEN)
     if cage.filter:
-        seccomp.load(cage.filter)
+        seccomp.load_filter(cage.filter)
 
 
 def _cap(which: int, value: int) -> None:
@@ -130,7 +130,7 @@ def send(report: Mapping[str, Any]) -> None:
         left = left[_write(CHANNEL, left) :]
 
 
-def describe(error: BaseException) -> list[Any]:
+def _describe(error: BaseException) -> list[Any]:
     """Type, message and line in the program of an exception, whatever its `__str__` does."""
     name = type(error).__name__
     for known in (MemoryError, PermissionError, RecursionError):
@@ -170,7 +170,7 @@ def _run_script(head: Mapping[str, Any]) -> int:
     except BaseException as error:
         status = 1
         with contextlib.suppress(BaseException):
-            send({"ex": describe(error)})
+            send({"ex": _describe(error)})
     try:
         # As the interpreter does when it exits: programs with fast output print in an exit hook.
         if "threading" in sys.modules:
@@ -187,7 +187,7 @@ def _serve_calls(lines: io.BufferedIOBase, head: Mapping[str, Any]) -> int:
     try:
         function = _entry(_load("solution", head), head["entry"])
     except BaseException as error:
-        send({"load": describe(error)})
+        send({"load": _describe(error)})
         return 1
     send({"load": None})
     while line := lines.readline():
@@ -223,4 +223,4 @@ def _answer(function: Callable[..., Any], call: Mapping[str, Any], max_values: i
     except NotPlain as error:
         return {"bad": str(error)[:MESSAGE_CHARS]}
     except BaseException as error:
-        return {"ex": describe(error)}
+        return {"ex": _describe(error)}

@@ -62,10 +62,10 @@ class Tolerance:
         return max(self.abs, self.rel * abs(expected))
 
 
-EXACT = Tolerance()
+NO_TOLERANCE = Tolerance()
 
 
-def same(expected: Any, got: Any, tolerance: Tolerance = EXACT) -> bool:
+def same(expected: Any, got: Any, tolerance: Tolerance = NO_TOLERANCE) -> bool:
     """Whether the claimed value is the expected one; TooManyPairs, see the module."""
     if type(expected) in (int, float) and type(got) in (int, float):
         return _same_number(expected, got, tolerance)
@@ -287,7 +287,7 @@ def _can_be_matched(candidates: Sequence[Sequence[int]]) -> bool:
 # Printed text.
 
 
-def same_text(expected: str, got: str, tolerance: Tolerance = EXACT) -> bool:
+def same_text(expected: str, got: str, tolerance: Tolerance = NO_TOLERANCE) -> bool:
     """Whether the printed text is the expected one; a tolerance compares it number by number."""
     wanted, claimed = _lines(expected), _lines(got)
     if wanted == claimed:

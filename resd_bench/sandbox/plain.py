@@ -14,7 +14,7 @@ from typing import Any
 MAX_DEPTH = 60
 EXACT_INT = 1 << 53
 """JSON parsers agree on integers below this."""
-PLAIN: tuple[type, ...] = (
+_PLAIN: tuple[type, ...] = (
     str,
     bool,
     int,
@@ -85,7 +85,7 @@ class _Encoder:
             return None
         # Neither isinstance nor `in`: they use the value's __class__ and its class's __eq__.
         kind = type(value)
-        base: Any = next((plain for plain in PLAIN if issubclass(kind, plain)), None)
+        base: Any = next((plain for plain in _PLAIN if issubclass(kind, plain)), None)
         if base is None:
             return self.encode(_from_numpy(value), depth + 1)
         # Use the methods of the base class, never those of the value's class.

@@ -26,7 +26,7 @@ from resd_bench.sandbox.cgroup import make_group
 from resd_bench.sandbox.limits import Limits
 from resd_bench.sandbox.place import ENVIRONMENT, FLAGS, ZYGOTE, Place
 from resd_bench.sandbox.preload import FULL, LIGHT
-from resd_bench.sandbox.results import SandboxError, ZygoteLost, printable
+from resd_bench.sandbox.results import SandboxError, ZygoteLost, ascii_detail
 
 Over = Literal["wall", "cpu", "size", "dead"]
 """Why nothing more can be read from a child: a clock, too many bytes, or its exit."""
@@ -36,7 +36,7 @@ ANSWER_S = 60.0
 START_S = 300.0
 """How long it may take to start: imports can take a hundred times longer on a busy machine."""
 START_ATTEMPTS = 2
-READ_BYTES = 1 << 16
+_READ_BYTES = 1 << 16
 SETUP_LINE_BYTES = 4096
 CLOCK_SLACK_S = 0.002
 FDINFO_BYTES = 4096
@@ -126,7 +126,7 @@ class Zygote:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         _, words = self.process.communicate()
-        return printable(words.decode("utf-8", "replace").strip()[-300:]) or "it printed nothing"
+        return ascii_detail(words.decode("utf-8", "replace").strip()[-300:]) or "it printed nothing"
 
     def send(self, message: Any, fds: Sequence[int] = ()) -> None:
         """Send one message; ZygoteLost."""
@@ -138,7 +138,7 @@ class Zygote:
     def receive(self) -> tuple[Any, list[int]]:
         """Receive one message and its descriptors; ZygoteLost."""
         try:
-            message, fds, _, _ = socket.recv_fds(self.control, READ_BYTES, 1)
+            message, fds, _, _ = socket.recv_fds(self.control, _READ_BYTES, 1)
         except TimeoutError:
             seconds = self.control.gettimeout()
             raise ZygoteLost(
@@ -202,7 +202,7 @@ class Source:
     def read(self) -> bool:
         """Read what is available, without waiting; returns whether there was anything."""
         try:
-            chunk = os.read(self.fd, READ_BYTES)
+            chunk = os.read(self.fd, _READ_BYTES)
         except BlockingIOError:
             return False
         except OSError:
@@ -278,7 +278,7 @@ class Child:
         # The first line is sent before the program is, so no program can have written it.
         line = self.line(SETUP_LINE_BYTES, Deadline(time.monotonic() + ANSWER_S, ANSWER_S))
         if line != b'{"ready":null}':
-            raise SandboxError(f"a child could not lock itself down: {printable(line)}")
+            raise SandboxError(f"a child could not lock itself down: {ascii_detail(line)}")
 
     def _end(self) -> None:
         if self._pidfd < 0:

@@ -32,7 +32,7 @@ class ZygoteLost(SandboxError):
 
 
 @dataclass(frozen=True, slots=True)
-class CaseResult:
+class ProgramCase:
     """The verdict on one case."""
 
     kind: Kind
@@ -52,7 +52,7 @@ class CaseResult:
 class ProgramResult:
     """The verdicts on one program, in the order of its cases."""
 
-    cases: tuple[CaseResult, ...]
+    cases: tuple[ProgramCase, ...]
     level: str
     """The isolation it ran under: `process`, `kernel`, `namespace`, with `+sealed` if programs
     could not open any file."""
@@ -71,7 +71,7 @@ class ProgramResult:
         return sum(kind == "ok" for kind in self.kinds) / max(1, len(self.cases))
 
 
-def printable(text: object) -> str:
+def ascii_detail(text: object) -> str:
     """Text from a program, cut short and escaped to ASCII without control characters."""
     words = str(text)[:DETAIL_CHARS].encode("ascii", "backslashreplace").decode("ascii")
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in words)

@@ -65,7 +65,7 @@ def compiled(name: str) -> bytes:
         return base64.b64decode(json.load(file)[f"{os.uname().machine}:{name}"])
 
 
-def load(code: bytes) -> None:
+def load_filter(code: bytes) -> None:
     """Filter the system calls of this process from now on; needs no_new_privs; OSError."""
     buffer = ctypes.create_string_buffer(code, len(code))
     program = Program(len(code) // INSTRUCTION_BYTES, ctypes.cast(buffer, ctypes.c_void_p))

@@ -43,7 +43,7 @@ class _Object(tuple[str, Any]):
 _NESTED = (list, _Object)
 
 
-def report(line: bytes) -> tuple[str, Any]:
+def read_report(line: bytes) -> tuple[str, Any]:
     """The key and the body of one line; BadWire if it is anything but one report."""
     tree = _parse(line)
     if type(tree) is not _Object:

@@ -15,7 +15,7 @@ from resd_bench.stats.aggregates import Strata
 EXACT_PAIRS = 14
 """Up to this many pairs, all 2^n sign patterns are counted."""
 
-DRAWS = 20_000
+_DRAWS = 20_000
 """Number of sign patterns drawn if there are more pairs."""
 
 
@@ -35,8 +35,8 @@ def sign_flip_p(differences: Strata, rng: np.random.Generator | None = None) -> 
     if n <= EXACT_PAIRS:
         signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
         return float(np.mean(np.abs(signs @ terms) >= edge))
-    signs = 1 - 2 * (rng or np.random.default_rng(0)).integers(0, 2, size=(DRAWS, n))
-    return float((np.sum(np.abs(signs @ terms) >= edge) + 1) / (DRAWS + 1))
+    signs = 1 - 2 * (rng or np.random.default_rng(0)).integers(0, 2, size=(_DRAWS, n))
+    return float((np.sum(np.abs(signs @ terms) >= edge) + 1) / (_DRAWS + 1))
 
 
 def least_sign_flip_p(pairs: int) -> float:

@@ -22,7 +22,7 @@ from resd_bench.stats.power import ALPHA, detectable_difference, seeds_needed, t
 from resd_bench.stats.survival import LogRank
 
 Word = Literal["better", "worse", "inconclusive"]
-MOST_TASKS = 100_000
+_MOST_TASKS = 100_000
 """A verdict does not ask for more tasks than this."""
 CONTESTED = "inconclusive (attempts without a verdict decide it)"
 """The text of a verdict that changes if such attempts count as failures."""
@@ -104,7 +104,7 @@ class Verdict:
 
 def _needs(seeds: float, tasks: float) -> str:
     text = "over 1000 seeds" if math.isinf(seeds) else f"about {seeds:.0f} seeds"
-    return text if tasks > MOST_TASKS else f"{text} or {tasks:.0f} tasks"
+    return text if tasks > _MOST_TASKS else f"{text} or {tasks:.0f} tasks"
 
 
 @dataclass(frozen=True, slots=True)

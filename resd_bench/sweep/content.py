@@ -22,7 +22,7 @@ from resd_bench.types import Task
 
 ABOUT = (
     *("env", "env_options", "dialect", "feedback_level", "method", "model", "model_revision"),
-    *("batch_size", "eval_split", "eval_tasks", "eval_validation", "eval_also"),
+    *("engine", "batch_size", "eval_split", "eval_tasks", "eval_validation", "eval_also"),
 )
 """Settings that determine a run's content: looked up once for all runs that share them."""
 

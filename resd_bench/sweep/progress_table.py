@@ -16,13 +16,13 @@ from resd_bench.budget import Ledger
 from resd_bench.files import reading
 from resd_bench.files.terminal import errors
 from resd_bench.records.run_files import RunFiles
-from resd_bench.report.tables import both, printable
-from resd_bench.sweep.scheduler import Job, State
+from resd_bench.report.tables import both, table_label
+from resd_bench.sweep.scheduler import Job, JobState
 
-ORDER: tuple[State, ...] = ("running", "waiting", "finished", "there already", "failed")
+ORDER: tuple[JobState, ...] = ("running", "waiting", "finished", "there already", "failed")
 ROWS = 24
 """Maximum number of running trials shown at a time."""
-TAIL = 4096
+_TAIL = 4096
 """Bytes read from the end of a log to find its last line."""
 
 
@@ -33,7 +33,7 @@ class LiveTable:
         self._console = console or errors()
         # Redrawn by hand: the process that starts children must not have threads.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._said: dict[int, tuple[State, int, str]] = {}
+        self._said: dict[int, tuple[JobState, int, str]] = {}
 
     def __enter__(self) -> LiveTable:
         if self._console.is_terminal:
@@ -79,7 +79,7 @@ def running_table(jobs: Sequence[Job]) -> Table:
     for job in running[:ROWS]:
         config = job.trial.config
         spent, success = progress(job)
-        names = (str(job.trial.index), printable(job.trial.variant), config.env, str(config.seed))
+        names = (str(job.trial.index), table_label(job.trial.variant), config.env, str(config.seed))
         table.add_row(*names, spent, success, str(job.starts))
     return table
 
@@ -99,7 +99,7 @@ def progress(job: Job) -> tuple[str, str]:
 def last_row(path: Path) -> dict[str, Any]:
     """The last complete line of a log; {} if there is none."""
     try:
-        lines = reading.read_tail(path, TAIL).splitlines(keepends=True)
+        lines = reading.read_tail(path, _TAIL).splitlines(keepends=True)
     except OSError:
         return {}
     for line in reversed(lines):
@@ -119,9 +119,11 @@ def summary_table(jobs: Sequence[Job]) -> Table:
         table.add_column(name, justify="right" if justify == "right" else "left")
     table.add_column("records, or why not", overflow="fold")
     for job in jobs:
-        where = printable(job.reason, 400) if job.reason else printable(str(job.trial.folder), 400)
+        where = (
+            table_label(job.reason, 400) if job.reason else table_label(str(job.trial.folder), 400)
+        )
         success = held_out(job.trial.folder) if job.state in ("finished", "there already") else ""
-        table.add_row(str(job.trial.index), printable(str(job.trial)), job.state, success, where)
+        table.add_row(str(job.trial.index), table_label(str(job.trial)), job.state, success, where)
     return table
 
 

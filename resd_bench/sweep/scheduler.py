@@ -19,12 +19,12 @@ from resd_bench.sweep.content import changed
 from resd_bench.sweep.definition import Trial
 from resd_bench.sweep.launch import Handle, Launcher
 
-State = Literal["waiting", "running", "finished", "there already", "failed", "interrupted"]
+JobState = Literal["waiting", "running", "finished", "there already", "failed", "interrupted"]
 RETRIES = 2
 """How often a crashed trial is resumed; after a mistake of the user's it never is."""
 USAGE = 2
 """Exit code of `run` after a mistake of the user's."""
-TAIL = 64 << 10
+_TAIL = 64 << 10
 """Bytes read from the end of a trial's output to find its last words."""
 PERIOD = 0.2
 """Seconds between two polls of the trials."""
@@ -39,7 +39,7 @@ class Job:
     trial: Trial
     config: Path
     log: Path
-    state: State = "waiting"
+    state: JobState = "waiting"
     starts: int = 0
     seconds: float = 0.0
     """From its first start to its end."""
@@ -54,13 +54,13 @@ class Job:
         self.starts += 1
         self.state, self.handle = "running", launcher.start(self.config, self.log)
 
-    def end(self, state: State, reason: str = "") -> None:
+    def end(self, state: JobState, reason: str = "") -> None:
         """Record that it has ended."""
         self.state, self.reason, self.handle = state, reason, None
         self.seconds = time.monotonic() - self._began if self._began else 0.0
 
 
-Watch = Callable[[Sequence[Job]], None]
+_Watch = Callable[[Sequence[Job]], None]
 """Called at every poll, e.g. to show a table."""
 
 
@@ -71,7 +71,7 @@ class Scheduler:
     jobs: Sequence[Job]
     launcher: Launcher
     retries: int = RETRIES
-    watch: Watch = lambda jobs: None
+    watch: _Watch = lambda jobs: None
     period: float = PERIOD
     _waiting: deque[Job] = field(default_factory=deque)
 
@@ -97,7 +97,7 @@ class Scheduler:
     def _running(self) -> list[Job]:
         return [job for job in self.jobs if job.handle is not None]
 
-    def _is_done(self, job: Job, state: State) -> bool:
+    def _is_done(self, job: Job, state: JobState) -> bool:
         """Whether nothing is left to do, which `state` records; an unusable folder has failed."""
         try:
             if run_state(job.trial.config, resume=True) != "finished":
@@ -182,7 +182,7 @@ def make_jobs(trials: Sequence[Trial], folder: Path, root: Path | None = None) -
 def reason(code: int, log: Path) -> str:
     """Why a trial ended with `code`: its last words."""
     try:
-        words = reading.read_tail(log, TAIL).decode("utf-8", "replace")
+        words = reading.read_tail(log, _TAIL).decode("utf-8", "replace")
         lines = words.strip().splitlines()
     except OSError:
         lines = []

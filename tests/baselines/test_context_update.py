@@ -15,8 +15,8 @@ import torch
 from resd_baselines.base import Attempt
 from resd_baselines.context_update import (
     ContextOptions,
+    PromptRole,
     PromptWriter,
-    Role,
     new_lessons,
     update_context,
 )
@@ -33,7 +33,7 @@ from resd_baselines.teacher_prompt import (
 from resd_bench.parsing import without_reasoning
 from resd_bench.types import Dialect
 
-ROLES: dict[Role, str] = {"reflect": "REFLECT", "tag": "TAG", "curate": "CURATE"}
+ROLES: dict[PromptRole, str] = {"reflect": "REFLECT", "tag": "TAG", "curate": "CURATE"}
 
 
 def first(prompts: Callable[..., list[str]]) -> Callable[..., str | None]:
@@ -127,7 +127,7 @@ def check_step(
 ) -> Playbook:
     calls: list[dict[str, Any]] = []
 
-    def generate(role: Role, prompts: Sequence[str]) -> list[str]:
+    def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
         script = step["script"][ROLES[role]]
         answers = [script[prompt.split("\n")[1].removeprefix("P=")] for prompt in prompts]
         calls.append({"role": ROLES[role], "prompts": list(prompts), "outputs": answers})
@@ -252,10 +252,10 @@ def failed(task: str, group: int = 0) -> Attempt:
     return Attempt(task, group, f"Q {task}", "bad", "wrong", False)
 
 
-def run_compact(attempts: Sequence[Attempt], answers: dict[Role, str], **options: Any) -> Any:
-    asked: list[tuple[Role, int]] = []
+def run_compact(attempts: Sequence[Attempt], answers: dict[PromptRole, str], **options: Any) -> Any:
+    asked: list[tuple[PromptRole, int]] = []
 
-    def generate(role: Role, prompts: Sequence[str]) -> list[str]:
+    def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
         asked.append((role, len(prompts)))
         return [answers[role]] * len(prompts)
 
@@ -270,7 +270,7 @@ def run_compact(attempts: Sequence[Attempt], answers: dict[Role, str], **options
     return update, asked
 
 
-ANSWERS: dict[Role, str] = {
+ANSWERS: dict[PromptRole, str] = {
     "reflect": "cause: x\nlesson: count from 0",
     "tag": "helpful: none",
     "curate": "add: count from 0",
@@ -306,7 +306,7 @@ def test_without_a_playbook_nothing_is_tagged_or_curated() -> None:
 
 
 def test_unreadable_answers_leave_the_playbook_alone_and_are_counted() -> None:
-    answers: dict[Role, str] = {"reflect": "?", "tag": "?", "curate": "?"}
+    answers: dict[PromptRole, str] = {"reflect": "?", "tag": "?", "curate": "?"}
     update, _ = run_compact([failed("a")], answers)
     assert not update.playbook.entries
     assert update.reflections[0].text == "?"

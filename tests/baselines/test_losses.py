@@ -19,8 +19,8 @@ from resd_baselines.losses import (
     group_advantages,
     importance_weights,
     nll_objective,
-    policy_gradient_loss,
     policy_gradient_objective,
+    policy_gradient_per_token,
     self_distillation_loss,
     success_rate_weights,
     token_logprobs,
@@ -225,16 +225,16 @@ def test_advantages_and_policy_gradient_equal_the_reference(fixtures: Path) -> N
         )
         logprobs = torch.tensor(data["log_prob"], requires_grad=True)
         weights = data.get("rollout_is_weights")
-        loss = policy_gradient_loss(
+        per_token = policy_gradient_per_token(
             logprobs,
             torch.tensor(data["old_log_prob"]),
             torch.tensor(data["advantages"]),
-            mask,
             clip_low=config["clip_low"],
             clip_high=config["clip_high"],
             dual_clip=config["clip_c"],
             token_weights=None if weights is None else torch.tensor(weights),
         )
+        loss = sequence_losses(per_token, mask).mean()
         (gradient,) = torch.autograd.grad(loss, logprobs)
         kwargs: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-12, "err_msg": str(path)}
         np.testing.assert_allclose(loss.item(), data["loss_microbatch1"], **kwargs)

@@ -21,7 +21,7 @@ from resd_bench.check import check, check_method, cpu_deadline, failures, proper
 from resd_bench.check.adversarial_answers import outlasting
 from resd_bench.check.env_subject import Subject, even_order
 from resd_bench.check.environments import ENV_PROPERTIES
-from resd_bench.check.supervisor import IN_TIME, judge
+from resd_bench.check.supervisor import IN_TIME, run_property
 from resd_bench.cli import main
 from resd_bench.parsing import last_code_block
 from resd_bench.testing import check_env
@@ -46,7 +46,9 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 def _failed(kind: Any, *only: str) -> dict[str, str]:
     """The evidence of each property that fails for a class, examined in this process."""
     subject = Subject(kind.name, kind, seconds=0.1)
-    verdicts = [judge(name, ENV_PROPERTIES[name], subject) for name in only or ENV_PROPERTIES]
+    verdicts = [
+        run_property(name, ENV_PROPERTIES[name], subject) for name in only or ENV_PROPERTIES
+    ]
     return {verdict.name: verdict.evidence for verdict in verdicts if verdict.failed}
 
 
@@ -66,7 +68,7 @@ def test_every_call_that_gymnasiums_checker_makes_has_a_deadline_of_its_own(
     told: list[str] = []
     subject = Subject("sound", broken.SoundEnv, seconds=0.1)
     subject.watch = lambda doing, starts_processes=False: told.append(doing)
-    assert judge("interface", ENV_PROPERTIES["interface"], subject).state == "pass"
+    assert run_property("interface", ENV_PROPERTIES["interface"], subject).state == "pass"
     calls = [n for n, doing in enumerate(told) if "called by Gymnasium's check_env" in doing]
     assert {told[n].split()[0] for n in calls} == {"reset", "step"}
     assert all(told[n + 1] == "Gymnasium's check_env" for n in calls)
@@ -170,7 +172,7 @@ def test_an_environment_that_promises_nothing_is_told_what_that_means(broken: Mo
     class Silent(broken.SoundEnv):  # type: ignore[misc, name-defined]
         verify_seconds = None
 
-    verdict = judge("budget", ENV_PROPERTIES["budget"], Subject("silent", Silent))
+    verdict = run_property("budget", ENV_PROPERTIES["budget"], Subject("silent", Silent))
     assert verdict.state == "skip"
     assert "no verify_seconds declared" in verdict.evidence
 

@@ -49,10 +49,11 @@ def test_it_names_this_python_and_this_torch() -> None:
 def test_every_embedded_model_that_it_calls_packaged_loads_and_no_other() -> None:
     for name in packaged_models.NAMES:
         assert name in checks()["embedded model"].detail
-        assert (Path(loading.resolve(name)) / "model.safetensors").is_file()
+        assert (Path(loading.local_path(name)) / "model.safetensors").is_file()
     assert checks()["embedded model"].ok
     sizes = [
-        Path(loading.resolve(n), "model.safetensors").stat().st_size for n in packaged_models.NAMES
+        Path(loading.local_path(n), "model.safetensors").stat().st_size
+        for n in packaged_models.NAMES
     ]
     assert f"{sum(sizes) / 2**20:.1f} MiB" in checks()["embedded model"].detail
 

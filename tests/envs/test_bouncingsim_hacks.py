@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resd_bench.rollout.vector_env import DEADLINE
-from resd_bench.sandbox import CaseResult, Limits, ProgramResult, SandboxTooWeak, shared
+from resd_bench.sandbox import Limits, ProgramCase, ProgramResult, SandboxTooWeak, shared
 from resd_bench.seeds import stream
 from resd_bench.types import Feedback
 from resd_envs.bouncingsim import BouncingSimEnv, answers
@@ -178,7 +178,7 @@ class _Outlasted:
         self, code: str, cases: Sequence[Any], *, limits: Limits, **_: Any
     ) -> ProgramResult:
         self.clock.now += min(limits.total_wall, limits.call_wall * len(cases))
-        return ProgramResult(tuple(CaseResult("timeout") for _ in cases), "kernel")
+        return ProgramResult(tuple(ProgramCase("timeout") for _ in cases), "kernel")
 
 
 def test_no_answer_outlasts_the_harness(monkeypatch: pytest.MonkeyPatch) -> None:

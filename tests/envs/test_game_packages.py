@@ -22,7 +22,7 @@ from resd_bench.errors import UsageError
 from resd_envs.games import java, packages
 from resd_envs.games.java import GameEngineError, Java, find_java
 from resd_envs.games.packages import PACKAGES, SCIENCEWORLD, TEXTWORLD_EXPRESS, Package, require
-from resd_envs.games.record import LINES, MOST_CHARS, Outcome, Record, read_command
+from resd_envs.games.record import LINES, MOST_CHARS, CommandOutcome, Record, read_printable_command
 
 needs_py4j = pytest.mark.skipif(
     importlib.util.find_spec("py4j") is None,
@@ -200,7 +200,7 @@ def test_the_doctor_has_a_line_for_each_package_of_games() -> None:
 @pytest.mark.slow
 @given(st.text() | st.text(alphabet=st.characters(categories=["Cs", "Cc", "Zs"])))
 def test_whatever_is_said_only_printable_ascii_reaches_a_game(action: str) -> None:
-    command = read_command(action)
+    command = read_printable_command(action)
     assert len(command) <= MOST_CHARS
     assert all(c.isascii() and c.isprintable() for c in command)
     command.encode("utf-8")
@@ -217,18 +217,18 @@ def test_whatever_is_said_only_printable_ascii_reaches_a_game(action: str) -> No
     ],
 )
 def test_the_command_is_the_last_line_that_is_not_blank(action: str, command: str) -> None:
-    assert read_command(action) == command
+    assert read_printable_command(action) == command
 
 
 def test_a_report_tells_mishaps_with_their_number_then_progress_and_the_last_commands() -> None:
     record = Record()
-    record.note("", Outcome.NO_COMMAND)
+    record.note("", CommandOutcome.NO_COMMAND)
     for _ in range(3):
-        record.note("dance", Outcome.NOT_UNDERSTOOD)
-    record.note("take moon", Outcome.NOT_POSSIBLE, "You can't.")
-    record.note("take coin", Outcome.DONE, "You take it.", progress=True)
+        record.note("dance", CommandOutcome.NOT_UNDERSTOOD)
+    record.note("take moon", CommandOutcome.NOT_POSSIBLE, "You can't.")
+    record.note("take coin", CommandOutcome.DONE, "You take it.", progress=True)
     for _ in range(4):
-        record.note("look around", Outcome.DONE, "A room.")
+        record.note("look around", CommandOutcome.DONE, "A room.")
     assert record.failure == "turn_limit"
     assert record.report("compact", lost=True).splitlines() == [
         "no command",
@@ -243,9 +243,11 @@ def test_a_report_tells_mishaps_with_their_number_then_progress_and_the_last_com
     assert Record().failure == "nothing_done"
 
 
-@given(st.lists(st.tuples(st.text(), st.sampled_from(list(Outcome)), st.text()), max_size=60))
+@given(
+    st.lists(st.tuples(st.text(), st.sampled_from(list(CommandOutcome)), st.text()), max_size=60)
+)
 def test_a_report_is_short_plain_text_in_either_dialect(
-    turns: list[tuple[str, Outcome, str]],
+    turns: list[tuple[str, CommandOutcome, str]],
 ) -> None:
     record = Record()
     for said, outcome, told in turns:

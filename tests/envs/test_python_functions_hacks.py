@@ -17,11 +17,11 @@ from resd_bench.evaluation.held_out import eval_rows
 from resd_bench.rollout.rollout import EnvPool, roll_out
 from resd_bench.rollout.vector_env import DEADLINE
 from resd_bench.sandbox import (
-    CaseResult,
     Kind,
     Limits,
     PlainDict,
     PlainSet,
+    ProgramCase,
     ProgramResult,
     SandboxTooWeak,
     shared,
@@ -228,7 +228,7 @@ def test_what_cannot_be_compared_is_a_failure(monkeypatch: pytest.MonkeyPatch) -
 
 def test_every_kind_of_the_sandbox_has_a_name_here() -> None:
     for kind in get_args(Kind):
-        ran = CaseResult(kind, "SyntaxError: pass", value=9)
+        ran = ProgramCase(kind, "SyntaxError: pass", value=9)
         box: Any = _Scripted([ran])
         problem = Problem("p", "hand", "", "", "f", (Case((3,), 9),))
         feedback = verify(_fenced("def f(n): pass"), problem, box=box)
@@ -239,7 +239,7 @@ def test_every_kind_of_the_sandbox_has_a_name_here() -> None:
 class _Scripted:
     """A sandbox that gives what it was told to give."""
 
-    def __init__(self, results: Sequence[CaseResult]) -> None:
+    def __init__(self, results: Sequence[ProgramCase]) -> None:
         self.results = tuple(results)
 
     def run_program(self, *_: Any, **__: Any) -> ProgramResult:

@@ -509,7 +509,7 @@ def test_tests_that_their_own_solution_fails_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = Limits(call_cpu_s=0.3)
-    monkeypatch.setattr("resd_envs.python_functions.written.LIMITS", quick)
+    monkeypatch.setattr("resd_envs.python_functions.written.WRITTEN_LIMITS", quick)
     wrong = ROOT | {"task_id": "w", "canonical_solution": "    return n\n"}
     odd = MBPP | {
         "task_id": "o",

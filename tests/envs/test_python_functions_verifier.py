@@ -11,7 +11,7 @@ from resd_bench.types import Dialect, Feedback
 from resd_envs.python_functions import Case, Problem, verify
 from resd_envs.python_functions.answer import TAG
 from resd_envs.python_functions.compare import passes, python_equal
-from resd_envs.python_functions.problem import Check
+from resd_envs.python_functions.problem import Comparison
 from resd_envs.python_functions.verifier import MAX_CODE_CHARS, Outcome, judge
 
 DOUBLE = Problem(
@@ -245,7 +245,9 @@ def test_long_values_are_cut(value: Any) -> None:
         ("falsy", None, 0, True),
     ],
 )
-def test_checks_compare_as_they_say(check: Check, expected: Any, value: Any, right: bool) -> None:
+def test_checks_compare_as_they_say(
+    check: Comparison, expected: Any, value: Any, right: bool
+) -> None:
     assert passes(Case(expected=expected, check=check), value) is right
 
 

@@ -19,7 +19,7 @@ from resd_envs.games import java, packages
 from resd_envs.games.java import GameEngineError
 from resd_envs.games.packages import SCIENCEWORLD
 from resd_envs.scienceworld.brief import brief
-from resd_envs.scienceworld.engine import Engine, State
+from resd_envs.scienceworld.engine import Engine, GameState
 from resd_envs.scienceworld.env import VERBS
 from resd_envs.scienceworld.progress import read_progress
 from resd_envs.scienceworld.tasks import (
@@ -123,10 +123,10 @@ def test_an_unknown_task_or_simplification_is_answered_with_the_nearest_one() ->
 
 
 def test_a_question_of_the_game_and_what_it_does_not_understand_are_told_apart() -> None:
-    assert State("Ambiguous request: Please enter the number").asks
-    assert State("No known action matches that input.").unknown
-    assert not State("You move to the kitchen.").asks
-    assert not State("You move to the kitchen.").unknown
+    assert GameState("Ambiguous request: Please enter the number").asks
+    assert GameState("No known action matches that input.").unknown
+    assert not GameState("You move to the kitchen.").asks
+    assert not GameState("You move to the kitchen.").unknown
     assert {"look", "focus", "go", "teleport", "wait1", "examine"} <= VERBS
 
 

@@ -18,7 +18,7 @@ from resd_bench.types import Feedback, Split, Task
 from resd_envs.games import packages
 from resd_envs.games.packages import TEXTARENA
 from resd_envs.textarena.engine import Engine, Game, known_names
-from resd_envs.textarena.env import MOST_CHARS, read_move, short_name
+from resd_envs.textarena.env import MOST_MOVE_CHARS, read_move, short_name
 from resd_envs.textarena.ids import (
     ALIKE,
     CANNOT_BE_WON,
@@ -85,7 +85,7 @@ def test_the_move_is_the_last_pair_of_brackets_or_the_last_line(action: str, mov
 @given(st.text() | st.text(alphabet="[]0 \n\ud800x", max_size=300))
 def test_any_text_gives_one_short_move_in_brackets_of_printable_ascii_or_none(action: str) -> None:
     move = read_move(action)
-    assert len(move) <= MOST_CHARS + 2
+    assert len(move) <= MOST_MOVE_CHARS + 2
     assert move == "" or (move.startswith("[") and move.endswith("]"))
     assert all(c.isascii() and c.isprintable() for c in move)
 

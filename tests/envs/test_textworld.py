@@ -21,7 +21,7 @@ from resd_bench.plugins import gym_id, installed, make_env
 from resd_bench.seeds import stream
 from resd_bench.types import Dialect, Feedback, Task
 from resd_envs.textworld import TextWorldEnv, coin, cooking_easy, maker, treasure, treasure_easy
-from resd_envs.textworld.commands import failure, read_command, resolve
+from resd_envs.textworld.commands import failure, read_command, resolve_command
 from resd_envs.textworld.curriculum import _Play
 from resd_envs.textworld.env import _recipe
 from resd_envs.textworld.games import (
@@ -386,8 +386,8 @@ def test_the_full_dialect_takes_synonyms_and_the_compact_one_does_not(
     said: str, full: str | None, compact: str | None
 ) -> None:
     possible = ["go north", "take red key from table", "look", "cook it with BBQ"]
-    assert resolve(said, possible, "full") == full
-    assert resolve(said, possible, "compact") == compact
+    assert resolve_command(said, possible, "full") == full
+    assert resolve_command(said, possible, "compact") == compact
 
 
 def flip(content: bytes, place: int) -> bytes:

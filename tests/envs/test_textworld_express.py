@@ -22,9 +22,9 @@ from resd_bench.rollout.vector_env import EpisodeSlot, SubprocessVectorEnv
 from resd_bench.types import Dialect, Feedback, Task
 from resd_envs.games import java, packages
 from resd_envs.games.packages import TEXTWORLD_EXPRESS
-from resd_envs.games.record import Outcome
+from resd_envs.games.record import CommandOutcome
 from resd_envs.textworld_express.brief import brief
-from resd_envs.textworld_express.env import _why_not, find_tier, resolve
+from resd_envs.textworld_express.env import _why_not, find_tier, resolve_command
 from resd_envs.textworld_express.games import LEFT_OUT, SIZES, TIERS, Tier, games
 
 PROBLEM = packages.find_problem(TEXTWORLD_EXPRESS)
@@ -96,15 +96,15 @@ def test_the_full_dialect_takes_synonyms_and_the_compact_one_does_not(
     said: str, full: str | None, compact: str | None
 ) -> None:
     possible = ["move north", "take coin", "look around"]
-    assert resolve(said, possible, "full") == full
-    assert resolve(said, possible, "compact") == compact
+    assert resolve_command(said, possible, "full") == full
+    assert resolve_command(said, possible, "compact") == compact
 
 
 def test_what_is_impossible_here_is_told_from_what_is_no_command() -> None:
     possible = ["take coin", "move north"]
-    assert _why_not("", possible) is Outcome.NO_COMMAND
-    assert _why_not("take moon", possible) is Outcome.NOT_POSSIBLE
-    assert _why_not("dance", possible) is Outcome.NOT_UNDERSTOOD
+    assert _why_not("", possible) is CommandOutcome.NO_COMMAND
+    assert _why_not("take moon", possible) is CommandOutcome.NOT_POSSIBLE
+    assert _why_not("dance", possible) is CommandOutcome.NOT_UNDERSTOOD
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from resd_bench.cli import main
 from resd_bench.commands.envs.calibrate import rarity_table
 from resd_bench.errors import UsageError
 from resd_bench.jobs.difficulty import Rarity
-from resd_bench.report.html.page import render
+from resd_bench.report.html.page import render_page
 from resd_bench.report.markdown import as_markdown
 from resd_bench.reproduce.page import Page
 from resd_bench.stats import Interval
@@ -283,8 +283,8 @@ def test_numbers_stay_numbers(number: float) -> None:
 
 
 def test_a_page_of_html_ends_no_script_and_opens_no_tag() -> None:
-    honest = render({"title": "t", "kind": "suite"})
-    evil = render({"title": EVIL, "kind": EVIL, "viewers": [{EVIL: [EVIL]}]})
+    honest = render_page({"title": "t", "kind": "suite"})
+    evil = render_page({"title": EVIL, "kind": EVIL, "viewers": [{EVIL: [EVIL]}]})
     assert tags(evil) == tags(honest)
     assert not STEERING.search(evil)
     assert evil.count("</script") == honest.count("</script")

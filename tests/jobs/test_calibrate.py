@@ -10,7 +10,7 @@ import pytest
 
 from resd_bench.cli import main
 from resd_bench.errors import UsageError
-from resd_bench.jobs.difficulty import alike, calibrate, dead_groups, nearest, rarity, tiers
+from resd_bench.jobs.difficulty import alike, all_tiers, calibrate, dead_groups, nearest, rarity
 from resd_bench.stats import Interval
 
 Capture = pytest.CaptureFixture[str]
@@ -68,17 +68,17 @@ def test_no_verdict_at_all_is_an_error_and_not_a_rate_of_zero() -> None:
 
 
 def test_the_nearest_tier_is_nearest_in_factors() -> None:
-    tiers = [rarity(str(k), [[1.0] * k + [0.0] * (1000 - k)]) for k in (1, 8, 300)]
-    assert nearest(tiers, 0.01).env == "8"
-    assert nearest(tiers, 0.5).env == "300"
+    all_tiers = [rarity(str(k), [[1.0] * k + [0.0] * (1000 - k)]) for k in (1, 8, 300)]
+    assert nearest(all_tiers, 0.01).env == "8"
+    assert nearest(all_tiers, 0.5).env == "300"
     never = rarity("never", [[0.0] * 1000])
-    assert nearest([never, tiers[2]], 0.002).env == "never"
+    assert nearest([never, all_tiers[2]], 0.002).env == "never"
     assert never.p0 == Interval(0.0, 0.0, never.p0.high, 1000)
 
 
 def test_tiers_are_registrations_of_one_class() -> None:
-    assert tiers("guess-number") == ["guess-number"]
-    found = tiers("manufactoria-has-l2")
+    assert all_tiers("guess-number") == ["guess-number"]
+    found = all_tiers("manufactoria-has-l2")
     assert {"manufactoria-has", "manufactoria-has-l2", "manufactoria-has-l5"} <= set(found)
 
 

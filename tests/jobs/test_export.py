@@ -59,7 +59,9 @@ def test_an_exported_adapter_gives_the_same_logits_in_plain_peft(
     to = tmp_path / "adapter"
     assert main(["export", str(adapter_run), "--to", str(to)]) == 0
     assert "adapter after 2 updates" in capsys.readouterr().out
-    base: Any = AutoModelForCausalLM.from_pretrained(loading.resolve("nano"), dtype=torch.float32)
+    base: Any = AutoModelForCausalLM.from_pretrained(
+        loading.local_path("nano"), dtype=torch.float32
+    )
     before = logits(base)
     # Here, since it takes long to import.
     import peft

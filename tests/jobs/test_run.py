@@ -17,7 +17,7 @@ from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import batch_of, run
 from resd_bench.plugins import make_env
-from resd_bench.records.recorder import Row, read_json, read_log
+from resd_bench.records.recorder import LogRow, read_json, read_log
 from resd_bench.stats import EvalPoint, eval_points
 
 SMALL = {
@@ -38,7 +38,7 @@ def small(toy: ModuleType, tmp_path: Path) -> RunConfig:
     return resolve(SMALL, {"out": str(tmp_path / "out")})
 
 
-def rows(folder: Path, name: str) -> list[Row]:
+def rows(folder: Path, name: str) -> list[LogRow]:
     return read_log(folder / name).rows
 
 
@@ -164,7 +164,7 @@ class Interrupter:
     def __init__(self, after: int, number: signal.Signals) -> None:
         self.after, self.number = after, number
 
-    def updated(self, row: Row) -> None:
+    def updated(self, row: LogRow) -> None:
         if row["update"] == self.after:
             signal.raise_signal(self.number)
 
@@ -198,7 +198,7 @@ def test_episodes_whose_verifier_failed_are_on_record_with_the_cause(small: RunC
 
 def test_an_agent_that_fails_leaves_the_run_marked_and_resumable(small: RunConfig) -> None:
     class Faulty(Interrupter):
-        def updated(self, row: Row) -> None:
+        def updated(self, row: LogRow) -> None:
             if row["update"] == 5:
                 raise ZeroDivisionError("a fault")
 

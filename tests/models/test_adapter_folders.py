@@ -62,11 +62,11 @@ def adapter(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_saved_adapter_finds_its_base_from_another_folder(
     adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = logits(loading.load(adapter)[0])
+    expected = logits(loading.load_model(adapter)[0])
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert torch.equal(logits(loading.load("../adapter")[0]), expected)
-    assert not torch.equal(logits(loading.load("../base")[0]), expected)
+    assert torch.equal(logits(loading.load_model("../adapter")[0]), expected)
+    assert not torch.equal(logits(loading.load_model("../base")[0]), expected)
 
 
 def test_plain_peft_finds_the_base_from_another_folder_too(
@@ -74,7 +74,7 @@ def test_plain_peft_finds_the_base_from_another_folder_too(
 ) -> None:
     import peft
 
-    expected = logits(loading.load(adapter)[0])
+    expected = logits(loading.load_model(adapter)[0])
     monkeypatch.chdir("/")
     model = peft.AutoPeftModelForCausalLM.from_pretrained(str(adapter))
     torch.testing.assert_close(logits(model), expected, atol=1e-5, rtol=1e-5)
@@ -96,14 +96,14 @@ def test_an_adapter_on_an_adapter_names_the_folder_it_was_trained_on(
     second.save(tmp_path / "second")
     named = json.loads((tmp_path / "second/adapter_config.json").read_text())
     assert named["base_model_name_or_path"] == str(adapter)
-    found = logits(loading.load(tmp_path / "second")[0])
+    found = logits(loading.load_model(tmp_path / "second")[0])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_base_with_other_weights_is_refused(adapter: Path, base: Path) -> None:
     tiny.model(seed=1).save_pretrained(base)
     with pytest.raises(UsageError, match="trained on another"):
-        loading.load(adapter)
+        loading.load_model(adapter)
 
 
 def test_the_base_is_noted_as_it_was_loaded_and_not_as_it_is_at_the_end(
@@ -113,26 +113,26 @@ def test_the_base_is_noted_as_it_was_loaded_and_not_as_it_is_at_the_end(
     tiny.model(seed=1).save_pretrained(base)
     policy.save(tmp_path / "late")
     with pytest.raises(UsageError, match="trained on another"):
-        loading.load(tmp_path / "late")
+        loading.load_model(tmp_path / "late")
 
 
 def test_a_base_that_is_gone_is_refused_with_what_to_do(adapter: Path, base: Path) -> None:
     shutil.move(base, base.with_name("moved"))
     with pytest.raises(UsageError, match=r"trained on '.*base', which is not here: put that"):
-        loading.load(adapter)
+        loading.load_model(adapter)
     path = adapter / "adapter_config.json"
     named = json.loads(path.read_text()) | {"base_model_name_or_path": str(base.with_name("moved"))}
     path.write_text(json.dumps(named))
-    assert loading.load(adapter), "set there, it is found"
+    assert loading.load_model(adapter), "set there, it is found"
 
 
 def test_a_damaged_note_of_the_base_is_a_usage_error(adapter: Path) -> None:
     for text in ("{", "[]", '{"identity": '):
         (adapter / "base_model.json").write_text(text)
         with pytest.raises(UsageError, match=r"base_model\.json cannot be read"):
-            loading.load(adapter)
+            loading.load_model(adapter)
     (adapter / "base_model.json").unlink()
-    assert loading.load(adapter), "adapters of others have none"
+    assert loading.load_model(adapter), "adapters of others have none"
 
 
 def test_an_adapter_of_an_embedded_model_finds_it_wherever_it_is_packaged(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_an_adapter_of_an_embedded_model_finds_it_wherever_it_is_packaged(tmp_pa
     away = named | {"base_model_name_or_path": "/another/machine/weights/nano"}
     path.write_text(json.dumps(away))
     assert torch.equal(
-        logits(loading.load(tmp_path / "adapter")[0]), logits(loading.load("nano")[0])
+        logits(loading.load_model(tmp_path / "adapter")[0]), logits(loading.load_model("nano")[0])
     )
 
 

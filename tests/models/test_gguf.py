@@ -86,7 +86,7 @@ def test_a_gguf_file_gives_back_the_model_it_was_written_from(
     tmp_path: Path, family: str, tied: bool
 ) -> None:
     written = tiny_gguf.write(tmp_path / "m.gguf", family, tie_word_embeddings=tied)
-    model, tokenizer = loading.load(tmp_path / "m.gguf")
+    model, tokenizer = loading.load_model(tmp_path / "m.gguf")
     assert same(model, written)
     ids = torch.tensor(tiny.prompts([9]))
     assert torch.equal(model(ids).logits, written(ids).logits)
@@ -99,7 +99,7 @@ def test_a_gguf_file_gives_back_the_model_it_was_written_from(
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q5_0", "Q4_1", "Q4_0"])
 def test_quantised_weights_are_those_that_transformers_reads(tmp_path: Path, kind: str) -> None:
     written = tiny_gguf.write(tmp_path / "m.gguf", kind=kind)
-    model, _ = loading.load(tmp_path / "m.gguf")
+    model, _ = loading.load_model(tmp_path / "m.gguf")
     assert same(model, by_transformers(tmp_path / "m.gguf")[0])
     assert not same(model, written)
 
@@ -110,7 +110,10 @@ def test_tokenizer_and_template_are_those_that_transformers_reads(
     tmp_path: Path, family: str
 ) -> None:
     tiny_gguf.write(tmp_path / "m.gguf", family)
-    ours, theirs = loading.load(tmp_path / "m.gguf")[1], by_transformers(tmp_path / "m.gguf")[1]
+    ours, theirs = (
+        loading.load_model(tmp_path / "m.gguf")[1],
+        by_transformers(tmp_path / "m.gguf")[1],
+    )
     assert ours.chat_template == theirs.chat_template == tiny.TEMPLATE
     for told in (True, False):
         texts = [
@@ -130,7 +133,7 @@ def test_tokenizer_and_template_are_those_that_transformers_reads(
 
 
 def test_no_text_becomes_a_token_that_the_model_has_no_embedding_for(file: Path) -> None:
-    model, tokenizer = loading.load(file)
+    model, tokenizer = loading.load_model(file)
     assert max(by_transformers(file)[1]("<|endoftext|>")["input_ids"]) >= model.config.vocab_size
     assert max(tokenizer("<|endoftext|> ü")["input_ids"]) < model.config.vocab_size
 
@@ -141,7 +144,7 @@ def test_what_lies_beside_a_file_does_not_change_what_is_read(file: Path, cache:
         '{"tokenizer_class": "T5Tokenizer", "auto_map": {"AutoTokenizer": ["evil.Code", null]}}'
     )
     (file.parent / "evil.py").write_text("raise SystemExit('executed')")
-    model, tokenizer = loading.load(file)
+    model, tokenizer = loading.load_model(file)
     assert same(model, tiny_gguf.model())
     assert tokenizer("he")["input_ids"] == [tiny_gguf.TOKENS.index("he")]
 
@@ -149,34 +152,34 @@ def test_what_lies_beside_a_file_does_not_change_what_is_read(file: Path, cache:
 def test_a_file_its_folder_and_a_copy_under_another_name_share_what_was_read_once(
     file: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = loading.resolve(file)
+    first = loading.local_path(file)
     forbid_reading(monkeypatch)
     (tmp_path / "other").mkdir()
     copy = shutil.copy(file, tmp_path / "other" / "copy.GGUF")
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in (str(file), copy, str(tmp_path / "other"), "~/tiny.gguf", "~/other"):
-        assert loading.resolve(name) == first
+        assert loading.local_path(name) == first
     assert kept(cache) == [Path(first)]
     assert packaged_models.local_folder("~/tiny.gguf") == Path(first)
 
 
 def test_another_content_under_the_same_name_is_read_anew(file: Path) -> None:
-    before, _ = loading.load(file)
+    before, _ = loading.load_model(file)
     tiny_gguf.write(file, seed=1)
-    after, _ = loading.load(file)
+    after, _ = loading.load_model(file)
     assert same(after, tiny_gguf.model(seed=1))
     assert not same(after, before)
 
 
 def test_what_was_read_once_needs_no_package(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loading.load(file)
+    loading.load_model(file)
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
         lambda name, *rest: None if name in ("gguf", "accelerate") else found(name, *rest),
     )
-    assert same(loading.load(file)[0], tiny_gguf.model())
+    assert same(loading.load_model(file)[0], tiny_gguf.model())
 
 
 def test_a_model_folder_that_holds_a_gguf_file_too_is_read_as_a_model_folder(
@@ -186,14 +189,14 @@ def test_a_model_folder_that_holds_a_gguf_file_too_is_read_as_a_model_folder(
     tiny.model().save_pretrained(folder)
     tiny.tokenizer().save_pretrained(folder)
     shutil.copy(file, folder)
-    assert loading.load(folder)[0].config.vocab_size == 260
+    assert loading.load_model(folder)[0].config.vocab_size == 260
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_fast_engine_serves_it(tmp_path: Path, family: str) -> None:
     tiny_gguf.write(tmp_path / "m.gguf", family, "Q8_0")
-    model, _ = loading.load(tmp_path / "m.gguf")
+    model, _ = loading.load_model(tmp_path / "m.gguf")
     assert supports(model)
     greedy, prompts = Sampling(temperature=0.0, max_new_tokens=12), tiny.prompts([5, 17])
     made = [
@@ -216,7 +219,7 @@ def test_threads_that_want_the_same_file_read_it_once(
         return convert(path, head)
 
     monkeypatch.setattr(gguf, "_convert", counting)
-    threads = [threading.Thread(target=loading.resolve, args=(file,)) for _ in range(3)]
+    threads = [threading.Thread(target=loading.local_path, args=(file,)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -247,11 +250,11 @@ def test_a_process_that_dies_while_it_writes_leaves_nothing_that_passes_for_a_mo
         patch.setattr(gguf, "_check_tokenizer", die)
         patch.setattr(shutil, "rmtree", lambda *args, **options: None)  # as after kill -9
         with pytest.raises(KeyboardInterrupt):
-            loading.load(file)
+            loading.load_model(file)
     assert not kept(cache)
     assert packaged_models.local_folder(str(file)) is None
     assert len(list(cache.glob(".*-*"))) == 1
-    assert same(loading.load(file)[0], tiny_gguf.model())
+    assert same(loading.load_model(file)[0], tiny_gguf.model())
     assert not list(cache.glob(".*-*"))
 
 
@@ -259,13 +262,13 @@ def test_a_process_that_dies_while_it_writes_leaves_nothing_that_passes_for_a_mo
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "gguf.json"])
 @pytest.mark.parametrize("cut", [True, False])
 def test_a_kept_folder_that_was_damaged_is_made_again(file: Path, name: str, cut: bool) -> None:
-    where = Path(loading.resolve(file))
+    where = Path(loading.local_path(file))
     whole = (where / name).read_bytes()
     if cut:
         (where / name).write_bytes(whole[:-10])
     else:
         (where / name).unlink()
-    assert same(loading.load(file)[0], tiny_gguf.model())
+    assert same(loading.load_model(file)[0], tiny_gguf.model())
     assert (where / name).read_bytes() == whole
 
 
@@ -275,17 +278,17 @@ def test_the_models_that_were_not_used_for_longest_leave_a_full_cache(
     files = [tmp_path / f"{seed}.gguf" for seed in range(4)]
     for seed, path in enumerate(files):
         tiny_gguf.write(path, seed=seed)
-    places = [Path(loading.resolve(path)) for path in files[:3]]
+    places = [Path(loading.local_path(path)) for path in files[:3]]
     size = sum(path.stat().st_size for path in places[0].iterdir())
     for place, age in zip(places, (3, 9, 6), strict=True):
         os.utime(place / "gguf.json", (10**9 - age, 10**9 - age))
-    loading.resolve(files[1])  # used just now, though it was the oldest
+    loading.local_path(files[1])  # used just now, though it was the oldest
     monkeypatch.setattr(gguf, "MOST_KEPT", 2 * size)
-    loading.resolve(files[3])
+    loading.local_path(files[3])
     assert [place.exists() for place in places] == [True, True, False]
     monkeypatch.setattr(gguf, "MOST_KEPT", 0)
     tiny_gguf.write(files[3], seed=9)
-    loading.resolve(files[3])
+    loading.local_path(files[3])
     assert [place.exists() for place in places] == [False, True, False]
 
 
@@ -293,9 +296,11 @@ def test_the_hash_of_its_weights_is_that_of_the_file(file: Path) -> None:
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert weights_hash(str(file)) == digest
     assert packaged_models.local_folder(str(file)) is None
-    loading.load(file)
+    loading.load_model(file)
     assert weights_hash(str(file)) == digest
-    assert json.loads((Path(loading.resolve(file)) / "gguf.json").read_text())["sha256"] == digest
+    assert (
+        json.loads((Path(loading.local_path(file)) / "gguf.json").read_text())["sha256"] == digest
+    )
 
 
 def test_a_plan_knows_its_size_and_leaves_the_cache_alone(file: Path, cache: Path) -> None:
@@ -307,7 +312,7 @@ def test_a_plan_knows_its_size_and_leaves_the_cache_alone(file: Path, cache: Pat
 def test_an_adapter_on_it_is_merged_into_what_was_read(file: Path, tmp_path: Path) -> None:
     import peft
 
-    model, tokenizer = loading.load(file)
+    model, tokenizer = loading.load_model(file)
     torch.manual_seed(0)
     made: Any = peft.get_peft_model(
         model,
@@ -317,7 +322,7 @@ def test_an_adapter_on_it_is_merged_into_what_was_read(file: Path, tmp_path: Pat
     made.save_pretrained(tmp_path / "adapter")
     tokenizer.save_pretrained(tmp_path / "adapter")
     ids = torch.tensor(tiny.prompts([9]))
-    merged = loading.load(tmp_path / "adapter")[0](ids).logits
+    merged = loading.load_model(tmp_path / "adapter")[0](ids).logits
     torch.testing.assert_close(merged, made(ids).logits, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(merged, tiny_gguf.model()(ids).logits, atol=1e-2)
 
@@ -333,7 +338,7 @@ def test_a_file_on_the_hub_is_fetched_at_its_revision_and_then_hashed(
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a, **o: str(file))
-    model, _ = loading.load("some/repo/sub/m-Q8_0.gguf", revision="v1")
+    model, _ = loading.load_model("some/repo/sub/m-Q8_0.gguf", revision="v1")
     assert same(model, tiny_gguf.model())
     assert asked == [("some/repo", "sub/m-Q8_0.gguf", "v1")]
     assert weights_hash("some/repo/sub/m-Q8_0.gguf", "v1") == weights_hash(str(file))
@@ -376,13 +381,13 @@ def test_the_doctor_says_whether_an_installed_model_is_there(
     before = doctor._installed_model("some", package)
     assert before.ok
     assert "not dequantised yet" in before.detail
-    assert same(loading.load("some")[0], tiny_gguf.model())
+    assert same(loading.load_model("some")[0], tiny_gguf.model())
     assert doctor._installed_model("some", package).detail.endswith("MiB, dequantised")
     assert weights_hash("some") == digest
     (file.parent / "some_package" / file.name).write_bytes(file.read_bytes() + b"x")
     assert not doctor._installed_model("some", package).ok
     with pytest.raises(UsageError, match=r"is not the file of some-dist 1\.0: install that again"):
-        loading.load("some")
+        loading.load_model("some")
     assert "smollm2" in {check.name for check in doctor.report()}
 
 
@@ -406,7 +411,7 @@ def test_run_eval_calibrate_and_export_work_with_it(
     assert json.loads((run / "manifest.json").read_text())["weights_sha256"] == digest
     assert main(["eval", str(run)]) == 0
     assert main(["export", str(run), "--to", str(tmp_path / "exported")]) == 0
-    exported, _ = loading.load(tmp_path / "exported")
+    exported, _ = loading.load_model(tmp_path / "exported")
     assert exported.config.vocab_size == len(tiny_gguf.TOKENS)
     assert main(["eval", *model, "--samples", "1", "--tasks", "2", *RUN[:4]]) == 0
     calibrate = ["envs", "calibrate", "guess-number", *model, "--tasks", "2", "--samples", "1"]
@@ -430,7 +435,7 @@ def test_smollm2_is_read_as_transformers_reads_it_within_the_estimated_memory() 
         [sys.executable, "-c", code, str(REAL)], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) <= 1.25 * head.memory
-    (model, ours), (theirs, read) = loading.load("smollm2"), by_transformers(REAL)
+    (model, ours), (theirs, read) = loading.load_model("smollm2"), by_transformers(REAL)
     assert loading.parameters(model) == head.parameters == 134_515_008
     assert same(model, theirs)
     assert supports(model)

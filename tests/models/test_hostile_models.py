@@ -43,7 +43,7 @@ def change(path: Path, **values: Any) -> None:
 def refusal(given: Path | str) -> str:
     """The one line with which loading a model is refused."""
     with pytest.raises(UsageError) as told:
-        loading.load(given)
+        loading.load_model(given)
     assert "\n" not in str(told.value)
     return str(told.value)
 
@@ -289,7 +289,7 @@ def test_a_models_code_is_not_run_and_nobody_is_asked_whether_to(
     monkeypatch.setattr("builtins.input", lambda *told: pytest.fail("the user was asked"))
     assert "--trust-remote-code" in refusal(folder)
     with pytest.raises(UsageError, match="trust-remote-code"):
-        loading.load(folder, weights=False)
+        loading.load_model(folder, weights=False)
     with pytest.raises(UsageError):
         architecture.read(str(folder))
     assert not (tmp_path / "ran").exists()
@@ -330,7 +330,7 @@ def test_the_flag_alone_lets_a_models_code_run(folder: Path, tmp_path: Path) -> 
     mark = tmp_path / "ran"
     with_code(folder, mark)
     with pytest.raises(UsageError):
-        loading.load(folder, trust_remote_code=True)
+        loading.load_model(folder, trust_remote_code=True)
     assert mark.exists()
 
 
@@ -344,14 +344,14 @@ def test_a_run_folder_cannot_say_yes(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_pickled_weights_are_refused_with_what_to_do(folder: Path) -> None:
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    assert loading.load(folder), "beside safetensors they are not read"
+    assert loading.load_model(folder), "beside safetensors they are not read"
     (folder / "model.safetensors").unlink()
     assert "safetensors" in refusal(folder)
 
 
 def test_attention_from_the_hub_is_code_too(folder: Path) -> None:
     with pytest.raises(UsageError, match="code from the Hub"):
-        loading.load(folder, attention="someone/kernel")
+        loading.load_model(folder, attention="someone/kernel")
     change(folder / "config.json", attn_implementation="someone/kernel")
     assert "code from the Hub" in refusal(folder)
 
@@ -363,7 +363,7 @@ def test_attention_from_the_hub_is_code_too(folder: Path) -> None:
 def adapter(tmp_path: Path) -> Path:
     """An adapter of the embedded model, as `peft` writes it."""
     peft = pytest.importorskip("peft", reason="PEFT ABSENT: pip install 'resd-bench[lora]'")
-    model, tokenizer = loading.load("nano")
+    model, tokenizer = loading.load_model("nano")
     config = peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
     peft.get_peft_model(model, config).save_pretrained(str(tmp_path / "adapter"))
     tokenizer.save_pretrained(tmp_path / "adapter")
@@ -371,10 +371,10 @@ def adapter(tmp_path: Path) -> Path:
 
 
 def test_an_adapter_is_merged_by_the_names_of_its_tensors(adapter: Path) -> None:
-    expected, _ = loading.load(adapter)
+    expected, _ = loading.load_model(adapter)
     change(adapter / "adapter_config.json", target_modules="((((a|a)*)*)*)*$|.*(q_proj|down_proj)")
     began = time.process_time()
-    found, _ = loading.load(adapter)
+    found, _ = loading.load_model(adapter)
     assert time.process_time() - began < 20
     ids = torch.tensor([[5, 6, 7, 8]])
     assert torch.equal(found(ids).logits, expected(ids).logits)

@@ -19,7 +19,7 @@ from resd_bench.nano.attention import attend
 from resd_bench.nano.documents import Author, Dials, Document
 from resd_bench.nano.pretrain import (
     PretrainConfig,
-    Progress,
+    PretrainProgress,
     batches,
     build_tokenizer,
     learning_rate,
@@ -172,7 +172,7 @@ class Killed(Exception):
 
 @pytest.mark.slow
 def test_a_stopped_pretraining_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    def die(progress: Progress) -> None:
+    def die(progress: PretrainProgress) -> None:
         if progress.step == 5:
             raise Killed
 

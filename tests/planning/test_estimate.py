@@ -25,7 +25,7 @@ from resd_bench.planning.memory import (
     WITHIN,
     Lengths,
     Machine,
-    check,
+    check_fits,
     count_tokens,
     memory,
     parse_memory,
@@ -248,16 +248,16 @@ def test_each_flag_reduces_what_it_says_it_reduces() -> None:
 
 
 def test_what_cannot_fit_is_refused_with_the_largest_part_and_a_remedy() -> None:
-    check(needs(plan()), H200)
+    check_fits(needs(plan()), H200)
     with pytest.raises(UsageError, match=r"optimiser.*32\.2 GB: try .*--lora-rank 16"):
-        check(needs(plan()), Machine(1, 80e9))
-    check(needs(plan(lora_rank=16)), Machine(1, 80e9))
+        check_fits(needs(plan()), Machine(1, 80e9))
+    check_fits(needs(plan(lora_rank=16)), Machine(1, 80e9))
     with pytest.raises(UsageError, match=r"activations.*--gradient-checkpointing true"):
-        check(needs(plan(gradient_checkpointing=False)), H200)
+        check_fits(needs(plan(gradient_checkpointing=False)), H200)
     with pytest.raises(UsageError, match="optimiser"):
-        check(needs(plan(), MOE_30B), H200)
-    check(needs(plan(device_map="auto"), MOE_30B, gpus=8), H200)
-    check(needs(plan()), Machine(1, None))
+        check_fits(needs(plan(), MOE_30B), H200)
+    check_fits(needs(plan(device_map="auto"), MOE_30B, gpus=8), H200)
+    check_fits(needs(plan()), Machine(1, None))
 
 
 def test_a_teacher_prompt_sheds_until_a_completion_fits_after_it() -> None:

@@ -21,7 +21,7 @@ from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.engines import fast
 from resd_bench.policy.engines.hf import HfEngine
 from resd_bench.policy.lm_policy import LMPolicy
-from resd_bench.policy.micro_batches import Limits
+from resd_bench.policy.micro_batches import BatchLimits
 from resd_bench.policy.teacher import AdapterTeacher
 from resd_bench.types import Completion, Example, Sampling, user
 from tests.policy import families
@@ -106,7 +106,7 @@ def test_a_saved_adapter_gives_the_same_logits_in_plain_peft(name: str, tmp_path
     reloaded = peft.PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()
     assert torch.equal(logits(reloaded), logits(subject.model))
     assert not torch.equal(logits(reloaded), logits(families.model(name)))
-    merged, _ = loading.load(tmp_path / "adapter")
+    merged, _ = loading.load_model(tmp_path / "adapter")
     torch.testing.assert_close(logits(merged), logits(subject.model), atol=1e-4, rtol=1e-4)
 
 
@@ -115,7 +115,7 @@ def test_a_fully_trained_model_is_saved_as_a_model(tmp_path: Path) -> None:
     subject.use_teacher("frozen", 0.0)
     train(subject)
     subject.save(tmp_path)
-    assert torch.equal(logits(loading.load(tmp_path)[0]), logits(subject.model))
+    assert torch.equal(logits(loading.load_model(tmp_path)[0]), logits(subject.model))
 
 
 def test_the_teacher_is_a_second_adapter_and_not_a_second_model() -> None:
@@ -178,7 +178,7 @@ def test_a_step_is_that_with_a_copy_of_the_model_as_teacher(checkpointing: bool)
         rows = [subject.row(example)[0] for example in BATCH]
         subject.model.zero_grad()
         with trainer.checkpointed(subject.model):
-            limits = Limits(1 << 20, 1 << 30)
+            limits = BatchLimits(1 << 20, 1 << 30)
             trainer.backward(subject.model, teacher, rows, reverse_kl, batch_size=2, limits=limits)
         grads = [p.grad for p in trainer.trained(subject.model) if p.grad is not None]
         norms.append([grad.norm().item() for grad in grads])

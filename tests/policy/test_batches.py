@@ -15,7 +15,7 @@ from resd_bench.policy import trainer
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.micro_batches import (
-    Limits,
+    BatchLimits,
     TokenizedExample,
     index_prefixes,
     micro_batches,
@@ -25,7 +25,7 @@ from resd_bench.policy.micro_batches import (
 from resd_bench.types import Completion, Example, Message, user
 from tests.policy import tiny
 
-WIDE = Limits(1 << 20, 1 << 30)
+WIDE = BatchLimits(1 << 20, 1 << 30)
 EPISODE = [(7, 3), (4, 5), (6, 2), (9, 4)]
 """Tokens observed and answered, by turn."""
 
@@ -144,7 +144,7 @@ def test_turns_read_together_score_as_each_alone(family: str, plain: bool) -> No
 
 
 def step_gradient(
-    model: Any, teacher: Any, rows: Sequence[TokenizedExample], limits: Limits
+    model: Any, teacher: Any, rows: Sequence[TokenizedExample], limits: BatchLimits
 ) -> Tensor:
     model.zero_grad()
     trainer.backward(model, teacher, rows, OBJECTIVE, batch_size=5, limits=limits)
@@ -153,10 +153,10 @@ def step_gradient(
 
 @pytest.mark.parametrize(
     "limits",
-    [WIDE, Limits(60, 1 << 30), Limits(150, 260 * 12), Limits(1 << 20, 260 * 3)],
+    [WIDE, BatchLimits(60, 1 << 30), BatchLimits(150, 260 * 12), BatchLimits(1 << 20, 260 * 3)],
     ids=["wide", "few tokens", "few logits", "in pieces"],
 )
-def test_gradients_of_turns_read_together_are_those_of_each_alone(limits: Limits) -> None:
+def test_gradients_of_turns_read_together_are_those_of_each_alone(limits: BatchLimits) -> None:
     model = tiny.model(initializer_range=0.1).double()
     teacher = tiny.model(seed=1, initializer_range=0.1).double()
     rows = [*episode(1), *episode(2), *alone(9, [(3, 4), (8, 2)], taught=True)]
@@ -170,8 +170,10 @@ def distinct(sequences: Sequence[Sequence[int]]) -> int:
     return len(index_prefixes(sequences).kept)
 
 
-@pytest.mark.parametrize("limits", [Limits(120, 260 * 20), Limits(200, 1 << 30), Limits(1, 1)])
-def test_micro_batches_hold_every_row_once_within_the_limits(limits: Limits) -> None:
+@pytest.mark.parametrize(
+    "limits", [BatchLimits(120, 260 * 20), BatchLimits(200, 1 << 30), BatchLimits(1, 1)]
+)
+def test_micro_batches_hold_every_row_once_within_the_limits(limits: BatchLimits) -> None:
     mixed = [
         *alone(1, [(5, 3), (20, 1), (2, 17), (9, 9), (40, 6), (1, 1)], taught=True),
         *alone(2, [(4, 4), (90, 4), (5, 5)], taught=False),
@@ -193,7 +195,7 @@ def test_micro_batches_hold_every_row_once_within_the_limits(limits: Limits) -> 
 
 def test_a_long_episode_stays_in_one_micro_batch() -> None:
     rows = episode(1)
-    assert [len(batch) for batch in micro_batches(rows, 260, Limits(10, 1 << 30))] == [4]
+    assert [len(batch) for batch in micro_batches(rows, 260, BatchLimits(10, 1 << 30))] == [4]
 
 
 def test_the_turns_of_an_episode_are_charged_once() -> None:

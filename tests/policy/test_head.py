@@ -18,7 +18,7 @@ from resd_bench.policy import lora, trainer
 from resd_bench.policy.chunked_loss import chunked_loss, head_of
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.lm_policy import LMPolicy
-from resd_bench.policy.micro_batches import Limits, TokenizedExample
+from resd_bench.policy.micro_batches import BatchLimits, TokenizedExample
 from resd_bench.types import Completion, Example, user
 from tests.policy import families
 
@@ -44,7 +44,7 @@ OBJECTIVES: dict[str, TokenObjective] = {
         clip_low=0.2, clip_high=0.28, dual_clip=3.0, importance_cap=2.0, temperature=1.0
     ),
 }
-WHOLE = Limits(1 << 20, 1 << 40)
+WHOLE = BatchLimits(1 << 20, 1 << 40)
 
 
 def rows(vocabulary: int, taught: bool = True) -> list[TokenizedExample]:
@@ -62,7 +62,7 @@ def rows(vocabulary: int, taught: bool = True) -> list[TokenizedExample]:
 
 
 def gradient(
-    model: Any, teacher: Any, objective: Any, limits: Limits, **options: Any
+    model: Any, teacher: Any, objective: Any, limits: BatchLimits, **options: Any
 ) -> tuple[float, dict[str, Tensor]]:
     model.zero_grad()
     found = rows(model.config.vocab_size)
@@ -72,9 +72,9 @@ def gradient(
     return loss, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def pieces(model: Any, tokens: int) -> Limits:
+def pieces(model: Any, tokens: int) -> BatchLimits:
     """Limits of this many tokens per chunk."""
-    return Limits(1 << 20, tokens * model.config.vocab_size)
+    return BatchLimits(1 << 20, tokens * model.config.vocab_size)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=list(OBJECTIVES))

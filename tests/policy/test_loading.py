@@ -33,7 +33,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_saved_model_is_loaded_as_it_was(saved: Path) -> None:
-    model, tokenizer = loading.load(saved)
+    model, tokenizer = loading.load_model(saved)
     ids = torch.tensor(tiny.prompts([7]))
     assert torch.equal(model(ids).logits, tiny.model()(ids).logits)
     assert Codec(tokenizer).prompt_ids(user("hi")) == Codec(tiny.tokenizer()).prompt_ids(user("hi"))
@@ -41,31 +41,31 @@ def test_a_saved_model_is_loaded_as_it_was(saved: Path) -> None:
 
 
 def test_the_dtype_is_the_one_asked_for(saved: Path) -> None:
-    assert loading.load(saved, dtype="bfloat16")[0].dtype == torch.bfloat16
-    assert loading.load(saved)[0].dtype == torch.float32
+    assert loading.load_model(saved, dtype="bfloat16")[0].dtype == torch.bfloat16
+    assert loading.load_model(saved)[0].dtype == torch.float32
     with pytest.raises(UsageError, match="int3"):
-        loading.load(saved, dtype="int3")
+        loading.load_model(saved, dtype="int3")
 
 
 def test_a_missing_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no model at .*absent.*folder with config\.json"):
-        loading.load(tmp_path / "absent")
+        loading.load_model(tmp_path / "absent")
 
 
 def test_a_bare_unknown_name_is_not_searched_on_the_hub() -> None:
     with pytest.raises(UsageError, match="no model at 'nanno'"):
-        loading.load("nanno")
+        loading.load_model("nanno")
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"not a model folder.*no config\.json"):
-        loading.load(tmp_path)
+        loading.load_model(tmp_path)
 
 
 def test_a_broken_model_folder_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
     with pytest.raises(UsageError, match="cannot be loaded"):
-        loading.load(tmp_path)
+        loading.load_model(tmp_path)
 
 
 def test_a_hub_model_out_of_reach_is_answered_with_what_to_do(
@@ -73,7 +73,7 @@ def test_a_hub_model_out_of_reach_is_answered_with_what_to_do(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UsageError, match="--model nano"):
-        loading.load("no-such-owner/no-such-model")
+        loading.load_model("no-such-owner/no-such-model")
 
 
 def changed(saved: Path, folder: Path, config: dict[str, Any], **weights: Any) -> Path:
@@ -107,7 +107,7 @@ def test_weights_that_are_not_the_models_are_refused_and_never_drawn_at_random(
 ) -> None:
     folder = changed(saved, tmp_path / "model", config, **weights)
     with pytest.raises(UsageError, match=rf"do not match its config\.json: .*{told}.*older"):
-        loading.load(folder)
+        loading.load_model(folder)
 
 
 def test_a_file_of_weights_that_is_cut_is_a_usage_error(saved: Path, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_file_of_weights_that_is_cut_is_a_usage_error(saved: Path, tmp_path: P
     [file] = folder.glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(UsageError, match="cannot be loaded as a causal language model"):
-        loading.load(folder)
+        loading.load_model(folder)
 
 
 def test_a_tokenizer_without_chat_template_is_refused(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_tokenizer_without_chat_template_is_refused(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     tiny.model().save_pretrained(tmp_path)
     with pytest.raises(UsageError, match="no chat template"):
-        loading.load(tmp_path)
+        loading.load_model(tmp_path)
     with pytest.raises(UsageError, match="no chat template"):
         Codec(tokenizer)
 
@@ -140,21 +140,21 @@ def test_a_gated_model_is_answered_with_how_to_get_in(monkeypatch: pytest.Monkey
     error = OSError("You are trying to access a gated repo.\nMake sure to have access to it.")
     monkeypatch.setattr(loading, "_read", raising(error))
     with pytest.raises(UsageError, match=r"is gated: .*https://huggingface.co/some/model .*login"):
-        loading.load("some/model")
+        loading.load_model("some/model")
 
 
 def test_an_unknown_revision_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     error = OSError("v9 is not a valid git identifier (branch name, tag name or commit id)")
     monkeypatch.setattr(loading, "_read", raising(error))
     with pytest.raises(UsageError, match=r"no such --model-revision: v9"):
-        loading.load("some/model", revision="v9")
+        loading.load_model("some/model", revision="v9")
 
 
 def test_a_revision_belongs_to_the_hub_and_reaches_it(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match="--model-revision v1 was given"):
-        loading.load(saved, revision="v1")
+        loading.load_model(saved, revision="v1")
     asked: list[Any] = []
 
     def read(given: Any, **options: Any) -> Any:
@@ -162,26 +162,26 @@ def test_a_revision_belongs_to_the_hub_and_reaches_it(
         return tiny.model(), tiny.tokenizer()
 
     monkeypatch.setattr(loading, "_read", read)
-    loading.load("some/model", revision="v1")
+    loading.load_model("some/model", revision="v1")
     assert asked == [("some/model", "v1")]
 
 
 def test_the_attention_is_the_one_asked_for(saved: Path) -> None:
-    eager, _ = loading.load(saved, attention="eager")
+    eager, _ = loading.load_model(saved, attention="eager")
     assert eager.config._attn_implementation == "eager"
     ids = torch.tensor(tiny.prompts([7]))
     torch.testing.assert_close(eager(ids).logits, tiny.model()(ids).logits, atol=1e-4, rtol=1e-4)
     with pytest.raises(UsageError, match="cannot be loaded"):
-        loading.load(saved, attention="nonsense")
+        loading.load_model(saved, attention="nonsense")
 
 
 def test_a_device_map_places_the_model(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, _ = loading.load(saved, device_map="cpu")
+    model, _ = loading.load_model(saved, device_map="cpu")
     ids = torch.tensor(tiny.prompts([7]))
     assert torch.equal(model(ids).logits, tiny.model()(ids).logits)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="needs accelerate"):
-        loading.load(saved, device_map="auto")
+        loading.load_model(saved, device_map="auto")
 
 
 def test_a_run_whose_answers_cannot_fit_the_context_is_refused_at_once(saved: Path) -> None:
@@ -214,10 +214,10 @@ def test_a_runs_settings_reach_the_policy(saved: Path) -> None:
 
 def test_an_absent_device_is_refused(saved: Path) -> None:
     with pytest.raises(UsageError, match="nonsense"):
-        loading.load(saved, device="nonsense")
+        loading.load_model(saved, device="nonsense")
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="no GPU"):
-            loading.load(saved, device="cuda")
+            loading.load_model(saved, device="cuda")
 
 
 def test_a_prompt_ends_where_the_assistant_begins() -> None:

@@ -9,7 +9,7 @@ import pytest
 from resd_bench.errors import UsageError
 from resd_bench.parsing import without_reasoning
 from resd_bench.policy.chat_codec import Codec
-from resd_bench.policy.loading import load
+from resd_bench.policy.loading import load_model
 from resd_bench.types import Message, Messages, user
 from tests.policy import families
 
@@ -127,7 +127,7 @@ def test_the_token_that_closes_an_answer_ends_a_turn() -> None:
 
 
 def test_the_embedded_model_stops_at_its_one_end_token() -> None:
-    model, tokenizer = load("nano")
+    model, tokenizer = load_model("nano")
     found = Codec(tokenizer, model.generation_config, model_config=model.config).stop_ids
     assert found == {tokenizer.eos_token_id}
 

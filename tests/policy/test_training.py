@@ -15,11 +15,11 @@ from resd_bench.objective import TokenBatch
 from resd_bench.policy import trainer
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.lm_policy import LMPolicy
-from resd_bench.policy.micro_batches import Limits, TokenizedExample, micro_batches
+from resd_bench.policy.micro_batches import BatchLimits, TokenizedExample, micro_batches
 from resd_bench.types import Completion, Example, Sampling, Stop, user
 from tests.policy import tiny
 
-WIDE = Limits(1 << 20, 1 << 30)
+WIDE = BatchLimits(1 << 20, 1 << 30)
 
 
 def row(prompt: int, response: int, teacher: int | None = None, seed: int = 0) -> TokenizedExample:
@@ -80,7 +80,7 @@ def test_micro_batched_gradients_equal_those_of_one_batch(tokens: int) -> None:
     model, teacher = tiny.model(initializer_range=0.1), tiny.model(seed=1, initializer_range=0.1)
     model, teacher = model.double(), teacher.double()
     whole, expected = gradient(model, [rows()], teacher)
-    split = list(micro_batches(rows(), 260, Limits(tokens, 1 << 30)))
+    split = list(micro_batches(rows(), 260, BatchLimits(tokens, 1 << 30)))
     assert len(split) > 1
     loss, found = gradient(model, split, teacher)
     assert loss == pytest.approx(whole, rel=1e-6)
@@ -119,7 +119,7 @@ def test_warm_up_counts_from_zero_as_in_the_release() -> None:
     assert trainer.warmed_up(2.0, 0, 0, True) == 2.0
 
 
-def step(model: Any, objective: Any, clip: float = 1.0, rate: float = 0.01) -> trainer.StepResult:
+def step(model: Any, objective: Any, clip: float = 1.0, rate: float = 0.01) -> trainer.UpdateResult:
     return trainer.train_step(
         model,
         tiny.model(seed=1),

@@ -25,7 +25,7 @@ from resd_bench.objective import Objective, TokenBatch, TokenObjective
 from resd_bench.policy import trainer
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.lm_policy import LMPolicy
-from resd_bench.policy.micro_batches import Limits
+from resd_bench.policy.micro_batches import BatchLimits
 from resd_bench.policy.parallel.dtensor import gather_full
 from resd_bench.types import Completion, Example, Sampling, user
 from tests.policy import tiny
@@ -81,7 +81,7 @@ def gradients(
 ) -> dict[str, Any]:
     """Loss and gradient of one step over a batch of eight."""
     rows = [subject.row(one)[0] for one in examples]
-    limits = Limits(CONFIG.micro_batch_tokens, logits)
+    limits = BatchLimits(CONFIG.micro_batch_tokens, logits)
     subject.model.zero_grad()
     with trainer.checkpointed(subject.model):
         loss, _ = trainer.backward(

@@ -346,6 +346,60 @@ def test_another_version_of_a_plugin_or_other_code_of_it_ends_the_resumption(
     assert run(config, resume=True).state == "finished"
 
 
+ENGINE_PLUGIN = """
+from dataclasses import dataclass
+
+from resd_bench.policy.engines.hf import HfEngine
+from resd_bench.policy.engines.registry import EngineSpec
+
+@dataclass(frozen=True)
+class Options:
+    said: str = "nothing"
+
+class Engine(HfEngine):
+    {code} = 1
+
+def build(setup):
+    return Engine(setup.model, setup.stop_ids, setup.pad_id)
+
+ENGINE = EngineSpec("changing-engine", "of a plug-in", build, config=Options)
+"""
+
+
+def install_engine(folder: Path, code: str) -> None:
+    """Write a plug-in with an engine to a folder that is on the path."""
+    about = folder / "changing_engine-0.dist-info"
+    about.mkdir(exist_ok=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: changing-engine\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(
+        "[resd_bench.engines]\nchanging-engine = changing_engine:ENGINE\n"
+    )
+    (folder / "changing_engine.py").write_text(ENGINE_PLUGIN.format(code=code))
+    plugins.installed.cache_clear()
+
+
+@pytest.mark.slow
+def test_other_code_or_other_options_of_an_engine_end_the_resumption(
+    toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "plugin"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "changing_engine", raising=False)
+    install_engine(folder, "one")
+    asked = {"out": str(tmp_path / "out"), "engine": "changing-engine"}
+    config = resolve({**SMALL, "env": "toy-say"}, asked, ["engine.said=this"])
+    assert config.engine_options == {"said": "this"}
+    interrupt(config)
+    install_engine(folder, "two")
+    with pytest.raises(UsageError, match=r"code\.engine"):
+        run(config, resume=True)
+    install_engine(folder, "one")
+    with pytest.raises(UsageError, match=r"engine\.said: 'this' there, 'nothing' here"):
+        run(resolve({**SMALL, "env": "toy-say"}, asked), resume=True)
+    assert run(config, resume=True).state == "finished"
+
+
 @pytest.fixture
 def few_games(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
     """Text games of which there are eight, in a cache of their own."""

@@ -33,7 +33,15 @@ jsonschema = pytest.importorskip(
 COMMITTED = sorted(path.parent for path in (ROOT / "results").rglob("config.yaml"))
 LOGS = {"metrics": "metrics.jsonl", "evals": "evals.jsonl", "episodes": "episodes.jsonl"}
 FIELDS_OF_PLUGINS = (
-    *("method_options", "env_options", "packages", "identity", "seed_streams", "sessions"),
+    *(
+        "method_options",
+        "env_options",
+        "engine_options",
+        "packages",
+        "identity",
+        "seed_streams",
+        "sessions",
+    ),
     "files",
 )
 """Objects whose fields are names of others' choosing, or stand elsewhere in the schema."""
@@ -83,7 +91,7 @@ def nano_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(resolve({"method": "resd", "env": "manufactoria-has"}, flags)).folder
 
 
-@pytest.mark.parametrize("name", schema.NAMES)
+@pytest.mark.parametrize("name", schema.SCHEMAS)
 def test_a_schema_is_one_and_says_its_name_and_version(name: str) -> None:
     own = schema.load(name)
     jsonschema.Draft202012Validator.check_schema(own)
@@ -175,10 +183,10 @@ def test_the_schema_of_settings_is_up_to_date() -> None:
 
 def test_the_document_holds_every_schema_as_it_is() -> None:
     found = blocks(ROOT / "docs/records.md")
-    assert [block.command.split()[-1] for block in found] == list(schema.NAMES)
+    assert [block.command.split()[-1] for block in found] == list(schema.SCHEMAS)
     for block in found:
         name = block.command.removeprefix("resd-bench results schema ")
-        assert block.text == schema.as_markdown(schema.load(name)) + "\n", (
+        assert block.text == schema.records_page(schema.load(name)) + "\n", (
             "run: resd-bench results verify docs --write"
         )
 

@@ -28,7 +28,7 @@ from resd_bench.report.comparisons import (
 )
 from resd_bench.report.figures import comparison
 from resd_bench.report.metric_table import detail_table
-from resd_bench.report.tables import amount, compare_table, duration, learning_table, printable
+from resd_bench.report.tables import amount, compare_table, duration, learning_table, table_label
 from resd_bench.stats import EvalPoint, Interval, eval_points
 
 Capture = pytest.CaptureFixture[str]
@@ -230,7 +230,7 @@ def test_hostile_names_neither_break_the_table_nor_the_figure(
     path = write(tmp_path / "r.jsonl", lines)
     assert main(["compare", str(path), "--out", str(tmp_path), "--detail"]) == 0
     assert "[/bold]" in capsys.readouterr().out
-    assert len(printable("x" * 500)) == 60
+    assert len(table_label("x" * 500)) == 60
 
 
 def test_a_log_of_a_run_folder_stands_for_the_run(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from resd_bench.report.comparisons import compare, group_runs
 from resd_bench.report.html import page
 from resd_bench.report.html.build import write_trace
 from resd_bench.report.html.episodes import episodes_data
-from resd_bench.report.html.page import MAX_TEXT, clip, embed, render
+from resd_bench.report.html.page import MAX_TEXT, clip, embed, render_page
 from resd_bench.report.html.playbooks import contexts, time_machine
 from resd_bench.report.html.suite import cells, curves, latency, table_data
 from resd_bench.report.tables import compare_table
@@ -338,7 +338,7 @@ def test_pages_that_are_no_pages_are_refused(
 
 
 def test_a_page_escapes_its_title() -> None:
-    text = render({"title": "<b>&\ud800", "kind": "trace"})
+    text = render_page({"title": "<b>&\ud800", "kind": "trace"})
     assert "<title>&lt;b&gt;&amp;?</title>" in text
 
 

@@ -16,7 +16,7 @@ from resd_bench.records.recorder import to_line
 from resd_bench.report.verify import (
     SHOWN,
     blocks,
-    derive,
+    derive_block,
     file_differences,
     text_differences,
     verify,
@@ -126,7 +126,7 @@ def test_a_command_that_does_more_than_read_records_is_not_run(
     (tmp_path / "a.md").write_text(f"<!-- made by: {command} -->\n<!-- end -->\n")
     [block] = blocks(tmp_path / "a.md")
     with pytest.raises(UsageError, match="is not run"):
-        derive(block, tmp_path)
+        derive_block(block, tmp_path)
 
 
 def test_a_command_that_fails_is_a_difference(tmp_path: Path) -> None:

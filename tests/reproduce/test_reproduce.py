@@ -152,10 +152,10 @@ def test_the_three_rules_choose_three_checkpoints() -> None:
     data = a_run("resd", 0, [0.0, 0.8, 0.4, 0.5])
     validation = [point(u, [[float(u == 16)] * 4] * 5) for u in (0, 8, 16, 24)]
     data = replace(data, validation=validation)
-    chosen = {rule: table_cells.choose(data, rule) for rule in table_cells.RULES}
+    chosen = {rule: table_cells.choose_point(data, rule) for rule in table_cells.RULES}
     updates = {rule: found.update for rule, found in chosen.items() if found is not None}
     assert updates == {"last": 24, "validation": 16, "paper": 8}
-    assert table_cells.choose(replace(data, validation=()), "validation") is None
+    assert table_cells.choose_point(replace(data, validation=()), "validation") is None
 
 
 def test_without_records_every_cell_is_not_run_and_the_paper_still_stands_there() -> None:
@@ -218,7 +218,9 @@ def test_a_method_that_reads_no_feedback_stands_for_all_levels() -> None:
     def at(method: str) -> list[int]:
         config = RunConfig(method=method, feedback_level=3)
         found = own_experiments.by_cell(gathered({method: [a_run(method, 0, [0.0, 0.5])]}, config))
-        return [len(found.get((place, method, level), [])) for level in own_experiments.LEVELS]
+        return [
+            len(found.get((place, method, level), [])) for level in own_experiments.RARITY_LEVELS
+        ]
 
     assert at("sft") == [1, 1, 1, 1, 1]
     assert at("resd") == [0, 0, 0, 1, 0]
@@ -355,8 +357,12 @@ def test_what_is_missing_is_run_and_nothing_else(
 
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="Did you mean 'budgets'"):
-        experiments.choose(["budget"])
-    assert {one.name for one in experiments.choose(["all"])} >= {"table2", "table5", "fig8"}
+        experiments.choose_experiments(["budget"])
+    assert {one.name for one in experiments.choose_experiments(["all"])} >= {
+        "table2",
+        "table5",
+        "fig8",
+    }
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def test_control_groups_are_removed_with_their_sandbox(group: cgroup.PidsGroup) 
     parent = group._folder.parent
 
     def groups() -> set[Path]:
-        return set(parent.glob(f"{cgroup.NAME}{os.getpid()}-*"))
+        return set(parent.glob(f"{cgroup.PREFIX}{os.getpid()}-*"))
 
     before = groups()
     with Sandbox() as box:
@@ -72,7 +72,7 @@ def test_groups_of_ended_runs_are_removed_by_later_ones(group: cgroup.PidsGroup)
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)
-    left = group._folder.parent / f"{cgroup.NAME}{pid}-0"
+    left = group._folder.parent / f"{cgroup.PREFIX}{pid}-0"
     left.mkdir()
     made = cgroup.make_group()
     assert made is not None

@@ -218,9 +218,9 @@ def test_choosing_a_zygote_takes_linear_time(before: str, piece: str) -> None:
 def test_a_report_that_is_nested_too_deeply_is_refused_before_it_is_parsed() -> None:
     for line in (b'{"v":' + b"[" * 5000 + b"]" * 5000 + b"}", b'{"v":' + b'["",' * 5000):
         with pytest.raises(wire.BadWire, match="nested too deeply"):
-            wire.report(line)
+            wire.read_report(line)
 
 
 def test_brackets_in_strings_do_not_count_as_nesting() -> None:
     text = json.dumps({"v": ["[" * 300, '"[{' * 300, "\\" * 301]}).encode()
-    assert wire.report(text)[0] == "v"
+    assert wire.read_report(text)[0] == "v"

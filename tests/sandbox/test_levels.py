@@ -37,7 +37,7 @@ def hide(calls: list[int]) -> None:
     for number in calls:
         code += struct.pack("<HBBI", 0x15, 0, 1, number) + refuse
     seccomp.prctl(seccomp.PR_SET_NO_NEW_PRIVS, 1)
-    seccomp.load(code + allow)
+    seccomp.load_filter(code + allow)
 
 
 def play(*calls: int, require: str = "kernel") -> str:

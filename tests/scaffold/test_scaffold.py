@@ -13,12 +13,12 @@ import pytest
 from resd_bench import plugins
 from resd_bench.cli import main
 from resd_bench.errors import UsageError
-from resd_bench.scaffold import LONGEST, Kind, fill, templates, write_package
+from resd_bench.scaffold import LONGEST, PluginKind, fill_fields, templates, write_package
 
 pytestmark = pytest.mark.slow
 
 
-KINDS: list[Kind] = ["env", "method"]
+KINDS: list[PluginKind] = ["env", "method"]
 SHORT, LONG = "w9", "a-longer-name-with-many-words-in"
 
 
@@ -79,7 +79,7 @@ def test_the_embedded_model_runs_the_new_method_on_the_new_environment(site: Pat
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", [SHORT, LONG])
-def test_what_is_written_is_clean_for_ruff(kind: Kind, name: str, tmp_path: Path) -> None:
+def test_what_is_written_is_clean_for_ruff(kind: PluginKind, name: str, tmp_path: Path) -> None:
     pytest.importorskip("ruff", reason="RUFF ABSENT: pip install resd-bench[dev]")
     write_package(kind, name, tmp_path / "new")
     for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."]):
@@ -112,7 +112,7 @@ def test_what_is_written_is_clean_for_strict_mypy(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_name_that_cannot_be_used_is_refused(
-    kind: Kind, name: str, message: str, tmp_path: Path
+    kind: PluginKind, name: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=message):
         write_package(kind, name, tmp_path / "new")
@@ -120,7 +120,7 @@ def test_a_name_that_cannot_be_used_is_refused(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_name_that_is_taken_is_refused(kind: Kind, tmp_path: Path) -> None:
+def test_a_name_that_is_taken_is_refused(kind: PluginKind, tmp_path: Path) -> None:
     group = "resd_bench.envs" if kind == "env" else "resd_bench.methods"
     taken = next(name for name in plugins.installed(group) if "+" not in name)
     with pytest.raises(UsageError, match=f"{taken}' is installed already: see `{kind}s info"):
@@ -135,11 +135,11 @@ def test_an_existing_folder_is_never_written_to(tmp_path: Path) -> None:
 
 def test_a_template_with_an_unknown_field_is_an_error() -> None:
     with pytest.raises(KeyError, match="colour"):
-        fill("a <<colour>> thing", {"name": "x"})
+        fill_fields("a <<colour>> thing", {"name": "x"})
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_template_leaves_a_field_unfilled(kind: Kind, tmp_path: Path) -> None:
+def test_no_template_leaves_a_field_unfilled(kind: PluginKind, tmp_path: Path) -> None:
     assert len(list(templates(kind))) == 6
     for path in write_package(kind, "word-ladder", tmp_path / "new"):
         assert "<<" not in f"{path}{path.read_text()}"

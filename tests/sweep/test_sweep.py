@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from resd_bench.cli import main
-from resd_bench.commands.sweep import choose, keep_finished, run_sweep
+from resd_bench.commands.sweep import choose_trials, keep_finished, run_sweep
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
 from resd_bench.records.recorder import LOGS, read_log
@@ -156,11 +156,11 @@ def test_one_index_of_a_list_is_one_task_of_an_array_job(
 ) -> None:
     assert main(["sweep", str(file), "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    chosen = choose(load_sweep(file), "3")
+    chosen = choose_trials(load_sweep(file), "3")
     assert [str(chosen[0].folder)] == [lines[3].split("\t")[-1]]
-    assert [trial.index for trial in choose(load_sweep(file), "0-2,7")] == [0, 1, 2, 7]
+    assert [trial.index for trial in choose_trials(load_sweep(file), "0-2,7")] == [0, 1, 2, 7]
     with pytest.raises(UsageError, match="has runs 0 to 11"):
-        choose(load_sweep(file), "12")
+        choose_trials(load_sweep(file), "12")
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from resd_bench.sandbox import CaseResult, Limits, Sandbox
+from resd_bench.sandbox import Limits, ProgramCase, Sandbox
 
 CALL_SECONDS = 1.0
 """Processor time of one call, including its definitions, plus the time it slept."""
@@ -152,7 +152,7 @@ def _one_by_one(code: str, times: Sequence[float], box: Sandbox, end: float) -> 
     return outcomes + [late] * (len(times) - len(outcomes))
 
 
-def _outcome(case: CaseResult) -> Outcome:
+def _outcome(case: ProgramCase) -> Outcome:
     for death in DEADLY:
         if case.kind == death:
             return Outcome(death, why=case.detail)

@@ -59,7 +59,7 @@ def _run(world: World, times: Sequence[float]) -> Positions:
     turning = any(math.isfinite(ball.inertia) for ball in world.balls)
     if len(world.boxes) == 1 and world.boxes[0].still and not turning:
         return _Flight(world).visit(times)
-    return rigid.simulate(world, times)
+    return rigid.simulate_rigid(world, times)
 
 
 # Flight from contact to contact.

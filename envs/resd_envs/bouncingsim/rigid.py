@@ -86,7 +86,7 @@ class Touch:
     """Normal, away from the other body and towards the ball."""
 
 
-def simulate(world: World, times: Sequence[float]) -> Positions:
+def simulate_rigid(world: World, times: Sequence[float]) -> Positions:
     """Centres of all balls at ascending `times`."""
     return _Engine(world).visit(times)
 

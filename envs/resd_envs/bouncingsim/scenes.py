@@ -25,7 +25,7 @@ LETTERS = "ABCDFG"
 TIMES = tuple(round(0.1 * k, 2) for k in range(1, 16))
 """The times (s) of the 15 tests."""
 
-Range = tuple[float, float]
+_Range = tuple[float, float]
 CENTRE = (750, 750)
 MARGIN = 5
 """Free metres around every ball at the start."""
@@ -39,8 +39,8 @@ MAX_SPREAD_TURNING = 50.0
 CHECKED = (0.5, 1.0, 1.5)
 
 # Per difficulty, from the released generator.
-SPEEDS: tuple[Range, ...] = ((200, 400), (400, 600), (600, 800), (800, 1000), (1000, 1200))
-SIDES: tuple[Range, ...] = ((3, 4), (5, 6), (6, 7), (7, 8), (8, 8))
+SPEEDS: tuple[_Range, ...] = ((200, 400), (400, 600), (600, 800), (800, 1000), (1000, 1200))
+SIDES: tuple[_Range, ...] = ((3, 4), (5, 6), (6, 7), (7, 8), (8, 8))
 RADII = (40, 35, 30, 30, 30)
 DIAMETERS = {
     "A": (450, 420, 390, 360, 300),
@@ -50,19 +50,19 @@ DIAMETERS = {
     "F": (450, 420, 390, 360, 300),
     "G": (750, 750, 750, 750, 750),
 }
-BALLS_G: tuple[Range, ...] = ((2, 2), (3, 3), (4, 5), (5, 6), (7, 9))
+BALLS_G: tuple[_Range, ...] = ((2, 2), (3, 3), (4, 5), (5, 6), (7, 9))
 RADIUS_G = 20
-SIDES_G: Range = (3, 6)
-SPINS_A: tuple[Range, ...] = ((0.1, 0.2), (0.2, 0.5), (0.5, 1), (1, 2), (2, 2.5))
+SIDES_G: _Range = (3, 6)
+SPINS_A: tuple[_Range, ...] = ((0.1, 0.2), (0.2, 0.5), (0.5, 1), (1, 2), (2, 2.5))
 MAX_SPEED_A = 800
-SPINS_B: tuple[Range, ...] = ((0.1, 0.2), (0.2, 0.5), (0.5, 1), (1, 1.5), (2, 3))
+SPINS_B: tuple[_Range, ...] = ((0.1, 0.2), (0.2, 0.5), (0.5, 1), (1, 1.5), (2, 3))
 SWING_B = 0.4
-AMPLITUDES_C: tuple[Range, ...] = ((0, 10), (20, 40), (40, 60), (60, 90), (90, 120))
+AMPLITUDES_C: tuple[_Range, ...] = ((0, 10), (20, 40), (40, 60), (60, 90), (90, 120))
 RATES_C = (0.1, 0.5, 1.0)
 GRAVITY_D = (100.0, 1000.0, 10000.0, 10000.0, 10000.0)
 TILT_D = 120
 BOXES_F = (2, 2, 3, 4, 6)
-DISTANCE_F: Range = (250, 280)
+DISTANCE_F: _Range = (250, 280)
 
 
 def generate(letters: str, difficulty: Difficulty, rng: np.random.Generator) -> Scene:
@@ -221,11 +221,11 @@ def _polar(size: float, rng: np.random.Generator) -> Vector:
     return size * math.cos(angle), size * math.sin(angle)
 
 
-def _number(bounds: Range, rng: np.random.Generator) -> float:
+def _number(bounds: _Range, rng: np.random.Generator) -> float:
     return round(float(rng.uniform(*bounds)), 2)
 
 
-def _integer(bounds: Range, rng: np.random.Generator) -> int:
+def _integer(bounds: _Range, rng: np.random.Generator) -> int:
     return int(rng.integers(int(bounds[0]), int(bounds[1]) + 1))
 
 

@@ -17,8 +17,8 @@ from resd_bench.seeds import stream
 from resd_bench.types import Split
 from resd_envs.finer.data import Item
 
-SIZES: Mapping[Split, int] = {"train": 640, "validation": 64, "test": 128}
-QUESTIONS = 4
+_SIZES: Mapping[Split, int] = {"train": 640, "validation": 64, "test": 128}
+_QUESTIONS = 4
 HEAD, BETWEEN = "tag : ", " ; "
 
 THINGS = ("Loan", "Bond", "Lease", "Note", "Line", "Plan", "Swap", "Fund")
@@ -49,7 +49,7 @@ def fingerprint(gold: Sequence[str]) -> str:
 def draw(rng: np.random.Generator) -> Item:
     """An item with four different tags, and never the same kind of question four times."""
     while True:
-        gold = tuple(TAGS[int(i)] for i in rng.choice(len(TAGS), size=QUESTIONS, replace=False))
+        gold = tuple(TAGS[int(i)] for i in rng.choice(len(TAGS), size=_QUESTIONS, replace=False))
         if len({parts(tag)[1] for tag in gold}) > 1:
             break
     phrases = []
@@ -69,12 +69,12 @@ def build_splits() -> Mapping[Split, Sequence[Item]]:
     """All items of the environment, by split."""
     rng, seen = stream(0, "finer", "compact"), set()
     items: list[Item] = []
-    while len(items) < sum(SIZES.values()):
+    while len(items) < sum(_SIZES.values()):
         item = draw(rng)
         if fingerprint(item.gold) not in seen:
             seen.add(fingerprint(item.gold))
             items.append(item)
     found: dict[Split, Sequence[Item]] = {}
-    for split, size in SIZES.items():
+    for split, size in _SIZES.items():
         found[split], items = tuple(items[:size]), items[size:]
     return found

@@ -19,8 +19,8 @@ from resd_bench.seeds import stream
 from resd_bench.types import SPLITS, Split
 from resd_envs.finer.data import Item
 
-SIZES: Mapping[Split, int] = {"train": 240, "validation": 48, "test": 96}
-QUESTIONS = 4
+_SIZES: Mapping[Split, int] = {"train": 240, "validation": 48, "test": 96}
+_QUESTIONS = 4
 """Per item, as in the paper."""
 
 HEADS = (
@@ -88,8 +88,8 @@ def builtin(split: Split) -> tuple[Item, ...]:
     """The items of `split`, the same on every machine."""
     rng = stream(0, "finer", split)
     companies = _companies()[split]
-    items = [_item(companies, rng) for _ in range(2 * SIZES[split])]
-    return tuple({item.context: item for item in items}.values())[: SIZES[split]]
+    items = [_item(companies, rng) for _ in range(2 * _SIZES[split])]
+    return tuple({item.context: item for item in items}.values())[: _SIZES[split]]
 
 
 def _companies() -> Mapping[Split, Sequence[str]]:
@@ -98,7 +98,7 @@ def _companies() -> Mapping[Split, Sequence[str]]:
     order = [names[int(i)] for i in stream(0, "finer", "companies").permutation(len(names))]
     found: dict[Split, Sequence[str]] = {}
     for split in SPLITS:
-        share = len(names) * SIZES[split] // sum(SIZES.values())
+        share = len(names) * _SIZES[split] // sum(_SIZES.values())
         found[split], order = order[:share], order[share:]
     return found
 
@@ -108,17 +108,17 @@ def _item(companies: Sequence[str], rng: np.random.Generator) -> Item:
     asked: list[tuple[str, str, str]] = []
     order = rng.permutation(len(templates()))
     for n in order:
-        if len(asked) >= QUESTIONS:
+        if len(asked) >= _QUESTIONS:
             break
         sentence, found = _fill(templates()[int(n)], companies, rng)
         asked += [(entity, sentence, tag) for entity, tag in found]
-    asked = asked[:QUESTIONS]
+    asked = asked[:_QUESTIONS]
     lines = [
         f'{n}. Which tag fits the number "{entity}" in: "{sentence}"'
         for n, (entity, sentence, _) in enumerate(asked, 1)
     ]
     head = (
-        f"Choose a US GAAP tag for each of {QUESTIONS} numbers that occur in sentences of company "
+        f"Choose a US GAAP tag for each of {_QUESTIONS} numbers that occur in sentences of company "
         f"reports.\n\nThe tags are: {', '.join(tags())}.\n\n"
     )
     return Item(

@@ -86,7 +86,7 @@ def find_java() -> Java | None:
     return Java(path, found[1] if found else "", _first_line(done.stderr))
 
 
-def find_problem() -> str:
+def java_problem() -> str:
     """Why games cannot be run with the installed Java; "" if they can."""
     java = find_java()
     if java is None:
@@ -127,7 +127,7 @@ class Machine:
         except BaseException:
             self._kill()
             raise
-        self.user: Engine | None = None
+        self.user: JavaEngine | None = None
         """The engine that used it last, for games whose episodes share some of their state."""
 
     def _read_address(self) -> tuple[int, str]:
@@ -238,7 +238,7 @@ class Machine:
                 stream.close()
 
 
-class Engine(ABC):
+class JavaEngine(ABC):
     """Plays one episode at a time on this process's machine.
 
     If the machine was replaced since the episode began, the episode is replayed from the start.

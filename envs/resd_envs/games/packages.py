@@ -23,7 +23,7 @@ GAME_FILES = (".jar", ".json", ".jsonl", ".tsv")
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class _Problem:
     """Why games cannot be played here."""
 
     found: str
@@ -83,25 +83,25 @@ def require(package: Package) -> None:
         raise UsageError(str(problem))
 
 
-def find_problem(package: Package) -> Problem | None:
+def find_problem(package: Package) -> _Problem | None:
     """The problem that keeps games of `package` from being played here; None if there is none."""
     version = package.version
     if not version:
-        return Problem(f"the package {package.name} is not installed", package.install)
+        return _Problem(f"the package {package.name} is not installed", package.install)
     if version != package.series and not version.startswith(f"{package.series}."):
         found = (
             f"{package.name} {version} is installed, and these are the games of {package.series}"
         )
-        return Problem(found, package.install)
+        return _Problem(found, package.install)
     damaged = find_damaged(package.name)
     if damaged:
         again = f"pip install --force-reinstall --no-deps {package.name}=={version}"
-        return Problem(f"the game file {damaged} is damaged or missing", again)
+        return _Problem(f"the game file {damaged} is damaged or missing", again)
     if package.needs_java:
-        reason = java.find_problem()
+        reason = java.java_problem()
         if reason:
             remedy = f"install Java {java.OLDEST} or newer ({java.HOW_TO_INSTALL})"
-            return Problem(f"{package.name} needs Java {java.OLDEST} or newer; {reason}", remedy)
+            return _Problem(f"{package.name} needs Java {java.OLDEST} or newer; {reason}", remedy)
     return None
 
 

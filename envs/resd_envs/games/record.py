@@ -14,19 +14,17 @@ from enum import StrEnum
 
 from resd_bench.types import Dialect
 from resd_envs.textworld import commands
-from resd_envs.textworld.journal import printable, shown
+from resd_envs.textworld.journal import MOST_LINES, TIMES, printable, shown
 
 MOST_CHARS = 200
 """Maximum length of a command."""
 MOST_SHOWN = 60
 """Characters of a command, and of the game's reply to it, that a report repeats."""
-MOST_LINES = 4
-"""Examples of each kind in a report."""
 LAST = 6
 """Commands at the end of a report."""
 
 
-class Outcome(StrEnum):
+class CommandOutcome(StrEnum):
     """The outcome of an answer."""
 
     DONE = "done"
@@ -39,18 +37,18 @@ class Outcome(StrEnum):
     """It begins like a command, but cannot be done here and now."""
 
 
-SAYS: Mapping[Dialect, Mapping[Outcome, str]] = {
+REPLIES: Mapping[Dialect, Mapping[CommandOutcome, str]] = {
     "full": {
-        Outcome.DONE: "Done.",
-        Outcome.NO_COMMAND: "I need a command on the last line of your answer.",
-        Outcome.NOT_UNDERSTOOD: "That's not a command I recognise.",
-        Outcome.NOT_POSSIBLE: "You can't do that here and now.",
+        CommandOutcome.DONE: "Done.",
+        CommandOutcome.NO_COMMAND: "I need a command on the last line of your answer.",
+        CommandOutcome.NOT_UNDERSTOOD: "That's not a command I recognise.",
+        CommandOutcome.NOT_POSSIBLE: "You can't do that here and now.",
     },
     "compact": {
-        Outcome.DONE: "ok",
-        Outcome.NO_COMMAND: "no command",
-        Outcome.NOT_UNDERSTOOD: "not understood",
-        Outcome.NOT_POSSIBLE: "not possible",
+        CommandOutcome.DONE: "ok",
+        CommandOutcome.NO_COMMAND: "no command",
+        CommandOutcome.NOT_UNDERSTOOD: "not understood",
+        CommandOutcome.NOT_POSSIBLE: "not possible",
     },
 }
 """The replies to answers that never reach the game."""
@@ -75,18 +73,17 @@ LINES: Mapping[Dialect, Mapping[str, str]] = {
         "last": "last : {said}",
     },
 }
-TIMES: Mapping[Dialect, str] = {"full": " ({count} times)", "compact": " x{count}"}
 TOLD: Mapping[Dialect, str] = {"full": ' ("{told}")', "compact": " : {told}"}
-JOIN: Mapping[Dialect, str] = {"full": "; ", "compact": " , "}
+_JOIN: Mapping[Dialect, str] = {"full": "; ", "compact": " , "}
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class _Turn:
     """One answer of the player."""
 
     said: str
     """As a report may repeat it."""
-    outcome: Outcome
+    outcome: CommandOutcome
     told: str = ""
     """The beginning of the game's reply."""
     progress: bool = False
@@ -97,17 +94,19 @@ class Turn:
 class Record:
     """A running game, from the player's side."""
 
-    turns: list[Turn] = field(default_factory=list)
+    turns: list[_Turn] = field(default_factory=list)
 
-    def note(self, said: str, outcome: Outcome, told: str = "", progress: bool = False) -> None:
+    def note(
+        self, said: str, outcome: CommandOutcome, told: str = "", progress: bool = False
+    ) -> None:
         """Record an answer, its outcome, and the game's reply."""
         said, told = shown(said, MOST_SHOWN), shown(told, MOST_SHOWN)
-        self.turns.append(Turn(said, outcome, told, progress))
+        self.turns.append(_Turn(said, outcome, told, progress))
 
     @property
     def failure(self) -> str:
         """The class of a failure to win within the turns."""
-        done = any(turn.outcome is Outcome.DONE for turn in self.turns)
+        done = any(turn.outcome is CommandOutcome.DONE for turn in self.turns)
         return "turn_limit" if done else "nothing_done"
 
     def report(self, dialect: Dialect, *, lost: bool = False) -> str:
@@ -125,14 +124,18 @@ class Record:
 
     def _mishaps(self, dialect: Dialect) -> Iterable[str]:
         """Answers that the game did not accept; equal ones appear once."""
-        for kind in (Outcome.NO_COMMAND, Outcome.NOT_UNDERSTOOD, Outcome.NOT_POSSIBLE):
+        for kind in (
+            CommandOutcome.NO_COMMAND,
+            CommandOutcome.NOT_UNDERSTOOD,
+            CommandOutcome.NOT_POSSIBLE,
+        ):
             found = Counter((t.said, t.told) for t in self.turns if t.outcome is kind)
             for (said, told), count in found.most_common(MOST_LINES):
                 yield _worded(kind.value, dialect, said, count, told)
 
     def _repeated(self, dialect: Dialect) -> Iterable[str]:
         """Commands that the game accepted more than twice, always with the same reply."""
-        done = [turn for turn in self.turns if turn.outcome is Outcome.DONE]
+        done = [turn for turn in self.turns if turn.outcome is CommandOutcome.DONE]
         counts = Counter((turn.said, turn.told) for turn in done if not turn.progress)
         for (said, _), count in counts.most_common(MOST_LINES):
             if count > 2:
@@ -141,7 +144,7 @@ class Record:
     def _listed(self, key: str, dialect: Dialect, said: list[str]) -> list[str]:
         """One line for all of `said`; none if there is nothing."""
         said = [command for command in said if command]
-        return [_worded(key, dialect, JOIN[dialect].join(said))] if said else []
+        return [_worded(key, dialect, _JOIN[dialect].join(said))] if said else []
 
 
 def _worded(key: str, dialect: Dialect, said: str, count: int = 1, told: str = "") -> str:
@@ -151,7 +154,7 @@ def _worded(key: str, dialect: Dialect, said: str, count: int = 1, told: str = "
     return LINES[dialect][key].format(said=said, times=times, told=quoted)
 
 
-def read_command(action: str) -> str:
+def read_printable_command(action: str) -> str:
     """The last line of `action` that is not blank, in lower case, undecorated, in printable ASCII.
 
     Whatever is not printable ASCII becomes `?`, so lone surrogates and control characters never

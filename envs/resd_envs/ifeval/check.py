@@ -10,7 +10,7 @@ from resd_bench.errors import near_miss
 from resd_bench.parsing import Grade, visible_answer, without_reasoning
 from resd_envs.ifeval.checkers import CHECKERS, Verdict
 
-MAX_CHARS = 200_000
+_MAX_CHARS = 200_000
 """Only this many characters of a response are judged."""
 
 
@@ -50,7 +50,7 @@ class Verdicts:
 def read(response: str, grade: Grade = "release") -> str:
     """The part of a response that is judged; with `grade="release"`, unfinished reasoning too."""
     text = without_reasoning(response) if grade == "release" else visible_answer(response)
-    return text[:MAX_CHARS]
+    return text[:_MAX_CHARS]
 
 
 def check(prompt_item: Mapping[str, Any], response: str, *, grade: Grade = "release") -> Verdicts:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from resd_envs.ifeval.language import LANGUAGES, detect
 from resd_envs.ifeval.sentences import count_capital_words, count_sentences, count_words
 
-Arguments = Mapping[str, Any]
+_Arguments = Mapping[str, Any]
 
 
 class Verdict(NamedTuple):
@@ -32,7 +32,7 @@ class Verdict(NamedTuple):
     """What it was asked to do."""
 
 
-Checker = Callable[[str, Arguments], Verdict]
+Checker = Callable[[str, _Arguments], Verdict]
 
 
 def _compare(count: int, relation: str, bound: int, what: str) -> Verdict:
@@ -43,23 +43,23 @@ def _compare(count: int, relation: str, bound: int, what: str) -> Verdict:
     return Verdict(followed, f"{count} {what}", f"{relation} {bound} {what}")
 
 
-def no_comma(text: str, _: Arguments) -> Verdict:
+def no_comma(text: str, _: _Arguments) -> Verdict:
     """No comma anywhere."""
     count = text.count(",")
     return Verdict(not count, f"{count} commas", "no comma")
 
 
-def number_words(text: str, args: Arguments) -> Verdict:
+def number_words(text: str, args: _Arguments) -> Verdict:
     """A number of words."""
     return _compare(count_words(text), args["relation"], args["num_words"], "words")
 
 
-def number_sentences(text: str, args: Arguments) -> Verdict:
+def number_sentences(text: str, args: _Arguments) -> Verdict:
     """A number of sentences."""
     return _compare(count_sentences(text), args["relation"], args["num_sentences"], "sentences")
 
 
-def number_paragraphs(text: str, args: Arguments) -> Verdict:
+def number_paragraphs(text: str, args: _Arguments) -> Verdict:
     """An exact number of paragraphs, separated by "***"; none in the middle may be empty."""
     pieces = [piece.strip() for piece in text.split("***")]
     inner = pieces[1:-1]
@@ -72,13 +72,13 @@ def number_paragraphs(text: str, args: Arguments) -> Verdict:
     )
 
 
-def existence(text: str, args: Arguments) -> Verdict:
+def existence(text: str, args: _Arguments) -> Verdict:
     """Every keyword occurs, in any case and maybe inside a word."""
     missing = [word for word in args["keywords"] if not _occurrences(word, text)]
     return Verdict(not missing, f"missing: {missing}", f"the keywords {list(args['keywords'])}")
 
 
-def frequency(text: str, args: Arguments) -> Verdict:
+def frequency(text: str, args: _Arguments) -> Verdict:
     """A keyword occurs a number of times."""
     word = args["keyword"]
     count = _occurrences(word, text)
@@ -89,7 +89,7 @@ def _occurrences(word: str, text: str) -> int:
     return sum(1 for _ in re.finditer(re.escape(word.strip()), text, re.IGNORECASE))
 
 
-def forbidden_words(text: str, args: Arguments) -> Verdict:
+def forbidden_words(text: str, args: _Arguments) -> Verdict:
     """None of these words occurs as a whole word."""
     found = [
         word
@@ -99,19 +99,19 @@ def forbidden_words(text: str, args: Arguments) -> Verdict:
     return Verdict(not found, f"used: {found}", f"none of {list(args['forbidden_words'])}")
 
 
-def letter_frequency(text: str, args: Arguments) -> Verdict:
+def letter_frequency(text: str, args: _Arguments) -> Verdict:
     """A character occurs a number of times, in either case."""
     letter = args["letter"].strip().lower()
     count = text.lower().count(letter)
     return _compare(count, args["let_relation"], args["let_frequency"], f"times {letter!r}")
 
 
-def english_lowercase(text: str, _: Arguments) -> Verdict:
+def english_lowercase(text: str, _: _Arguments) -> Verdict:
     """English without a capital letter."""
     return _in_case(text, text.islower(), "lowercase")
 
 
-def english_capital(text: str, _: Arguments) -> Verdict:
+def english_capital(text: str, _: _Arguments) -> Verdict:
     """English in capital letters only."""
     return _in_case(text, text.isupper(), "capital letters")
 
@@ -122,14 +122,14 @@ def _in_case(text: str, right: bool, case: str) -> Verdict:
     return Verdict(right and language == "en", seen, f"English in {case} only")
 
 
-def capital_word_frequency(text: str, args: Arguments) -> Verdict:
+def capital_word_frequency(text: str, args: _Arguments) -> Verdict:
     """A number of words in capital letters."""
     count = count_capital_words(text)
     relation, bound = args["capital_relation"], args["capital_frequency"]
     return _compare(count, relation, bound, "words in capital letters")
 
 
-def response_language(text: str, args: Arguments) -> Verdict:
+def response_language(text: str, args: _Arguments) -> Verdict:
     """The whole response is in a language."""
     language = args["language"]
     if language not in LANGUAGES:
@@ -138,7 +138,7 @@ def response_language(text: str, args: Arguments) -> Verdict:
     return Verdict(found == language, f"language {found or 'unknown'}", f"language {language}")
 
 
-def number_placeholders(text: str, args: Arguments) -> Verdict:
+def number_placeholders(text: str, args: _Arguments) -> Verdict:
     """A minimum number of [placeholders], each within a line."""
     count = sum(_bracketed(line) for line in text.split("\n"))
     return _compare(count, "at least", args["num_placeholders"], "placeholders")
@@ -154,7 +154,7 @@ def _bracketed(line: str) -> int:
     return count
 
 
-def postscript(text: str, args: Arguments) -> Verdict:
+def postscript(text: str, args: _Arguments) -> Verdict:
     """A postscript marker; dots and blanks of "P.S." and "P.P.S" may vary, as published."""
     marker = args["postscript_marker"].strip()
     patterns = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
@@ -164,7 +164,7 @@ def postscript(text: str, args: Arguments) -> Verdict:
     )
 
 
-def number_highlighted_sections(text: str, args: Arguments) -> Verdict:
+def number_highlighted_sections(text: str, args: _Arguments) -> Verdict:
     """A minimum number of *highlights* or **highlights** that are not blank."""
     single = re.findall(r"\*([^\n*]*)\*", text)
     double = re.findall(r"\*\*([^\n*]*)\*\*", text)
@@ -172,7 +172,7 @@ def number_highlighted_sections(text: str, args: Arguments) -> Verdict:
     return _compare(count, "at least", args["num_highlights"], "highlighted sections")
 
 
-def number_bullet_lists(text: str, args: Arguments) -> Verdict:
+def number_bullet_lists(text: str, args: _Arguments) -> Verdict:
     """An exact number of bullet points: lines that begin with "*" or "-"."""
     lines = [line.lstrip() for line in text.split("\n")]
     count = sum(line.startswith("-") for line in lines)
@@ -189,14 +189,14 @@ def number_bullet_lists(text: str, args: Arguments) -> Verdict:
     return Verdict(count == asked, f"{count} bullet points", f"exactly {asked} bullet points")
 
 
-def multiple_sections(text: str, args: Arguments) -> Verdict:
+def multiple_sections(text: str, args: _Arguments) -> Verdict:
     """A minimum number of sections, marked by the splitter and a number."""
     splitter = args["section_spliter"].strip()
     count = len(re.findall(rf"{re.escape(splitter)}\s?\d+", text))
     return _compare(count, "at least", args["num_sections"], f"marks {splitter!r} with a number")
 
 
-def json_format(text: str, _: Arguments) -> Verdict:
+def json_format(text: str, _: _Arguments) -> Verdict:
     """JSON and nothing else, maybe in one code fence."""
     body = text.strip()
     for fence in ("```json", "```Json", "```JSON", "```"):
@@ -208,7 +208,7 @@ def json_format(text: str, _: Arguments) -> Verdict:
     return Verdict(True, "JSON", "JSON only")
 
 
-def title(text: str, _: Arguments) -> Verdict:
+def title(text: str, _: _Arguments) -> Verdict:
     """A title in double angular brackets that is not blank."""
     found = any(_titled(line) for line in text.split("\n"))
     return Verdict(found, "a title" if found else "no title", "a title such as <<title>>")
@@ -219,7 +219,7 @@ def _titled(line: str) -> bool:
     return 0 <= begin < end - 2 and bool(line[begin:end].lstrip("<").rstrip(">").strip())
 
 
-def two_responses(text: str, _: Arguments) -> Verdict:
+def two_responses(text: str, _: _Arguments) -> Verdict:
     """Two different responses, separated by "******"."""
     pieces = [piece.strip() for piece in text.split("******")]
     answers = [piece for piece in pieces if piece]
@@ -227,14 +227,14 @@ def two_responses(text: str, _: Arguments) -> Verdict:
     return Verdict(followed, f"{len(answers)} responses", "2 different responses around ******")
 
 
-def repeat_prompt(text: str, args: Arguments) -> Verdict:
+def repeat_prompt(text: str, args: _Arguments) -> Verdict:
     """The response begins with the request."""
     followed = text.strip().lower().startswith(args["prompt_to_repeat"].strip().lower())
     seen = "begins with the request" if followed else f"begins with {text.strip()[:40]!r}"
     return Verdict(followed, seen, f"first repeat: {args['prompt_to_repeat']}")
 
 
-def end_checker(text: str, args: Arguments) -> Verdict:
+def end_checker(text: str, args: _Arguments) -> Verdict:
     """The response ends with a phrase."""
     phrase = args["end_phrase"].strip()
     body = text.strip().strip('"').lower()
@@ -243,7 +243,7 @@ def end_checker(text: str, args: Arguments) -> Verdict:
     )
 
 
-def quotation(text: str, _: Arguments) -> Verdict:
+def quotation(text: str, _: _Arguments) -> Verdict:
     """The whole response is in double quotation marks."""
     body = text.strip()
     followed = len(body) > 1 and body.startswith('"') and body.endswith('"')

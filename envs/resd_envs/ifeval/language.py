@@ -13,7 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 
-MAX_CHARS = 20_000
+_MAX_CHARS = 20_000
 """Characters of a text that are examined: enough to decide, and cheap for hostile input."""
 
 ONE_LANGUAGE: Mapping[str, str] = {
@@ -92,7 +92,7 @@ LANGUAGES = frozenset(
 
 def detect(text: str) -> str:
     """The ISO 639-1 code of the language of `text`; "" if it has no letter of a known script."""
-    text = text[:MAX_CHARS].lower()
+    text = text[:_MAX_CHARS].lower()
     script = _script(text)
     if script in ONE_LANGUAGE:
         return ONE_LANGUAGE[script]

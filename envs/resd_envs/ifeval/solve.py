@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Arguments = Mapping[str, Any]
+_Arguments = Mapping[str, Any]
 
 _TEXT = (
     "we will all see that this is a plain and simple way in which it can be said and and a fine "
@@ -25,9 +25,9 @@ SAMPLES: Mapping[str, str] = {
 """A sentence by language."""
 
 
-def solve(instruction_ids: Sequence[str], kwargs: Sequence[Arguments]) -> str:
+def solve(instruction_ids: Sequence[str], kwargs: Sequence[_Arguments]) -> str:
     """A response that follows all of these instructions."""
-    found: dict[str, list[Arguments]] = {}
+    found: dict[str, list[_Arguments]] = {}
     for name, arguments in zip(instruction_ids, kwargs, strict=True):
         found.setdefault(name.partition(":")[2], []).append(arguments)
     if "json_format" in found:
@@ -42,10 +42,10 @@ def solve(instruction_ids: Sequence[str], kwargs: Sequence[Arguments]) -> str:
     return f'"{text}"' if "quotation" in found else text
 
 
-def _parts(found: Mapping[str, Sequence[Arguments]]) -> list[str]:
+def _parts(found: Mapping[str, Sequence[_Arguments]]) -> list[str]:
     """The lines of a response, in an order in which no instruction spoils another."""
 
-    def of(name: str) -> Arguments:
+    def of(name: str) -> _Arguments:
         return found.get(name, ({},))[0]
 
     words = _words(found)
@@ -68,7 +68,7 @@ def _parts(found: Mapping[str, Sequence[Arguments]]) -> list[str]:
     ]
 
 
-def _words(found: Mapping[str, Sequence[Arguments]]) -> list[str]:
+def _words(found: Mapping[str, Sequence[_Arguments]]) -> list[str]:
     """Filler words that break no rule."""
     banned = {word for args in found.get("forbidden_words", ()) for word in args["forbidden_words"]}
     rare = [
@@ -79,7 +79,7 @@ def _words(found: Mapping[str, Sequence[Arguments]]) -> list[str]:
     return [word for word in FILLER if word not in banned and not any(c in word for c in rare)]
 
 
-def _least(found: Mapping[str, Sequence[Arguments]], name: str, key: str) -> int:
+def _least(found: Mapping[str, Sequence[_Arguments]], name: str, key: str) -> int:
     """The lower bound of an instruction; 0 if there is none."""
     relation = {"num_words": "relation", "num_sentences": "relation"}.get(key, "")
     return max(
@@ -87,13 +87,13 @@ def _least(found: Mapping[str, Sequence[Arguments]], name: str, key: str) -> int
     )
 
 
-def _filled(words: Sequence[str], found: Mapping[str, Sequence[Arguments]]) -> list[str]:
+def _filled(words: Sequence[str], found: Mapping[str, Sequence[_Arguments]]) -> list[str]:
     """As many words as are asked for, at least a few."""
     size = max(6, _least(found, "number_words", "num_words"))
     return [words[n % len(words)] for n in range(size)]
 
 
-def _asked_words(found: Mapping[str, Sequence[Arguments]], short: str) -> list[str]:
+def _asked_words(found: Mapping[str, Sequence[_Arguments]], short: str) -> list[str]:
     """Keywords, letters, capital words, placeholders and highlights, as many as are asked for."""
     words = [word for args in found.get("existence", ()) for word in args["keywords"]]
     for args in found.get("frequency", ()):

@@ -28,10 +28,10 @@ from resd_envs.manufactoria.problems import (
 )
 from resd_envs.manufactoria.verifier import verify
 
-COLOURS = "RBYG"
+_COLOURS = "RBYG"
 STAR = "*"
 """Stands for any symbol, in problems of pre-training only."""
-PAINTERS = {"R": "PAINTER_RED", "B": "PAINTER_BLUE", "Y": "PAINTER_YELLOW", "G": "PAINTER_GREEN"}
+_PAINTERS = {"R": "PAINTER_RED", "B": "PAINTER_BLUE", "Y": "PAINTER_YELLOW", "G": "PAINTER_GREEN"}
 PARTNER = {"R": "B", "B": "R", "Y": "G", "G": "Y"}
 
 ORDER = ("colon", "end", "skip", "wait", "back", "stay", "order", "omit", "slip")
@@ -231,7 +231,7 @@ class _Chain:
             shown = [symbol for _, _, pair in pairs for symbol in pair]
             for symbol in shown:
                 if self.target(index, symbol).startswith("c"):
-                    painter = f"{PAINTERS[symbol]} c{index}{symbol}:"
+                    painter = f"{_PAINTERS[symbol]} c{index}{symbol}:"
                     lines += [painter, f"    NEXT a{index}"]
         return lines
 
@@ -341,7 +341,7 @@ def _word(family: str, rng: np.random.Generator) -> str:
 
 
 def _symbols(size: int, rng: np.random.Generator) -> str:
-    return "".join(COLOURS[int(c)] for c in rng.integers(4, size=size))
+    return "".join(_COLOURS[int(c)] for c in rng.integers(4, size=size))
 
 
 def _counts(colours: int, total: int, rng: np.random.Generator) -> str:
@@ -349,7 +349,7 @@ def _counts(colours: int, total: int, rng: np.random.Generator) -> str:
     chosen = sorted(rng.choice(4, size=colours, replace=False).tolist())
     extra = rng.multinomial(total - colours, [1 / colours] * colours)
     pairs = zip(chosen, extra, strict=True)
-    return "".join(COLOURS[c] * (1 + int(n)) for c, n in pairs)
+    return "".join(_COLOURS[c] * (1 + int(n)) for c, n in pairs)
 
 
 def _starred_word(kind: str, rng: np.random.Generator) -> str:
@@ -393,8 +393,8 @@ def _problem(family: str, word: str) -> Problem:
     problem = make_problem(_OFFICIAL[positive], _params(positive, core))
     tests = tuple(problem.tests)
     if core != word:
-        padded = [c.input + COLOURS[n % 4] * (n % 3) for n, c in enumerate(tests)]
-        padded = [COLOURS[n // 2 % 4] * (n % 2) + tape for n, tape in enumerate(padded)]
+        padded = [c.input + _COLOURS[n % 4] * (n % 3) for n, c in enumerate(tests)]
+        padded = [_COLOURS[n // 2 % 4] * (n % 2) + tape for n, tape in enumerate(padded)]
         tests = tuple(Case(tape, holds(positive, word, tape)) for tape in padded)
     if positive != family:
         tests = tuple(replace(c, expected_accepted=not c.expected_accepted) for c in tests)

@@ -35,7 +35,6 @@ from resd_envs.manufactoria.machine import COLOURS, encode
 
 Params = Mapping[str, Any]
 
-HAS_FAMILIES = ("contains_count", "contains_ordered", "contains_substring")
 WORD_FAMILIES = (
     "contains_ordered",
     "contains_substring",
@@ -47,7 +46,7 @@ WORD_FAMILIES = (
 
 MAX_TESTS = 35
 MIN_OF_EACH_VERDICT = 3
-SHORT, MEDIUM, LONG = 3, 6, 9
+_SHORT_TAPE, MEDIUM, LONG = 3, 6, 9
 """Lengths of padding around a word."""
 MEDIUM_TAPE, LONG_TAPE, LARGE_TAPE = 12, 15, 18
 """Lengths of whole random tapes and of the widest padding."""
@@ -548,7 +547,7 @@ def _without(colours: Sequence[str]) -> str:
 def _substring_tapes(draw: _Draw, params: Params) -> list[str]:
     """Hits with padding and overlap; near misses by gap, prefix, order and foreign colours."""
     w = params["sequence"]
-    tapes = [w, w + draw.tape(SHORT), draw.tape(MEDIUM) + w]
+    tapes = [w, w + draw.tape(_SHORT_TAPE), draw.tape(MEDIUM) + w]
     tapes.append(draw.between(1, 3) + w + draw.between(1, 3))
     tapes.append(w + draw.between(1, 3) + w)
     tapes.append(draw.between(3, 5) + w + draw.between(3, 5))
@@ -563,12 +562,12 @@ def _substring_tapes(draw: _Draw, params: Params) -> list[str]:
         y = draw.between(2, 4)
         tapes.append(y + w[::-1] + y)
     if len(w) >= 3:
-        x = draw.tape(SHORT)
+        x = draw.tape(_SHORT_TAPE)
         tapes.append(x + _other_order(w) + x)
         tapes.append(_inserted(w, len(w) // 2, draw))
     tapes.append(draw.tape(MEDIUM_TAPE, _without(w)))
     if len(w) >= 2:
-        x = draw.tape(SHORT)
+        x = draw.tape(_SHORT_TAPE)
         tapes.append(x + _inserted(w, draw.size(1, len(w) - 1), draw) + x)
         tapes.append(draw.tape(2) + draw.spread(w) + draw.tape(2))
     return tapes
@@ -594,14 +593,14 @@ def _ordered_tapes(draw: _Draw, params: Params) -> list[str]:
     middle = len(w) // 2
     holed = w[:middle] + w[middle + 1 :]
     tapes = [w, *(_inserted(w, at, draw) for at in range(1, len(w)))]
-    tapes += [draw.spread(w), w + draw.tape(SHORT), draw.tape(MEDIUM) + w]
+    tapes += [draw.spread(w), w + draw.tape(_SHORT_TAPE), draw.tape(MEDIUM) + w]
     tapes.append(draw.between(2, 4) + draw.spread(w, 3) + draw.between(2, 4))
     tapes.append(w[:middle] + draw.tape(1) + w[middle:] + draw.tape(2))
     tapes += [w[1:], w[:-1], holed]
     x = draw.between(2, 5)
     tapes.append(x + w[::-1] + x)
     if len(w) >= 3:
-        x, y = draw.tape(SHORT), draw.tape(LONG)
+        x, y = draw.tape(_SHORT_TAPE), draw.tape(LONG)
         tapes += [x + w[-1] + w[:-1] + x, y + w[:-2] + w[-1] + y]
     tapes.append(draw.tape(MEDIUM_TAPE, _without(w)))
     if len(w) >= 3:
@@ -624,10 +623,10 @@ def _count_tapes(draw: _Draw, params: Params) -> list[str]:
         draw.tape(1, "".join(need) if draw.rng.random() < 0.6 else COLOURS)
         for _ in range(LARGE_TAPE - len(exact))
     )
-    tapes = [exact, exact + spare, exact + draw.tape(SHORT, others)]
+    tapes = [exact, exact + spare, exact + draw.tape(_SHORT_TAPE, others)]
     tapes += [padded + draw.tape(MEDIUM_TAPE - len(padded)), exact + mixed]
     tapes.append("".join((need - Counter({last: need[last]})).elements()) + draw.tape(5, others))
-    tapes.append("".join(short.elements()) + draw.tape(SHORT, others))
+    tapes.append("".join(short.elements()) + draw.tape(_SHORT_TAPE, others))
     tapes.append(draw.tape(MEDIUM_TAPE, others))
     low = "".join(each_short)
     tapes.append(low + draw.tape(max(5, MEDIUM_TAPE - len(low)), others))
@@ -639,7 +638,13 @@ def _count_tapes(draw: _Draw, params: Params) -> list[str]:
 def _word_tapes(draw: _Draw, params: Params) -> list[str]:
     """The word, alone and with neighbours, cut short, doubled and with one symbol changed."""
     w = params["sequence"]
-    tapes = [w, w + draw.tape(1), draw.tape(1) + w, w + draw.tape(SHORT), draw.tape(SHORT) + w]
+    tapes = [
+        w,
+        w + draw.tape(1),
+        draw.tape(1) + w,
+        w + draw.tape(_SHORT_TAPE),
+        draw.tape(_SHORT_TAPE) + w,
+    ]
     tapes += [w + draw.tape(LONG), draw.tape(LONG) + w, draw.between(1, 3) + w + draw.between(1, 3)]
     tapes += [w[1:], w[:-1], w + w, w[::-1], w + draw.tape(2) + w, w + w[1:]]
     for at in range(len(w)):

@@ -269,7 +269,7 @@ def _cut(tape: str) -> str:
 # For checkers and metrics.
 
 
-SHORT = 6
+_SHORT = 6
 """All tapes of up to this many symbols are tried. This distinguishes all HAS problems from near
 misses; for words of 6 or more symbols, give a longer limit."""
 
@@ -292,7 +292,7 @@ def _wanted(family: str, params: str, colours: str, length: int) -> tuple[bytes,
     return bytes(verdict for verdict, _ in found), any(output is not None for _, output in found)
 
 
-def exhaustively_equivalent(program: Program, problem: Problem, max_length: int = SHORT) -> bool:
+def exhaustively_equivalent(program: Program, problem: Problem, max_length: int = _SHORT) -> bool:
     """Whether `program` is right on every tape of up to `max_length` symbols, not only on tests.
 
     Stricter than the tests: 16 to 39% of programs with one wrong route pass the released tests.
@@ -316,7 +316,7 @@ def exhaustively_equivalent(program: Program, problem: Problem, max_length: int 
 
 
 def answers_exhaustively(
-    response_text: str, problem: Problem, max_length: int = SHORT, *, grade: Grade = "release"
+    response_text: str, problem: Problem, max_length: int = _SHORT, *, grade: Grade = "release"
 ) -> bool:
     """Whether the answer's program is right on every tape of up to `max_length` symbols."""
     block = _block(response_text, grade)
@@ -330,8 +330,8 @@ def _block(response_text: str, grade: Grade) -> str | None:
     return last_code_block(read, TAG)
 
 
-State = tuple[int, ...]
-_DEAD: State = (-1,)
+_State = tuple[int, ...]
+_DEAD: _State = (-1,)
 
 
 def oracle_program(problem: Problem) -> str:
@@ -341,11 +341,11 @@ def oracle_program(problem: Problem) -> str:
     how many of each colour are still missing.
     """
     start, accept_early = _first_state(problem), problem.family in _STOPS_EARLY
-    numbers: dict[State, int] = {start: 0}
+    numbers: dict[_State, int] = {start: 0}
     queue = deque([start])
     lines = ["START start:", "    NEXT s0"]
 
-    def target(state: State, colour: str) -> str:
+    def target(state: _State, colour: str) -> str:
         after = _next_state(problem, state, colour)
         if after == _DEAD:
             return NOWHERE
@@ -373,7 +373,7 @@ _STOPS_EARLY = ("contains_count", "contains_ordered", "contains_substring", "sta
 """Families where nothing after the found property matters."""
 
 
-def _first_state(problem: Problem) -> State:
+def _first_state(problem: Problem) -> _State:
     if problem.family == "contains_count":
         return tuple(_missing(problem.params).values())
     if problem.family in (*_STOPS_EARLY, "ends_with", "exact_sequence"):
@@ -385,13 +385,13 @@ def _missing(params: Params) -> dict[str, int]:
     return {colour: int(least) for colour, least in params["requirements"]}
 
 
-def _is_final(problem: Problem, state: State) -> bool:
+def _is_final(problem: Problem, state: _State) -> bool:
     if problem.family == "contains_count":
         return not any(state)
     return state == (len(problem.params["sequence"]),)
 
 
-def _next_state(problem: Problem, state: State, colour: str) -> State:
+def _next_state(problem: Problem, state: _State, colour: str) -> _State:
     family = problem.family
     if family == "contains_count":
         colours = _missing(problem.params)

@@ -21,7 +21,7 @@ from typing import Any
 
 from resd_bench.sandbox.plain import APPLICABLE, NotPlain, encode
 from resd_envs.arithmetic import BINARY
-from resd_envs.python_functions.problem import Case, Check
+from resd_envs.python_functions.problem import Case, Comparison
 
 MAX_SIZE = 1_000_000
 """Maximum elements or characters of a constant."""
@@ -125,7 +125,7 @@ class _Reader:
             return self.near(left, right)
         if not self.mentions(left):
             left, right = right, left
-        checks: dict[type[ast.cmpop], Check] = {
+        checks: dict[type[ast.cmpop], Comparison] = {
             ast.Eq: "python",
             ast.Is: "equal",
             ast.NotEq: "differs",

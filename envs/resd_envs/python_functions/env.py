@@ -27,7 +27,7 @@ from resd_envs.python_functions.verifier import verify, verify_seconds
 Tier = Literal["all", "easy", "hard", "basic"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
 
-FAMILIES: tuple[Family, ...] = (*lists.FAMILIES, *texts.FAMILIES, *rules.FAMILIES)
+FAMILIES: tuple[Family, ...] = (*lists.LIST_FAMILIES, *texts.TEXT_FAMILIES, *rules.RULE_FAMILIES)
 SHARES: Mapping[Split, range] = {
     "train": range(0, 70),
     "validation": range(70, 80),

@@ -9,10 +9,10 @@ import numpy as np
 
 from resd_envs.python_functions.family import Family, Option, Picks, ints, numbers
 
-Calls = Sequence[tuple[Any, ...]]
+_Calls = Sequence[tuple[Any, ...]]
 
 
-def _rotate_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _rotate_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     if picks["kind"] == "text":
         longer: list[Any] = ["abcdefghij", "no melon, no lemon", "äöü🌍ßxyzwv", "aaaaaaaaab"]
         shorter: list[Any] = ["", "z", "ab", "abc"]
@@ -81,7 +81,7 @@ def <entry>(items, k):
 )
 
 
-def _kth_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _kth_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     calls = [(ints(rng, size, -9, 9),) for size in (6, 7, 5, 9, 12)]
     calls += [([-9, 9, 4, -4, 1],), ([-9, 9, -9],), ([-3, -5, -8, -2, -7],), ([-1, -1, 2],)]
     calls += [([],), ([4],), ([4, 4],), ([4, 4, 4],), ([4, 4, 4, 4, 4],), ([1, 2],), ([3, 3, 2],)]
@@ -145,7 +145,7 @@ def <entry>(values):
 )
 
 
-def _bounded_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _bounded_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     low, high = map(int, picks["range"].split())
     span = high - low
     inside: list[int | None] = [low, high, (low + high) // 2]
@@ -234,7 +234,7 @@ def <entry>(values):
 )
 
 
-def _chunk_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _chunk_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     items = ints(rng, 11, 1, 99)
     calls: list[tuple[Any, ...]] = [(items[:7], 3), (items[:9], 4), (items, 2), (items, 5)]
     calls += [(items[:6], 3), (items[:8], 4), (items[:4], 2), (items[:3], 1), (items, 1)]
@@ -318,7 +318,7 @@ def <entry>(items, size):
 )
 
 
-def _window_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _window_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     calls: list[tuple[Any, ...]] = [(ints(rng, size, -9, 9),) for size in (6, 8, 7, 10)]
     calls += [([],), ([3],), ([3, 8],), ([3, 8, -2],), ([3, 8, -2, 4],), ([3, 8, -2, 4, 1],)]
     calls += [([5] * 6,), ([-4, -3, -9, -1, -7],), ([10**9, 1, 10**9, 2, 10**9],)]
@@ -396,7 +396,7 @@ def <entry>(values):
 )
 
 
-def _roman_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _roman_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     fixed = (14, 1, 3, 4, 5, 8, 9, 19, 40, 44, 90, 94, 399, 400, 444, 499, 900, 999, 1000)
     tail = (0, -1, -4, -9, -400, 3999, 4000, 5000, -4000, 1994)
     return [(n,) for n in (*fixed, *tail, *ints(rng, 4, 1, 399))]
@@ -488,7 +488,7 @@ def <entry>(number):
 )
 
 
-def _digits_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _digits_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     base = int(picks["base"])
     exact = (base, base - 1, base**2, base**3 - 1, base**2 + 1, 2 * base + 1)
     fixed = (0, 1, -1, 7, 10, 99, 100, 101, 909, -42, -305, 123456789, 10**15 + 7)
@@ -573,7 +573,7 @@ def <entry>(number):
 )
 
 
-def _rank_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _rank_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     def some(size: int) -> list[int | None]:
         return [None if n == 6 else n - 2 for n in ints(rng, size, 0, 6)]
 
@@ -665,7 +665,7 @@ def <entry>(scores):
 )
 
 
-def _flatten_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _flatten_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     a, b, c, d, e = ints(rng, 5, 0, 9)
     nested: list[Any] = [a, [b, [c, [d, [e]]]]]
     calls: list[Any] = [[a, [b, c], [[d], e]], nested, [[[[a]]], [[b]], [c]], [[a, b], [c, [d, e]]]]
@@ -746,4 +746,4 @@ def <entry>(items):
     inputs=_flatten_inputs,
 )
 
-FAMILIES = (ROTATE, KTH, BOUNDED, CHUNK, WINDOW, ROMAN, DIGITS, RANK, FLATTEN)
+LIST_FAMILIES = (ROTATE, KTH, BOUNDED, CHUNK, WINDOW, ROMAN, DIGITS, RANK, FLATTEN)

@@ -40,15 +40,15 @@ from resd_bench.errors import UsageError
 from resd_bench.files import reading
 from resd_bench.files.terminal import printable
 from resd_bench.records.jsonl import (
+    LABEL,
     LIST,
-    NAME,
     OBJECTS,
     TEXT,
     TEXT_OR_NULL,
     TEXTS,
     TEXTS_OR_NULL,
     TOLERANCE,
-    Kind,
+    FieldKind,
     Line,
     check_fields,
     of_types,
@@ -60,10 +60,10 @@ from resd_envs.python_functions import written
 from resd_envs.python_functions.assertions import Unconvertible, called, cases_of, parse
 from resd_envs.python_functions.problem import Case, Problem, bucket
 
-Record = Mapping[str, Any]
+_Record = Mapping[str, Any]
 MAX_UNPACKED = 1 << 28
 """Maximum bytes of one problem's packed tests."""
-ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?", re.ASCII)
+_ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +137,13 @@ class _Draft:
     checker: str = ""
 
 
-def _problem(record: Record, name: str, where: str) -> Problem:
+def _problem(record: _Record, name: str, where: str) -> Problem:
     reader = _reader(record, where)
     _check(record, reader, where)
     draft = reader(record)
     if not draft.cases:
         raise Unconvertible("it has no tests")
-    if draft.entry is not None and not ENTRY.fullmatch(draft.entry):
+    if draft.entry is not None and not _ENTRY.fullmatch(draft.entry):
         raise Unconvertible(f"{draft.entry[:40]!r} is not the name of a function")
     # For tests that are run, the program: what it draws depends on Python's version.
     tests = draft.checker or repr(draft.cases)
@@ -167,7 +167,7 @@ def _problem(record: Record, name: str, where: str) -> Problem:
     )
 
 
-def _split(record: Record, problem: Problem, where: str) -> Split:
+def _split(record: _Record, problem: Problem, where: str) -> Split:
     given = record.get("split")
     if given is not None:
         if given not in SPLITS:
@@ -177,7 +177,7 @@ def _split(record: Record, problem: Problem, where: str) -> Split:
     return "train" if share < 80 else "validation" if share < 90 else "test"
 
 
-def _reader(record: Record, where: str) -> Callable[[Record], _Draft]:
+def _reader(record: _Record, where: str) -> Callable[[_Record], _Draft]:
     keys = set(record)
     if {"prompt", "test", "entry_point"} <= keys:
         return _human_eval
@@ -197,7 +197,7 @@ def _reader(record: Record, where: str) -> Callable[[Record], _Draft]:
 # HumanEval.
 
 
-def _human_eval(record: Record) -> _Draft:
+def _human_eval(record: _Record) -> _Draft:
     prompt, entry = str(record["prompt"]), str(record["entry_point"])
     tree = parse(str(record["test"]))
     check = next(
@@ -244,7 +244,7 @@ def _before(prompt: str, entry: str) -> str:
 # MBPP.
 
 
-def _mbpp(record: Record) -> _Draft:
+def _mbpp(record: _Record) -> _Draft:
     tests = [str(test) for test in record["test_list"]]
     tests += [str(test) for test in record.get("challenge_test_list") or ()]
     if not tests:
@@ -280,7 +280,7 @@ _IMPORTS = "\n".join(
 """What the runner of that benchmark puts in front of every answer."""
 
 
-def _live_code_bench(record: Record) -> _Draft:
+def _live_code_bench(record: _Record) -> _Draft:
     public, private = (_tests(record.get(f"{kind}_test_cases")) for kind in ("public", "private"))
     tests = [*public, *private]
     starter = str(record.get("starter_code") or "")
@@ -299,7 +299,7 @@ def _live_code_bench(record: Record) -> _Draft:
     return _Draft(statement, None, cases, preamble=_IMPORTS)
 
 
-def _function_name(record: Record, starter: str) -> str:
+def _function_name(record: _Record, starter: str) -> str:
     metadata = record.get("metadata") or {}
     if isinstance(metadata, str):
         metadata = _json(metadata)
@@ -312,7 +312,7 @@ def _function_name(record: Record, starter: str) -> str:
     return f"Solution.{name}" if re.search(r"^class Solution\b", starter, re.M) else str(name)
 
 
-def _functional(test: Record) -> Case:
+def _functional(test: _Record) -> Case:
     args = tuple(_json(line) for line in str(test["input"]).splitlines() if line.strip())
     return Case(args=args, expected=_json(str(test["output"])), check="json")
 
@@ -324,7 +324,7 @@ def _json(text: str) -> Any:
         raise Unconvertible(f"a test that is not JSON: {text[:40]!r}") from None
 
 
-def _tests(given: Any) -> Sequence[Record]:
+def _tests(given: Any) -> Sequence[_Record]:
     """A list of tests, given directly, as JSON, or packed."""
     if not given:
         return ()
@@ -376,7 +376,7 @@ _AROUND_TEXTS = frozenset({"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_B
 
 _CASE = {
     "args": LIST,
-    "kwargs": Kind(
+    "kwargs": FieldKind(
         "an object whose keys are names of parameters",
         lambda value: isinstance(value, dict) and all(map(str.isidentifier, value)),
     ),
@@ -384,7 +384,7 @@ _CASE = {
 }
 
 
-def _ours(record: Record) -> _Draft:
+def _ours(record: _Record) -> _Draft:
     entry = record.get("entry")
     needed = "stdin" if entry is None else "args"
     cases: list[Case] = []
@@ -410,7 +410,7 @@ def _ours(record: Record) -> _Draft:
 # The types of the fields of a record.
 
 _TESTS = of_types("a list of tests, its JSON, or packed JSON", list, str, NoneType)
-_KINDS: Mapping[Callable[[Record], _Draft], Mapping[str, Kind]] = {
+_KINDS: Mapping[Callable[[_Record], _Draft], Mapping[str, FieldKind]] = {
     _human_eval: {
         **dict.fromkeys(("prompt", "test", "entry_point"), TEXT),
         "canonical_solution": TEXT_OR_NULL,
@@ -434,9 +434,9 @@ _KINDS: Mapping[Callable[[Record], _Draft], Mapping[str, Kind]] = {
 }
 
 
-def _check(record: Record, reader: Callable[[Record], _Draft], where: str) -> None:
+def _check(record: _Record, reader: Callable[[_Record], _Draft], where: str) -> None:
     """UsageError for a field whose value does not fit the schema."""
-    names = dict.fromkeys(("task_id", "question_id", "id"), NAME)
+    names = dict.fromkeys(("task_id", "question_id", "id"), LABEL)
     check_fields(record, {**names, "split": TEXT_OR_NULL, **_KINDS[reader]}, where)
     if reader is _mbpp and not (record.get("text") or record.get("prompt")):
         raise UsageError(f"{where}: neither 'text' nor 'prompt' says what to write: give one")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Check = Literal[
+Comparison = Literal[
     "equal", "python", "json", "differs", "close", "truthy", "falsy", "stripped", "program"
 ]
 """How a value is compared with the expected one; all but `equal` occur only in loaded tests."""
@@ -31,7 +31,7 @@ class Case:
     """Value, or text of standard output."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     stdin: str | None = None
-    check: Check = "equal"
+    check: Comparison = "equal"
     wrap: Wrap = ""
     rel: float = 0.0
     """Tolerance relative to the expected value."""

@@ -9,10 +9,10 @@ import numpy as np
 
 from resd_envs.python_functions.family import Family, Option, Picks, ints, letters, numbers
 
-Calls = Sequence[tuple[Any, ...]]
+_Calls = Sequence[tuple[Any, ...]]
 
 
-def _interval_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _interval_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     def some(count: int) -> list[list[int]]:
         starts, sizes = ints(rng, count, -20, 40), ints(rng, count, -1, 8)
         return [[a, a + size] for a, size in zip(starts, sizes, strict=True)]
@@ -141,7 +141,7 @@ def <entry>(intervals):
 )
 
 
-def _date_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _date_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     def written(year: int, month: int, day: int) -> str:
         parts = {"ymd": "{0:04}-{1:02}-{2:02}", "dmy": "{2:02}/{1:02}/{0:04}"}
         return parts.get(picks["format"], "{1:02}/{2:02}/{0:04}").format(year, month, day)
@@ -315,7 +315,7 @@ _EXPRESSIONS = (
 """Signs, order and associativity; powers and zero; blanks and broken forms; odd ones."""
 
 
-def _expression_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _expression_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     def some(operators: str, count: int) -> str:
         terms = [f"{n}" for n in ints(rng, count + 1, 1, 9)]
         return terms[0] + "".join(letters(rng, 1, operators) + term for term in terms[1:])
@@ -467,7 +467,7 @@ def <entry>(text):
 )
 
 
-def _cache_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _cache_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     room = int(picks["capacity"])
 
     def some(count: int, keys: int) -> list[list[Any]]:
@@ -598,4 +598,4 @@ def <entry>(operations):
     inputs=_cache_inputs,
 )
 
-FAMILIES = (INTERVALS, DATES, EXPRESSION, CACHE)
+RULE_FAMILIES = (INTERVALS, DATES, EXPRESSION, CACHE)

@@ -9,10 +9,10 @@ import numpy as np
 
 from resd_envs.python_functions.family import Family, Option, Picks, ints, letters, numbers
 
-Calls = Sequence[tuple[Any, ...]]
+_Calls = Sequence[tuple[Any, ...]]
 
 
-def _runs_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _runs_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     texts = [letters(rng, size, "aAbB ") for size in (9, 12, 15)]
     texts += ["aaabccdddd", "", "a", "aa", "aaa", "abc", "aaaa", "aaaaa", "b" * 6, "c" * 7]
     texts += ["x" * 9, "y" * 10, "z" * 23, "aAaA", "AAbbBB", "Aaaaaaaa", "11222", "  \t\t", "ééÉ"]
@@ -92,7 +92,7 @@ def <entry>(text):
 )
 
 
-def _bracket_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _bracket_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     kinds = picks["pairs"]
     opening, closing = kinds[::2], kinds[1::2]
     o, c, p, q = opening[0], closing[0], opening[1], closing[1]
@@ -203,7 +203,7 @@ def <entry>(text):
 )
 
 
-def _words_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _words_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     pool = ["tea", "Tea", "oak", "ab", "x", "b2", "été", "sun"]
     texts = [" ".join(pool[i] for i in ints(rng, size, 0, 7)) for size in (7, 9, 12, 15)]
     texts += ["", "   ", "x", "one", "Two two TWO", "b a b a", "c b a", "c b a c b a d", "a-b a b"]
@@ -312,7 +312,7 @@ def <entry>(text):
 )
 
 
-def _anagram_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _anagram_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     pool = ["tea", "eat", "Ate", "ab", "ba", "b a", "cab", "", "a b", "eat", "BA", "dog", "God"]
     calls = [[pool[i] for i in ints(rng, size, 0, 12)] for size in (7, 8, 10, 12)]
     calls += [
@@ -409,7 +409,7 @@ def <entry>(words):
 )
 
 
-def _duration_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _duration_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     a, b, c = ints(rng, 3, 1, 59)
     texts = [
         f"{a}h{b}m",
@@ -542,7 +542,7 @@ def <entry>(text):
 )
 
 
-def _csv_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _csv_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     d, q = picks["delimiter"], picks["quote"]
     texts = [
         f"ab{d}cd{d}e",
@@ -654,7 +654,7 @@ def <entry>(line):
 )
 
 
-def _wrap_inputs(rng: np.random.Generator, picks: Picks) -> Calls:
+def _wrap_inputs(rng: np.random.Generator, picks: Picks) -> _Calls:
     width = int(picks["width"])
     words = [letters(rng, size, "abcde") for size in (3, 1, 4, 2, 5, 3, 1, 2, 6)]
     exact, longer, half = "x" * width, "y" * (width + 1), "z" * (width // 2)
@@ -754,4 +754,4 @@ def <entry>(text):
     inputs=_wrap_inputs,
 )
 
-FAMILIES = (RUN_LENGTH, BRACKETS, TOP_WORDS, ANAGRAMS, DURATION, CSV, WRAP)
+TEXT_FAMILIES = (RUN_LENGTH, BRACKETS, TOP_WORDS, ANAGRAMS, DURATION, CSV, WRAP)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from resd_bench.parsing import visible_answer
-from resd_bench.sandbox import CaseResult as Ran
 from resd_bench.sandbox import Limits, PlainDict, PlainSet, Sandbox, shared
+from resd_bench.sandbox import ProgramCase as Ran
 from resd_bench.types import CaseResult, Dialect, Feedback
 from resd_envs.python_functions import written
 from resd_envs.python_functions.answer import TAG, program_of
@@ -85,7 +85,7 @@ def verify_seconds(*, loaded: bool) -> float:
     """The longest that one verification takes, for a generated or a loaded problem."""
     if not loaded:
         return LIMITS.total_wall + SLACK_SECONDS
-    return LOADED_LIMITS.total_wall + written.LIMITS.total_wall + SLACK_SECONDS
+    return LOADED_LIMITS.total_wall + written.WRITTEN_LIMITS.total_wall + SLACK_SECONDS
 
 
 def _limits(problem: Problem) -> Limits:

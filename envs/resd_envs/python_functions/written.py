@@ -19,7 +19,7 @@ from resd_bench.sandbox import Limits, PlainDict, PlainSet, Sandbox
 from resd_envs.python_functions.assertions import Unconvertible
 from resd_envs.python_functions.problem import Case
 
-LIMITS = Limits(call_cpu_s=5.0, total_cpu_s=6.0, total_wall_s=20.0)
+WRITTEN_LIMITS = Limits(call_cpu_s=5.0, total_cpu_s=6.0, total_wall_s=20.0)
 """For all tests of a problem together."""
 HOLDS = "_holds_"
 
@@ -94,7 +94,7 @@ def record(program: str, box: Sandbox) -> tuple[Case, ...]:
 
     Unconvertible if they cannot be run, or if the reference does not pass them.
     """
-    (ran,) = box.run_program(program, [{"args": []}], entry="_record_", limits=LIMITS).cases
+    (ran,) = box.run_program(program, [{"args": []}], entry="_record_", limits=WRITTEN_LIMITS).cases
     if ran.kind != "ok":
         raise Unconvertible(f"its tests cannot be run: {ran.detail or ran.kind}")
     calls, verdicts, returned = _native(ran.value)
@@ -118,7 +118,7 @@ def hold(
     """
     calls = [[list(case.args), dict(case.kwargs)] for case in cases]
     asked = {"args": [calls, [list(values) for values in returned]]}
-    (ran,) = box.run_program(program, [asked], entry="_judge_", limits=LIMITS).cases
+    (ran,) = box.run_program(program, [asked], entry="_judge_", limits=WRITTEN_LIMITS).cases
     verdicts = ran.value if ran.kind == "ok" and type(ran.value) is list else []
     missing = [False] * (len(cases) - len(verdicts))
     return [verdict is True for verdict in verdicts[: len(cases)]] + missing

@@ -25,7 +25,7 @@ UNKNOWN = ("No known action matches that input.", "Unknown action.")
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class GameState:
     """A game's text and state."""
 
     text: str
@@ -44,7 +44,7 @@ class State:
         return self.text.startswith(UNKNOWN)
 
 
-class Engine(java.Engine):
+class Engine(java.JavaEngine):
     """Plays one task at a time; `start` it before anything else."""
 
     jar = "scienceworld.jar"
@@ -53,13 +53,13 @@ class Engine(java.Engine):
     def __init__(self) -> None:
         super().__init__(SCIENCEWORLD.folder)
         self._variation: Variation | None = None
-        self._first = State("")
+        self._first = GameState("")
         self._chance: Any = None
         """The random generator of this engine's episodes."""
         self._things = 0
         """The number of objects made in this episode when another one took over."""
 
-    def start(self, variation: Variation) -> State:
+    def start(self, variation: Variation) -> GameState:
         """Begin a task; returns the first scene. A task that is loaded and untouched is kept."""
         replaced = self._take_machine()
         if replaced or self._said or variation != self._variation:
@@ -69,9 +69,9 @@ class Engine(java.Engine):
             self.begin()
         return self._first
 
-    def act(self, command: str) -> State:
+    def act(self, command: str) -> GameState:
         """Send the game a command."""
-        state: State = self.tell(command)
+        state: GameState = self.tell(command)
         return state
 
     @property
@@ -101,7 +101,7 @@ class Engine(java.Engine):
     def _load(self) -> None:
         assert self._variation is not None
         self._load_variation(self._variation, solve=False)
-        self._first = State(str(self._server.freeActionLook()).strip())
+        self._first = GameState(str(self._server.freeActionLook()).strip())
 
     def _load_variation(self, wanted: Variation, *, solve: bool) -> None:
         self._take_over()
@@ -109,14 +109,14 @@ class Engine(java.Engine):
         if refused:
             raise GameEngineError(f"ScienceWorld cannot make {wanted}: {refused}")
 
-    def _tell(self, command: str) -> State:
+    def _tell(self, command: str) -> GameState:
         self._take_over()
         text = str(self._server.step(command))
         if self._server.agentInterface().get().isInErrorState():
             raise GameEngineError(f"ScienceWorld failed at {command!r}: {text[:200]}")
         # Focusing on the wrong thing makes the score negative, which loses.
         lost = float(self._server.getScore()) < 0
-        return State(text.strip(), bool(self._server.getCompleted()) and not lost, lost)
+        return GameState(text.strip(), bool(self._server.getCompleted()) and not lost, lost)
 
     def _take_machine(self) -> bool:
         replaced = super()._take_machine()

@@ -15,9 +15,9 @@ from resd_bench.env import Reply, TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.types import CaseResult, Dialect, Feedback, FeedbackLevel, Split, Task
 from resd_envs.games.packages import SCIENCEWORLD, require
-from resd_envs.games.record import SAYS, Outcome, Record, read_command
+from resd_envs.games.record import REPLIES, CommandOutcome, Record, read_printable_command
 from resd_envs.scienceworld.brief import brief
-from resd_envs.scienceworld.engine import Engine, State
+from resd_envs.scienceworld.engine import Engine, GameState
 from resd_envs.scienceworld.tasks import (
     EASY,
     Variation,
@@ -27,7 +27,7 @@ from resd_envs.scienceworld.tasks import (
     variations,
 )
 
-COMMANDS = (
+_COMMANDS = (
     "activate THING",
     "close THING",
     "connect THING to THING",
@@ -59,7 +59,7 @@ COMMANDS = (
 TELEPORT = "teleport to PLACE"
 ALSO = ("consume", "drop", "examine", "focus", "get", "look", "put", "reset", "stir", "take")
 """Further verbs that the game accepts."""
-VERBS = frozenset({*(c.split()[0] for c in (*COMMANDS, TELEPORT)), *ALSO, "turn", "walk"})
+VERBS = frozenset({*(c.split()[0] for c in (*_COMMANDS, TELEPORT)), *ALSO, "turn", "walk"})
 
 
 class ScienceWorldEnv(TextEnv):
@@ -133,7 +133,7 @@ class ScienceWorldEnv(TextEnv):
         self.name = f"scienceworld-{tasks}"
         self.max_turns = turns_of(self.chosen)  # type: ignore[misc]
         self._engine: Engine | None = None
-        self._state = State("")
+        self._state = GameState("")
         self._record = Record()
         self._best = 0
 
@@ -159,14 +159,14 @@ class ScienceWorldEnv(TextEnv):
 
     def reply(self, task: Task, action: str) -> Reply:
         """Do what the answer commands, if the game accepts it."""
-        said = read_command(action)
+        said = read_printable_command(action)
         # A question of the game may be answered with a number or with nothing.
         if not self._state.asks and said.partition(" ")[0] not in VERBS:
-            outcome = Outcome.NOT_UNDERSTOOD if said else Outcome.NO_COMMAND
+            outcome = CommandOutcome.NOT_UNDERSTOOD if said else CommandOutcome.NO_COMMAND
             self._record.note(said, outcome)
-            return Reply(SAYS[self.dialect][outcome])
+            return Reply(REPLIES[self.dialect][outcome])
         state = self._state = self.engine.act(said)
-        outcome = Outcome.NOT_POSSIBLE if state.unknown else Outcome.DONE
+        outcome = CommandOutcome.NOT_POSSIBLE if state.unknown else CommandOutcome.DONE
         reached = self.engine.progress().reached
         self._record.note(said, outcome, state.text, progress=reached > self._best)
         self._best = max(self._best, reached)
@@ -242,7 +242,7 @@ def _manual(simplifications: str, turns: int) -> str:
     folder = files("resd_envs.scienceworld")
     text = folder.joinpath("prompts/full.md").read_text(encoding="utf-8")
     teleports = simplifications == EASY or "teleportAction" in simplifications.split(",")
-    commands = [*COMMANDS, *([TELEPORT] if teleports else [])]
+    commands = [*_COMMANDS, *([TELEPORT] if teleports else [])]
     fields = {"{commands}": ", ".join(f"`{c}`" for c in commands), "{turns}": str(turns)}
     for name, value in fields.items():
         if text.count(name) != 1:

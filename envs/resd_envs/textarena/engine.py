@@ -37,7 +37,7 @@ class Game:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class GameState:
     """A game's text and state."""
 
     text: str
@@ -63,16 +63,16 @@ class Engine:
         self._refused = ""
         """Why the game did not accept the last move; "" if it did."""
 
-    def start(self, game: Game) -> State:
+    def start(self, game: Game) -> GameState:
         """Begin a game."""
         if OFFERED[game.name].slow:
             env, self._chance = _kept(game)
             self._env = copy.deepcopy(env)
         else:
             self._env, self._chance = _begun(game)
-        return State("\n".join(self._heard()))
+        return GameState("\n".join(self._heard()))
 
-    def act(self, move: str) -> State:
+    def act(self, move: str) -> GameState:
         """Make a move."""
         with _alone(self._chance) as chance:
             over, _ = self._env.step(action=move)
@@ -80,11 +80,11 @@ class Engine:
         self._chance = chance()
         text, refused = "\n".join(self._heard()), self._refused
         if not over:
-            return State(text, refused, score=score)
+            return GameState(text, refused, score=score)
         rewards, infos = self._env.close()
         info, limit = infos[0], self._env.state.max_turns
         invalid = bool(info["invalid_move"])
-        return State(
+        return GameState(
             text,
             str(info["reason"]) if invalid else "",
             over=True,

@@ -14,13 +14,13 @@ from importlib.resources import files
 from resd_bench.env import Reply, TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.types import CaseResult, Dialect, Feedback, FeedbackLevel, Split, Task
-from resd_envs.games.record import SAYS, Outcome, Record
-from resd_envs.textarena.engine import Engine, Game, State, usable
+from resd_envs.games.record import REPLIES, CommandOutcome, Record
+from resd_envs.textarena.engine import Engine, Game, GameState, usable
 from resd_envs.textarena.ids import OFFERED
 from resd_envs.textarena.solve import solve
 from resd_envs.textworld.journal import printable
 
-MOST_CHARS = 100
+MOST_MOVE_CHARS = 100
 """Maximum length of a move."""
 DECORATION = "`*>\"' \t."
 SIZES: Mapping[Split, int] = {"train": 128, "validation": 32, "test": 64}
@@ -91,7 +91,7 @@ class TextArenaEnv(TextEnv):
         self.max_turns = kind.turns  # type: ignore[misc]
         self.chance = kind.chance
         self._engine: Engine | None = None
-        self._state = State("")
+        self._state = GameState("")
         self._record = Record()
         self._best = 0.0
 
@@ -118,14 +118,14 @@ class TextArenaEnv(TextEnv):
         state = self._state = self.engine.act(move)
         progress = state.score > self._best and not state.refused
         self._best = max(self._best, state.score)
-        taken = Outcome.NOT_POSSIBLE if move else Outcome.NO_COMMAND
+        taken = CommandOutcome.NOT_POSSIBLE if move else CommandOutcome.NO_COMMAND
         self._record.note(
-            move, taken if state.refused else Outcome.DONE, _reason(state.refused), progress
+            move, taken if state.refused else CommandOutcome.DONE, _reason(state.refused), progress
         )
         if state.won:
             return Reply(feedback=Feedback(1.0, True, 1.0, (CaseResult("game", True, "pass"),)))
         if not state.over:
-            return Reply(self._told() or SAYS[self.dialect][Outcome.DONE])
+            return Reply(self._told() or REPLIES[self.dialect][CommandOutcome.DONE])
         kind = "invalid_move" if state.refused else "turn_limit" if state.out_of_turns else "lost"
         return Reply(feedback=self._failure(task, kind))
 
@@ -174,7 +174,7 @@ def read_move(action: str) -> str:
         inner = action[begin + 1 : end]
     else:
         inner = action.rstrip().rpartition("\n")[2].strip(DECORATION)
-    if len(inner) > MOST_CHARS:
+    if len(inner) > MOST_MOVE_CHARS:
         return ""
     inner = printable(" ".join(inner.split()))
     return f"[{inner}]" if inner else ""

@@ -9,7 +9,7 @@ from resd_bench.types import Dialect
 from resd_envs.textworld.journal import Outcome, Scene
 from resd_envs.textworld.maze import DIRECTIONS
 
-MOST_CHARS = 100
+_MOST_CHARS = 100
 """Maximum length of a command."""
 DECORATION = "`*>\"' \t."
 """Characters that models put around a command."""
@@ -24,13 +24,13 @@ SYNONYMS = (
 SHORT_WAYS = {"n": "north", "e": "east", "s": "south", "w": "west"}
 
 
-def read_command(action: str, most: int = MOST_CHARS) -> str:
+def read_command(action: str, most: int = _MOST_CHARS) -> str:
     """The last line of `action` that is not blank, in lower case and undecorated; "" if none."""
     last = action.rstrip().rpartition("\n")[2][: 4 * most]
     return " ".join(last.strip(DECORATION).lower().split())[:most]
 
 
-def resolve(command: str, possible: Sequence[str], dialect: Dialect) -> str | None:
+def resolve_command(command: str, possible: Sequence[str], dialect: Dialect) -> str | None:
     """The possible command that `command` means; None if there is none or more than one.
 
     `compact` requires it word for word; `full` accepts the usual synonyms of text games, and a

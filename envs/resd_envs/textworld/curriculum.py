@@ -20,7 +20,7 @@ import numpy as np
 
 from resd_bench.nano.curriculum import Exercise, Mistake, OrderedCurriculum
 from resd_bench.types import Task
-from resd_envs.textworld.commands import failure, read_command, resolve
+from resd_envs.textworld.commands import failure, read_command, resolve_command
 from resd_envs.textworld.games import TIERS
 from resd_envs.textworld.journal import Journal, Outcome, Scene, Ways
 from resd_envs.textworld.maze import (
@@ -43,8 +43,8 @@ LAYOUTS: Sequence[tuple[Layout, float]] = (
 """Sizes of pre-training maps, and their shares."""
 PROMPT = "find coin"
 GOAL = "coin"
-VERBS = ("drop", "examine", "go", "inventory", "look", "take")
-SAYS = "> "
+_VERBS = ("drop", "examine", "go", "inventory", "look", "take")
+_SAYS = "> "
 """The prefix of a command in an answer."""
 
 ORDER = ("verb", "wall", "turn", "stuck", "again", "rest", "blind", "pass", "get")
@@ -151,9 +151,9 @@ class _Play:
         """Take one action, as the environment does."""
         self.said.append(action)
         said = read_command(action)
-        command = resolve(said, self.commands(), "compact")
+        command = resolve_command(said, self.commands(), "compact")
         if command is None:
-            outcome = failure(said, VERBS, self.journal.scene, "compact")
+            outcome = failure(said, _VERBS, self.journal.scene, "compact")
             self.journal.note(said, outcome, self.journal.scene)
         else:
             outcome = Outcome.DONE
@@ -291,15 +291,15 @@ def _played(content: Sequence[str], command: Callable[[_Play], str]) -> _Play:
 
 
 def _transcript(play: _Play) -> str:
-    lines = [f"{SAYS}{play.said[0]}"]
+    lines = [f"{_SAYS}{play.said[0]}"]
     for observation, said in zip(play.observations[1:], play.said[1:], strict=False):
-        lines += [observation, f"{SAYS}{said}"]
+        lines += [observation, f"{_SAYS}{said}"]
     return "\n".join(lines)
 
 
 def _replay(content: Sequence[str], response: str) -> _Play:
     """The episode in which the commands of a transcript were given."""
-    said = [line.removeprefix(SAYS) for line in response.splitlines() if line.startswith(SAYS)]
+    said = [line.removeprefix(_SAYS) for line in response.splitlines() if line.startswith(_SAYS)]
     play = _Play(from_content(content), TIER.turns)
     for action in said[: TIER.turns]:
         if not play.over:

@@ -14,7 +14,7 @@ from pathlib import Path
 from resd_bench.env import Reply, TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task, was_cut_off
-from resd_envs.textworld.commands import failure, read_command, resolve
+from resd_envs.textworld.commands import failure, read_command, resolve_command
 from resd_envs.textworld.engine import Engine
 from resd_envs.textworld.games import (
     TIERS,
@@ -29,7 +29,7 @@ from resd_envs.textworld.games import (
 )
 from resd_envs.textworld.journal import SAYS, Journal, Outcome, Scene
 
-OBJECTIVES: Mapping[Family, str] = {
+_OBJECTIVES: Mapping[Family, str] = {
     "coin": "Somewhere there is a coin: find it and take it.",
     "treasure": "Find the thing you are told to find, and take it. Taking the wrong one loses.",
     "cooking": (
@@ -42,7 +42,7 @@ COMPACT: Mapping[Family, str] = {
     "treasure": "find treasure",
     "cooking": "cook and eat",
 }
-VERBS: Mapping[Family, str] = {
+_VERBS: Mapping[Family, str] = {
     "coin": "drop, examine, go, inventory, look, take",
     "treasure": "close, drop, examine, go, insert, inventory, lock, look, open, put, take, unlock",
     "cooking": (
@@ -171,7 +171,7 @@ class TextWorldEnv(TextEnv):
     def reply(self, task: Task, action: str) -> Reply:
         """Do what the answer commands, if that is possible."""
         engine, said = self.engine, read_command(action)
-        command = resolve(said, engine.commands, self.dialect)
+        command = resolve_command(said, engine.commands, self.dialect)
         if command is None and was_cut_off(action):
             self._journal.note("", Outcome.CUT_OFF, self._journal.scene)
             return Reply(self._told(Outcome.CUT_OFF, ""))
@@ -253,8 +253,8 @@ def _manual(tier: Tier) -> str:
     """The rules in the full dialect."""
     text = files("resd_envs.textworld").joinpath("prompts/full.md").read_text(encoding="utf-8")
     fields = {
-        "{objective}": OBJECTIVES[tier.family],
-        "{verbs}": VERBS[tier.family],
+        "{objective}": _OBJECTIVES[tier.family],
+        "{verbs}": _VERBS[tier.family],
         "{turns}": str(tier.turns),
     }
     for name, value in fields.items():

@@ -18,7 +18,7 @@ from resd_envs.textworld.maze import OPPOSITE
 MOST_LINES = 4
 """Examples of each kind of problem in a report."""
 MOST_ROOMS = 6
-MOST_CHARS = 40
+_MOST_CHARS = 40
 """Characters of an answer that a report repeats."""
 
 
@@ -61,7 +61,7 @@ SAYS: Mapping[Dialect, Mapping[Outcome, str]] = {
 """The beginning of an observation, by outcome; of an answer that was cut off, the environment's
 base class says so."""
 
-JOIN: Mapping[Dialect, str] = {"full": ", ", "compact": " "}
+_JOIN: Mapping[Dialect, str] = {"full": ", ", "compact": " "}
 TIMES: Mapping[Dialect, str] = {"full": " ({count} times)", "compact": " x{count}"}
 REPORT: Mapping[Dialect, Mapping[str, str]] = {
     "full": {
@@ -290,11 +290,11 @@ class Line:
     def worded(self, dialect: Dialect) -> str:
         """The line in words."""
         times = TIMES[dialect].format(count=self.count) if self.count > 1 else ""
-        values = {name: JOIN[dialect].join(words) for name, words in self.values.items()}
+        values = {name: _JOIN[dialect].join(words) for name, words in self.values.items()}
         return REPORT[dialect][self.key].format(times=times, **values)
 
 
-def shown(text: str, most: int = MOST_CHARS) -> str:
+def shown(text: str, most: int = _MOST_CHARS) -> str:
     """The beginning of `text` on one line of printable ASCII."""
     head = " ".join(text[: 4 * most].split())[:most]
     return printable(head)

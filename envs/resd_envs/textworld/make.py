@@ -31,7 +31,7 @@ IDLE_SECONDS = 60.0
 """The process ends after this long without a request, because it holds a hundred megabytes."""
 TAIL_CHARS = 600
 
-OBJECTIVES = {
+_OBJECTIVES = {
     "coin": "Find the coin and take it.",
     "treasure": "Find the {goal} and take it. Taking the wrong thing loses the game.",
     "cooking": "Find the cookbook in the kitchen, prepare the meal it describes, and eat it.",
@@ -49,7 +49,7 @@ def make_game(order: Mapping[str, Any]) -> Any:
         game = CHALLENGES[challenge][1](dict(order["settings"]), options)
     game.metadata["walkthrough"] = list(game.walkthrough)
     game.metadata["goal"] = "" if order["family"] == "cooking" else _taken(game.walkthrough[-1])
-    game.objective = OBJECTIVES[order["family"]].format(goal=game.metadata["goal"])
+    game.objective = _OBJECTIVES[order["family"]].format(goal=game.metadata["goal"])
     return game
 
 

@@ -33,7 +33,7 @@ IDLE = ("", "look around")
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class _State:
     """A game's text and state."""
 
     text: str
@@ -53,7 +53,7 @@ class State:
         return self.look, self.inventory, self.score
 
 
-class Engine(java.Engine):
+class Engine(java.JavaEngine):
     """Plays one game at a time; `start` it before anything else."""
 
     jar = "textworld-express.jar"
@@ -65,15 +65,15 @@ class Engine(java.Engine):
         self._maker: tuple[str, str] | None = None
         """The game that the server is configured for; configuring reads a file each time."""
 
-    def start(self, game: Game) -> State:
+    def start(self, game: Game) -> _State:
         """Begin a game."""
         self._game = game
         self.begin()
         return self._state
 
-    def act(self, command: str) -> State:
+    def act(self, command: str) -> _State:
         """Execute one of the possible commands."""
-        state: State = self.tell(command)
+        state: _State = self.tell(command)
         return state
 
     @property
@@ -104,7 +104,7 @@ class Engine(java.Engine):
         told = self._server.generateNewGameJSON(game.seed, game.fold, False)
         self._state = _read(told)
 
-    def _tell(self, command: str) -> State:
+    def _tell(self, command: str) -> _State:
         return _read(self._server.stepJSON(command))
 
     def find_solution(self, game: Game) -> tuple[str, ...]:
@@ -142,7 +142,7 @@ class Engine(java.Engine):
         commands = self._call("looking for a solution", walk)
         return commands and [command for command in commands if command not in IDLE]
 
-    def play(self, game: Game, commands: Sequence[str]) -> list[State]:
+    def play(self, game: Game, commands: Sequence[str]) -> list[_State]:
         """The states of a game played until it or the commands end."""
         states = [self.start(game)]
         for command in commands:
@@ -165,11 +165,11 @@ class Engine(java.Engine):
         return tuple(walk)
 
 
-def _read(told: str) -> State:
+def _read(told: str) -> _State:
     """The state in the game's reply."""
     answer: dict[str, Any] = reading.parse_json(told)
     lost = bool(answer["taskfailure"])
-    return State(
+    return _State(
         text=_tidy(answer["observation"]),
         look=_tidy(answer["look"]),
         inventory=_tidy(answer["inventory"]),

@@ -16,7 +16,7 @@ from resd_bench.env import Reply, TextEnv
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.types import CaseResult, Dialect, Feedback, FeedbackLevel, Split, Task
 from resd_envs.games.packages import TEXTWORLD_EXPRESS, require
-from resd_envs.games.record import SAYS, Outcome, Record, read_command
+from resd_envs.games.record import REPLIES, CommandOutcome, Record, read_printable_command
 from resd_envs.textworld_express.brief import brief
 from resd_envs.textworld_express.engine import Engine
 from resd_envs.textworld_express.games import TIERS, Game, GameName, Level, Tier, games
@@ -24,7 +24,7 @@ from resd_envs.textworld_express.games import TIERS, Game, GameName, Level, Tier
 WALK = "`look around`, `inventory`, `move DIRECTION`"
 DOORS = "`open door to DIRECTION`, `close door to DIRECTION`"
 BOXES = "`open THING`, `close THING`, `put THING in THING`"
-COMMANDS: Mapping[GameName, str] = {
+_COMMANDS: Mapping[GameName, str] = {
     "arithmetic": "`look around`, `inventory`, `take THING`, `read THING`, `put THING in THING`",
     "coin": f"{WALK}, {DOORS}, `take THING`",
     "cookingworld": (
@@ -163,16 +163,16 @@ class TextWorldExpressEnv(TextEnv):
 
     def reply(self, task: Task, action: str) -> Reply:
         """Do what the answer commands, if that is possible."""
-        said = read_command(action)
-        command = resolve(said, self._state.possible, self.dialect)
+        said = read_printable_command(action)
+        command = resolve_command(said, self._state.possible, self.dialect)
         if command is None:
             outcome = _why_not(said, self._state.possible)
-            told = SAYS[self.dialect][outcome]
+            told = REPLIES[self.dialect][outcome]
             self._record.note(said, outcome)
             return Reply(told + self._possible())
         state = self._state = self.engine.act(command)
         refused = REFUSED.match(state.text)
-        outcome = Outcome.NOT_POSSIBLE if refused else Outcome.DONE
+        outcome = CommandOutcome.NOT_POSSIBLE if refused else CommandOutcome.DONE
         self._record.note(command, outcome, state.text, progress=state.score > self._best)
         self._best = max(self._best, state.score)
         if state.won:
@@ -180,7 +180,7 @@ class TextWorldExpressEnv(TextEnv):
         if state.lost:
             return Reply(feedback=self._failure(task, "lost"))
         told = brief(state.text) if self.dialect == "compact" else state.text
-        return Reply((told or SAYS[self.dialect][Outcome.DONE]) + self._possible())
+        return Reply((told or REPLIES[self.dialect][CommandOutcome.DONE]) + self._possible())
 
     def _possible(self) -> str:
         if not self.admissible:
@@ -229,7 +229,7 @@ def find_tier(game: str, level: str) -> Tier:
     """The tier of a game; UsageError with the nearest name if there is none."""
     levels = {tier.level: tier for tier in TIERS.values() if tier.game == game}
     if not levels:
-        raise near_miss("game of TextWorldExpress", game, COMMANDS)
+        raise near_miss("game of TextWorldExpress", game, _COMMANDS)
     if level not in levels:
         raise UsageError(
             f"the game {game!r} of TextWorldExpress has no level {level!r}: give "
@@ -238,7 +238,7 @@ def find_tier(game: str, level: str) -> Tier:
     return levels[level]
 
 
-def resolve(said: str, possible: Sequence[str], dialect: Dialect) -> str | None:
+def resolve_command(said: str, possible: Sequence[str], dialect: Dialect) -> str | None:
     """The possible command that was given; None if there is none.
 
     `compact` requires it word for word; `full` accepts synonyms from other text games.
@@ -251,11 +251,13 @@ def resolve(said: str, possible: Sequence[str], dialect: Dialect) -> str | None:
     return by_name.get(said)
 
 
-def _why_not(said: str, possible: Sequence[str]) -> Outcome:
+def _why_not(said: str, possible: Sequence[str]) -> CommandOutcome:
     if not said:
-        return Outcome.NO_COMMAND
+        return CommandOutcome.NO_COMMAND
     verbs = {command.split()[0] for command in possible}
-    return Outcome.NOT_POSSIBLE if said.split()[0] in verbs else Outcome.NOT_UNDERSTOOD
+    return (
+        CommandOutcome.NOT_POSSIBLE if said.split()[0] in verbs else CommandOutcome.NOT_UNDERSTOOD
+    )
 
 
 @cache
@@ -281,7 +283,7 @@ def _manual(tier: Tier) -> str:
     """The rules in the full dialect."""
     folder = files("resd_envs.textworld_express")
     text = folder.joinpath("prompts/full.md").read_text(encoding="utf-8")
-    fields = {"{commands}": COMMANDS[tier.game], "{turns}": str(tier.turns)}
+    fields = {"{commands}": _COMMANDS[tier.game], "{turns}": str(tier.turns)}
     for name, value in fields.items():
         if text.count(name) != 1:
             raise UsageError(f"prompts/full.md must hold the field {name} exactly once")

@@ -53,13 +53,13 @@ def calibrate(
     Reports the success rate p0, the share of zero-variance groups, and the expected number of
     episodes to the first success.
     """
+    from resd_bench.jobs.difficulty import all_tiers, nearest
     from resd_bench.jobs.difficulty import calibrate as measure
-    from resd_bench.jobs.difficulty import nearest, tiers
 
     if target is not None and not 0 < target < 1:
         raise UsageError(f"--target {target} is not a success rate: give one between 0 and 1")
     names = names_in(chosen)
-    names = names or (tiers(name) if target is not None else [name])
+    names = names or (all_tiers(name) if target is not None else [name])
     flags = {
         "model": model,
         "eval_split": split,
@@ -83,12 +83,12 @@ def calibrate(
 
 def rarity_table(found: Sequence[Rarity], model: str) -> Table:
     """A row per tier."""
-    from resd_bench.jobs.difficulty import GROUP
+    from resd_bench.jobs.difficulty import GRPO_GROUP
     from resd_bench.report.tables import WITH_FAILURES, both
 
     table = Table(title=f"{model} before learning")
     table.add_column("environment", no_wrap=True)
-    for title in ("p0 (95%)", f"zero-variance groups, N = {GROUP}", "if tasks were alike"):
+    for title in ("p0 (95%)", f"zero-variance groups, N = {GRPO_GROUP}", "if tasks were alike"):
         table.add_column(title)
     table.add_column("episodes to first success")
     table.add_column("no verdict")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from resd_bench import errors, plugins
-from resd_bench.commands.shared import Deadline, EnvSets, options, show_verdicts
+from resd_bench.commands.shared import DeadlineOption, EnvSets, options, show_verdicts
 from resd_bench.errors import UsageError
 from resd_bench.options import names_in
 
@@ -22,7 +22,7 @@ def check(
     only: Annotated[
         str | None, typer.Option(metavar="LIST", help="Check only these properties: a,b,c.")
     ] = None,
-    deadline: Deadline = 60.0,
+    deadline: DeadlineOption = 60.0,
     seconds: Annotated[
         float,
         typer.Option(

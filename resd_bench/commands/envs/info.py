@@ -7,20 +7,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from resd_bench import plugins
-from resd_bench.commands.shared import EnvSets, Name, make_env, options
+from resd_bench.commands.shared import EnvSets, Name, open_env, options
 from resd_bench.env import TextEnv
 from resd_bench.files.terminal import out, printable
 from resd_bench.rollout.contract import checked_reset, checked_step, checked_tasks
 from resd_bench.types import SPLITS, Dialect, Feedback, Task
 
-DIALECTS: tuple[Dialect, ...] = ("full", "compact")
+_DIALECTS: tuple[Dialect, ...] = ("full", "compact")
 WRONG = "I do not know."
 """The answer whose failure is shown."""
 
 
 def info(name: Name, sets: EnvSets = None) -> None:
     """Describe an environment: docstring, tasks, prompts, feedback."""
-    make_env(name, sets)
+    open_env(name, sets)
     for part in describe(name, **options(sets, "env")):
         out().print(part + "\n", soft_wrap=True)
 
@@ -35,7 +35,7 @@ def describe(name: str, **options: Any) -> Iterator[str]:
     sizes = ", ".join(f"{split} {len(tasks[split])}" for split in SPLITS)
     digest = panel_hash(task for split in SPLITS for task in tasks[split])
     yield f"## Tasks\n{sizes}; at most {full.max_turns} turns\n\npanel {digest}"
-    for dialect in DIALECTS:
+    for dialect in _DIALECTS:
         env = plugins.make_env(name, dialect=dialect, **options)
         observation, info = checked_reset(env, env.reset(seed=0))
         yield f"## Prompt, {dialect} ({info['task_id']})\n{printable(observation)}"

@@ -16,10 +16,10 @@ import typer
 from resd_bench.commands.shared import (
     DialectFlag,
     EnvSets,
-    Level,
+    LevelOption,
     Name,
     SplitFlag,
-    make_env,
+    open_env,
     read_split,
 )
 from resd_bench.env import TextEnv
@@ -41,14 +41,14 @@ def play_command(
     split: SplitFlag = "train",
     seed: Annotated[int, typer.Option(metavar="INT", help="Seed of the order of tasks.")] = 0,
     dialect: DialectFlag = "full",
-    level: Level = 3,
+    level: LevelOption = 3,
     sets: EnvSets = None,
 ) -> None:
     """Play an environment yourself, in the terminal.
 
     A line that is a single dot, or Ctrl-D, ends an answer.
     """
-    env = make_env(name, sets, dialect=dialect, feedback_level=level)
+    env = open_env(name, sets, dialect=dialect, feedback_level=level)
     play(env, _to_play(env, task, split, seed), sys.stdin, sys.stdout)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resd_bench.commands.shared import DialectFlag, EnvSets, Level, Name, make_env
+from resd_bench.commands.shared import DialectFlag, EnvSets, LevelOption, Name, open_env
 from resd_bench.errors import UsageError
 from resd_bench.files import reading
 from resd_bench.files.terminal import note
@@ -29,7 +29,7 @@ def score(
         typer.Option("--out", metavar="FILE", help="File to write (default: standard output)."),
     ] = None,
     dialect: DialectFlag = "full",
-    level: Level = 3,
+    level: LevelOption = 3,
     what: Annotated[
         str,
         typer.Option(
@@ -46,7 +46,7 @@ def score(
     from resd_bench.records.recorder import to_line
 
     chosen: Grade = coerce("--grade", what, Grade)
-    env = make_env(name, sets, dialect=dialect, feedback_level=level, grade=chosen)
+    env = open_env(name, sets, dialect=dialect, feedback_level=level, grade=chosen)
     answers = list(read_answers(_read(file).splitlines(), "stdin" if file == "-" else file))
     rows = list(grade(env, answers))
     lines = b"".join(to_line(row) for row in rows)

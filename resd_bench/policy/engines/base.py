@@ -43,7 +43,7 @@ class Generated:
             raise NonFiniteLogits
 
 
-Row = tuple[int, int]
+SampleIndex = tuple[int, int]
 """(prompt, sample)."""
 
 
@@ -104,7 +104,9 @@ def check_request(prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, 
         )
 
 
-def uniforms(sampling: Sampling, rows: Sequence[Row], numbers: Sequence[int] | None) -> Tensor:
+def uniforms(
+    sampling: Sampling, rows: Sequence[SampleIndex], numbers: Sequence[int] | None
+) -> Tensor:
     """Float64 [rows, max_new_tokens] in [0, 1), one stream per (seed, prompt number, sample)."""
     length, seed = sampling.max_new_tokens, sampling.seed
     if sampling.temperature == 0:
@@ -124,9 +126,9 @@ def row_seed(sampling: Sampling, number: int, sample: int) -> int:
 
 def chunks(
     prompts: Sequence[Sequence[int]], n: int, new: int, max_tokens: int
-) -> Iterator[list[Row]]:
+) -> Iterator[list[SampleIndex]]:
     """All rows by prompt length, in chunks of at most `max_tokens` padded tokens (with `new`)."""
-    chunk: list[Row] = []
+    chunk: list[SampleIndex] = []
     for i in sorted(range(len(prompts)), key=lambda i: len(prompts[i])):
         for j in range(n):
             if chunk and (len(chunk) + 1) * (len(prompts[i]) + new) > max_tokens:
@@ -209,6 +211,6 @@ def cut(ids: Tensor, logprobs: Tensor, is_stop: Tensor) -> list[Generated]:
     ]
 
 
-def ungroup(n: int, flat: Mapping[Row, Generated]) -> list[list[Generated]]:
+def ungroup(n: int, flat: Mapping[SampleIndex, Generated]) -> list[list[Generated]]:
     """Generated rows keyed by (prompt, sample) as one list of `n` per prompt."""
     return [[flat[i, j] for j in range(n)] for i in range(len(flat) // n)]

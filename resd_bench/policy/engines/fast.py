@@ -24,7 +24,7 @@ from torch import Tensor
 from resd_bench.policy import limits
 from resd_bench.policy.engines.base import (
     Generated,
-    Row,
+    SampleIndex,
     check_first,
     check_request,
     choose,
@@ -39,7 +39,7 @@ from resd_bench.policy.engines.prefix_cache import (
     CachedPrefix,
     CachedSequence,
     PrefixCache,
-    fingerprint,
+    weights_fingerprint,
 )
 from resd_bench.policy.engines.registry import EngineSetup, EngineSpec
 from resd_bench.policy.lora import base_layer, merged_weight
@@ -234,7 +234,7 @@ class _Batch:
         self,
         w: _Weights,
         prompts: Sequence[Sequence[int]],
-        rows: Sequence[Row],
+        rows: Sequence[SampleIndex],
         new: int,
         begun: Mapping[int, CachedPrefix],
         keep: bool,
@@ -278,7 +278,7 @@ class _Batch:
     def _prefill(
         self,
         prompts: Sequence[Sequence[int]],
-        rows: Sequence[Row],
+        rows: Sequence[SampleIndex],
         begun: Mapping[int, CachedPrefix],
     ) -> Tensor:
         """Fill the cache with the prompts and return the logits [b, V] after them."""
@@ -411,7 +411,7 @@ class _Batch:
         return keep
 
 
-def _slabs(lengths: Sequence[int], rows: Sequence[Row]) -> Iterator[tuple[int, int]]:
+def _slabs(lengths: Sequence[int], rows: Sequence[SampleIndex]) -> Iterator[tuple[int, int]]:
     """Ranges of rows whose distinct prompts, padded, are at most `limits.FAST_PREFILL_TOKENS`.
 
     `lengths` are the tokens to be read of each prompt.
@@ -478,9 +478,9 @@ class FastEngine:
         longest = max(map(len, prompts)) + sampling.max_new_tokens
         weights = _prepare(self.model, longest, self.dtype)
         keep = self._memory.goes_on(prompts)
-        mark = fingerprint(weights.trained()) if keep else None
+        mark = weights_fingerprint(weights.trained()) if keep else None
         begun = self._begun(prompts, mark)
-        flat: dict[Row, Generated] = {}
+        flat: dict[SampleIndex, Generated] = {}
         said: list[CachedSequence] = []
         room = limits.FAST_KEPT_BYTES if keep else 0
         for rows in chunks(prompts, n, sampling.max_new_tokens, self.max_batch_tokens):
@@ -533,7 +533,10 @@ class FastEngine:
 
 
 def _said(
-    batch: _Batch, prompts: Sequence[Sequence[int]], rows: Sequence[Row], made: Sequence[Generated]
+    batch: _Batch,
+    prompts: Sequence[Sequence[int]],
+    rows: Sequence[SampleIndex],
+    made: Sequence[Generated],
 ) -> Iterator[CachedSequence]:
     """The sequences that the rows of a chunk read, and their caches if those are kept."""
     seat = batch.seats.argsort().tolist()

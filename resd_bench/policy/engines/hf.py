@@ -15,7 +15,7 @@ from torch import Tensor
 from resd_bench.policy import limits
 from resd_bench.policy.engines.base import (
     Generated,
-    Row,
+    SampleIndex,
     check_first,
     check_request,
     choose,
@@ -57,7 +57,7 @@ class HfEngine:
     ) -> list[list[Generated]]:
         """`n` continuations of each prompt, see `Engine.generate`."""
         check_request(prompts, n, sampling, context_limit(self.model.config))
-        flat: dict[Row, Generated] = {}
+        flat: dict[SampleIndex, Generated] = {}
         for rows in chunks(prompts, n, sampling.max_new_tokens, self.max_batch_tokens):
             u = uniforms(sampling, rows, numbers)
             made = self._decode([prompts[i] for i, _ in rows], sampling, u)

@@ -22,7 +22,7 @@ from resd_bench.policy.trainer import response_logits
 from resd_bench.seeds import stream
 from resd_bench.types import Metrics, Sampling
 
-TOLERANCE = {torch.float32: 0.01, torch.bfloat16: 0.3, torch.float16: 0.1}
+GAP_TOLERANCE = {torch.float32: 0.01, torch.bfloat16: 0.3, torch.float16: 0.1}
 """Largest gap (nats) of a greedy token that rounding explains, by the engine's precision. 1e-5 was
 measured in float32 and 0.09 in bfloat16; a different model is off by whole nats."""
 PROMPT_TOKENS, NEW_TOKENS = 16, 8
@@ -46,7 +46,7 @@ class Gap:
     engine decodes greedily and is correct."""
 
 
-def probe(model: Any) -> list[int]:
+def _probe(model: Any) -> list[int]:
     """A prompt of random tokens from the whole vocabulary, the same at every call."""
     rows = model.get_input_embeddings().weight.shape[0]
     ids: list[int] = stream(0, "agreement").integers(rows, size=PROMPT_TOKENS).tolist()
@@ -56,7 +56,7 @@ def probe(model: Any) -> list[int]:
 @torch.no_grad()
 def measure(model: Any, sample: Sample, sampling: Sampling = GREEDY) -> Gap:
     """Let the engine continue a fixed prompt, and score its continuation with `model`."""
-    prompt = probe(model)
+    prompt = _probe(model)
     said = sample(prompt, sampling)
     logits = response_logits(model, [prompt], [said.token_ids])[0]
     ids = torch.tensor(said.token_ids, device=logits.device)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Tokens = tuple[int, ...]
+_Tokens = tuple[int, ...]
 
 _PROBES = 8
 """Number of prompts examined to see whether a call continues the last one."""
@@ -26,7 +26,7 @@ _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 class CachedSequence:
     """A sequence of the last call."""
 
-    tokens: Tokens
+    tokens: _Tokens
     """Prompt and answer, without the last token, which no model has read."""
     prompt: int
     """Number of tokens in the prompt."""
@@ -70,7 +70,7 @@ class PrefixCache:
         found = self._nearest(tuple(prompt[:-1]))
         return None if found is None or found.said.cache is None or not found.tokens else found
 
-    def _nearest(self, asked: Tokens) -> CachedPrefix | None:
+    def _nearest(self, asked: _Tokens) -> CachedPrefix | None:
         """The sequence that shares the longest beginning with `asked`."""
         at = bisect_right(self._said, asked, key=_tokens)
         # Among sorted sequences, a neighbour has the most in common.
@@ -81,11 +81,11 @@ class PrefixCache:
         return max(near, key=lambda one: one.tokens, default=None)
 
 
-def _tokens(said: CachedSequence) -> Tokens:
+def _tokens(said: CachedSequence) -> _Tokens:
     return said.tokens
 
 
-def common(one: Tokens, other: Tokens) -> int:
+def common(one: _Tokens, other: _Tokens) -> int:
     """Length of the common beginning of two sequences."""
     low, high = 0, min(len(one), len(other))
     while low < high:
@@ -97,6 +97,6 @@ def common(one: Tokens, other: Tokens) -> int:
     return low
 
 
-def fingerprint(weights: Iterable[Tensor]) -> Tensor:
+def weights_fingerprint(weights: Iterable[Tensor]) -> Tensor:
     """A fingerprint, int64 [weights], of the weights' bits: it changes when they do."""
     return torch.stack([w.view(_BITS[w.itemsize]).sum(dtype=torch.int64) for w in weights])

@@ -7,12 +7,13 @@ that `auto` tries, and imports none before it is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from resd_bench import plugins
 from resd_bench.errors import UsageError, near_miss
+from resd_bench.options import options_from
 from resd_bench.policy.config import PolicyConfig
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ class EngineSetup:
     """The peft model around `model` if an adapter is trained, else None."""
     config: PolicyConfig
     """The settings; an engine reads those named in its `EngineSpec.options`."""
+    own: Any = None
+    """The engine's own options, an `EngineSpec.config`."""
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """An engine without options of its own."""
 
 
 def any_model(model: Any) -> bool:
@@ -71,6 +79,8 @@ class EngineSpec:
     """Fields of `PolicyConfig` that it reads."""
     required: tuple[str, ...] = ()
     """Those options that must be given."""
+    config: type = NoOptions
+    """A frozen dataclass with options of the engine's own: `--set engine.NAME=VALUE`."""
 
 
 def names() -> list[str]:
@@ -78,7 +88,7 @@ def names() -> list[str]:
     return ["auto", *plugins.installed(GROUP)]
 
 
-def find(name: str) -> EngineSpec | None:
+def find_engine(name: str) -> EngineSpec | None:
     """The engine called `name`, None for `auto`; UsageError if it is not installed."""
     if name == "auto":
         return None
@@ -88,9 +98,9 @@ def find(name: str) -> EngineSpec | None:
     return spec
 
 
-def check(name: str, server: str | None) -> None:
+def check_server(name: str, server: str | None) -> None:
     """UsageError if `name` is not installed, or does not go with `server`."""
-    spec = find(name)
+    spec = find_engine(name)
     needed, allowed = (spec.required, spec.options) if spec else ((), ())
     if (server is None and "server" in needed) or (server is not None and "server" not in allowed):
         raise UsageError(
@@ -99,9 +109,19 @@ def check(name: str, server: str | None) -> None:
         )
 
 
-def choose(name: str, model: Any) -> EngineSpec:
+def explicit_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of the engine's own where some are `given`; UsageError for what it has not."""
+    spec = find_engine(name)
+    if spec is None and given:
+        raise UsageError(
+            f"engine.{next(iter(given))} is an option of one engine: name it with --engine"
+        )
+    return asdict(options_from(spec.config, given, "engine", name)) if spec else {}
+
+
+def choose_engine(name: str, model: Any) -> EngineSpec:
     """The engine that samples from `model`; UsageError if the named one does not support it."""
-    spec = find(name)
+    spec = find_engine(name)
     if spec is None:
         candidates: list[EngineSpec] = [plugins.find(GROUP, "engine", one) for one in AUTO]
         return next((one for one in candidates if one.supports(model)), candidates[-1])
@@ -114,13 +134,15 @@ def choose(name: str, model: Any) -> EngineSpec:
 
 def make(name: str, setup: EngineSetup, processes: int) -> Engine:
     """The engine `name` in a run of `processes` processes; UsageError if it cannot be used."""
-    spec = choose(name, setup.model)
+    spec = choose_engine(name, setup.model)
     if processes > 1 and not spec.several_processes:
         raise UsageError(
             f"--engine {name} supports only one process, and there are {processes}: use "
             "--engine auto"
         )
+    given = setup.config.engine_options if name == spec.name else {}
+    own = options_from(spec.config, given, "engine", spec.name)
     for option in spec.required:
         if getattr(setup.config, option) is None:
             raise UsageError(f"--engine {name} needs --{option.replace('_', '-')}")
-    return spec.build(setup)
+    return spec.build(replace(setup, own=own))

@@ -29,7 +29,7 @@ from resd_bench.errors import UsageError, near_miss
 from resd_bench.files import reading
 from resd_bench.policy import lora
 from resd_bench.policy.engines.base import Generated, check_request, row_seed
-from resd_bench.policy.engines.logprob_gap import GREEDY, TOLERANCE, measure
+from resd_bench.policy.engines.logprob_gap import GAP_TOLERANCE, GREEDY, measure
 from resd_bench.policy.engines.registry import EngineSetup, EngineSpec
 from resd_bench.types import Sampling, Stop
 
@@ -249,7 +249,7 @@ class ServerEngine:
         """UsageError if the server's model or its log-probabilities are not the trainer's."""
         gap = measure(self.model, lambda prompt, how: self._one(prompt, 0, how, ()), GREEDY)
         # A server does not say which precision it computes in.
-        allowed = max(TOLERANCE.values())
+        allowed = max(GAP_TOLERANCE.values())
         if not max(gap.logprobs, gap.greedy) <= allowed:
             raise UsageError(
                 f"{self.server.url} serves another model as {self._base!r} than --model: "

@@ -25,7 +25,7 @@ import torch
 from resd_bench.errors import UsageError
 from resd_bench.policy import limits, lora
 from resd_bench.policy.engines.base import Generated, check_request, row_seed
-from resd_bench.policy.engines.logprob_gap import TOLERANCE, measure
+from resd_bench.policy.engines.logprob_gap import GAP_TOLERANCE, measure
 from resd_bench.policy.engines.registry import EngineSetup, EngineSpec
 from resd_bench.types import Sampling, Stop
 
@@ -215,7 +215,7 @@ class VllmEngine:
 
     def _check(self) -> None:
         gap = measure(self.model, lambda prompt, how: self._sample([(prompt, 0)], how, ())[0])
-        allowed = TOLERANCE.get(self.dtype, TOLERANCE[torch.bfloat16])
+        allowed = GAP_TOLERANCE.get(self.dtype, GAP_TOLERANCE[torch.bfloat16])
         if not max(gap.logprobs, gap.greedy) <= allowed:
             raise RuntimeError(
                 f"after weights were transferred {self._synced} times, vLLM and the trainer "

@@ -20,7 +20,7 @@ from resd_bench.policy.engines.base import Engine, context_limit
 from resd_bench.policy.micro_batches import TokenizedExample, chain_size, prefix_groups
 from resd_bench.policy.parallel.placement import SingleDevice
 from resd_bench.policy.parallel.shared_engine import SharedEngine, balance
-from resd_bench.policy.trainer import Split, Summed
+from resd_bench.policy.trainer import SplitBatch, Summed
 
 _FILLER = TokenizedExample((0,), (0,), None, (-1.0,), 0.0, 0.0)
 _TAUGHT_FILLER = TokenizedExample((0,), (0,), (0,), (-1.0,), 0.0, 0.0)
@@ -65,7 +65,7 @@ class DataParallelPlacement(SingleDevice):
         """Make `sampler` ready to sample."""
 
     def share(
-        self, rows: Sequence[TokenizedExample], split: Split
+        self, rows: Sequence[TokenizedExample], split: SplitBatch
     ) -> list[Sequence[TokenizedExample]]:
         """This process's micro-batches: as many as every other's, with and without a teacher."""
         self._agree(rows)

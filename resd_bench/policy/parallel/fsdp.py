@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from resd_bench.policy.config import PolicyConfig, Precision
 
 
-def check(config: PolicyConfig) -> None:
+def check_supported(config: PolicyConfig) -> None:
     """UsageError for settings that do not go with sharded weights."""
     if config.lora_rank:
         raise UsageError(

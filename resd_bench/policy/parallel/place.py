@@ -23,5 +23,5 @@ def place(model: Any, process_group: ProcessGroup, config: PolicyConfig) -> Weig
         raise TypeError(f"{type(process_group).__name__} is not a TorchGroup")
     if not process_group.sharded:
         return ddp.DataParallelPlacement(model, process_group)
-    fsdp.check(config)
+    fsdp.check_supported(config)
     return fsdp.FsdpPlacement(model, process_group)

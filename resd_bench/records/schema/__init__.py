@@ -26,7 +26,7 @@ from resd_bench.errors import near_miss
 VERSION = 1
 """Version of the records that runs write, in `manifest.json`; records without it have 1."""
 
-NAMES = (
+SCHEMAS = (
     *("config", "manifest", "status", "summary"),
     *("metrics", "evals", "episodes", "kept_episodes"),
 )
@@ -37,8 +37,8 @@ Schema = Mapping[str, Any]
 
 def load(name: str) -> dict[str, Any]:
     """The schema called `name`; UsageError if there is none."""
-    if name not in NAMES:
-        raise near_miss("schema", name, NAMES)
+    if name not in SCHEMAS:
+        raise near_miss("schema", name, SCHEMAS)
     text = files("resd_bench.records.schema").joinpath(f"{name}.json").read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded
@@ -81,7 +81,7 @@ def _resolved(schema: Schema, whole: Schema) -> Schema:
     return {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
 
 
-KINDS: Mapping[str, tuple[type, ...]] = {
+_KINDS: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
     "string": (str,),
@@ -134,7 +134,7 @@ def _is_of(value: Any, own: Schema) -> bool:
     kinds = own.get("type")
     if kinds is None:
         return True
-    allowed = [kind for k in ([kinds] if isinstance(kinds, str) else kinds) for kind in KINDS[k]]
+    allowed = [kind for k in ([kinds] if isinstance(kinds, str) else kinds) for kind in _KINDS[k]]
     return type(value) in allowed
 
 
@@ -158,7 +158,7 @@ def _type(schema: Schema, whole: Schema) -> str:
     return " or ".join(names)
 
 
-def as_markdown(schema: Schema) -> str:
+def records_page(schema: Schema) -> str:
     """The fields of a schema as a Markdown table."""
     lines = ["| field | type | always | meaning |", "|---|---|---|---|"]
     for field in fields(schema):

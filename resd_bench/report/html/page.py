@@ -41,7 +41,7 @@ def embed(data: Mapping[str, Any]) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def render(data: Mapping[str, Any]) -> str:
+def render_page(data: Mapping[str, Any]) -> str:
     """The page of `data`, with its `title`. Equal data gives equal pages."""
     style, script = _static("style.css"), "\n".join(map(_static, SCRIPTS))
     policy = (
@@ -59,7 +59,7 @@ def render(data: Mapping[str, Any]) -> str:
 
 def write_page(data: Mapping[str, Any], path: Path) -> Path:
     """Write the page of `data`; UsageError where it cannot be written."""
-    return write_named(path, render(data).encode())
+    return write_named(path, render_page(data).encode())
 
 
 def _without_surrogates(text: str) -> str:

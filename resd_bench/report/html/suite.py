@@ -24,7 +24,7 @@ from resd_bench.report.comparisons import (
     success_of,
     varying_settings,
 )
-from resd_bench.report.figures import AXES
+from resd_bench.report.figures import AXIS_LABELS
 from resd_bench.report.measured import facts_of, label_of, measured_differently
 from resd_bench.report.metric_table import detail_table
 from resd_bench.report.tables import AXIS_NAMES, amount, compare_table, learning_table
@@ -123,7 +123,7 @@ def _result(row: Comparison) -> dict[str, Any]:
 def curves(groups: Groups) -> dict[str, Any]:
     """Held-out success of each group and seed over every axis that all records hold."""
     runs = [run for group in groups.values() for run in group]
-    axes = [a for a in AXES if all(_holds(run, a) for run in runs)]
+    axes = [a for a in AXIS_LABELS if all(_holds(run, a) for run in runs)]
     panels = []
     for env in dict.fromkeys(run.env for run in runs):
         series = []
@@ -132,7 +132,7 @@ def curves(groups: Groups) -> dict[str, Any]:
             if own:
                 series.append({"group": number, **_curve(own, axes)})
         panels.append({"env": env, "series": series})
-    return {"axes": {axis: AXES[axis] for axis in axes}, "panels": panels}
+    return {"axes": {axis: AXIS_LABELS[axis] for axis in axes}, "panels": panels}
 
 
 def _holds(run: RunData, axis: Axis) -> bool:

@@ -13,7 +13,12 @@ from resd_bench.policy import limits
 from resd_bench.policy.engines import fast
 from resd_bench.policy.engines.base import Generated
 from resd_bench.policy.engines.fast import FastEngine
-from resd_bench.policy.engines.prefix_cache import CachedSequence, PrefixCache, common, fingerprint
+from resd_bench.policy.engines.prefix_cache import (
+    CachedSequence,
+    PrefixCache,
+    common,
+    weights_fingerprint,
+)
 from resd_bench.types import Sampling
 from tests.policy import tiny
 
@@ -63,10 +68,10 @@ def test_a_call_goes_on_where_it_reaches_into_an_answer() -> None:
 def test_a_fingerprint_tells_the_smallest_change_of_a_weight() -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float64):
         weights = [torch.randn(40, 30, dtype=dtype), torch.randn(7, dtype=dtype)]
-        before = fingerprint(weights)
-        assert torch.equal(before, fingerprint([w.clone() for w in weights]))
+        before = weights_fingerprint(weights)
+        assert torch.equal(before, weights_fingerprint([w.clone() for w in weights]))
         weights[1][3] = torch.nextafter(weights[1][3], torch.tensor(9.0, dtype=dtype))
-        assert fingerprint(weights).ne(before).tolist() == [False, True]
+        assert weights_fingerprint(weights).ne(before).tolist() == [False, True]
 
 
 def assert_same(made: list[list[Generated]], expected: list[list[Generated]]) -> None:

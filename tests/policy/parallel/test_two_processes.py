@@ -231,9 +231,9 @@ def test_what_a_launcher_asks_for_in_vain_is_refused_with_what_to_do(
     "options", [{"lora_rank": 4}, {"teacher_offload": True}, {"teacher_precision": "bfloat16"}]
 )
 def test_settings_that_shares_do_not_go_with_are_refused(options: dict[str, Any]) -> None:
-    fsdp.check(PolicyConfig())
+    fsdp.check_supported(PolicyConfig())
     with pytest.raises(UsageError, match="eave"):
-        fsdp.check(PolicyConfig(**options))
+        fsdp.check_supported(PolicyConfig(**options))
 
 
 def test_a_process_that_no_launcher_started_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
