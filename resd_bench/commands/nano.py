@@ -115,9 +115,9 @@ def probe(
     from resd_bench.nano.card import dials_of
     from resd_bench.nano.probe import Probe, probe_table
     from resd_bench.policy.lm_policy import LMPolicy
-    from resd_bench.policy.loading import resolve
+    from resd_bench.policy.loading import local_path
 
-    dials = dials_of(Path(resolve(model)))
+    dials = dials_of(Path(local_path(model)))
     say(probe_table(Probe(LMPolicy.load(model), env, samples, dials=dials).rows()))
 
 

@@ -206,7 +206,9 @@ def tuned_trials(one: Experiment, wanted: Wanted) -> list[Trial]:
     from resd_bench.reproduce.match_records import sweep_trials
 
     path = wanted.runs_folder / f"{one.tuned}.yaml"
-    return sweep_trials(path, wanted.envs, ()) if one.tuned and path.exists() else []
+    if not (one.tuned and path.exists()):
+        return []
+    return sweep_trials(load_sweep(path), wanted.envs, ())
 
 
 def distinct(trials: Iterable[Trial]) -> list[Trial]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from resd_bench.commands import sweep
-from resd_bench.commands.shared import Server, Trust
+from resd_bench.commands.shared import ServerOption, Trust
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out
 from resd_bench.sweep.scheduler import RETRIES, Job
@@ -71,7 +71,7 @@ def tune(
             metavar="FOLDER", help="Folder to write the results to (default: where the runs are)."
         ),
     ] = None,
-    server: Server = None,
+    server: ServerOption = None,
     trust_remote_code: Trust = None,
 ) -> None:
     """Tune every method with as many trials, and choose by validation tasks.
@@ -86,7 +86,7 @@ def tune(
 
     named = {"server": server, "trust_remote_code": trust_remote_code}
     tuning = load_tuning(file, out=save, named=named)
-    trials = sweep.choose(tuning.sweep, only)
+    trials = sweep.choose_trials(tuning.sweep, only)
     if show:
         sweep.list_trials(trials)
         return

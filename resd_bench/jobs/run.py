@@ -174,7 +174,7 @@ class Run:
         # A budget in minutes must end at the same update in all processes.
         self.ledger.seconds = self.process_group.broadcast_from_rank0(lambda: self.ledger.seconds)
         episodes = episode_rows(groups, self.update, first)
-        noted = [row | note for row, note in zip(episodes, notes, strict=True)]
+        noted = [{**row, **note} for row, note in zip(episodes, notes, strict=True)]
         self._record(groups, {**learned, **exchanged}, step, noted)
         self._check_verdicts(groups)
 

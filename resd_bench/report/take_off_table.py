@@ -13,7 +13,7 @@ from rich.table import Table
 
 from resd_bench.records.runs import RunData
 from resd_bench.report.comparisons import Groups, unlikeness
-from resd_bench.report.tables import AXIS_NAMES, UNLIKE, amount, percent, printable
+from resd_bench.report.tables import AXIS_NAMES, UNLIKE, amount, percent, table_label
 from resd_bench.stats import (
     NOT_STARTED,
     TOOK_OFF,
@@ -135,13 +135,13 @@ def take_off_table(
         table.add_column(name)
     table.add_column(f"took off by {amount(budget)} {AXIS_NAMES[axis]}", justify="right")
     first = next(iter(next(iter(found.values()))))
-    table.add_column(f"difference to {printable(first)}\n(not paired)", justify="right")
+    table.add_column(f"difference to {table_label(first)}\n(not paired)", justify="right")
     table.add_column("verdict")
     for env, groups in found.items():
         for label, own in groups.items():
             difference = "" if own.judged is None else f"{100 * own.judged.difference:+.0f} points"
             cell = f"{own.count}: {percent(own.share) if own.share.mean else _none(own.share)}"
-            table.add_row(printable(env), printable(label), cell, difference, own.verdict)
+            table.add_row(table_label(env), table_label(label), cell, difference, own.verdict)
         table.add_section()
     return table
 

@@ -29,7 +29,7 @@ from resd_bench.report.figures import COLOURS, plain_text
 from resd_bench.report.tables import percent
 from resd_bench.report.take_off_table import RULE
 from resd_bench.reproduce.match_records import Gathered
-from resd_bench.reproduce.page import Page, table
+from resd_bench.reproduce.page import Page, empty_table
 from resd_bench.reproduce.table_cells import NOT_RUN, not_judged
 from resd_bench.seeds import stream
 from resd_bench.stats import (
@@ -204,7 +204,7 @@ def _pairs(
 
 def _effects_table(page: Page, place: Place, runs: Runs, ends: Measured, areas: Measured) -> Table:
     columns = ["effect of", "last checkpoint,\npoints", "verdict", "area under\nthe curve, points"]
-    made = table(f"effects: {place.env}, {place.model}", [*columns, "verdict"], 1, JUDGED)
+    made = empty_table(f"effects: {place.env}, {place.model}", [*columns, "verdict"], 1, JUDGED)
     budget = _budget(runs)
     groups = [own for own in runs.values() if own]
     unlike = [unlikeness(groups, budget, "episodes", m, VARIES) for m in ("success", "area")]
@@ -251,7 +251,7 @@ def _effect_columns(measure: str, found: Verdict | None, verdict: str) -> dict[s
 
 def _cells_table(page: Page, place: Place, ends: Measured, areas: Measured) -> Table:
     columns = [*(factor.name for factor in FACTORS), "seeds", "last checkpoint", "area"]
-    made = table(f"cells: {place.env}, {place.model}", columns, len(FACTORS))
+    made = empty_table(f"cells: {place.env}, {place.model}", columns, len(FACTORS))
     for cell in reversed(CELLS):
         row: dict[str, object] = {**place._asdict(), "effect": "cell"}
         row |= {factor.name: int(on) for factor, on in zip(FACTORS, cell, strict=True)}
@@ -276,7 +276,7 @@ TAKE_OFF_CAPTION = (
 def _take_off_table(page: Page, place: Place, ends: Measured) -> Table:
     """How many runs took off with each part and without it, over all other parts."""
     columns = ["part", "with it", "without it", "cells that split", "verdict"]
-    made = table(f"took off: {place.env}, {place.model}", columns, 1, TAKE_OFF_CAPTION)
+    made = empty_table(f"took off: {place.env}, {place.model}", columns, 1, TAKE_OFF_CAPTION)
     sides = [[_ends_where(ends, i, on) for on in (True, False)] for i in range(len(FACTORS))]
     least = [[_ends_where(ends, i, on, True) for on in (True, False)] for i in range(len(FACTORS))]
     known = [i for i, pair in enumerate(sides) if all(pair)]

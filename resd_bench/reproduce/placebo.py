@@ -20,13 +20,14 @@ from resd_bench.report.comparisons import (
     common_budget,
     outcomes_by_task,
     overall,
+    pairs,
     unlikeness,
 )
 from resd_bench.report.figures import COLOURS, plain_text
 from resd_bench.report.tables import percent
 from resd_bench.reproduce.match_records import Gathered, family
-from resd_bench.reproduce.page import Page, table
-from resd_bench.reproduce.table_cells import NOT_RUN, not_judged, pairs
+from resd_bench.reproduce.page import Page, empty_table
+from resd_bench.reproduce.table_cells import NOT_RUN, not_judged
 from resd_bench.seeds import stream
 from resd_bench.stats import ContentVerdict, Interval, judge_content
 
@@ -90,7 +91,7 @@ def placebo(gathered: Gathered) -> Page:
     cells = by_cell(gathered)
     columns = ["method", "text", "pairs", "real", "shuffled", "blank"]
     columns += ["real - shuffled,\npoints", "verdict", "real - blank,\npoints", "against blank"]
-    made = table("area under the learning curve", columns, 2)
+    made = empty_table("area under the learning curve", columns, 2)
     page = Page("placebo", "Placebo: does the content matter?", [made, checks(cells)], [], [ABOUT])
     found = {kind: judged(cells, kind) for kind in KINDS}
     for contrast in CONTRASTS:
@@ -190,7 +191,7 @@ def unlike(cells: Cells, names: Sequence[str]) -> list[str]:
 def checks(cells: Cells) -> Table:
     """Success and the check of the manipulation, by method, text and cell."""
     columns = ["method", "text", "environment", "model", "shown", "seeds", "area"]
-    made = table("by environment and model", [*columns, *CHECKS], 5, CHECKED)
+    made = empty_table("by environment and model", [*columns, *CHECKS], 5, CHECKED)
     for contrast in CONTRASTS:
         names = [contrast.method, *map(contrast.variant, KINDS)]
         for cell, variants in cells.items():

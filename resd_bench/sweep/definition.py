@@ -42,7 +42,7 @@ MOST_TRIALS = 100_000
 """Runs of one variant."""
 IN_FOLDERS = frozenset({"env", "method", "seed"})
 """Settings with a folder of their own; a grid's other settings go into the variant's name."""
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=,@-]*")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=,@-]*")
 """Valid names of a variant, which become names of folders."""
 
 Settings = Mapping[str, Any]
@@ -164,7 +164,7 @@ def _label(variant: str, point: Settings, grid: Settings, path: Path) -> str:
     method = str(point.get("method", RunConfig.method))
     extra = [f"{key}={point[key]}" for key in grid if key not in IN_FOLDERS]
     label = ",".join([variant or method, *extra])
-    if not _PLAIN.fullmatch(label):
+    if not PLAIN_NAME.fullmatch(label):
         raise UsageError(f"{path}: {label!r} cannot name a folder: use letters, digits and . _ + -")
     return label
 

@@ -33,7 +33,7 @@ from resd_bench.errors import UsageError, near_miss
 from resd_bench.files.writing import check_name
 from resd_bench.options import POSITIVE, coerce, whole_numbers
 from resd_bench.seeds import stream
-from resd_bench.sweep.definition import BATCH, MOST_TRIALS, PLAIN, Sweep, Trial, with_batch
+from resd_bench.sweep.definition import BATCH, MOST_TRIALS, PLAIN_NAME, Sweep, Trial, with_batch
 
 KEYS = ("name", "out", "base", "envs", "seeds", "trials", "evaluations", "draw", "knobs")
 REQUIRED = ("envs", "trials", "knobs", "methods")
@@ -199,7 +199,7 @@ class _Drawer:
         whole = {**settings, **(point or {})}
         label = DEFAULT if point is None else ",".join(f"{k}={v}" for k, v in point.items())
         name = f"{method},{label}"
-        if not PLAIN.fullmatch(name):
+        if not PLAIN_NAME.fullmatch(name):
             raise UsageError(f"{self.path}: {name!r} cannot name a folder: use letters and digits")
         try:
             config = resolve(with_batch({**base, **whole, "env": self.envs[0]}), self.named)

@@ -16,7 +16,7 @@ from rich.table import Table
 from resd_bench.files.writing import make_folder, write_atomically
 from resd_bench.records.runs import model_label
 from resd_bench.report.figures import colours_of
-from resd_bench.reproduce.page import Page, table
+from resd_bench.reproduce.page import Page, empty_table
 from resd_bench.reproduce.paper_tables import TUNED
 from resd_bench.seeds import stream
 from resd_bench.stats import BestOfTrials, best_of_trials
@@ -74,7 +74,7 @@ def _notes(tuning: Tuning, found: Found) -> list[str]:
 
 def _chosen(tuning: Tuning, found: Found) -> Table:
     columns = ["method", "by", "settings", "updates", "area", "default's", "worst, median", "ties"]
-    made = table("chosen settings", columns, 3, "By: the environment, or the mean over all.")
+    made = empty_table("chosen settings", columns, 3, "By: the environment, or the mean over all.")
     for own in found.values():
         for env in (None, *tuning.envs):
             name, by = own.method if env is None else "", env or JOINT
@@ -106,7 +106,7 @@ def _by_trials(tuning: Tuning, found: Found) -> Table:
         "Expected area of the best of so many trials, drawn without replacement (Dodge et al. "
         "2019), with 95% limits over resampled trials."
     )
-    made = table("expected best area by number of trials", columns, 2, caption)
+    made = empty_table("expected best area by number of trials", columns, 2, caption)
     for own in found.values():
         for env in (None, *tuning.envs):
             best = expected(own, env)
@@ -132,7 +132,7 @@ def _limits(best: BestOfTrials | None, k: int) -> str:
 def _trials(tuning: Tuning, found: Found) -> Table:
     columns = ["method", "trial", "settings", "updates", "area", *tuning.envs, "failed"]
     caption = "By environment: area / success on validation tasks at the end."
-    made = table("all trials", columns, 3, caption)
+    made = empty_table("all trials", columns, 3, caption)
     for own in found.values():
         best = own.choose()
         for one in own.trials:

@@ -18,7 +18,7 @@ from resd_bench.agent import MethodSpec
 from resd_bench.config import RunConfig, resolve
 from resd_bench.objective import TokenBatch
 from resd_bench.report.measured import complete
-from resd_bench.reproduce.match_records import is_equivalent
+from resd_bench.reproduce.match_records import Likeness
 from resd_bench.testing import ScriptedPolicy
 from resd_bench.types import (
     Completion,
@@ -195,14 +195,15 @@ def test_a_record_without_the_option_weighed_turns_and_does_not_stand_in_for_one
     now = resolve({"env": "guess-number", "method": "resd"})
     old = old_record("guess-number")
     assert old.method_options["turn_weighting"] == "turn"
-    assert not is_equivalent(old, now)
+    assert not Likeness(old).stands_in_for(Likeness(now))
     asked = resolve({"env": "guess-number", "method": "resd", "method.turn_weighting": "turn"})
-    assert is_equivalent(old, asked)
+    assert Likeness(old).stands_in_for(Likeness(asked))
     assert RunConfig.from_yaml(now.to_yaml()) == now
 
 
 def test_a_record_of_attempts_with_one_turn_is_the_same_as_before() -> None:
-    assert is_equivalent(old_record("finer"), resolve({"env": "finer", "method": "resd"}))
+    now = Likeness(resolve({"env": "finer", "method": "resd"}))
+    assert Likeness(old_record("finer")).stands_in_for(now)
 
 
 @pytest.mark.parametrize(("env", "expected"), [("guess-number", "turn"), ("finer", "attempt")])

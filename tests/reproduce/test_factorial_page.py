@@ -11,7 +11,7 @@ import pytest
 
 from resd_bench.config import RunConfig, load_file
 from resd_bench.records.runs import RunData
-from resd_bench.reproduce.experiments import choose
+from resd_bench.reproduce.experiments import choose_experiments
 from resd_bench.reproduce.factorial_page import CELLS, FACTORS, factorial
 from resd_bench.reproduce.match_records import Gathered
 from resd_bench.reproduce.page import Page
@@ -120,4 +120,4 @@ def test_without_any_run_there_is_no_figure() -> None:
     page = page_of({})
     assert page.draw is None
     assert {row.get("end verdict", "not run") for row in page.rows} == {"not run"}
-    assert [one.sweep for one in choose(["factorial"])] == ["factorial"]
+    assert [one.sweep for one in choose_experiments(["factorial"])] == ["factorial"]

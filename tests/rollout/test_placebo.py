@@ -18,7 +18,8 @@ from resd_baselines.resd import RESDAgent, RESDConfig
 from resd_bench.config import resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
-from resd_bench.records.recorder import Row, read_log
+from resd_bench.records.recorder import LogRow as Row
+from resd_bench.records.recorder import read_log
 from resd_bench.rollout.placebo import Placebo, Told, blank, exchange
 from resd_bench.testing import ScriptedPolicy
 from resd_bench.types import (
