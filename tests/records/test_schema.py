@@ -52,7 +52,8 @@ def records(
 ) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
     """The records of a run folder, whole or kept, with the names of their schemas.
 
-    Files are compared with the hashes on record; of each log the first and last `most` rows.
+    Of each log all rows, or the first and last `most`. Files that have hashes on record are held
+    against them; `results verify` reads every row of the others.
     """
     files = RunFiles.at(folder)
     yield "config", [files.settings()]
