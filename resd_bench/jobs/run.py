@@ -293,7 +293,7 @@ def loop(run: Run, interrupted: Callable[[], bool], fail_fast: bool = False) -> 
             run.checkpoint()
             return False
         run.advance()
-        if fail_fast and run.team.broadcast_from_rank0(lambda: bool(run.faults)):
+        if fail_fast and run.process_group.broadcast_from_rank0(lambda: bool(run.faults)):
             run.checkpoint()
             raise UsageError(f"--fail-fast: update {run.update}, {run.faults[0].text}")
         if run.due(run.config.eval_every):
