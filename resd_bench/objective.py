@@ -34,7 +34,7 @@ class TokenBatch:
     behaviour_logprobs: Tensor
     """[b, T] float32: log-probability each token was sampled with; NaN where unknown."""
     advantages: Tensor
-    """[b] float32."""
+    """[b] float32; [b, T] where they differ within a sequence."""
     weights: Tensor
     """[b] float32: factor on each sequence's loss."""
 
@@ -48,7 +48,7 @@ class TokenObjective:
     """An `Objective` that adds up terms of single tokens.
 
     A token's term may depend on nothing but that token's place in the batch: its logits, its id,
-    and the advantage and weight of its sequence. The trainer may then hand over any n tokens as n
+    its advantage, and the weight of its sequence. The trainer may then hand over any n tokens as n
     sequences of one token each.
     """
 

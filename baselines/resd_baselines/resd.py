@@ -9,7 +9,7 @@ paper's table of hyper-parameters (divergence, clip, entries, learning rate), wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -27,6 +27,7 @@ from resd_baselines.context_update import (
     ContextUpdate,
     PromptWriter,
     Role,
+    as_record,
     reflect,
     update_context,
 )
@@ -236,32 +237,7 @@ class RESDAgent(PolicyAgent):
     def _record(
         self, attempts: Sequence[Attempt], update: ContextUpdate, step: Step
     ) -> dict[str, Any]:
-        entries = [{**asdict(e), "born": self.births[e.id]} for e in self.playbook.entries]
-        reflections = [
-            {"task": a.task_id, "text": r.text, "parsed": r.parsed, "tags": dict(r.tags.by_id)}
-            for a, r in zip(attempts, update.reflections, strict=True)
-            if not a.success and r != NO_REFLECTION
-        ]
-        curations = [
-            {
-                "task": c.task_id,
-                "text": c.raw,
-                "parsed": c.additions is not None,
-                "additions": [
-                    {"section": section, "content": content}
-                    for section, content in c.additions or ()
-                ],
-            }
-            for c in update.curations
-        ]
-        return {
-            "update": step.update,
-            "playbook": entries,
-            "added": list(update.added),
-            "evicted": list(update.evicted),
-            "reflections": reflections,
-            "curations": curations,
-        }
+        return as_record(update, attempts, self.births, step.update)
 
     def context(self) -> Mapping[str, Any]:
         """The last update: playbook entries with their update of birth, reflections, curations."""

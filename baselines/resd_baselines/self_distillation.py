@@ -25,7 +25,7 @@ from resd_baselines.teacher_prompt import FEEDBACK_TOKENS, find_solutions, sdpo_
 from resd_bench.agent import Load, MethodSpec, Policy, TeacherKind
 from resd_bench.objective import Aggregation, Objective
 from resd_bench.options import ABOVE_0, NUCLEUS, POSITIVE, InRanges, Range
-from resd_bench.types import Example, Group, Messages, Metrics, Step
+from resd_bench.types import Dialect, Example, Group, Messages, Metrics, Step
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,12 @@ class SelfDistillation(PolicyAgent):
 def with_prompt(content: str) -> Callable[[Messages], Messages]:
     """Puts `content` in the place of a chat's first user message."""
     return lambda messages: replace_prompt(messages, content)
+
+
+def with_hint(messages: Messages, attempt: Attempt, hint: Attempt, dialect: Dialect) -> Messages:
+    """A turn's messages, with another attempt shown as a solution of the task."""
+    prompts = sdpo_teacher_prompts(attempt, solution=hint.response, dialect=dialect)
+    return replace_prompt(messages, prompts[0])
 
 
 def _load(config: SDPOConfig) -> Load:

@@ -114,7 +114,7 @@ def _prepare(
     here = {**identity(config, env), "tasks": panel_hash([*train, *held_out])}
     for text in refuse_changed(folder, here, remedy):
         tell(text)
-    model, agent = make_agent(config, tracer.around(policy or setup.build_policy))
+    model, agent = make_agent(config, tracer.around(policy or setup.build_policy), env)
     memory = _Memory(folder, config)
     panel = make_panel(config, held_out)
     return Run(config, agent, model.ledger, envs, train, panel, memory), memory
