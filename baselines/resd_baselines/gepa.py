@@ -75,6 +75,8 @@ class GEPAAgent(PromptedAgent):
         order = stream(step.seed, "validation").permutation(len(tasks))
         drawn = [more.tasks[i].id for i in order[: self.config.validation_tasks]]
         self.validation = self.validation or drawn
+        if not self.validation:
+            return groups
         batch, parent = [group.task.id for group in groups], self.parent
 
         def evaluate(ids: Sequence[str], text: str) -> list[float]:

@@ -72,7 +72,7 @@ class ScriptedPolicy:
     ) -> list[tuple[float, ...]]:
         """Log-probabilities that depend on the length of the prompt and the token alone."""
         return [
-            tuple(-(len(chat[-1].content) % 7 + token % 5) / 8 for token in said.token_ids)
+            tuple(-((len(chat[-1].content) * (token + 3)) % 11) / 8 for token in said.token_ids)
             for chat, said in zip(prompts, completions, strict=True)
         ]
 

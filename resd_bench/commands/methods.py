@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from resd_bench import errors, plugins
+from resd_bench.agent import SEES_REFERENCE
 from resd_bench.commands.shared import Deadline, MethodSets, Name, group, options, show_verdicts
 from resd_bench.files.terminal import out
 from resd_bench.options import field_help, field_types, notation
@@ -23,7 +24,8 @@ def list_methods() -> None:
     for name in plugins.installed("resd_bench.methods"):
         try:
             spec = plugins.method(name)
-            table.add_row(name, str(spec.group_size), spec.summary)
+            marked = f"{name} ({SEES_REFERENCE})" if spec.sees_reference else name
+            table.add_row(marked, str(spec.group_size), spec.summary)
         except Exception as error:
             table.add_row(name, "", f"cannot be loaded: {error}")
     out().print(table)
@@ -34,7 +36,8 @@ def show_method(name: Name) -> None:
     """Show the options of a method: type and range, default, meaning."""
     spec = plugins.method(name)
     helps, types = field_help(spec.config), field_types(spec.config)
-    table = Table(title=f"{name}: {spec.summary} Options: --set method.NAME=VALUE")
+    sees = f" It {SEES_REFERENCE}." if spec.sees_reference else ""
+    table = Table(title=f"{name}: {spec.summary}{sees} Options: --set method.NAME=VALUE")
     table.add_column("option", no_wrap=True)
     for title in ("type", "default", "meaning"):
         table.add_column(title, overflow="fold")

@@ -159,6 +159,7 @@ def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: i
         gathered = gather(trials[one.name], records)
         page = one.make(gathered)
         page.name, page.model = one.name, gathered.model
+        page.notes += gathered.unfair()
         show(page, wanted)
     return int(failed > 0)
 

@@ -15,7 +15,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from resd_bench.agent import Agent, Collects
+from resd_bench import plugins
+from resd_bench.agent import SEES_REFERENCE, Agent, Collects
 from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig
 from resd_bench.distributed.join import join
@@ -385,6 +386,8 @@ def note_session(this: Run, tasks: Sequence[Task], about: Callable[[], Identity]
     sessions = RunFiles.at(this.recorder.folder).json("manifest.json").get("sessions", [])
     model, revision = this.config.model, this.config.model_revision
     facts = manifest(tasks, torch.get_num_threads(), model, revision, about())
+    if plugins.method(this.config.method).sees_reference:
+        facts["sees"] = SEES_REFERENCE
     if this.team.size > 1:
         facts["processes"] = this.team.size
     known = {"schema_version": schema.VERSION, **facts}
