@@ -1,8 +1,8 @@
 """ACE: a playbook that the policy reads when it answers; no weight is trained.
 
-After arXiv 2510.04618. The context update is RESD's: reflect on failures, tag, curate, prune. What
-differs is who reads the playbook: the policy itself, in training rollouts and in every evaluation.
-Left out: several rounds of reflection, merging entries by similarity, and labels as feedback.
+After arXiv 2510.04618. The context update is RESD's; what differs is who reads the playbook: the
+policy, in rollouts and in every evaluation. Left out: several rounds of reflection, merging by
+similarity, and labels as feedback.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ class ACEAgent(PromptedAgent):
         self.writer = PromptWriter(policy.dialect)
         self.playbook = Playbook()
         self.births: dict[str, int] = {}
-        """Update that added each entry of the playbook."""
         self._last: dict[str, Any] = {}
 
     def memory(self) -> str:
@@ -49,11 +48,7 @@ class ACEAgent(PromptedAgent):
         return "" if self.playbook.headers_only else self.writer.playbook(self.playbook)
 
     def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
-        """One context update.
-
-        `ace/entries` in the playbook, of which `ace/entries_added`, and since the last update
-        `ace/entries_evicted`; `ace/curations` made.
-        """
+        """One context update. `ace/entries` in the playbook, of which `ace/entries_added` now."""
         attempts = scored_attempts(groups)
 
         def generate(role: Role, prompts: Sequence[str]) -> list[str]:
@@ -73,25 +68,21 @@ class ACEAgent(PromptedAgent):
         births = {**self.births, **dict.fromkeys(update.added, step.update)}
         self.births = {e.id: births.get(e.id, step.update) for e in self.playbook.entries}
         self._last = as_record(update, attempts, self.births, step.update)
-        learned = self.policy.update([], nll_objective, batch_size=count_turns(attempts))
-        failures = sum(not attempt.success for attempt in attempts)
         return {
-            **learned,
-            **signal_metrics(attempts, failures),
+            **self.policy.update([], nll_objective, batch_size=count_turns(attempts)),
+            **signal_metrics(attempts, sum(not attempt.success for attempt in attempts)),
             "ace/entries": float(len(self.playbook.entries)),
             "ace/entries_added": float(len(update.added)),
-            "ace/entries_evicted": float(len(update.evicted)),
-            "ace/curations": float(len(update.curations)),
         }
 
     def context(self) -> Mapping[str, Any]:
-        """The last update: playbook entries with their update of birth, reflections, curations."""
+        """The last context update; entries of the playbook say which update added them."""
         return self._last
 
     def state_dict(self) -> State:
         """Policy, playbook and births."""
-        memory = {"playbook": self.playbook.to_state(), "births": dict(self.births)}
-        return {**super().state_dict(), **memory}
+        own = {"playbook": self.playbook.to_state(), "births": dict(self.births)}
+        return {**super().state_dict(), **own}
 
     def load_state_dict(self, state: State) -> None:
         """Go on from `state_dict`."""

@@ -75,22 +75,13 @@ def iterate(
     on `validation` first.
     """
     gepa = package()
-    from gepa.core.state import GEPAState
-    from gepa.strategies.candidate_selector import CandidateSelector, ParetoCandidateSelector
-    from gepa.strategies.eval_policy import FullEvaluationPolicy
-
-    class Parent(CandidateSelector):  # type: ignore[misc]
-        def select_candidate_idx(self, state: Any) -> int:
-            return archive.parent if archive else 0
-
-    class Policy(FullEvaluationPolicy):  # type: ignore[misc]
-        def get_seed_eval_batch(self, loader: Any) -> list[Any]:
-            return [] if archive else list(loader.all_ids())
-
+    kind, policy = gepa.core.state.GEPAState, gepa.strategies.eval_policy.FullEvaluationPolicy()
+    # The start is evaluated once: later its scores are in the state.
+    policy.get_seed_eval_batch = lambda loader: [] if archive else list(loader.all_ids())
     adapter = _Adapter(gepa.EvaluationBatch, evaluate, propose)
     with TemporaryDirectory() as folder:
         if archive:
-            held = GEPAState.__new__(GEPAState)
+            held = kind.__new__(kind)
             held.__dict__.update(_decoded(json.loads(archive.state)))
             held.save(folder)
         try:
@@ -99,9 +90,9 @@ def iterate(
                 trainset=list(batch),
                 valset=list(validation),
                 adapter=adapter,
-                candidate_selection_strategy=Parent(),
+                candidate_selection_strategy=_Parent(archive.parent if archive else 0),
                 batch_sampler=_WholeBatch(),
-                val_evaluation_policy=Policy(),
+                val_evaluation_policy=policy,
                 stop_callbacks=_After(1),
                 logger=_Silent(),
                 run_dir=folder,
@@ -111,14 +102,14 @@ def iterate(
         except NoRollouts:
             return archive
         adapter.check()
-        state = GEPAState.load(folder)
-    parent = ParetoCandidateSelector(random.Random(seed)).select_candidate_idx(state)
+        state = kind.load(folder)
+    front = gepa.strategies.candidate_selector.ParetoCandidateSelector(random.Random(seed))
     return Archive(
         json.dumps(_encoded({**vars(state), **DROPPED})),
         tuple(candidate[COMPONENT] for candidate in state.program_candidates),
         tuple(state.program_full_scores_val_set),
-        Policy().get_best_program(state),
-        parent,
+        policy.get_best_program(state),
+        front.select_candidate_idx(state),
     )
 
 
@@ -162,6 +153,16 @@ class _Adapter:
         """Raise what went wrong in a proposal."""
         if self._failure is not None:
             raise self._failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    """Selects the text that the rollouts were made with."""
+
+    place: int
+
+    def select_candidate_idx(self, state: Any) -> int:
+        return self.place
 
 
 class _WholeBatch:

@@ -17,7 +17,7 @@ from resd_baselines.base import Attempt, make_examples, peers
 from resd_baselines.grpo import GRPOAgent, GRPOConfig
 from resd_baselines.losses import contrast, contrasted_advantages
 from resd_baselines.self_distillation import with_hint
-from resd_bench.agent import Load, MethodSpec, Policy
+from resd_bench.agent import Load, MethodSpec
 from resd_bench.options import ABOVE_0, NOT_NEGATIVE, POSITIVE
 from resd_bench.seeds import stream
 from resd_bench.types import Example, Messages, Step
@@ -44,9 +44,6 @@ class RLCSDAgent(GRPOAgent):
 
     config: RLCSDConfig
 
-    def __init__(self, policy: Policy, config: RLCSDConfig) -> None:
-        super().__init__(policy, config)
-
     def _examples(
         self, attempts: Sequence[Attempt], advantages: Sequence[float], weight: float, step: Step
     ) -> list[Example]:
@@ -60,10 +57,8 @@ class RLCSDAgent(GRPOAgent):
                 chosen = rng.permutation(len(wrong))[: self.config.wrong_hints]
                 hints = [right[int(rng.integers(len(right)))], *(wrong[i] for i in chosen)]
             for example in few:
-                shown = (
-                    with_hint(example.messages, attempt, h, self.policy.dialect) for h in hints
-                )
-                chats += [(len(made), chat) for chat in shown]
+                dialect, read = self.policy.dialect, example.messages
+                chats += [(len(made), with_hint(read, attempt, h, dialect)) for h in hints]
                 made.append(example)
         said = [made[place].completion for place, _ in chats]
         temperature = step.sampling.temperature or 1.0

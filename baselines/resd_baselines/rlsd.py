@@ -17,7 +17,7 @@ from resd_baselines.base import Attempt, make_examples, peers
 from resd_baselines.grpo import GRPOAgent, GRPOConfig
 from resd_baselines.losses import reweighted_advantages
 from resd_baselines.self_distillation import with_hint
-from resd_bench.agent import Load, MethodSpec, Policy
+from resd_bench.agent import Load, MethodSpec
 from resd_bench.options import NOT_NEGATIVE, SHARE
 from resd_bench.types import Example, Messages, Step
 
@@ -38,9 +38,6 @@ class RLSDAgent(GRPOAgent):
     """Reinforces what did better than its peers, most where a hinted teacher agrees."""
 
     config: RLSDConfig
-
-    def __init__(self, policy: Policy, config: RLSDConfig) -> None:
-        super().__init__(policy, config)
 
     def _examples(
         self, attempts: Sequence[Attempt], advantages: Sequence[float], weight: float, step: Step

@@ -49,11 +49,7 @@ class _Loader:
         return list(range(len(self.items)))
 
 
-class CandidateSelector:
-    pass
-
-
-class ParetoCandidateSelector(CandidateSelector):
+class ParetoCandidateSelector:
     def __init__(self, rng: Any) -> None:
         self.rng = rng
 
@@ -127,9 +123,11 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
             optimize=optimize,
             EvaluationBatch=EvaluationBatch,
             GEPAState=GEPAState,
-            CandidateSelector=CandidateSelector,
             ParetoCandidateSelector=ParetoCandidateSelector,
             FullEvaluationPolicy=FullEvaluationPolicy,
         )
     for name, module in found.items():
+        if "." in name:
+            above, _, last = name.rpartition(".")
+            setattr(found[above], last, module)
         monkeypatch.setitem(sys.modules, name, module)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from resd_baselines.ace import ACE
 from resd_baselines.gepa import GEPA
 from resd_baselines.gepa_search import INSTALL, Archive, NoRollouts, iterate
 from resd_bench.config import RunConfig, resolve
@@ -82,10 +81,6 @@ def config(out: Path, method: str, **settings: Any) -> RunConfig:
 def prompts(policy: ScriptedPolicy, purpose: str) -> list[str]:
     calls = [call for call in policy.calls if call.purpose == purpose]
     return [chat[-1].content for call in calls for chat in call.prompts]
-
-
-def test_ace_keeps_the_contract() -> None:
-    check_agent(ACE)
 
 
 def test_gepa_keeps_the_contract(package: str) -> None:
