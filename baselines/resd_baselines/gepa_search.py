@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,11 @@ from resd_bench.errors import UsageError
 
 COMPONENT = "lessons"
 """Name of the one text that is optimised."""
-DROPPED = {"full_program_trace": [], "best_outputs_valset": None, "evaluation_cache": None}
+DROPPED: Mapping[str, Any] = {
+    "full_program_trace": [],
+    "best_outputs_valset": None,
+    "evaluation_cache": None,
+}
 """Parts of the package's state that grow, and that no iteration reads."""
 INSTALL = (
     "pip install 'resd-bench[gepa]', or pip install -c constraints.txt -e '.[gepa]' in a clone"

@@ -18,7 +18,7 @@ from resd_bench.policy.micro_batches import Limits, TokenizedExample, micro_batc
 from resd_bench.policy.trainer import response_logits, response_states
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def score(
     model: Any, rows: Sequence[TokenizedExample], temperature: float, limits: Limits
 ) -> list[tuple[float, ...]]:
