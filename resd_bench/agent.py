@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from resd_bench.budget import Ledger, Purpose
-from resd_bench.types import Completion, Dialect, Example, Group, Messages, Metrics, Sampling, Step
+from resd_bench.types import (
+    Completion,
+    Dialect,
+    Example,
+    Group,
+    Messages,
+    Metrics,
+    Sampling,
+    Step,
+    Task,
+)
 
 if TYPE_CHECKING:
     from resd_bench.objective import Objective
@@ -34,6 +44,20 @@ class Policy(Protocol):
         """Sample `n` completions of each prompt, charged to the ledger under `purpose`."""
         ...
 
+    def score(
+        self,
+        prompts: Sequence[Messages],
+        completions: Sequence[Completion],
+        *,
+        temperature: float = 1.0,
+    ) -> list[tuple[float, ...]]:
+        """Log-probability (nats) of each token of each completion after its prompt.
+
+        Under the present weights, at a temperature above 0; charged as scored tokens. () where a
+        completion is empty, or does not fit the context after its prompt.
+        """
+        ...
+
     def use_teacher(self, kind: TeacherKind, ema_rate: float) -> None:
         """Keep a teacher from now on: a copy of the current weights, frozen or moving."""
         ...
@@ -51,6 +75,21 @@ class Policy(Protocol):
     def state_dict(self) -> State: ...
 
     def load_state_dict(self, state: State) -> None: ...
+
+
+class MoreRollouts(Protocol):
+    """What a method may roll out in a step beyond what the step brings; see `Collects`."""
+
+    tasks: Sequence[Task]
+    """All training tasks of the run."""
+
+    def play(self, tasks: Sequence[Task]) -> list[Group]:
+        """Attempt each of `tasks` as often as the step does, answered by the agent's `act`.
+
+        Charged and recorded like the step's own. [] where the budget has no room for all of them:
+        nothing is played then.
+        """
+        ...
 
 
 class Agent(Protocol):
@@ -90,6 +129,37 @@ class Contextual(Protocol):
         ...
 
 
+@runtime_checkable
+class Collects(Protocol):
+    """An agent that decides on the way how many rollouts it learns from."""
+
+    def collect(self, groups: Sequence[Group], step: Step, more: MoreRollouts) -> Sequence[Group]:
+        """What `learn` gets in place of `groups`, the step's own; called right before it."""
+        ...
+
+
+@runtime_checkable
+class InContext(Protocol):
+    """An agent whose policy is shown a memory, in rollouts and in every evaluation alike.
+
+    Its `act` asks the policy `posed(messages)` for each chat. What a success rate of such an agent
+    measures is the policy with its memory.
+    """
+
+    def posed(self, messages: Messages) -> Messages:
+        """What the policy reads in place of `messages` now."""
+        ...
+
+
+@runtime_checkable
+class SeesReferences(Protocol):
+    """An agent that learns from reference solutions; its `MethodSpec` says so."""
+
+    def use_references(self, reference: Callable[[Task], str]) -> None:
+        """Take reference solutions from `reference`, which gives "" where a task has none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """The most a method asks of the policy for each attempt; `run --dry-run` adds it up."""
@@ -102,11 +172,19 @@ class Load:
     """Number of completion-length texts in the teacher's prompt besides the task."""
     shown_tokens: int = 0
     """Further tokens in that prompt: a playbook, feedback."""
+    scores: int = 0
+    """Times that the policy itself scores the attempt, after prompts that show as many texts."""
+    memory_tokens: int = 0
+    """Tokens of a memory that every prompt shows, in rollouts and in evaluations."""
 
 
 def no_load(options: Any) -> Load:
     """The load of a method that only trains on its attempts."""
     return Load()
+
+
+SEES_REFERENCE = "sees reference solutions"
+"""What is said of a method with `sees_reference` wherever it is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +209,6 @@ class MethodSpec:
     former: Mapping[str, Any] = field(default_factory=dict)
     """Options about attempts with several turns that were added later, at what runs did before: a
     record of such an environment that lacks one has this value, not the default."""
+    sees_reference: bool = False
+    """Whether it learns from reference solutions (`SeesReferences`): an upper bound, not a method
+    to compare others with. Lists, cards, records and tables say so."""

@@ -151,6 +151,17 @@ class TextEnv(gym.Env[str, str], ABC):
         """An action that solves `task`; for checkers and tests only."""
         raise NotImplementedError(f"{type(self).__name__} has no oracle")
 
+    def reference(self, task: Task) -> str:
+        """A reference solution of `task` as text, "" where there is none.
+
+        For methods that say that they see it (`MethodSpec.sees_reference`). The default is what the
+        oracle does; of several turns, all that it does.
+        """
+        try:
+            return self.oracle(task)
+        except NotImplementedError:
+            return ""
+
     def find(self, task_id: str, split: Split | None = None) -> Task:
         """The task called `task_id`, in `split` or in whichever has it.
 

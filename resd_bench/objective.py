@@ -34,7 +34,7 @@ class TokenBatch:
     behaviour_logprobs: Tensor
     """[b, T] float32: log-probability that each token was sampled with; NaN if unknown."""
     advantages: Tensor
-    """[b] float32."""
+    """[b] float32; [b, T] where they differ within a sequence."""
     weights: Tensor
     """[b] float32: factor on each sequence's loss."""
 

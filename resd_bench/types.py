@@ -258,6 +258,8 @@ class Example:
     """Multiplies this sequence's loss (e.g. success-rate rebalancing, Eq. 2)."""
     shorter_teachers: tuple[Messages, ...] = ()
     """`teacher_messages` with one more section dropped each time, for contexts that are short."""
+    token_advantages: tuple[float, ...] = ()
+    """One for each token of the completion, in place of `advantage`; () where they are equal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,10 @@ from resd_bench.options import coerce, field_types, range_of
 from resd_bench.records.external import load_rows
 
 BIG = 2**53 + 1
-METHODS = ("base", "grpo", "resd", "resd-then-grpo", "sdpo", "sdpo+ss", "sft")
+METHODS = (
+    *("base", "grpo", "dr-grpo", "dapo", "rlsd", "rlcsd", "resd", "resd-then-grpo"),
+    *("sdpo", "sdpo+ss", "opsd", "sft", "ace", "gepa"),
+)
 
 
 def kinds(hint: Any) -> set[Any]:

@@ -27,6 +27,7 @@ from resd_bench.types import (
     Stop,
     Trajectory,
     Turn,
+    user,
 )
 
 
@@ -165,6 +166,16 @@ PER_TURN = {"turn_weighting": "turn"}
 """What runs did before there was the option; see `MethodSpec.former`."""
 
 
+def peers(attempts: Sequence[Attempt], place: int, *, success: bool) -> list[Attempt]:
+    """The other attempts of the group of `attempts[place]` that succeeded, or that failed."""
+    group = attempts[place].group
+    return [
+        other
+        for number, other in enumerate(attempts)
+        if number != place and other.group == group and other.success == success
+    ]
+
+
 def count_turns(attempts: Sequence[Attempt]) -> int:
     """Number of sequences that a loss is averaged over: every turn of every attempt; at least 1."""
     return max(1, sum(len(attempt.turns) for attempt in attempts))
@@ -218,6 +229,35 @@ class PolicyAgent:
     def load_state_dict(self, state: State) -> None:
         """Resume from `state_dict`."""
         self.policy.load_state_dict(state["policy"])
+
+
+class PromptedAgent(PolicyAgent):
+    """Shows its policy a memory in words, in rollouts and in evaluations; its weights stay."""
+
+    def memory(self) -> str:
+        """What the policy is shown now, as its dialect words it; "" for nothing."""
+        raise NotImplementedError
+
+    def posed(self, messages: Messages) -> Messages:
+        """`messages` with the memory around the task."""
+        if not (memory := self.memory()):
+            return messages
+        task = next(message.content for message in messages if message.role == "user")
+        shown = PACK.student(self.policy.dialect, prompt=task, playbook=memory)
+        return replace_prompt(messages, shown)
+
+    def act(
+        self, prompts: Sequence[Messages], *, n: int, sampling: Sampling, purpose: Purpose
+    ) -> list[list[Completion]]:
+        """Answer each prompt `n` times, with the memory in it."""
+        posed = [self.posed(messages) for messages in prompts]
+        return super().act(posed, n=n, sampling=sampling, purpose=purpose)
+
+    def ask(self, prompts: Sequence[str], sampling: Sampling, purpose: Purpose) -> list[str]:
+        """One answer to each of the method's own questions, without the memory around it."""
+        chats = [user(prompt) for prompt in prompts]
+        answers = self.policy.sample(chats, n=1, sampling=sampling, purpose=purpose)
+        return [answer.text for answer, *_ in answers]
 
 
 @dataclass(frozen=True)

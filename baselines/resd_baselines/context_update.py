@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -157,6 +157,37 @@ class PromptWriter:
         except ValueError as error:
             log.info("curation discarded: %s", error)
             return None
+
+
+def as_record(
+    update: ContextUpdate, attempts: Sequence[Attempt], births: Mapping[str, int], number: int
+) -> dict[str, Any]:
+    """A context update as JSON, for `Agent.context`; `births` are updates that added entries."""
+    entries = [{**asdict(e), "born": births[e.id]} for e in update.playbook.entries]
+    reflections = [
+        {"task": a.task_id, "text": r.text, "parsed": r.parsed, "tags": dict(r.tags.by_id)}
+        for a, r in zip(attempts, update.reflections, strict=True)
+        if not a.success and r != NO_REFLECTION
+    ]
+    curations = [
+        {
+            "task": c.task_id,
+            "text": c.raw,
+            "parsed": c.additions is not None,
+            "additions": [
+                {"section": section, "content": content} for section, content in c.additions or ()
+            ],
+        }
+        for c in update.curations
+    ]
+    return {
+        "update": number,
+        "playbook": entries,
+        "added": list(update.added),
+        "evicted": list(update.evicted),
+        "reflections": reflections,
+        "curations": curations,
+    }
 
 
 def update_context(

@@ -1,19 +1,22 @@
 """GRPO: reinforce each attempt by how it compares with the others at the same task.
 
 As run in the paper (8 attempts per task, one optimiser step per batch, no KL term, no entropy
-bonus): the old policy is the one being trained, so the clip never binds.
+bonus): the old policy is the one being trained, so the clip never binds. `dr-grpo` (arXiv
+2503.20783) and `dapo` (arXiv 2503.14476) are the same with other defaults. Left out: DAPO's soft
+penalty on answers that are nearly too long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 
 from resd_baselines.base import (
     PER_TURN,
+    Attempt,
     PolicyAgent,
     TurnOptions,
     count_turns,
@@ -22,21 +25,17 @@ from resd_baselines.base import (
     signal_metrics,
 )
 from resd_baselines.losses import group_advantages, policy_gradient_objective
-from resd_bench.agent import MethodSpec, Policy
+from resd_bench.agent import MethodSpec, MoreRollouts, Policy
 from resd_bench.options import ABOVE_0, NOT_NEGATIVE, SHARE, InRanges, Range
-from resd_bench.types import Group, Metrics, Step
+from resd_bench.seeds import stream
+from resd_bench.types import Example, Group, Metrics, Step, Task
+
+LossNormalisation = Literal["sequence", "constant", "token"]
 
 
 @dataclass(frozen=True)
 class GRPOConfig(TurnOptions, InRanges):
     """Options of GRPO, as in the paper's release."""
-
-    RANGES = {  # noqa: RUF012
-        "clip_low": SHARE,
-        "clip_high": NOT_NEGATIVE,
-        "dual_clip": Range(1, without_low=True),
-        "importance_cap": ABOVE_0,
-    }
 
     normalise_std: bool = True
     """Divide advantages by the standard deviation of the rewards in the group."""
@@ -49,6 +48,36 @@ class GRPOConfig(TurnOptions, InRanges):
     importance_cap: Annotated[float | None, ABOVE_0] = 2.0
     """Cap on the per-token importance weight, which corrects for sampling from another
     distribution than the one trained; none disables the correction."""
+    loss_normalisation: LossNormalisation = "sequence"
+    """What the summed loss of a sequence is divided by: `sequence`, its own length; `constant`, the
+    limit on completions (Dr. GRPO); `token`, the mean length in the batch, so that every token of
+    the batch counts alike (DAPO)."""
+    dynamic_sampling: Annotated[int, NOT_NEGATIVE] = 0
+    """Rounds, at most, in which groups without variance are replaced by fresh ones of other tasks
+    (DAPO). The extra rollouts are charged."""
+
+
+@dataclass(frozen=True)
+class DrGRPOConfig(GRPOConfig):
+    """Options of Dr. GRPO."""
+
+    normalise_std: bool = False
+    """Divide advantages by the standard deviation of the rewards in the group."""
+    loss_normalisation: LossNormalisation = "constant"
+    """What the summed loss of a sequence is divided by: `sequence`, its own length; `constant`, the
+    limit on completions; `token`, the mean length in the batch."""
+
+
+@dataclass(frozen=True)
+class DAPOConfig(GRPOConfig):
+    """Options of DAPO."""
+
+    loss_normalisation: LossNormalisation = "token"
+    """What the summed loss of a sequence is divided by: `sequence`, its own length; `constant`, the
+    limit on completions; `token`, the mean length in the batch."""
+    dynamic_sampling: Annotated[int, NOT_NEGATIVE] = 3
+    """Rounds, at most, in which groups without variance are replaced by fresh ones of other tasks.
+    The extra rollouts are charged."""
 
 
 class GRPOAgent(PolicyAgent):
@@ -57,34 +86,82 @@ class GRPOAgent(PolicyAgent):
     def __init__(self, policy: Policy, config: GRPOConfig) -> None:
         super().__init__(policy)
         self.config = config
+        self.extra: list[int] = []
+        """Groups asked for in each round of dynamic sampling of this step."""
+
+    def collect(self, groups: Sequence[Group], step: Step, more: MoreRollouts) -> Sequence[Group]:
+        """Dynamic sampling: groups without variance give way to fresh ones of other tasks."""
+        self.extra = []
+        if not self.config.dynamic_sampling:
+            return groups
+        kept = [group for group in groups if any(self._advantages(group))]
+        rng, seen = stream(step.seed, "dynamic sampling"), {group.task.id for group in groups}
+        for _ in range(self.config.dynamic_sampling):
+            others = [task for task in more.tasks if task.id not in seen]
+            count = min(len(groups) - len(kept), len(others))
+            chosen: list[Task] = [others[i] for i in rng.permutation(len(others))[:count]]
+            fresh = more.play(chosen)
+            if not fresh:
+                break
+            self.extra.append(len(fresh))
+            seen |= {group.task.id for group in fresh}
+            kept += [group for group in fresh if any(self._advantages(group))]
+        return kept
 
     def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
-        """One update. `grpo/mixed_groups`: groups in which not all rewards are equal."""
+        """One update. `grpo/mixed_groups`: groups in which not all rewards are equal.
+
+        With dynamic sampling, `grpo/extra_groups` and `grpo/extra_rounds` it took.
+        """
         attempts = scored_attempts(groups)
         advantages = [a for group in groups for a in self._advantages(group)]
-        # An advantage of 0 adds exactly 0 to the loss, so its forward pass can be skipped.
-        weights = self.config.turn_weights([len(attempt.turns) for attempt in attempts])
-        examples = [
-            example
-            for attempt, advantage, weight in zip(attempts, advantages, weights, strict=True)
-            if advantage
-            for example in make_examples(attempt, advantage=advantage, weight=weight)
-        ]
+        examples = self._examples(attempts, advantages, step)
         objective = policy_gradient_objective(
             clip_low=self.config.clip_low,
             clip_high=self.config.clip_high,
             dual_clip=self.config.dual_clip,
             importance_cap=self.config.importance_cap,
             temperature=step.sampling.temperature or 1.0,
+            aggregation="mean" if self.config.loss_normalisation == "sequence" else "sum",
         )
         learned = self.policy.update(examples, objective, batch_size=count_turns(attempts))
         informed = sum(advantage != 0 for advantage in advantages)
         mixed = {a.group for a, advantage in zip(attempts, advantages, strict=True) if advantage}
+        asked = {"extra_groups": sum(self.extra), "extra_rounds": len(self.extra)}
         return {
             **learned,
             **signal_metrics(attempts, informed),
             "grpo/mixed_groups": float(len(mixed)),
+            **{f"grpo/{k}": float(v) for k, v in asked.items() if self.config.dynamic_sampling},
         }
+
+    def _weight(self, attempts: Sequence[Attempt], step: Step) -> float:
+        """What the loss of each sequence, a mean or a sum over its tokens, is multiplied by."""
+        if self.config.loss_normalisation == "sequence":
+            return 1.0
+        if self.config.loss_normalisation == "constant":
+            return 1.0 / step.sampling.max_new_tokens
+        tokens = sum(len(turn.completion.token_ids) for a in attempts for turn in a.turns)
+        return count_turns(attempts) / max(1, tokens)
+
+    def _examples(
+        self, attempts: Sequence[Attempt], advantages: Sequence[float], step: Step
+    ) -> list[Example]:
+        factor = self._weight(attempts, step)
+        weights = self._turn_weights(attempts)
+        # An advantage of 0 adds exactly 0 to the loss, so its forward pass can be skipped.
+        return [
+            example
+            for attempt, advantage, weight in zip(attempts, advantages, weights, strict=True)
+            if advantage
+            for example in make_examples(attempt, advantage=advantage, weight=factor * weight)
+        ]
+
+    def _turn_weights(self, attempts: Sequence[Attempt]) -> list[float]:
+        """How attempts share the loss; where every token counts alike, turns are not weighed."""
+        if self.config.loss_normalisation == "token":
+            return [1.0] * len(attempts)
+        return self.config.turn_weights([len(attempt.turns) for attempt in attempts])
 
     def _advantages(self, group: Group) -> list[float]:
         """One for each attempt of the group that `scored_attempts` keeps, in the same order."""
@@ -108,4 +185,18 @@ GRPO = MethodSpec(
     build=GRPOAgent,
     group_size=8,
     former=PER_TURN,
+)
+DR_GRPO = MethodSpec(
+    name="dr-grpo",
+    summary="GRPO without division by the deviation of rewards or by lengths.",
+    config=DrGRPOConfig,
+    build=GRPOAgent,
+    group_size=8,
+)
+DAPO = MethodSpec(
+    name="dapo",
+    summary="GRPO with every token alike, and fresh groups for those without variance.",
+    config=DAPOConfig,
+    build=GRPOAgent,
+    group_size=8,
 )

@@ -178,6 +178,52 @@ def group_advantages(rewards: Tensor, *, normalise_std: bool = True, eps: float 
     return centred / (deviation + eps)
 
 
+def reweighted_advantages(
+    advantage: float, gain: Tensor, *, clip: float = 0.2, mix: float = 1.0
+) -> Tensor:
+    """[T] an advantage, larger where a teacher supports its direction (RLSD, Eqs. 13 to 15).
+
+    `gain` [T] is the teacher's log-probability of each token less the student's. The weight
+    exp(sign(advantage) gain) is clipped to [1 - clip, 1 + clip]; `mix` is its share, the rest
+    weighs 1.
+    """
+    sign = math.copysign(1.0, advantage)
+    weight = (sign * gain).clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND).exp()
+    return advantage * ((1 - mix) + mix * weight.clamp(1 - clip, 1 + clip))
+
+
+def contrast(right: Tensor, wrong: Tensor) -> Tensor:
+    """[T] log-probability after a right hint, less that after a wrong one (RLCSD, Eq. 7).
+
+    `right` is [T], `wrong` [K, T]: of K wrong hints, the mean probability counts.
+    """
+    return right - (wrong.logsumexp(0) - math.log(len(wrong)))
+
+
+def contrasted_advantages(
+    advantage: float,
+    evidence: Tensor,
+    *,
+    scale: float = 0.5,
+    temperature: float = 1.3,
+    threshold: float = 0.02,
+    selected_weight: float = 0.5,
+) -> Tensor:
+    """[T] an advantage, changed where the evidence [T] of `contrast` is strong (RLCSD).
+
+    A token is selected if scale * tanh(evidence / temperature), which is added to its advantage,
+    exceeds `threshold` in size; the sum keeps the sign of the advantage, or is 0. The mean of these
+    [T] is the mean over all other tokens plus `selected_weight` times that over selected ones.
+    """
+    change = scale * torch.tanh(evidence / temperature)
+    selected = change.abs() > threshold
+    moved = advantage + change
+    moved = moved.clamp(min=0) if advantage > 0 else moved.clamp(max=0)
+    count, total = int(selected.sum()), evidence.numel()
+    others = torch.full_like(evidence, advantage * total / max(1, total - count))
+    return torch.where(selected, moved * selected_weight * total / max(1, count), others)
+
+
 def policy_gradient_per_token(
     logprobs: Tensor,
     old_logprobs: Tensor,
@@ -258,6 +304,7 @@ def policy_gradient_objective(
     dual_clip: float | None,
     importance_cap: float | None,
     temperature: float,
+    aggregation: Aggregation = "mean",
 ) -> TokenObjective:
     """The objective of GRPO with one mini-batch: the old policy is the one being trained."""
 
@@ -274,4 +321,4 @@ def policy_gradient_objective(
         )
         return batch.weights[:, None] * terms
 
-    return TokenObjective(per_token)
+    return TokenObjective(per_token, aggregation)

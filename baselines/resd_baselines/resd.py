@@ -9,7 +9,7 @@ paper's table of hyper-parameters (divergence, clip, entries, learning rate), wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -28,22 +28,12 @@ from resd_baselines.context_update import (
     ContextUpdate,
     PromptRole,
     PromptWriter,
+    as_record,
     reflect,
     update_context,
 )
-from resd_baselines.experiments.given_lessons import (
-    GIVEN,
-    GivenLessonOptions,
-    read_lessons,
-    seeded_playbook,
-    tell_lies,
-)
-from resd_baselines.experiments.misplaced_reflections import shuffle_reflections
-from resd_baselines.experiments.shown_context import (
-    ShownOptions,
-    show_playbook,
-    show_reflections,
-)
+from resd_baselines.experiments.context_dials import ContextDials, DialOptions, ShownContext
+from resd_baselines.experiments.given_lessons import GIVEN
 from resd_baselines.losses import success_rate_weights
 from resd_baselines.parse_replies import NO_REFLECTION, Reflection
 from resd_baselines.playbook import Playbook
@@ -58,23 +48,15 @@ from resd_baselines.teacher_prompt import (
 )
 from resd_bench.agent import Load, MethodSpec, Policy, State
 from resd_bench.budget import Purpose
-from resd_bench.options import NOT_NEGATIVE, SHARE
+from resd_bench.options import NOT_NEGATIVE
 from resd_bench.rollout.placebo import length_of
 from resd_bench.seeds import derive, stream
 from resd_bench.types import Example, Group, Metrics, Sampling, Step, user
 
 
 @dataclass(frozen=True)
-class RESDConfig(
-    GivenLessonOptions, ContextOptions, TeacherOptions, DistillationOptions, ShownOptions
-):
+class RESDConfig(DialOptions, ContextOptions, TeacherOptions, DistillationOptions):
     """Options of RESD. Defaults are the preset `paper`."""
-
-    RANGES = {  # noqa: RUF012
-        "success_exponent": NOT_NEGATIVE,
-        "failure_exponent": NOT_NEGATIVE,
-        "misplaced_reflections": SHARE,
-    }
 
     use_reflection: bool = True
     """Show the teacher a reflection on the attempt (ablation). The playbook needs reflections
@@ -87,9 +69,6 @@ class RESDConfig(
     """Exponent alpha of 1 - s, the weight of a success (Eq. 2)."""
     failure_exponent: Annotated[float, NOT_NEGATIVE] = 1.0
     """Exponent beta of s, the weight of a failure (Eq. 2)."""
-    misplaced_reflections: Annotated[float, SHARE] = 0.0
-    """Share of reflections replaced by one on another task: for experiments on the quality of
-    the reflector, not part of the method."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,13 +84,11 @@ class RESDAgent(PolicyAgent):
         super().__init__(policy)
         self.config = config
         self.writer = PromptWriter(policy.dialect)
-        self.playbook = seeded_playbook(config.seed_playbook)
-        self.lies = read_lessons(config.lies_file) if config.lies else []
+        self.dials = ContextDials(config, length_of(policy))
+        self.playbook = self.dials.playbook()
         self.solutions: dict[str, str] = {}
         self.births = dict.fromkeys((entry.id for entry in self.playbook.entries), GIVEN)
         """The update that added each entry of the playbook, from 0; -1 for those it was given."""
-        self._exchanged: list[tuple[str, str]] = []
-        """The model's reflection and its replacement, for each failure of the last update."""
         self._last: dict[str, Any] = {}
         policy.use_teacher(config.teacher, config.ema_rate)
 
@@ -124,32 +101,21 @@ class RESDAgent(PolicyAgent):
         distil = self.config.distil_successes
         solutions = find_solutions(attempts, self.solutions, distil_successes=distil)
         weights = self._weights(attempts)
-        reflections, playbook, exchanged = self._shown(attempts, update, step)
+        tasks = [attempt.task_id for attempt in attempts]
+        shown = self.dials.show(update.reflections, tasks, self.playbook, step.seed)
+        book = self._worded(shown.playbook)
         examples = [
-            self._examples(*each, playbook=playbook)
-            for each in zip(attempts, reflections, solutions, weights, strict=True)
+            self._examples(*each, playbook=book)
+            for each in zip(attempts, shown.reflections, solutions, weights, strict=True)
         ]
         learned = self.policy.update(
             [example for few in examples for example in few],
             self.config.objective(step),
             batch_size=count_turns(attempts),
         )
-        self._last = self._record(attempts, update, reflections, step)
+        self._last = self._record(attempts, update, shown, step)
         signal = signal_metrics(attempts, sum(map(bool, examples)))
-        return {**learned, **signal, **self._metrics(update, solutions), **exchanged}
-
-    def _shown(
-        self, attempts: Sequence[Attempt], update: ContextUpdate, step: Step
-    ) -> tuple[Sequence[Reflection], str, Metrics]:
-        """Reflections and playbook as the teacher is shown them: real ones but in experiments."""
-        length, config = length_of(self.policy), self.config
-        tasks = [attempt.task_id for attempt in attempts]
-        rng = stream(step.seed, "reflections_shown")
-        kind = config.reflections_shown
-        reflections, told = show_reflections(update.reflections, tasks, kind, rng, length)
-        rng = stream(step.seed, "playbook_shown")
-        playbook, also = show_playbook(self.playbook, config.playbook_shown, rng, length)
-        return reflections, self._worded(playbook), {**told, **also}
+        return {**learned, **signal, **self._metrics(update, solutions), **shown.check}
 
     def _worded(self, playbook: Playbook) -> str:
         """A playbook as the teacher reads it; "" for one without anything to show."""
@@ -160,14 +126,16 @@ class RESDAgent(PolicyAgent):
 
     def _update_context(self, attempts: Sequence[Attempt], step: Step) -> ContextUpdate:
         """CONCISE, REFLECT, tag and CURATE with the weights before this update."""
-        self._exchanged = []
         if not (self.config.use_reflection or self.config.use_playbook):
             return ContextUpdate(self.playbook, (NO_REFLECTION,) * len(attempts))
 
         def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
             sampling = replace(step.sampling, seed=derive(step.seed, role))
             texts = self._ask(prompts, sampling, "reflection")
-            return self._exchange(texts, attempts, step) if role == "reflect" else texts
+            if role != "reflect":
+                return texts
+            failed = [attempt.task_id for attempt in attempts if not attempt.success]
+            return self.dials.exchange(texts, failed, step.seed)
 
         update = update_context(
             self.playbook,
@@ -181,18 +149,6 @@ class RESDAgent(PolicyAgent):
         births = {**self.births, **dict.fromkeys(update.added, step.update)}
         self.births = {e.id: births.get(e.id, step.update) for e in self.playbook.entries}
         return update
-
-    def _exchange(self, own: Sequence[str], attempts: Sequence[Attempt], step: Step) -> list[str]:
-        """Reflections as experiments want them: some on other tasks, some that lie."""
-        texts = list(own)
-        if self.config.misplaced_reflections:
-            tasks = [attempt.task_id for attempt in attempts if not attempt.success]
-            rng = stream(step.seed, "misplace")
-            texts = shuffle_reflections(texts, tasks, self.config.misplaced_reflections, rng)
-        if self.config.lies:
-            texts = tell_lies(texts, self.lies, self.config.lies, stream(step.seed, "lies"))
-        self._exchanged = list(zip(own, texts, strict=True))
-        return texts
 
     def _ask(self, prompts: Sequence[str], sampling: Sampling, purpose: Purpose) -> list[str]:
         chats = [user(prompt) for prompt in prompts]
@@ -291,60 +247,19 @@ class RESDAgent(PolicyAgent):
             "resd/unparsed_curations": float(sum(c.additions is None for c in update.curations)),
             "resd/solutions": float(sum(solution is not None for solution in solutions)),
             "resd/solution_buffer": float(len(self.solutions)),
-            **self._manipulations(),
+            **self.dials.metrics(self.births),
         }
-
-    def _manipulations(self) -> Metrics:
-        """Whether what experiments turn was turned: nothing in a run that turns nothing.
-
-        `resd/exchanged_reflections` that another text stands for; `resd/seeded_entries` in the
-        playbook of those that it started with.
-        """
-        found = {}
-        if self.config.lies or self.config.misplaced_reflections:
-            exchanged = sum(own != told for own, told in self._exchanged)
-            found["resd/exchanged_reflections"] = float(exchanged)
-        if self.config.seed_playbook:
-            given = sum(self.births[entry.id] == GIVEN for entry in self.playbook.entries)
-            found["resd/seeded_entries"] = float(given)
-        return found
 
     def _record(
         self,
         attempts: Sequence[Attempt],
         update: ContextUpdate,
-        shown: Sequence[Reflection],
+        shown: ShownContext,
         step: Step,
     ) -> dict[str, Any]:
-        entries = [{**asdict(e), "born": self.births[e.id]} for e in self.playbook.entries]
-        reflections = [
-            {"task": a.task_id, "text": r.text, "parsed": r.parsed, "tags": dict(r.tags.by_id)}
-            | ({} if own is r else {"shown": own.text})
-            for a, r, own in zip(attempts, update.reflections, shown, strict=True)
-            if not a.success and r != NO_REFLECTION
-        ]
-        for row, (own, told) in zip(reflections, self._exchanged, strict=True):
-            row |= {"own": own} if own != told else {}
-        curations = [
-            {
-                "task": c.task_id,
-                "text": c.raw,
-                "parsed": c.additions is not None,
-                "additions": [
-                    {"section": section, "content": content}
-                    for section, content in c.additions or ()
-                ],
-            }
-            for c in update.curations
-        ]
-        return {
-            "update": step.update,
-            "playbook": entries,
-            "added": list(update.added),
-            "evicted": list(update.evicted),
-            "reflections": reflections,
-            "curations": curations,
-        }
+        record = as_record(update, attempts, self.births, step.update)
+        self.dials.annotate(record["reflections"], update.reflections, shown)
+        return record
 
     def context(self) -> Mapping[str, Any]:
         """Entries with the update that added each, reflections and curations of the last update.

@@ -18,6 +18,7 @@ from resd_baselines.base import (
     TurnOptions,
     count_turns,
     make_examples,
+    replace_prompt,
     scored_attempts,
     share,
     signal_metrics,
@@ -27,21 +28,12 @@ from resd_baselines.teacher_prompt import FEEDBACK_TOKENS, find_solutions, sdpo_
 from resd_bench.agent import Load, MethodSpec, Policy, TeacherKind
 from resd_bench.objective import Aggregation, Objective
 from resd_bench.options import ABOVE_0, NUCLEUS, POSITIVE, InRanges, Range
-from resd_bench.types import Example, Group, Metrics, Step
+from resd_bench.types import Dialect, Example, Group, Messages, Metrics, Step
 
 
 @dataclass(frozen=True)
 class DistillationOptions(TurnOptions, InRanges):
     """Loss and teacher of self-distillation. Defaults follow the paper, else its release."""
-
-    RANGES = {  # noqa: RUF012
-        "mixture": Range(0, 1, without_low=True, without_high=True),
-        "top_k": POSITIVE,
-        "clip_low": ABOVE_0,
-        "clip_high": ABOVE_0,
-        "ema_rate": NUCLEUS,
-        "importance_cap": ABOVE_0,
-    }
 
     divergence: Divergence = "reverse_kl"
     """Divergence between student and teacher: `reverse_kl` for Manufactoria and
@@ -152,6 +144,12 @@ class SelfDistillation(PolicyAgent):
             show_unfinished_thinking=self.config.show_unfinished_thinking,
         )
         return make_examples(attempt, teachers=prompts, weight=weight)
+
+
+def with_hint(messages: Messages, attempt: Attempt, hint: Attempt, dialect: Dialect) -> Messages:
+    """A turn's messages, with another attempt shown as a solution of the task."""
+    prompts = sdpo_teacher_prompts(attempt, solution=hint.response, dialect=dialect)
+    return replace_prompt(messages, prompts[0])
 
 
 def _load(config: SDPOConfig) -> Load:

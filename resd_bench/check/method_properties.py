@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 from resd_bench import plugins
-from resd_bench.agent import Agent, MethodSpec, State
+from resd_bench.agent import Agent, Collects, MethodSpec, SeesReferences, State
 from resd_bench.check.adversarial_answers import ODD_TEXTS
 from resd_bench.check.env_subject import Called, Watch, not_watched, outputs_of, start_others
 from resd_bench.check.result import PropertyFailed, require
@@ -94,13 +94,65 @@ class MethodSubject(Called):
         """A fresh agent, and the policy it was given, which answers by `script`."""
         spec = self.loaded()
         policy = ScriptedPolicy(script)
-        return policy, self.call(
+        agent: Agent = self.call(
             "building the agent", lambda: spec.build(policy, spec.config(**self.options))
         )
+        if spec.sees_reference:
+            require(
+                isinstance(agent, SeesReferences),
+                "the method says that it sees reference solutions and has no use_references()",
+            )
+            agent.use_references(_reference)
+        return policy, agent
 
-    def learn(self, agent: Agent, groups: Sequence[Group], update: int) -> dict[str, float]:
-        """One update."""
-        return self.call(f"learn, update {update}", lambda: agent.learn(groups, step(update)))
+    def learn(
+        self, agent: Agent, given: Sequence[Group], update: int, *, alone: bool = False
+    ) -> dict[str, float]:
+        """One update; `alone` gives an agent that asks for more rollouts none."""
+        chosen = given
+        if isinstance(agent, Collects):
+            tasks = () if alone else [_task(number) for number in range(12)]
+            more = ScriptedRollouts(agent, len(given[0].trajectories), update, tasks)
+            chosen = self.call(
+                f"collect, update {update}", lambda: agent.collect(given, step(update), more)
+            )
+        return self.call(f"learn, update {update}", lambda: agent.learn(chosen, step(update)))
+
+
+@dataclass
+class ScriptedRollouts:
+    """Extra rollouts of the agent: answers that succeed if their length is even."""
+
+    agent: Agent
+    n: int
+    update: int
+    tasks: Sequence[Task]
+
+    def play(self, tasks: Sequence[Task]) -> list[Group]:
+        """Ask the agent for an answer to each task; [] where there are no tasks at all."""
+        if not self.tasks:
+            return []
+        sampling = Sampling(max_new_tokens=64, seed=self.update)
+        prompts = [user(task.prompt) for task in tasks]
+        made = self.agent.act(prompts, n=self.n, sampling=sampling, purpose="rollout")
+        return [
+            Group(task, tuple(_judged(task, one) for one in answers))
+            for task, answers in zip(tasks, made, strict=True)
+        ]
+
+
+def _judged(task: Task, said: Completion) -> Trajectory:
+    right = len(said.text) % 2 == 0
+    verdict = Feedback(float(right), right, float(right), text="" if right else "odd")
+    return Trajectory(task, (Turn(user(task.prompt), said),), verdict)
+
+
+def _task(number: int) -> Task:
+    return Task(f"t{number}", "train", f"question {number}", Sealed())
+
+
+def _reference(task: Task) -> str:
+    return f"reference of {task.id}"
 
 
 def step(update: int) -> Step:
@@ -113,7 +165,7 @@ def groups(n: int, stop: Stop = Stop.EOS, texts: Sequence[str] = ("attempt",)) -
     return [
         Group(task, tuple(_attempt(task, number, j, stop, texts) for j in range(n)))
         for number in range(4)
-        for task in [Task(f"t{number}", "train", f"question {number}", Sealed())]
+        for task in [_task(number)]
     ]
 
 
@@ -284,7 +336,7 @@ def errors(subject: MethodSubject) -> str:
     """Attempts without a verdict are not trained on, and do no harm."""
     policy, agent = subject.agent()
     size = subject.loaded().group_size
-    subject.learn(agent, groups(size, Stop.ERROR), 0)
+    subject.learn(agent, groups(size, Stop.ERROR), 0, alone=True)
     learned = sum(map(len, policy.updates))
     require(learned == 0, f"{learned} examples were made from attempts that have no verdict")
     mixed = [*groups(size)[:2], *groups(size, Stop.ERROR)[2:]]

@@ -63,6 +63,19 @@ class ScriptedPolicy:
         stop = Stop.LENGTH if len(text) > len(ids) else Stop.EOS
         return Completion("".join(map(chr, ids)), ids, (0.0,) * len(ids), stop)
 
+    def score(
+        self,
+        prompts: Sequence[Messages],
+        completions: Sequence[Completion],
+        *,
+        temperature: float = 1.0,
+    ) -> list[tuple[float, ...]]:
+        """Log-probabilities that depend on the length of the prompt and the token alone."""
+        return [
+            tuple(-((len(chat[-1].content) * (token + 3)) % 11) / 8 for token in said.token_ids)
+            for chat, said in zip(prompts, completions, strict=True)
+        ]
+
     def use_teacher(self, kind: TeacherKind, ema_rate: float) -> None:
         """Remember that a teacher was asked for."""
         self.teacher = (kind, ema_rate)

@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from resd_bench import errors, plugins
+from resd_bench.agent import SEES_REFERENCE
 from resd_bench.commands.shared import (
     DeadlineOption,
     MethodSets,
@@ -27,7 +28,8 @@ def list_methods() -> None:
     for name in plugins.installed("resd_bench.methods"):
         try:
             spec = plugins.method(name)
-            table.add_row(name, str(spec.group_size), spec.summary)
+            marked = f"{name} ({SEES_REFERENCE})" if spec.sees_reference else name
+            table.add_row(marked, str(spec.group_size), spec.summary)
         except Exception as error:
             table.add_row(name, "", f"cannot be loaded: {error}")
     out().print(table)
@@ -37,7 +39,8 @@ def list_methods() -> None:
 def show_method(name: Name) -> None:
     """Show the options of a method: type and range, default, meaning."""
     spec = plugins.method(name)
-    title = f"{name}: {spec.summary} Options: --set method.NAME=VALUE"
+    sees = f" It {SEES_REFERENCE}." if spec.sees_reference else ""
+    title = f"{name}: {spec.summary}{sees} Options: --set method.NAME=VALUE"
     out().print(options_table(title, spec.config))
 
 

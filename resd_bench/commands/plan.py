@@ -80,7 +80,7 @@ class Plan:
         options = method_config(spec.config, config.method_options, spec.name)
         self.config, self.held_out = config, held_out
         self.load: Load = spec.load(options)
-        prompt = longest_prompt(train, config.model)
+        prompt = longest_prompt(train, config.model) + self.load.memory_tokens
         turns = max(1, env.max_turns)
         self.longest = Lengths(prompt, config.max_new_tokens, turns)
         self.expected = Lengths(prompt, mean, turns)

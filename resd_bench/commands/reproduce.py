@@ -165,6 +165,7 @@ def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: i
         page.name, page.model = one.name, gathered.model
         if tuned := tuned_trials(one, wanted):
             add_tuned(page, gathered, gather(tuned, records))
+        page.notes += gathered.unfair()
         show(page, wanted)
     return int(failed > 0)
 

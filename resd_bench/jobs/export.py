@@ -17,6 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import yaml
 
 from resd_bench import __version__
+from resd_bench.agent import Agent, InContext
 from resd_bench.config import RunConfig
 from resd_bench.errors import UsageError
 from resd_bench.files.writing import make_folder, write_atomically
@@ -29,9 +30,12 @@ from resd_bench.records.runs import RunData, load_run, model_label
 from resd_bench.report.markdown import as_text
 from resd_bench.report.tables import best_rates, both, rates
 from resd_bench.stats import EvalPoint
+from resd_bench.types import user
 
 _TEMPLATE = Path(__file__).with_name("export_card.md")
 _CONFIG, PLAYBOOK, CARD = "run-config.yaml", "playbook.txt", "README.md"
+PROMPT, SLOT = "prompt.txt", "{task}"
+"""The prompt of a policy that is shown a memory, and what in it stands for the task."""
 ADAPTER = "adapter_config.json"
 _REPO = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 
@@ -61,6 +65,8 @@ class Exported:
     playbook: bool
     notes: Sequence[str] = ()
     """What the user should know."""
+    prompt: bool = False
+    """Whether the policy is shown a memory, and how was written too."""
 
 
 def export(
@@ -92,7 +98,8 @@ def export(
     model.save(to)
     write_atomically(to / _CONFIG, config.to_yaml().encode(), to)
     playbook = _write_playbook(getattr(agent, "playbook", None), to)
-    made = Exported(to, checkpoint.update, (to / ADAPTER).is_file(), playbook, notes)
+    prompt = _write_prompt(agent, to)
+    made = Exported(to, checkpoint.update, (to / ADAPTER).is_file(), playbook, notes, prompt)
     text = _card(data, config, made)
     write_atomically(to / CARD, text.encode("utf-8", "backslashreplace"), to)
     return made
@@ -112,10 +119,20 @@ def _write_playbook(playbook: object, to: Path) -> bool:
     return True
 
 
+def _write_prompt(agent: Agent, to: Path) -> bool:
+    """Write what the policy is asked, with a slot for the task, if that is more than the task."""
+    if not isinstance(agent, InContext):
+        return False
+    (message,) = agent.posed(user(SLOT))
+    write_atomically(to / PROMPT, message.content.encode("utf-8", "backslashreplace"), to)
+    return True
+
+
 def _card(data: RunData, config: RunConfig, made: Exported) -> str:
     """The model card."""
     manifest = RunFiles.at(data.folder).json("manifest.json")
     kind = "A low-rank adapter of" if made.adapter else "A model trained from"
+    kind = "The model" if made.prompt else kind
     organism = "model organism" in model_label(config.model)
     warning = (
         " **The model is a model organism, made to have misconceptions and to follow lessons: what "
@@ -124,10 +141,16 @@ def _card(data: RunData, config: RunConfig, made: Exported) -> str:
     update = f"after {made.update} updates"
     named = as_text(config.model)
     told = f"`{PLAYBOOK}` is what the method put into words; the trained model is not shown it."
+    if made.prompt:
+        told = (
+            f"No weight was trained. The success after training is that of the model with the "
+            f"prompt in `{PROMPT}`, the task in place of `{SLOT}`."
+        )
+    sees = f" **The method {manifest['sees']}.**" if manifest.get("sees") else ""
     return _TEMPLATE.read_text("utf-8").format(
         front=yaml.safe_dump(_front(config, made), sort_keys=False).strip(),
         title=as_text(f"{config.model} after {config.method} on {config.env}"),
-        what=f"{kind} `{named}` by the method `{config.method}` of resd-bench, {update}.",
+        what=f"{kind} `{named}` by the method `{config.method}` of resd-bench, {update}.{sees}",
         warning=warning if organism else "",
         split=config.eval_split.capitalize(),
         env=config.env,
@@ -135,7 +158,7 @@ def _card(data: RunData, config: RunConfig, made: Exported) -> str:
         table="\n".join(_table(data.points, made.update)),
         seed=config.seed,
         facts="\n".join(f"- {fact}" for fact in _facts(data, config, manifest, made)),
-        playbook=told if made.playbook else "",
+        playbook=told if made.playbook or made.prompt else "",
         code=_code(made),
     )
 
@@ -194,6 +217,11 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _code(made: Exported) -> str:
+    shown = [
+        "from pathlib import Path",
+        "",
+        f'prompt = Path("{PROMPT}").read_text().replace("{SLOT}", task)',
+    ]
     loader = "AutoPeftModelForCausalLM" if made.adapter else "AutoModelForCausalLM"
     return "\n".join(
         [
@@ -202,6 +230,7 @@ def _code(made: Exported) -> str:
             "",
             f'model = {loader}.from_pretrained("PATH_OR_REPOSITORY")',
             'tokenizer = AutoTokenizer.from_pretrained("PATH_OR_REPOSITORY")',
+            *(shown if made.prompt else ()),
         ]
     )
 

@@ -115,7 +115,7 @@ def _prepare(
     here = {**identity(config, env), "tasks": panel_hash([*train, *held_out])}
     for text in refuse_changed(folder, here, remedy):
         tell(text)
-    model, agent = make_agent(config, tracer.around(policy or setup.build_policy))
+    model, agent = make_agent(config, tracer.around(policy or setup.build_policy), env)
     memory = _Memory(folder, config)
     eval_set = make_eval_set(config, held_out)
     placebo = Placebo(config.feedback, length_of(model))

@@ -14,7 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from resd_bench.agent import Agent
+from resd_bench.agent import Agent, Collects
 from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig
 from resd_bench.distributed.join import join
@@ -58,8 +58,9 @@ from resd_bench.records.recorder import (
     write_json,
 )
 from resd_bench.rollout.contract import checked_context, checked_metrics
+from resd_bench.rollout.more_rollouts import UpdateRollouts
 from resd_bench.rollout.placebo import Placebo, length_of
-from resd_bench.rollout.rollout import EnvPool, roll_out
+from resd_bench.rollout.rollout import EnvPool
 from resd_bench.seeds import derive, stream
 from resd_bench.stats import EvalPoint, eval_points
 from resd_bench.tracing.tracer import Tracer, traced
@@ -149,40 +150,42 @@ class Run:
         start, step = time.perf_counter(), self.step()
         n = self.config.group_size or 1
         epoch, tasks = batch_of(self.train, self.config, step.batch)
-        first = (epoch * self.config.inner_steps + step.inner) * n
-        groups = roll_out(
-            self.agent.act,
-            self.envs,
-            tasks,
-            n=n,
-            sampling=step.sampling,
-            purpose="rollout",
-            ledger=self.ledger,
-            seed=self.config.seed,
-            first_attempt=first,
-        )
-        seen, notes, exchanged = self.placebo.exchanged(groups, step.seed)
-        learned = checked_metrics(self.agent.learn(seen, step), self.config.method)
+        first_attempt = (epoch * self.config.inner_steps + step.inner) * n
+        rollouts = self.rollouts(n, step)
+        groups: Sequence[Group] = rollouts.first(tasks, first_attempt)
+        if isinstance(self.agent, Collects):
+            groups = self.agent.collect(groups, step, rollouts)
+        learned = checked_metrics(self.agent.learn(groups, step), self.config.method)
         self.update += 1
         self.ledger.updates = self.update
         self.ledger.seconds += time.perf_counter() - start
         if self.tracer is not None:
             # Tracing is not part of training.
             self.ledger.seconds -= self.tracer.seconds
-            examples = self.tracer.take(groups, first)
+            examples = self.tracer.take(rollouts.played)
             self.recorder.trace(self.update, traced(self.update, examples, how="recorded"))
         # A budget in minutes must end at the same update in all processes.
         self.ledger.seconds = self.process_group.broadcast_from_rank0(lambda: self.ledger.seconds)
-        episodes = episode_rows(groups, self.update, first)
-        noted = [{**row, **note} for row, note in zip(episodes, notes, strict=True)]
-        self._record(groups, {**learned, **exchanged}, step, noted)
-        self._check_verdicts(groups)
+        self._record(rollouts, {**learned, **rollouts.exchanged}, step)
+        self._check_verdicts(rollouts.groups)
 
-    def _record(
-        self, groups: Sequence[Group], learned: Metrics, step: Step, episodes: Sequence[LogRow]
-    ) -> None:
+    def rollouts(self, n: int, step: Step) -> UpdateRollouts:
+        """What is rolled out in `step`, `n` attempts at each task."""
+        return UpdateRollouts(
+            self.agent,
+            self.envs,
+            self.train,
+            n,
+            step,
+            self.ledger,
+            self.config.parsed_budget(),
+            self.config.seed,
+            self.placebo,
+        )
+
+    def _record(self, rollouts: UpdateRollouts, learned: Metrics, step: Step) -> None:
         row: LogRow = {"update": self.update, "batch": step.batch, "inner": step.inner}
-        row |= self.ledger.as_row() | train_metrics(groups)
+        row |= self.ledger.as_row() | train_metrics(rollouts.groups)
         if taken := sorted(row.keys() & learned.keys()):
             raise UsageError(
                 f"{self.config.method}: learn() gave the metric {taken[0]!r}, which is the run's "
@@ -191,6 +194,13 @@ class Run:
         row |= learned
         row |= self.monitor.updated(row)
         self.faults += new_faults(row)
+        episodes = [
+            {**one, **note}
+            for own in rollouts.played
+            for one, note in zip(
+                episode_rows(own.read, self.update, own.first_attempt), own.notes, strict=True
+            )
+        ]
         self.recorder.log("episodes.jsonl", episodes)
         self.recorder.context(
             self.update, checked_context(self.agent.context(), self.config.method)
@@ -337,7 +347,7 @@ def run(
     # Before the folder is created: a model that cannot be loaded must not leave one behind.
     tracer = Tracer(config.trace) if config.trace else None
     build = policy or setup.build_policy
-    model, agent = make_agent(config, tracer.around(build) if tracer else build)
+    model, agent = make_agent(config, tracer.around(build) if tracer else build, env)
     # Only now: the commit of a model on the Hub is known once it is loaded.
     notes = process_group.broadcast_from_rank0(lambda: refuse_other_content(config, about, used))
     recorder = open_together(config, process_group, resume=resume)

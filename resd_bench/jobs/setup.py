@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from resd_bench import plugins
-from resd_bench.agent import Agent, Policy
+from resd_bench.agent import SEES_REFERENCE, Agent, Policy, SeesReferences
 from resd_bench.config import RunConfig, method_config
 from resd_bench.distributed.join import join
 from resd_bench.env import TextEnv
@@ -44,11 +44,19 @@ def build_policy(config: RunConfig) -> Policy:
     return build(config)
 
 
-def make_agent(config: RunConfig, policy: BuildPolicy | None = None) -> tuple[Policy, Agent]:
-    """The policy of `config`, and the method's agent that learns with it."""
+def make_agent(
+    config: RunConfig, policy: BuildPolicy | None = None, env: TextEnv | None = None
+) -> tuple[Policy, Agent]:
+    """The policy of `config`, and the method's agent that learns with it.
+
+    Without `env` the agent is not to learn. Only a method that says so gets reference solutions.
+    """
     model, spec = (policy or build_policy)(config), plugins.method(config.method)
     options = method_config(spec.config, config.method_options, spec.name)
-    return model, spec.build(model, options)
+    agent = spec.build(model, options)
+    if spec.sees_reference and env is not None and isinstance(agent, SeesReferences):
+        agent.use_references(env.unwrapped.reference)
+    return model, agent
 
 
 def take_over(agent: Agent, checkpoint: Checkpoint, folder: Path) -> None:
@@ -225,6 +233,8 @@ def note_session(
     sessions = RunFiles.at(recorder.folder).json("manifest.json").get("sessions", [])
     model, revision = config.model, config.model_revision
     facts = manifest(tasks, torch.get_num_threads(), model, revision, about)
+    if plugins.method(config.method).sees_reference:
+        facts["sees"] = SEES_REFERENCE
     if processes > 1:
         facts["processes"] = processes
     known = {"schema_version": schema.VERSION, **facts}

@@ -129,7 +129,7 @@ def count_tokens(
     completions = attempts * lengths.turns
     row = lengths.prompt + lengths.completion
     own = attempts * load.samples
-    scored = completions * load.teacher
+    scored = completions * (load.teacher + load.scores)
     return Tokens(
         rollouts=completions * lengths.completion,
         own=own * lengths.completion,

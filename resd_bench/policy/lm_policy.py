@@ -38,6 +38,7 @@ from resd_bench.policy.engines.logprob_gap import LogprobGap
 from resd_bench.policy.micro_batches import BatchLimits, TokenizedExample, tokens_read
 from resd_bench.policy.parallel.place import place
 from resd_bench.policy.parallel.placement import WeightPlacement
+from resd_bench.policy.score import score
 from resd_bench.policy.teacher import AdapterTeacher, Teacher, put, to_state
 from resd_bench.types import Completion, Dialect, Example, Messages, Metrics, Sampling, Stop
 
@@ -222,6 +223,27 @@ class LMPolicy:
         )
         return registry.make(self.config.engine, setup, self.process_group.size)
 
+    def score(
+        self,
+        prompts: Sequence[Messages],
+        completions: Sequence[Completion],
+        *,
+        temperature: float = 1.0,
+    ) -> list[tuple[float, ...]]:
+        """Log-probabilities of the tokens of each completion after its prompt, see `Policy`."""
+        rows = [
+            TokenizedExample(self.codec.prompt_ids(chat), said.token_ids, None, (), 0.0, 1.0)
+            for chat, said in zip(prompts, completions, strict=True)
+        ]
+        fitting = [i for i, row in enumerate(rows) if row.response and self.fits(row)]
+        read = [rows[i] for i in fitting]
+        c, device = self.config, self.model.get_input_embeddings().weight.device
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=c.autocast):
+            limits = BatchLimits(c.micro_batch_tokens, c.micro_batch_logits)
+            found = dict(zip(fitting, score(self.model, read, temperature, limits), strict=True))
+        self._charge(0, tokens_read(read)[0])
+        return [found.get(i, ()) for i in range(len(rows))]
+
     def use_teacher(self, kind: TeacherKind, ema_rate: float) -> None:
         """Keep a teacher from now on: a copy of the current weights, frozen or moving.
 
@@ -295,6 +317,7 @@ class LMPolicy:
             behaviour_logprobs=said.logprobs,
             advantage=example.advantage,
             weight=example.weight,
+            token_advantages=example.token_advantages,
         )
         return row, shed
 

@@ -27,6 +27,13 @@ class TokenizedExample:
     """Of the response; empty if unknown."""
     advantage: float
     weight: float
+    token_advantages: Sequence[float] = ()
+    """Of the response, in place of `advantage`; empty where all tokens have that one."""
+
+    @property
+    def advantages(self) -> Sequence[float]:
+        """One for each token of the response."""
+        return self.token_advantages or [self.advantage] * len(self.response)
 
     @property
     def student(self) -> tuple[int, ...]:

@@ -219,9 +219,16 @@ def token_batch(model: Any, teacher: Any | None, rows: Sequence[TokenizedExample
         token_ids=_padded(responses, 0, torch.long, device),
         mask=_padded([[1.0] * len(r) for r in responses], 0.0, torch.float32, device),
         behaviour_logprobs=_padded(known, 0.0, torch.float32, device),
-        advantages=torch.tensor([row.advantage for row in rows], device=device),
+        advantages=_advantages(rows, device),
         weights=torch.tensor([row.weight for row in rows], device=device),
     )
+
+
+def _advantages(rows: Sequence[TokenizedExample], device: torch.device) -> Tensor:
+    """[b], or [b, T] where a row has one for each token."""
+    if not any(row.token_advantages for row in rows):
+        return torch.tensor([row.advantage for row in rows], device=device)
+    return _padded([row.advantages for row in rows], 0.0, torch.float32, device)
 
 
 def loss_in_pieces(
@@ -314,7 +321,7 @@ def _tokens(rows: Sequence[TokenizedExample], device: torch.device) -> _Tokens:
     return _Tokens(
         ids=flat(lambda row: row.response, torch.long),
         behaviour=flat(lambda row: row.behaviour_logprobs or [math.nan] * len(row.response)),
-        advantages=flat(lambda row: [row.advantage] * len(row.response)),
+        advantages=flat(lambda row: row.advantages),
         weights=flat(lambda row: [row.weight] * len(row.response)),
         length=flat(lambda row: [float(len(row.response))] * len(row.response)),
     )

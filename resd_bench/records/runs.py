@@ -103,6 +103,12 @@ class RunData:
         return str(self.settings["method"])
 
     @property
+    def called(self) -> str:
+        """The method as tables name it: with what it sees that no fair method may."""
+        sees = (self.manifest or {}).get("sees")
+        return f"{self.method} ({sees})" if sees else self.method
+
+    @property
     def setting(self) -> str:
         """Environment and model, for titles."""
         model = model_label(str(self.settings["model"]))

@@ -115,7 +115,7 @@ def group_runs(runs: Sequence[RunData]) -> dict[str, list[RunData]]:
         alike = [other for other in facts if other["method"] == run.method]
         keys = sorted(among_all | _labels(alike))
         told = [f"{key}={label_of(own[key])}" for key in keys if own.get(key) not in (None, "")]
-        group = groups.setdefault(" · ".join([run.method, *told]), [])
+        group = groups.setdefault(" · ".join([run.called, *told]), [])
         for other in group:
             if (other.env, other.seed) == (run.env, run.seed):
                 raise UsageError(

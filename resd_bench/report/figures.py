@@ -66,7 +66,7 @@ def learning_curve(run: RunData, stem: Path, root: Path | None = None) -> list[P
     )
     _dress(axes, "episodes")
     axes.legend(frameon=False, loc="best")
-    axes.set_title(f"{run.method} on {run.setting} · seed {run.seed}", fontsize=11)
+    axes.set_title(f"{run.called} on {run.setting} · seed {run.seed}", fontsize=11)
     return save_figure(figure, stem, root=root)
 
 

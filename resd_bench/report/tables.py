@@ -89,7 +89,7 @@ def run_table(run: RunData) -> Table:
     """Held-out success before the first update and after the last, with 95% intervals."""
     first, last = run.points[0], run.points[-1]
     k, cases = last.per_task, f"per_test_case_mean@{last.per_task}"
-    table = Table(title=f"{run.method} on {run.setting} · seed {run.seed}", title_justify="left")
+    table = Table(title=f"{run.called} on {run.setting} · seed {run.seed}", title_justify="left")
     table.add_column("held-out")
     table.add_column("before", justify="right")
     table.add_column(f"after {last.episodes} training rollouts", justify="right")

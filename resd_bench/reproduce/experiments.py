@@ -140,6 +140,12 @@ EXPERIMENTS = (
     ),
     Experiment("placebo", "whether what feedback says matters", "placebo", placebo.placebo),
     Experiment("in-context", "in context or in weights", "in-context", own_experiments.in_context),
+    Experiment(
+        "in-context-budget",
+        "in context or in weights, at equal budget",
+        "in-context-budget",
+        own_experiments.in_context_budget,
+    ),
 )
 SETS = {
     "all": [one.name for one in EXPERIMENTS if one.of_paper],

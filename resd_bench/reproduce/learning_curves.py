@@ -418,29 +418,35 @@ BUDGET_AXES: tuple[Axis, ...] = ("episodes", "tokens", "seconds", "flops")
 
 def budgets(gathered: Gathered) -> Page:
     """Each method against RESD, both at the smaller of the two amounts spent."""
-    columns = ["method", *(f"equal {AXIS_NAMES[axis]}" for axis in BUDGET_AXES)]
+    page = Page("budgets", "Equal budgets: what is held equal decides", [], [])
+    return equal_budgets(gathered, page, BUDGET_AXES, "flops")
+
+
+def equal_budgets(gathered: Gathered, page: Page, axes: Sequence[Axis], drawn: Axis) -> Page:
+    """`page` with each method against RESD at equal amounts of `axes`, and curves over `drawn`."""
+    columns = ["method", *(f"equal {AXIS_NAMES[axis]}" for axis in axes)]
     made = empty_table(
         "success of the method / of resd, at equal budgets", columns, 1, BUDGETS_CAPTION
     )
-    page = Page("budgets", "Equal budgets: what is held equal decides", [made], [])
+    page.tables.append(made)
     variants = [variant for variant in gathered.variants if variant not in ("base", "resd")]
     for env in gathered.environments:
         groups = gathered.groups(env, ("resd", *variants))
-        found = {axis: at_equal(groups, axis) for axis in BUDGET_AXES}
+        found = {axis: at_equal(groups, axis) for axis in axes}
         made.add_row(env)
         for variant in variants:
-            duels = [found[axis].get(variant) for axis in BUDGET_AXES]
+            duels = [found[axis].get(variant) for axis in axes]
             made.add_row(variant, *(NOT_RUN if duel is None else str(duel) for duel in duels))
             page.rows += [
                 {"env": env, "method": variant, "axis": axis, "budget": duel.budget}
                 | Cell(None, duel.own, duel.verdict.word or str(duel.verdict), duel.least).row()
                 | {"resd": 100 * duel.resd.mean}
-                for axis, duel in zip(BUDGET_AXES, duels, strict=True)
+                for axis, duel in zip(axes, duels, strict=True)
                 if duel is not None
             ]
         made.add_section()
     if gathered.runs:
-        page.draw = partial(draw_curves, gathered, ("resd", *variants), "flops")
+        page.draw = partial(draw_curves, gathered, ("resd", *variants), drawn)
     return page
 
 

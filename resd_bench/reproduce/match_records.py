@@ -181,6 +181,15 @@ class Gathered:
         found = {variant: self.of(env, variant) for variant in wanted}
         return {variant: runs for variant, runs in found.items() if runs}
 
+    def unfair(self) -> list[str]:
+        """A note on each variant whose method sees what no method compared fairly may."""
+        found = {trial.variant: self.runs.get(trial.index) for trial in self.trials}
+        return [
+            f"`{variant}` is {run.called}: an upper bound, not a method to compare others with."
+            for variant, run in found.items()
+            if run is not None and run.called != run.method
+        ]
+
 
 def gather(trials: Sequence[Trial], records: Records) -> Gathered:
     """`trials` with their records, as far as they exist."""

@@ -19,7 +19,7 @@ from resd_bench.records.runs import RunData
 from resd_bench.report.comparisons import overall
 from resd_bench.report.figures import COLOURS, plain_text
 from resd_bench.report.tables import both, if_any
-from resd_bench.reproduce.learning_curves import curves_page
+from resd_bench.reproduce.learning_curves import curves_page, equal_budgets
 from resd_bench.reproduce.match_records import Gathered, family
 from resd_bench.reproduce.page import Page, empty_table
 from resd_bench.reproduce.table_cells import (
@@ -512,6 +512,16 @@ IN_CONTEXT = (
     "playbook; the student's weights read it. Before the first update there is no playbook. What "
     "context adds at the start but no longer at the end has gone into the weights."
 )
+
+
+def in_context_budget(gathered: Gathered) -> Page:
+    """Methods that train weights and methods that train none, at equal rollouts and tokens."""
+    page = Page("in-context-budget", "In context or in weights, at equal budget", [], [])
+    page.notes.append(
+        "`ace` and `gepa` train no weights: what they learn is a text, which the policy reads in "
+        "rollouts and in the evaluation that is reported. The others are evaluated without any."
+    )
+    return equal_budgets(gathered, page, ("episodes", "tokens"), "tokens")
 
 
 def _context_points(run: RunData, context: str) -> Sequence[EvalPoint]:

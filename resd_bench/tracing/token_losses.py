@@ -93,6 +93,11 @@ def _logits(model: Any, prompt: Sequence[int], response: Sequence[int]) -> Logit
     return lambda piece: head(states[:, piece])
 
 
+def _advantages(row: TokenizedExample, piece: slice) -> list[Any]:
+    """[1], or [1, n] where tokens have their own."""
+    return [list(row.token_advantages[piece])] if row.token_advantages else [row.advantage]
+
+
 def _piece(
     policy: LMPolicy,
     row: TokenizedExample,
@@ -112,7 +117,7 @@ def _piece(
             token_ids=chosen,
             mask=torch.ones(chosen.shape, device=student.device),
             behaviour_logprobs=torch.tensor([sampled], device=student.device),
-            advantages=torch.tensor([row.advantage], device=student.device),
+            advantages=torch.tensor(_advantages(row, piece), device=student.device),
             weights=torch.tensor([row.weight], device=student.device),
         )
         losses = [round(x, 5) for x in objective.per_token(batch)[0].float().tolist()]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from resd_bench.agent import Policy
+from resd_bench.rollout.more_rollouts import Played
 from resd_bench.types import Example, Group, Metrics
 
 if TYPE_CHECKING:
@@ -60,9 +61,11 @@ class Tracer:
         self.examples = [(e, _score(policy, e, objective)) for e in examples[: self.limit]]
         self.seconds = time.perf_counter() - start
 
-    def take(self, groups: Sequence[Group], first_attempt: int) -> list[dict[str, Any]]:
+    def take(self, played: Sequence[Played]) -> list[dict[str, Any]]:
         """The recorded examples, each with the task, attempt and turn that it is from."""
-        places = _places(groups, first_attempt)
+        places: dict[Any, list[dict[str, Any]]] = {}
+        for own in played:
+            _place(own.groups, own.first_attempt, places)
         seen, self.examples, self.seconds = self.examples, [], 0.0
         taken = []
         for example, told in seen:
@@ -82,14 +85,15 @@ def traced(update: int, examples: Sequence[Mapping[str, Any]], **weights: Any) -
     }
 
 
-def _places(groups: Sequence[Group], first_attempt: int) -> dict[Any, list[dict[str, Any]]]:
-    places: dict[Any, list[dict[str, Any]]] = {}
+def _place(
+    groups: Sequence[Group], first_attempt: int, places: dict[Any, list[dict[str, Any]]]
+) -> None:
+    """Add where each turn of `groups` is from."""
     for group in groups:
         for j, attempt in enumerate(group.trajectories):
             for number, turn in enumerate(attempt.turns):
                 place = {"task": group.task.id, "attempt": first_attempt + j, "turn": number}
                 places.setdefault((turn.messages, turn.completion), []).append(place)
-    return places
 
 
 def _score(policy: Policy, example: Example, objective: Objective) -> dict[str, Any]:

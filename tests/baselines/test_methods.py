@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
+from resd_baselines.ace import ACE
 from resd_baselines.base import BASE, make_examples, scored_attempts
-from resd_baselines.grpo import GRPO
+from resd_baselines.grpo import DAPO, DR_GRPO, GRPO
+from resd_baselines.opsd import OPSD
 from resd_baselines.playbook import MISTAKES
 from resd_baselines.prompts import PACK
 from resd_baselines.resd import RESD, RESDAgent
+from resd_baselines.rlcsd import RLCSD
+from resd_baselines.rlsd import RLSD
 from resd_baselines.self_distillation import SDPO, SDPO_SS
 from resd_baselines.sft import SFT
 from resd_bench import errors, plugins
@@ -36,7 +40,7 @@ from resd_bench.types import (
     user,
 )
 
-SPECS = (BASE, RESD, SDPO, SDPO_SS, SFT, GRPO)
+SPECS = (BASE, RESD, SDPO, SDPO_SS, SFT, GRPO, DR_GRPO, DAPO, RLSD, RLCSD, OPSD, ACE)
 BY_NAME = {spec.name: spec for spec in SPECS}
 EVERY_METHOD = pytest.mark.parametrize("spec", SPECS, ids=list(BY_NAME))
 

@@ -136,6 +136,13 @@ class PromptPack:
             solution=_wrapped("solution", solution=solution),
         )
 
+    def student(self, dialect: Dialect, *, prompt: str, playbook: str) -> str:
+        """The question with a playbook, for a policy that learns in its context (ACE, GEPA)."""
+        if dialect == "full":
+            return fill(_template(dialect, "student"), prompt=prompt, playbook=playbook)
+        none = dict.fromkeys(("previous_trial", "feedback", "reflection", "solution"), "")
+        return self.teacher(dialect, prompt=prompt, playbook=playbook, **none)
+
     def sdpo_teacher(
         self, dialect: Dialect, *, prompt: str, previous_trial: str, solution: str, feedback: str
     ) -> str:
