@@ -231,7 +231,7 @@ def test_threads_that_want_the_same_file_read_it_once(
 def test_two_processes_at_once_both_get_the_whole_model(file: Path, cache: Path) -> None:
     code = (
         "import sys; from resd_bench.policy import loading; "
-        "model, tokenizer = loading.load(sys.argv[1]); print(loading.parameters(model))"
+        "model, tokenizer = loading.load_model(sys.argv[1]); print(loading.parameters(model))"
     )
     command = [sys.executable, "-c", code, str(file)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
