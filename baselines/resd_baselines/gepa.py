@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 from resd_baselines.base import PromptedAgent, count_turns, scored_attempts, signal_metrics
-from resd_baselines.context_update import PromptWriter, Role, curate, new_lessons, reflect
+from resd_baselines.context_update import PromptRole, PromptWriter, curate, new_lessons, reflect
 from resd_baselines.gepa_search import Archive, NoRollouts, iterate, package
 from resd_baselines.losses import nll_objective
 from resd_baselines.playbook import Playbook
@@ -107,7 +107,7 @@ class GEPAAgent(PromptedAgent):
         chosen = rng.permutation(len(failures))[: self.config.reflected_failures]
         failures = [failures[i] for i in chosen]
 
-        def generate(role: Role, prompts: Sequence[str]) -> list[str]:
+        def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
             sampling = replace(step.sampling, seed=derive(step.seed, role))
             return self.ask(prompts, sampling, "reflection")
 

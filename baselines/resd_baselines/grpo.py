@@ -115,7 +115,7 @@ class GRPOAgent(PolicyAgent):
         """
         attempts = scored_attempts(groups)
         advantages = [a for group in groups for a in self._advantages(group)]
-        examples = self._examples(attempts, advantages, step)
+        examples = self._examples(attempts, advantages, self._weights(attempts, step), step)
         objective = policy_gradient_objective(
             clip_low=self.config.clip_low,
             clip_high=self.config.clip_high,
@@ -135,33 +135,33 @@ class GRPOAgent(PolicyAgent):
             **{f"grpo/{k}": float(v) for k, v in asked.items() if self.config.dynamic_sampling},
         }
 
-    def _weight(self, attempts: Sequence[Attempt], step: Step) -> float:
-        """What the loss of each sequence, a mean or a sum over its tokens, is multiplied by."""
+    def _weights(self, attempts: Sequence[Attempt], step: Step) -> list[float]:
+        """The factor of each turn's loss, a mean or a sum over its tokens, by attempt.
+
+        Where every token of the batch counts alike, so do the turns.
+        """
+        if self.config.loss_normalisation == "token":
+            tokens = sum(len(turn.completion.token_ids) for a in attempts for turn in a.turns)
+            return [count_turns(attempts) / max(1, tokens)] * len(attempts)
+        shares = self.config.turn_weights([len(attempt.turns) for attempt in attempts])
         if self.config.loss_normalisation == "sequence":
-            return 1.0
-        if self.config.loss_normalisation == "constant":
-            return 1.0 / step.sampling.max_new_tokens
-        tokens = sum(len(turn.completion.token_ids) for a in attempts for turn in a.turns)
-        return count_turns(attempts) / max(1, tokens)
+            return shares
+        return [weight / step.sampling.max_new_tokens for weight in shares]
 
     def _examples(
-        self, attempts: Sequence[Attempt], advantages: Sequence[float], step: Step
+        self,
+        attempts: Sequence[Attempt],
+        advantages: Sequence[float],
+        weights: Sequence[float],
+        step: Step,
     ) -> list[Example]:
-        factor = self._weight(attempts, step)
-        weights = self._turn_weights(attempts)
         # An advantage of 0 adds exactly 0 to the loss, so its forward pass can be skipped.
         return [
             example
             for attempt, advantage, weight in zip(attempts, advantages, weights, strict=True)
             if advantage
-            for example in make_examples(attempt, advantage=advantage, weight=factor * weight)
+            for example in make_examples(attempt, advantage=advantage, weight=weight)
         ]
-
-    def _turn_weights(self, attempts: Sequence[Attempt]) -> list[float]:
-        """How attempts share the loss; where every token counts alike, turns are not weighed."""
-        if self.config.loss_normalisation == "token":
-            return [1.0] * len(attempts)
-        return self.config.turn_weights([len(attempt.turns) for attempt in attempts])
 
     def _advantages(self, group: Group) -> list[float]:
         """One for each attempt of the group that `scored_attempts` keeps, in the same order."""

@@ -45,11 +45,16 @@ class RLCSDAgent(GRPOAgent):
     config: RLCSDConfig
 
     def _examples(
-        self, attempts: Sequence[Attempt], advantages: Sequence[float], weight: float, step: Step
+        self,
+        attempts: Sequence[Attempt],
+        advantages: Sequence[float],
+        weights: Sequence[float],
+        step: Step,
     ) -> list[Example]:
         rng, made = stream(step.seed, "hints"), list[Example]()
         chats: list[tuple[int, Messages]] = []
-        for place, (attempt, advantage) in enumerate(zip(attempts, advantages, strict=True)):
+        rows = zip(attempts, advantages, weights, strict=True)
+        for place, (attempt, advantage, weight) in enumerate(rows):
             right, wrong = (peers(attempts, place, success=won) for won in (True, False))
             few = make_examples(attempt, advantage=advantage, weight=weight) if advantage else []
             hints: list[Attempt] = []

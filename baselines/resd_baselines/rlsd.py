@@ -40,11 +40,16 @@ class RLSDAgent(GRPOAgent):
     config: RLSDConfig
 
     def _examples(
-        self, attempts: Sequence[Attempt], advantages: Sequence[float], weight: float, step: Step
+        self,
+        attempts: Sequence[Attempt],
+        advantages: Sequence[float],
+        weights: Sequence[float],
+        step: Step,
     ) -> list[Example]:
         made: list[Example] = []
         chats: dict[int, Messages] = {}
-        for place, (attempt, advantage) in enumerate(zip(attempts, advantages, strict=True)):
+        rows = zip(attempts, advantages, weights, strict=True)
+        for place, (attempt, advantage, weight) in enumerate(rows):
             hint = next(iter(peers(attempts, place, success=True)), None)
             few = make_examples(attempt, advantage=advantage, weight=weight) if advantage else []
             for example in few:

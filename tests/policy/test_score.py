@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from resd_bench.budget import Ledger
-from resd_bench.objective import TokenBatch
+from resd_bench.objective import TokenBatch, TokenObjective
 from resd_bench.policy import trainer
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.lm_policy import LMPolicy
-from resd_bench.policy.micro_batches import Limits, TokenizedExample
+from resd_bench.policy.micro_batches import BatchLimits, TokenizedExample
 from resd_bench.policy.score import score
 from resd_bench.types import Completion, Example, user
 from tests.policy import tiny
@@ -36,8 +36,10 @@ def plainly(model: torch.nn.Module, row: TokenizedExample, temperature: float) -
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
-@pytest.mark.parametrize("limits", [Limits(1 << 20, 1 << 30), Limits(30, 1 << 30), Limits(1, 1)])
-def test_scores_are_those_of_a_plain_forward_pass(temperature: float, limits: Limits) -> None:
+@pytest.mark.parametrize(
+    "limits", [BatchLimits(1 << 20, 1 << 30), BatchLimits(30, 1 << 30), BatchLimits(1, 1)]
+)
+def test_scores_are_those_of_a_plain_forward_pass(temperature: float, limits: BatchLimits) -> None:
     model = tiny.model().eval()
     found = score(model, rows(), temperature, limits)
     for row, values in zip(rows(), found, strict=True):
@@ -87,7 +89,7 @@ def test_a_loss_in_pieces_sees_the_advantage_of_each_token() -> None:
         chosen = logits.gather(-1, batch.token_ids[..., None])[..., 0]
         return advantages * (chosen - logits.logsumexp(-1))
 
-    objective = trainer.TokenObjective(per_token)
+    objective = TokenObjective(per_token)
     whole = objective(trainer.token_batch(model, None, [row])).sum()
     pieces = trainer.loss_in_pieces(model, None, [row], objective, logits=1)
     assert float(pieces) == pytest.approx(float(whole), rel=1e-4)
