@@ -214,7 +214,7 @@ def compare(
         with_failures=[pairs(counted[label], counted[first]) for label in judged],
     )
     by_label = dict(zip(judged, verdicts, strict=True))
-    full = measure == "success" and saturated_environments(groups, budget, axis)
+    full = saturated_environments(groups, budget, axis) if measure == "success" else []
     all_full = bool(full) and set(full) == {run.env for run in groups[first]}
     rows = []
     for label, runs in groups.items():

@@ -336,7 +336,7 @@ def _draw_place(panel: Axes, cells: Mapping[Cell, Sequence[float]]) -> None:
         name = f"{'' if feedback else 'no '}feedback, {'' if rebalancing else 'no '}rebalancing"
         panel.plot(
             x,
-            [100 * np.mean(own) if own else np.nan for own in values],
+            [100 * float(np.mean(own)) if own else float("nan") for own in values],
             "o-" if rebalancing else "s--",
             color=colour,
             markerfacecolor=colour if rebalancing else "white",

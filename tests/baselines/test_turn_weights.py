@@ -108,7 +108,7 @@ def test_by_turns_long_failures_outweigh_short_successes() -> None:
 
 @LEARNERS
 def test_every_attempt_counts_alike(spec: MethodSpec) -> None:
-    options = {} if spec is not RESD else {"success_rate_weighting": False}
+    options: dict[str, Any] = {"success_rate_weighting": False} if spec is RESD else {}
     examples, count = learned(spec, **options)
     averaged = 2 if spec is SFT else len(TURNS)
     assert list(totals(examples).values()) == pytest.approx(
@@ -130,7 +130,7 @@ def float64_loss(logits: np.ndarray, teacher: np.ndarray, attempts: Sequence[Seq
     """Mean over attempts of Eq. 2's weight x the mean over turns of the mean reverse KL."""
 
     def log_softmax(z: np.ndarray) -> np.ndarray:
-        return z - np.log(np.exp(z).sum(-1, keepdims=True))
+        return np.asarray(z - np.log(np.exp(z).sum(-1, keepdims=True)))
 
     p, q = log_softmax(logits), log_softmax(teacher)
     kl_NT = (np.exp(p) * (p - q)).sum(-1)
