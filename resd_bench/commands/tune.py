@@ -74,7 +74,7 @@ def tune(
     server: ServerOption = None,
     trust_remote_code: Trust = None,
 ) -> None:
-    """Tune every method with as many trials, and choose by validation tasks.
+    """Give every method as many trials; choose by validation tasks.
 
     Writes tuning.md, tuning.json and tuned.yaml, a sweep of the chosen settings. Finished runs are
     skipped and unfinished ones resumed.

@@ -188,6 +188,8 @@ def draw(tuning: Tuning, found: Found) -> Figure:
 
 
 def _draw_panel(panel: Axes, found: Found, env: str | None) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     colours = colours_of(list(found))
     for own in found.values():
         best = expected(own, env)
@@ -200,7 +202,7 @@ def _draw_panel(panel: Axes, found: Found, env: str | None) -> None:
     panel.set_xlabel("trials")
     panel.set_ylim(-2, 102)
     panel.set_xlim(0.5, max((len(own.trials) for own in found.values()), default=1) + 0.5)
-    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.grid(alpha=0.25)
     panel.spines[["top", "right"]].set_visible(False)
 

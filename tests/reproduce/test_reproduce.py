@@ -408,15 +408,16 @@ def test_an_environment_is_evaluated_elsewhere_once_and_not_on_itself(
 def test_tuned_settings_stand_next_to_default_ones_once_they_are_run(four: Gathered) -> None:
     nothing = Gathered([replace(t, variant=t.variant + "-tuned") for t in four.trials], {})
     page = paper_tables.table2(four)
-    before = [paper_tables.table2(four).rows, len(page.tables)]
+    rows_before, tables_before = list(page.rows), len(page.tables)
     paper_tables.add_tuned(page, four, nothing)
-    assert [page.rows, len(page.tables)] == before
+    assert page.rows == rows_before
+    assert len(page.tables) == tables_before
 
     better = {k: [a_run(k, s, [0.0, m]) for s, m in enumerate(own)] for k, own in TUNED.items()}
     tuned = gathered(better)
     missing = Trial(99, "resd-tuned", tuned.trials[0].config)
     paper_tables.add_tuned(page, four, replace(tuned, trials=[*tuned.trials, missing]))
-    rows = {row["method"]: row for row in page.rows[len(before[0]) :]}
+    rows = {row["method"]: row for row in page.rows[len(rows_before) :]}
     assert set(rows) == {"sdpo-tuned", "resd-tuned"}, "base and sdpo+ss have no tuned settings"
     assert rows["sdpo-tuned"]["ours"] == 80
     assert rows["sdpo-tuned"]["verdict"] == "better"
