@@ -100,7 +100,9 @@ def _costs(own: Sequence[Told], others: Sequence[Told], rng: np.random.Generator
     equal = np.array([[a.text.split() == b.text.split() for b in others] for a in own])
     # Each term outweighs all later ones over a whole block; chance decides between equals.
     weight = 2.0 * (BLOCK + 1)
-    return weight * (weight * same + equal) + apart + 0.01 * rng.random(apart.shape)
+    noise = 0.01 * rng.random(apart.shape)
+    costs: np.ndarray = weight * (weight * same + equal) + apart + noise
+    return costs
 
 
 @dataclass
