@@ -13,6 +13,8 @@ from resd_bench.types import Completion, Dialect, Example, Messages, Metrics, Sa
 if TYPE_CHECKING:
     from resd_bench.objective import Objective
 
+LONGEST_SCORED = 2_000
+"""Tokens of a completion that still fits a scripted policy's context when it is scored."""
 Script = Callable[[str, int, int], str]
 """From the text of the last message, the seed and the number of the sample to the answer."""
 
@@ -70,9 +72,16 @@ class ScriptedPolicy:
         *,
         temperature: float = 1.0,
     ) -> list[tuple[float, ...]]:
-        """Log-probabilities that depend on the length of the prompt and the token alone."""
+        """Log-probabilities that depend on the length of the prompt and the token alone.
+
+        () for completions of more than `LONGEST_SCORED` tokens.
+        """
         return [
-            tuple(-((len(chat[-1].content) * (token + 3)) % 11) / 8 for token in said.token_ids)
+            ()
+            if len(said.token_ids) > LONGEST_SCORED
+            else tuple(
+                -((len(chat[-1].content) * (token + 3)) % 11) / 8 for token in said.token_ids
+            )
             for chat, said in zip(prompts, completions, strict=True)
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,6 +93,12 @@ def test_only_a_method_that_says_so_gets_references(
         _, agent = setup.make_agent(config(tmp_path, method), env=env)
         reference = getattr(agent, "_reference", lambda task: "")
         assert bool(reference(env.tasks("train")[0])) == expected
+    silent = replace(plugins.method("opsd"), sees_reference=False)
+    settings = config(tmp_path, "opsd")
+    with monkeypatch.context() as patched:
+        patched.setattr(plugins, "method", lambda name: silent)
+        _, agent = setup.make_agent(settings, env=env)
+    assert agent._reference(env.tasks("train")[0]) == ""  # type: ignore[attr-defined]
     _, unlearning = setup.make_agent(config(tmp_path, "opsd"))
     assert unlearning._reference(env.tasks("train")[0]) == ""  # type: ignore[attr-defined]
 

@@ -92,4 +92,4 @@ def test_a_loss_in_pieces_sees_the_advantage_of_each_token() -> None:
     objective = TokenObjective(per_token)
     whole = objective(trainer.token_batch(model, None, [row])).sum()
     pieces = trainer.loss_in_pieces(model, None, [row], objective, logits=1)
-    assert float(pieces) == pytest.approx(float(whole), rel=1e-4)
+    assert float(pieces.detach()) == pytest.approx(float(whole.detach()), rel=1e-4)
