@@ -202,7 +202,7 @@ def test_a_tokenizer_that_swells_or_hangs_is_refused_before_it_is_used(
     made = json.loads(path.read_text())
     make(made)
     path.write_text(json.dumps(made))
-    monkeypatch.setattr("resd_bench.models.model_files.TRY_SECONDS", 3)
+    monkeypatch.setattr("resd_bench.models.model_files.TRY_SECONDS", 1)
     assert "tokenizer.json" in refusal(folder)
 
 
