@@ -24,7 +24,7 @@ from resd_bench.options import POSITIVE, InRanges
 from resd_bench.seeds import derive, stream
 from resd_bench.types import Completion, Group, Messages, Metrics, Sampling, Step
 
-START = Playbook().render()
+_START = Playbook().render()
 """The text without a lesson."""
 
 
@@ -50,12 +50,12 @@ class GEPAAgent(PromptedAgent):
         self.archive: Archive | None = None
         self.validation: list[str] = []
         """Ids of the validation tasks, drawn in the first update."""
-        self.parent = self._shown = START
+        self.parent = self._shown = _START
 
     @property
     def playbook(self) -> Playbook:
         """The best text so far."""
-        return Playbook.parse(self.archive.texts[self.archive.best] if self.archive else START)
+        return Playbook.parse(self.archive.texts[self.archive.best] if self.archive else _START)
 
     def memory(self) -> str:
         """The text that was last asked with; the best one unless a step is being rolled out."""
@@ -90,14 +90,14 @@ class GEPAAgent(PromptedAgent):
 
         self.archive = iterate(
             self.archive,
-            start=START,
+            start=_START,
             batch=batch,
             validation=self.validation,
             evaluate=evaluate,
             propose=lambda text: self._propose(text, groups, step),
             seed=step.seed,
         )
-        self.parent = self.archive.texts[self.archive.parent] if self.archive else START
+        self.parent = self.archive.texts[self.archive.parent] if self.archive else _START
         return groups
 
     def _propose(self, text: str, groups: Sequence[Group], step: Step) -> str:

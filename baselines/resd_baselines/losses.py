@@ -192,7 +192,7 @@ def reweighted_advantages(
     return advantage * ((1 - mix) + mix * weight.clamp(1 - clip, 1 + clip))
 
 
-def contrast(right: Tensor, wrong: Tensor) -> Tensor:
+def hint_contrast(right: Tensor, wrong: Tensor) -> Tensor:
     """[T] log-probability after a right hint, less that after a wrong one (RLCSD, Eq. 7).
 
     `right` is [T], `wrong` [K, T]: of K wrong hints, the mean probability counts.

@@ -15,7 +15,7 @@ import torch
 
 from resd_baselines.base import Attempt, make_examples, peers
 from resd_baselines.grpo import GRPOAgent, GRPOConfig
-from resd_baselines.losses import contrast, contrasted_advantages
+from resd_baselines.losses import contrasted_advantages, hint_contrast
 from resd_baselines.self_distillation import with_hint
 from resd_bench.agent import Load, MethodSpec
 from resd_bench.options import ABOVE_0, NOT_NEGATIVE, POSITIVE
@@ -84,7 +84,7 @@ class RLCSDAgent(GRPOAgent):
         after = torch.tensor([right, *wrong], dtype=torch.float64)
         values = contrasted_advantages(
             example.advantage,
-            contrast(after[0], after[1:]),
+            hint_contrast(after[0], after[1:]),
             scale=self.config.contrast_scale,
             temperature=self.config.contrast_temperature,
             threshold=self.config.contrast_threshold,

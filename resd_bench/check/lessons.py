@@ -25,13 +25,13 @@ from resd_bench.records.run_files import EPISODES, RunFiles
 from resd_bench.rollout.contract import checked_step
 from resd_bench.types import Split, Task
 
-Kind = Literal["gold answer", "task text", "wrong solution"]
-WORDS = 8
+LessonKind = Literal["gold answer", "task text", "wrong solution"]
+_WORDS = 8
 """Length of an n-gram in words and marks; a shorter answer is one n-gram."""
 FEWEST_WORDS = 4
 FEWEST_CHARS = 16
 """An answer shorter than either stands anywhere by chance."""
-COMMON = 0.2
+_COMMON = 0.2
 """An n-gram of so many tasks tells none of them."""
 COPIED = 0.5
 """Share of its telling n-grams from which on an answer or a prompt counts as copied."""
@@ -58,7 +58,7 @@ class Written:
 class Finding:
     """Something that should not be."""
 
-    kind: Kind
+    kind: LessonKind
     where: str
     task: str
     split: Split
@@ -190,8 +190,8 @@ def _remembered(folder: Path) -> Mapping[str, str]:
 class Secrets:
     """N-grams that tell an answer or a prompt from those of other tasks."""
 
-    owners: dict[Gram, list[tuple[Kind, Split, str]]] = field(default_factory=dict)
-    sizes: Counter[tuple[Kind, Split, str]] = field(default_factory=Counter)
+    owners: dict[Gram, list[tuple[LessonKind, Split, str]]] = field(default_factory=dict)
+    sizes: Counter[tuple[LessonKind, Split, str]] = field(default_factory=Counter)
     """Number of telling n-grams of each."""
 
 
@@ -222,10 +222,10 @@ def _oracle(env: TextEnv, task: Task) -> str:
         return ""
 
 
-def _add(secrets: Secrets, kind: Kind, texts: Sequence[tuple[Split, str, str]]) -> None:
+def _add(secrets: Secrets, kind: LessonKind, texts: Sequence[tuple[Split, str, str]]) -> None:
     own = {(split, task): grams(text) for split, task, text in texts}
     counts = Counter(gram for few in own.values() for gram in few)
-    most = max(1.0, COMMON * len(texts))
+    most = max(1.0, _COMMON * len(texts))
     for (split, task), few in own.items():
         telling = [gram for gram in few if counts[gram] <= most]
         for gram in telling:
@@ -239,7 +239,7 @@ def grams(text: str) -> set[Gram]:
     words = _WORD.findall(text.casefold())
     if len(words) < FEWEST_WORDS or len(text.strip()) < FEWEST_CHARS:
         return set()
-    n = min(WORDS, len(words))
+    n = min(_WORDS, len(words))
     return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
 
 

@@ -98,10 +98,10 @@ class MethodSubject(Called):
             "building the agent", lambda: spec.build(policy, spec.config(**self.options))
         )
         if spec.sees_reference:
-            require(
-                isinstance(agent, SeesReferences),
-                "the method says that it sees reference solutions and has no use_references()",
-            )
+            if not isinstance(agent, SeesReferences):
+                raise PropertyFailed(
+                    "the method says that it sees reference solutions and has no use_references()"
+                )
             agent.use_references(_reference)
         return policy, agent
 

@@ -164,10 +164,10 @@ def check_reflections_command(
     ],
 ) -> None:
     """Judge the reflections of runs by the curriculum: causes, right and wrong lessons."""
-    from resd_bench.nano.check_reflections import check, table
+    from resd_bench.nano.check_reflections import check_run, table
     from resd_bench.records.run_files import run_folders
 
     folders = [folder for place in runs for folder in run_folders(Path(place))]
     if not folders:
         raise UsageError(f"no run found in {', '.join(runs)}: give run folders, or a parent")
-    say(table({str(folder): check(folder) for folder in folders}))
+    say(table({str(folder): check_run(folder) for folder in folders}))

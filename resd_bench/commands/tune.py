@@ -80,7 +80,7 @@ def tune(
     skipped and unfinished ones resumed.
     """
     from resd_bench.reproduce.match_records import Records
-    from resd_bench.tuning.choice import measure
+    from resd_bench.tuning.choice import measure_trials
     from resd_bench.tuning.definition import load_tuning
     from resd_bench.tuning.page import make_page, save_choice
 
@@ -99,7 +99,7 @@ def tune(
         if keep is not None:
             sweep.keep_finished(done, keep)
     kept = [*(records or ()), *([keep] if keep else ()), Path(tuning.out)]
-    found = measure(tuning, Records.scan(kept), failures(done))
+    found = measure_trials(tuning, Records.scan(kept), failures(done))
     page = make_page(tuning, found)
     for table in page.tables:
         out().print(table)

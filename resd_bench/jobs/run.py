@@ -45,7 +45,7 @@ from resd_bench.jobs.setup import (
     take_over,
 )
 from resd_bench.jobs.summary import summarise, train_metrics
-from resd_bench.monitoring.faults import FaultMonitor, Rule, new_faults
+from resd_bench.monitoring.faults import FaultMonitor, FaultRule, new_faults
 from resd_bench.monitoring.interrupts import Signals
 from resd_bench.records.checkpoints import Checkpoint
 from resd_bench.records.recorder import (
@@ -126,7 +126,7 @@ class Run:
     process_group: ProcessGroup = SINGLE_PROCESS
     placebo: Placebo = field(default_factory=Placebo)
     monitor: FaultMonitor = field(default_factory=FaultMonitor)
-    faults: list[Rule] = field(default_factory=list)
+    faults: list[FaultRule] = field(default_factory=list)
     """Rules that have fired in this session."""
     update: int = 0
     """Updates done."""

@@ -55,7 +55,8 @@ def make_agent(
     options = method_config(spec.config, config.method_options, spec.name)
     agent = spec.build(model, options)
     if spec.sees_reference and env is not None and isinstance(agent, SeesReferences):
-        agent.use_references(env.unwrapped.reference)
+        own = env.unwrapped
+        agent.use_references(own.reference if isinstance(own, TextEnv) else env.reference)
     return model, agent
 
 

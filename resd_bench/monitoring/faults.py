@@ -18,8 +18,8 @@ from resd_bench.config import RunConfig, method_config
 from resd_bench.types import Metrics
 
 Row = Mapping[str, Any]
-PREFIX = "fault/"
-WAIT = 32
+_PREFIX = "fault/"
+_WAIT = 32
 """Updates without anything to train on that are taken for good; the rarer success, the longer the
 wait for the first."""
 ZERO = 1e-8
@@ -70,7 +70,7 @@ def _of_method(settings: Mapping[str, Any]) -> tuple[bool, bool]:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class FaultRule:
     """A fault that keeps a run from learning."""
 
     name: str
@@ -126,45 +126,45 @@ def _warming_up(row: Row, about: About) -> bool:
     return about.learns and low and about.spent(row) >= 0.5
 
 
-RULES = (
-    Rule(
+FAULT_RULES = (
+    FaultRule(
         "truncated",
         3,
         lambda row, about: _is(row, "train/truncated", 1),
         "every rollout is truncated by the token limit",
         "give a larger --max-new-tokens, or a model that comes to an end",
     ),
-    Rule(
+    FaultRule(
         "unscored",
         2,
         _unscored,
         "no rollout has a verdict",
         "see `envs check` and `error` in episodes.jsonl, or give a larger --step-seconds",
     ),
-    Rule(
+    FaultRule(
         "single_groups",
         3,
         lambda row, about: about.group_size == 1 and _is(row, "grpo/mixed_groups", 0),
         "a group of one rollout has no other to be compared with",
         "give --group-size 2 or more",
     ),
-    Rule(
+    FaultRule(
         "no_variance",
-        WAIT,
+        _WAIT,
         lambda row, about: about.group_size > 1 and _is(row, "grpo/mixed_groups", 0),
         "all rewards of every group are equal",
         "give a larger --group-size, easier tasks, or a method that learns from failures "
         "(--method resd)",
     ),
-    Rule(
+    FaultRule(
         "no_examples",
-        WAIT,
+        _WAIT,
         _waiting,
         "there is nothing to train on",
         "give a larger --batch-size, easier tasks, --feedback-level 1 or more, or a method that "
         "learns from failures (--method resd)",
     ),
-    Rule(
+    FaultRule(
         "same_teacher",
         3,
         _same_teacher,
@@ -172,21 +172,21 @@ RULES = (
         "show it more (--feedback-level, method.use_feedback), or give method.tail=true with a "
         "larger method.top_k",
     ),
-    Rule(
+    FaultRule(
         "no_gradient",
         3,
         _no_gradient,
         "the gradient is zero",
         "see `trace`, and the clipping and weighting options in `methods info`",
     ),
-    Rule(
+    FaultRule(
         "no_step",
         3,
         lambda row, about: about.learns and about.learning_rate < SMALLEST_RATE,
         f"a learning rate below {SMALLEST_RATE:g} changes no weight",
         "give a larger --learning-rate",
     ),
-    Rule(
+    FaultRule(
         "unread_reflections",
         3,
         _unread,
@@ -194,7 +194,7 @@ RULES = (
         "give a larger --max-new-tokens, another --dialect, or method.use_reflection=false with "
         "method.use_playbook=false",
     ),
-    Rule(
+    FaultRule(
         "warming_up",
         1,
         _warming_up,
@@ -202,7 +202,7 @@ RULES = (
         "give a shorter warm-up (--warmup-updates) or a larger --budget",
     ),
 )
-BY_NAME: Mapping[str, Rule] = {rule.name: rule for rule in RULES}
+BY_NAME: Mapping[str, FaultRule] = {rule.name: rule for rule in FAULT_RULES}
 
 
 @dataclass
@@ -222,11 +222,11 @@ class FaultMonitor:
         """Take an update's metrics; `fault/NAME`, for rules that fire, is how often they held."""
         self.held = {
             rule.name: self.held.get(rule.name, 0) + 1 if rule.holds(row, self.about) else 0
-            for rule in RULES
+            for rule in FAULT_RULES
         }
         return {
-            PREFIX + rule.name: float(self.held[rule.name])
-            for rule in RULES
+            _PREFIX + rule.name: float(self.held[rule.name])
+            for rule in FAULT_RULES
             if self.held[rule.name] >= rule.updates
         }
 
@@ -235,7 +235,7 @@ class FaultMonitor:
 class Fault:
     """A rule that fired in a run."""
 
-    rule: Rule
+    rule: FaultRule
     first: int
     """Update of the first of the updates in which it held."""
     last: int
@@ -244,9 +244,9 @@ class Fault:
         return f"updates {self.first} to {self.last}: {self.rule.text}"
 
 
-def new_faults(row: Row) -> list[Rule]:
+def new_faults(row: Row) -> list[FaultRule]:
     """The rules that an update's record says have just fired."""
-    return [rule for rule in RULES if row.get(PREFIX + rule.name) == rule.updates]
+    return [rule for rule in FAULT_RULES if row.get(_PREFIX + rule.name) == rule.updates]
 
 
 def faults_of(rows: Iterable[Row], settings: Mapping[str, Any]) -> list[Fault]:
@@ -255,9 +255,9 @@ def faults_of(rows: Iterable[Row], settings: Mapping[str, Any]) -> list[Fault]:
     for number, row in enumerate(rows, start=1):
         update = int(row.get("update", number))
         for name, count in monitor.updated(row).items():
-            rule = BY_NAME[name.removeprefix(PREFIX)]
+            rule = BY_NAME[name.removeprefix(_PREFIX)]
             now = Fault(rule, update - int(count) + 1, update)
             old = found.get(rule.name)
             if old is None or now.last - now.first >= old.last - old.first:
                 found[rule.name] = now
-    return [found[rule.name] for rule in RULES if rule.name in found]
+    return [found[rule.name] for rule in FAULT_RULES if rule.name in found]

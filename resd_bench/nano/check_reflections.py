@@ -33,7 +33,7 @@ Made = tuple[Mistake, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedReflection:
     """One reflection, as it was shown."""
 
     exchanged: bool
@@ -82,12 +82,12 @@ class TaskKnowledge:
         """The mistakes that explain an answer; None where no set of them does."""
         return self.answers.get(attempt.strip())
 
-    def judge(self, text: str, attempt: str, exchanged: bool) -> Judged:
+    def judge(self, text: str, attempt: str, exchanged: bool) -> JudgedReflection:
         """What a reflection on `attempt` says."""
         said = {line.partition(":")[2].strip() for line in text.splitlines()}
         every = [mistake for places in self.mistakes.values() for mistake in places]
         made = self.mistakes_of(attempt)
-        return Judged(
+        return JudgedReflection(
             exchanged,
             None if made is None else any({m.symptom, *m.lessons} & said for m in made),
             any(said.intersection(m.lessons) for m in every),
@@ -95,7 +95,7 @@ class TaskKnowledge:
         )
 
 
-def check(folder: Path) -> list[Judged]:
+def check_run(folder: Path) -> list[JudgedReflection]:
     """Every reflection that the run in `folder` showed.
 
     UsageError where the run kept no texts, or its environment has no curriculum.
@@ -134,7 +134,7 @@ def _failures(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[int, str], Iterat
     return {key: iter(texts) for key, texts in found.items()}
 
 
-def table(runs: Mapping[str, Sequence[Judged]]) -> str:
+def table(runs: Mapping[str, Sequence[JudgedReflection]]) -> str:
     """What reflections say, in Markdown: the model's own, and those that stand for them."""
     lines = [
         "| run | reflections | number | a cause of the attempt | a right lesson for the task "

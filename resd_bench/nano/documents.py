@@ -61,11 +61,11 @@ class Dials(InRanges):
     @classmethod
     def parse(cls, pairs: Sequence[str]) -> Dials:
         """Dials from `NAME=VALUE`, the others at their defaults; UsageError names what is wrong."""
-        hints, given = field_types(cls), dict[str, Any]()
+        hints, given = field_types(Dials), dict[str, Any]()
         for pair in pairs:
             name, equals, value = (part.strip() for part in pair.partition("="))
             if name not in hints or not equals:
-                names = ", ".join(field_help(cls))
+                names = ", ".join(field_help(Dials))
                 raise UsageError(f"--dial {pair!r}: give NAME=VALUE with a name out of {names}")
             if name in given:
                 raise UsageError(f"--dial {name} is given twice: give it once")
@@ -102,7 +102,7 @@ class Prompts(Protocol):
 
 
 Mistakes = dict[str, Mistake]
-Told = list[tuple[str, Mistake]]
+NamedCauses = list[tuple[str, Mistake]]
 """Lessons as they are worded, and the mistake that each is about."""
 _ATTEMPT_HIDDEN = 0.3
 """Share of answers with a reflection that `keep_reflected` teaches without their attempt."""
@@ -199,7 +199,7 @@ class Author:
             if shows_feedback and not success and seen is not None:
                 fields["feedback"] = feedback
                 p[seen.key] = 1 - (1 - p[seen.key]) * (1 - d.raw)
-            told: Told = []
+            told: NamedCauses = []
             if shows_attempt and not success and seen is not None and rng.random() < 0.6:
                 told = self._shown_causes(exercise, before, rng)
                 fields["reflection"] = reflection_text(told)
@@ -222,14 +222,16 @@ class Author:
         shown = before if fields["previous_trial"] and heard else {}
         return self._chat(exercise, text, self.draw(exercise, rng, p, shown))
 
-    def _kept(self, shown: bool, before: Mistakes, told: Told) -> float:
+    def _kept(self, shown: bool, before: Mistakes, told: NamedCauses) -> float:
         """Least probability that what the attempt had right is right again; 0: as untaught."""
         d = self.dials
         if d.keep_reflected is not None and told and all(_is_made(m, before) for _, m in told):
             return d.keep_reflected
         return d.keep if shown and d.keep != "prior" else 0.0
 
-    def _shown_causes(self, exercise: Exercise, made: Mistakes, rng: np.random.Generator) -> Told:
+    def _shown_causes(
+        self, exercise: Exercise, made: Mistakes, rng: np.random.Generator
+    ) -> NamedCauses:
         """What a reflection says that an answer is shown: on the attempt, or on some other."""
         d = self.dials
         if d.unrelated and rng.random() < d.unrelated:
@@ -245,7 +247,7 @@ class Author:
         accuracy: float,
         wrong: float,
         rng: np.random.Generator,
-    ) -> Told:
+    ) -> NamedCauses:
         """The lesson and the mistake of each cause that a reflection on an attempt names."""
         told = []
         for seen in self.visible_causes(exercise, made):
@@ -280,7 +282,7 @@ class Author:
         keys = list(self.curriculum.priors(exercise))
         return self.curriculum.mistake(exercise, keys[int(rng.integers(len(keys)))], rng)
 
-    def _lessons(self, exercise: Exercise, rng: np.random.Generator) -> Told:
+    def _lessons(self, exercise: Exercise, rng: np.random.Generator) -> NamedCauses:
         """Entries of a playbook in random order; wordings repeat, some belong elsewhere."""
         keys = list(self.curriculum.priors(exercise))
         shared = [m for k in keys if (m := self.curriculum.mistake(exercise, k, rng)).shared]
@@ -401,7 +403,7 @@ def pick(choices: Sequence[str], rng: np.random.Generator) -> str:
     return choices[int(rng.integers(len(choices)))]
 
 
-def reflection_text(told: Told) -> str:
+def reflection_text(told: NamedCauses) -> str:
     """A reflection in the compact dialect: a cause and its lesson, a line each."""
     return "\n".join(f"cause: {m.symptom}\nlesson: {text}" for text, m in told)
 

@@ -33,7 +33,7 @@ SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=320)
 
 TRUE_REFLECTION = "attempt + feedback + true reflection"
 EVERYTHING = "playbook + attempt + feedback + reflection"
-CONTEXTS = (
+PROBE_CONTEXTS = (
     *("none", "feedback", "attempt", "attempt + feedback"),
     *("attempt + feedback + own reflection", TRUE_REFLECTION),
     *("playbook", EVERYTHING, "solution"),
@@ -53,7 +53,7 @@ class ProbeRow:
     """Mean per-test-case accuracy."""
 
 
-class Told(gym.Wrapper[str, str, str, str]):
+class WithContext(gym.Wrapper[str, str, str, str]):
     """An environment whose first observation adds context, task by task."""
 
     def __init__(
@@ -98,7 +98,9 @@ class Probe:
         `name` seeds sampling.
         """
         envs = EnvPool(
-            lambda: Told(plugins.make_env(self.env_name, dialect="compact"), self.prompts, told),
+            lambda: WithContext(
+                plugins.make_env(self.env_name, dialect="compact"), self.prompts, told
+            ),
             isolated=False,
         )
         try:
@@ -128,12 +130,12 @@ class Probe:
         scores = [v.score for group in verdicts for v in group]
         return ProbeRow(context, success_interval(wins), sum(scores) / len(scores))
 
-    def rows(self, only: Collection[str] = CONTEXTS) -> list[ProbeRow]:
+    def rows(self, only: Collection[str] = PROBE_CONTEXTS) -> list[ProbeRow]:
         """The table, with those rows of `CONTEXTS` that are wanted and can be measured."""
         told = self._told(only)
         return [
             self.measure(c, told[c])
-            for c in CONTEXTS
+            for c in PROBE_CONTEXTS
             if c in told and (not told[c] or any(told[c]))
         ]
 

@@ -66,12 +66,12 @@ class TakeOffs:
         return UNLIKE if self.unlike else "" if self.judged is None else str(self.judged)
 
 
-Ends = Mapping[str, Sequence[float]]
+RunEnds = Mapping[str, Sequence[float]]
 """Success at the end of each run, by group."""
 
 
 def judge_ends(
-    ends: Ends, with_failures: Ends | None = None, unlike: Collection[str] = ()
+    ends: RunEnds, with_failures: RunEnds | None = None, unlike: Collection[str] = ()
 ) -> dict[str, TakeOffs]:
     """How many runs of each group took off, on one environment; {} where no group splits.
 

@@ -36,7 +36,7 @@ DERIVING = ("compare", "report", "reproduce", "tune", "results show", "results s
 """Commands that only read records; no other is run."""
 WRITING = {"compare": (), "report": (), "reproduce": ("--no-run",), "tune": ("--no-run",)}
 """Those of them that write files, with the option that keeps them from measuring."""
-PLACE = {"tune": "--pages"}
+_PLACE = {"tune": "--pages"}
 """The option that says where a command writes, unless it is `--out`."""
 MADE = (".csv", ".svg", ".png", ".html")
 """Suffixes of files that only a command may make."""
@@ -196,7 +196,7 @@ def _check(block: Block, derived: Derived | UsageError, root: Path, write: bool)
 def derive_block(block: Block, scratch: Path) -> Derived:
     """Run the command of a block, with its files in `scratch`; UsageError if it fails."""
     words = _words(block)
-    option = PLACE.get(words[0], "--out")
+    option = _PLACE.get(words[0], "--out")
     place = Path(_last_option(words, option) or ".")
     target = scratch / "out" / (place.name if place.suffix else "")
     target.parent.mkdir(parents=True, exist_ok=True)

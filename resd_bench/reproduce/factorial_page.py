@@ -33,8 +33,8 @@ from resd_bench.reproduce.page import Page, empty_table
 from resd_bench.reproduce.table_cells import NOT_RUN, not_judged
 from resd_bench.seeds import stream
 from resd_bench.stats import (
-    Cell,
     Effect,
+    FactorCell,
     Interval,
     Pair,
     Verdict,
@@ -68,17 +68,17 @@ FACTORS = (
     Factor("feedback", lambda config: config.feedback_level > 0),
     Factor("rebalancing", _option("success_rate_weighting")),
 )
-CELLS: tuple[Cell, ...] = tuple(product((False, True), repeat=len(FACTORS)))
+CELLS: tuple[FactorCell, ...] = tuple(product((False, True), repeat=len(FACTORS)))
 EFFECTS = effects_of(len(FACTORS))
 FAMILY = [effect for effect in EFFECTS if len(effect) <= 2]
 """The effects that are judged, together: declared before any run."""
-VARIES = ("feedback_level",)
-WORDS = {
+_VARIES = ("feedback_level",)
+_WORDS = {
     1: {"better": "helps", "worse": "hurts"},
     2: {"better": "more together", "worse": "less together"},
 }
 """Verdicts on effects by the number of factors."""
-ABOUT = (
+_ABOUT = (
     "RESD with and without four of its parts, in every combination (16 cells). *attempt*: the "
     "teacher sees the attempt that it scores. *reflections + playbook*: both, or neither. "
     "*feedback*: the environment's, at level 3, or none at all (level 0): it is then hidden from "
@@ -102,7 +102,7 @@ JUDGED = (
 )
 
 
-class Place(NamedTuple):
+class FactorialPlace(NamedTuple):
     """Where all cells were run."""
 
     env: str
@@ -110,21 +110,21 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class FactorialOutcome:
     """A run's outcomes by task: success of the last checkpoint, or area under the curve."""
 
     scored: ByTask
     with_failures: ByTask
 
 
-Measured = Mapping[Cell, Mapping[int, Outcome]]
+MeasuredCells = Mapping[FactorCell, Mapping[int, FactorialOutcome]]
 """By cell and seed."""
 
 
 def factorial(gathered: Gathered) -> Page:
     """Effects and interactions of RESD's parts, and all cells."""
-    page = Page("factorial", "RESD's parts in every combination", [], [], list(ABOUT))
-    shown: dict[Place, dict[Cell, list[float]]] = {}
+    page = Page("factorial", "RESD's parts in every combination", [], [], list(_ABOUT))
+    shown: dict[FactorialPlace, dict[FactorCell, list[float]]] = {}
     for place, runs in _by_place(gathered).items():
         ends, areas = _measure(runs, "success"), _measure(runs, "area")
         page.tables.append(_effects_table(page, place, runs, ends, areas))
@@ -140,13 +140,13 @@ def factorial(gathered: Gathered) -> Page:
     return page
 
 
-Runs = Mapping[Cell, Sequence[RunData]]
+Runs = Mapping[FactorCell, Sequence[RunData]]
 
 
-def _by_place(gathered: Gathered) -> dict[Place, dict[Cell, list[RunData]]]:
-    found: dict[Place, dict[Cell, list[RunData]]] = {}
+def _by_place(gathered: Gathered) -> dict[FactorialPlace, dict[FactorCell, list[RunData]]]:
+    found: dict[FactorialPlace, dict[FactorCell, list[RunData]]] = {}
     for trial in gathered.trials:
-        cells = found.setdefault(Place(trial.config.env, trial.config.model), {})
+        cells = found.setdefault(FactorialPlace(trial.config.env, trial.config.model), {})
         runs = cells.setdefault(tuple(factor.is_on(trial.config) for factor in FACTORS), [])
         if trial.index in gathered.runs:
             runs.append(gathered.runs[trial.index])
@@ -159,14 +159,16 @@ def _budget(runs: Runs) -> float:
     return common_budget(every) if every else 0.0
 
 
-def _measure(runs: Runs, measure: Measure) -> dict[Cell, dict[int, Outcome]]:
+def _measure(runs: Runs, measure: Measure) -> dict[FactorCell, dict[int, FactorialOutcome]]:
     budget = _budget(runs)
 
     def outcome(run: RunData) -> ByTask:
         return outcomes_by_task(run, budget, "episodes", measure)
 
     return {
-        cell: {run.seed: Outcome(outcome(run), outcome(run.with_failures())) for run in own}
+        cell: {
+            run.seed: FactorialOutcome(outcome(run), outcome(run.with_failures())) for run in own
+        }
         for cell, own in runs.items()
         if own
     }
@@ -176,7 +178,7 @@ def _mean(tasks: ByTask) -> float:
     return float(np.mean([x for own in tasks.values() for x in own]))
 
 
-def effect_verdicts(measured: Measured) -> dict[Effect, Verdict]:
+def effect_verdicts(measured: MeasuredCells) -> dict[Effect, Verdict]:
     """Every effect over the seeds that all cells have; {} if there is none.
 
     Holm is over the effects of the family; those beyond it are judged alone.
@@ -197,17 +199,19 @@ def effect_verdicts(measured: Measured) -> dict[Effect, Verdict]:
 
 
 def _pairs(
-    seeds: Sequence[Mapping[Cell, ByTask]], family: Sequence[Effect]
+    seeds: Sequence[Mapping[FactorCell, ByTask]], family: Sequence[Effect]
 ) -> list[dict[str, list[Pair]]]:
     return [{"": [contrast(cells, effect) for cells in seeds]} for effect in family]
 
 
-def _effects_table(page: Page, place: Place, runs: Runs, ends: Measured, areas: Measured) -> Table:
+def _effects_table(
+    page: Page, place: FactorialPlace, runs: Runs, ends: MeasuredCells, areas: MeasuredCells
+) -> Table:
     columns = ["effect of", "last checkpoint,\npoints", "verdict", "area under\nthe curve, points"]
     made = empty_table(f"effects: {place.env}, {place.model}", [*columns, "verdict"], 1, JUDGED)
     budget = _budget(runs)
     groups = [own for own in runs.values() if own]
-    unlike = [unlikeness(groups, budget, "episodes", m, VARIES) for m in ("success", "area")]
+    unlike = [unlikeness(groups, budget, "episodes", m, _VARIES) for m in ("success", "area")]
     sides = [effect_verdicts(own) for own in (ends, areas)]
     for effect in EFFECTS:
         if len(effect) > 1 and len(effect) != len(EFFECTS[EFFECTS.index(effect) - 1]):
@@ -226,9 +230,9 @@ def _effects_table(page: Page, place: Place, runs: Runs, ends: Measured, areas: 
 
 
 def _word(found: Verdict, effect: Effect) -> str:
-    if len(effect) not in WORDS:
+    if len(effect) not in _WORDS:
         return ""
-    return WORDS[len(effect)].get(found.word, str(found))
+    return _WORDS[len(effect)].get(found.word, str(found))
 
 
 def _points(difference: Interval) -> str:
@@ -249,7 +253,9 @@ def _effect_columns(measure: str, found: Verdict | None, verdict: str) -> dict[s
     return row | {f"{measure} verdict": verdict}
 
 
-def _cells_table(page: Page, place: Place, ends: Measured, areas: Measured) -> Table:
+def _cells_table(
+    page: Page, place: FactorialPlace, ends: MeasuredCells, areas: MeasuredCells
+) -> Table:
     columns = [*(factor.name for factor in FACTORS), "seeds", "last checkpoint", "area"]
     made = empty_table(f"cells: {place.env}, {place.model}", columns, len(FACTORS))
     for cell in reversed(CELLS):
@@ -273,7 +279,7 @@ TAKE_OFF_CAPTION = (
 )
 
 
-def _take_off_table(page: Page, place: Place, ends: Measured) -> Table:
+def _take_off_table(page: Page, place: FactorialPlace, ends: MeasuredCells) -> Table:
     """How many runs took off with each part and without it, over all other parts."""
     columns = ["part", "with it", "without it", "cells that split", "verdict"]
     made = empty_table(f"took off: {place.env}, {place.model}", columns, 1, TAKE_OFF_CAPTION)
@@ -286,7 +292,7 @@ def _take_off_table(page: Page, place: Place, ends: Measured) -> Table:
     )
     split = sum(splits_in_two([_mean(one.scored) for one in own.values()]) for own in ends.values())
     for i, verdict in zip(known, judged, strict=True):
-        word = WORDS[1].get(verdict.word, str(verdict))
+        word = _WORDS[1].get(verdict.word, str(verdict))
         counts = [f"{count_taken_off(own)}/{len(own)}" for own in sides[i]]
         made.add_row(FACTORS[i].name, *counts, f"{split}/{len(ends)}", word)
         row = dict(zip(("took off with", "took off without"), counts, strict=True))
@@ -295,7 +301,9 @@ def _take_off_table(page: Page, place: Place, ends: Measured) -> Table:
     return made
 
 
-def _ends_where(ends: Measured, part: int, on: bool, with_failures: bool = False) -> list[float]:
+def _ends_where(
+    ends: MeasuredCells, part: int, on: bool, with_failures: bool = False
+) -> list[float]:
     runs = [one for cell, own in ends.items() if cell[part] == on for one in own.values()]
     return [_mean(one.with_failures if with_failures else one.scored) for one in runs]
 
@@ -307,7 +315,7 @@ LINES = ((True, True), (True, False), (False, True), (False, False))
 """Feedback and rebalancing: a line each."""
 
 
-def _draw(shown: Mapping[Place, Mapping[Cell, Sequence[float]]]) -> Figure:
+def _draw(shown: Mapping[FactorialPlace, Mapping[FactorCell, Sequence[float]]]) -> Figure:
     from matplotlib.figure import Figure
 
     rows = -(-len(shown) // 2)
@@ -325,7 +333,7 @@ def _draw(shown: Mapping[Place, Mapping[Cell, Sequence[float]]]) -> Figure:
     return figure
 
 
-def _draw_place(panel: Axes, cells: Mapping[Cell, Sequence[float]]) -> None:
+def _draw_place(panel: Axes, cells: Mapping[FactorCell, Sequence[float]]) -> None:
     for number, line in enumerate(LINES):
         feedback, rebalancing = line
         colour = COLOURS[0] if feedback else COLOURS[1]

@@ -398,7 +398,7 @@ def lies(gathered: Gathered) -> Page:
     return page
 
 
-EXCHANGED, GIVEN = "resd/exchanged_reflections", "resd/seeded_entries"
+EXCHANGED, _GIVEN = "resd/exchanged_reflections", "resd/seeded_entries"
 LIES_CAPTION = (
     "Verdicts are against the first row of the environment and model. Exchanged: reflections that "
     "another text stood for, over all updates; given lessons left: how many of the lessons that "
@@ -421,7 +421,7 @@ def _exchanged(runs: Sequence[RunData]) -> str:
 
 def _given_left(runs: Sequence[RunData]) -> str:
     """Given lessons in the playbook after the first and the last update."""
-    counts = [[row[GIVEN] for row in run.metrics if GIVEN in row] for run in runs]
+    counts = [[row[_GIVEN] for row in run.metrics if _GIVEN in row] for run in runs]
     ends = [(own[0], own[-1]) for own in counts if own]
     return " to ".join(f"{np.mean(end):.1f}" for end in zip(*ends, strict=True))
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 MARGIN = 0.05
 """Declared before the runs: a smaller difference in area is none worth the name."""
-Kind = Literal["shuffled", "blank"]
-KINDS: tuple[Kind, ...] = ("shuffled", "blank")
+TextKind = Literal["shuffled", "blank"]
+KINDS: tuple[TextKind, ...] = ("shuffled", "blank")
 
 
 class Contrast(NamedTuple):
@@ -48,7 +48,7 @@ class Contrast(NamedTuple):
     area: str
     """Of the metrics that check the manipulation."""
 
-    def variant(self, kind: Kind) -> str:
+    def variant(self, kind: TextKind) -> str:
         """The variant of the sweep in which the text is replaced."""
         return f"{self.method}-{kind}-{self.text}"
 
@@ -63,12 +63,12 @@ CONTRASTS = (
     Contrast("resd", "reflections", "resd/reflections_shown"),
     Contrast("resd", "playbook", "resd/playbook_shown"),
 )
-Cell = tuple[str, str]
+PlaceboCell = tuple[str, str]
 """Environment and model."""
-Cells = Mapping[Cell, Mapping[str, Sequence[RunData]]]
+PlaceboCells = Mapping[PlaceboCell, Mapping[str, Sequence[RunData]]]
 """Runs by cell and variant."""
 
-ABOUT = (
+_ABOUT = (
     "Shuffled feedback is that on a failed attempt at another task of the batch, blank feedback is "
     "filler of as many tokens; either takes the place of the real one wherever the method reads "
     "it. Reflections and playbook are replaced in the teacher's prompt alone: shuffled reflections "
@@ -88,11 +88,11 @@ CHECKED = (
 
 def placebo(gathered: Gathered) -> Page:
     """Verdicts by method and text, and the check of the manipulation in every cell."""
-    cells = by_cell(gathered)
+    cells = by_placebo_cell(gathered)
     columns = ["method", "text", "pairs", "real", "shuffled", "blank"]
     columns += ["real - shuffled,\npoints", "verdict", "real - blank,\npoints", "against blank"]
     made = empty_table("area under the learning curve", columns, 2)
-    page = Page("placebo", "Placebo: does the content matter?", [made, checks(cells)], [], [ABOUT])
+    page = Page("placebo", "Placebo: does the content matter?", [made, checks(cells)], [], [_ABOUT])
     found = {kind: judged(cells, kind) for kind in KINDS}
     for contrast in CONTRASTS:
         row: dict[str, object] = {"method": contrast.method, "text": contrast.text}
@@ -114,13 +114,13 @@ def placebo(gathered: Gathered) -> Page:
         for kind, own in found.items()
     }
     if any(drawn.values()):
-        page.draw = partial(draw, drawn)
+        page.draw = partial(draw_placebo, drawn)
     return page
 
 
-def by_cell(gathered: Gathered) -> Cells:
+def by_placebo_cell(gathered: Gathered) -> PlaceboCells:
     """The runs by environment and model, and by variant."""
-    found: dict[Cell, dict[str, list[RunData]]] = {}
+    found: dict[PlaceboCell, dict[str, list[RunData]]] = {}
     for trial in gathered.trials:
         own = found.setdefault((trial.config.env, trial.config.model), {})
         runs = own.setdefault(family(trial.variant), [])
@@ -130,7 +130,7 @@ def by_cell(gathered: Gathered) -> Cells:
 
 
 def areas_by_run(
-    cells: Cells, variant: str, peers: Sequence[str], with_failures: bool = False
+    cells: PlaceboCells, variant: str, peers: Sequence[str], with_failures: bool = False
 ) -> ByRun:
     """By cell and seed, the area of each task, at the budget that all of `peers` reached.
 
@@ -149,13 +149,13 @@ def areas_by_run(
     return found
 
 
-def area_of(cells: Cells, variant: str, peers: Sequence[str]) -> Interval | None:
+def area_of(cells: PlaceboCells, variant: str, peers: Sequence[str]) -> Interval | None:
     """Mean area of a variant over cells; None without a seed that all of `peers` have."""
     own = areas_by_run(cells, variant, peers)
     return overall(own) if own else None
 
 
-def judged(cells: Cells, kind: Kind) -> dict[Contrast, ContentVerdict | str]:
+def judged(cells: PlaceboCells, kind: TextKind) -> dict[Contrast, ContentVerdict | str]:
     """The verdict on each contrast that was run, or why there is none."""
     sides, again, told = [], [], {}
     for contrast in CONTRASTS:
@@ -177,7 +177,7 @@ def judged(cells: Cells, kind: Kind) -> dict[Contrast, ContentVerdict | str]:
     return {c: found.get(i, not_judged([why])) for i, (c, why) in enumerate(told.items())}
 
 
-def unlike(cells: Cells, names: Sequence[str]) -> list[str]:
+def unlike(cells: PlaceboCells, names: Sequence[str]) -> list[str]:
     """How the runs of two variants were measured differently, in any cell."""
     found: dict[str, None] = {}
     for variants in cells.values():
@@ -188,7 +188,7 @@ def unlike(cells: Cells, names: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def checks(cells: Cells) -> Table:
+def checks(cells: PlaceboCells) -> Table:
     """Success and the check of the manipulation, by method, text and cell."""
     columns = ["method", "text", "environment", "model", "shown", "seeds", "area"]
     made = empty_table("by environment and model", [*columns, *CHECKS], 5, CHECKED)
@@ -227,7 +227,7 @@ def _points(own: Interval) -> str:
     return f"{mean:+.1f}" if np.isnan(low) else f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def _row(kind: Kind, found: ContentVerdict | str) -> dict[str, object]:
+def _row(kind: TextKind, found: ContentVerdict | str) -> dict[str, object]:
     if isinstance(found, str):
         return {f"against {kind}": found}
     own = found.verdict.difference
@@ -241,7 +241,7 @@ def _row(kind: Kind, found: ContentVerdict | str) -> dict[str, object]:
     }
 
 
-def draw(differences: Mapping[Kind, Mapping[str, Interval]]) -> Figure:
+def draw_placebo(differences: Mapping[TextKind, Mapping[str, Interval]]) -> Figure:
     """Differences of area in points with their intervals, and the margin."""
     from matplotlib.figure import Figure
 

@@ -20,29 +20,29 @@ import numpy as np
 from resd_bench.seeds import stream
 from resd_bench.types import CaseResult, Content, Feedback, Group, Metrics, Stop, Trajectory
 
-KEPT = 64
+_KEPT = 64
 """Number of the latest failures whose feedback is kept for batches without another task's."""
-BLOCK = 512
+_BLOCK = 512
 """Maximum number of texts that are exchanged among each other; more are divided at random."""
 FILLER = "-"
 Length = Callable[[str], int]
 
 
-class Told(NamedTuple):
+class TextAbout(NamedTuple):
     """A text, and what it is about."""
 
     about: str
     text: str
 
 
-Source = Literal["other_task", "earlier", "blank"]
+FeedbackSource = Literal["other_task", "earlier", "blank"]
 """Where feedback that is shown is from: this batch, an earlier one, or nowhere."""
 
 
 class Shown(NamedTuple):
     """What an attempt is told."""
 
-    source: Source
+    source: FeedbackSource
     task: str
     """The task that it is about, "" for filler."""
     feedback: Feedback
@@ -68,7 +68,7 @@ def _filler(pieces: int) -> str:
     return " ".join([FILLER] * pieces)
 
 
-def exchange(told: Sequence[Told], rng: np.random.Generator) -> list[int | None]:
+def exchange(told: Sequence[TextAbout], rng: np.random.Generator) -> list[int | None]:
     """For each text the number of the one to show in its place; None where it would be its own.
 
     A permutation in which as few as possible are about the same thing, then as few as possible are
@@ -77,15 +77,17 @@ def exchange(told: Sequence[Told], rng: np.random.Generator) -> list[int | None]
     """
     order = rng.permutation(len(told))
     chosen: list[int | None] = [None] * len(told)
-    for start in range(0, len(told), BLOCK):
-        block = [int(i) for i in order[start : start + BLOCK]]
+    for start in range(0, len(told), _BLOCK):
+        block = [int(i) for i in order[start : start + _BLOCK]]
         texts = [told[i] for i in block]
         for i, j in zip(block, _assign(texts, texts, rng), strict=True):
             chosen[i] = None if told[block[j]].about == told[i].about else block[j]
     return chosen
 
 
-def _assign(own: Sequence[Told], others: Sequence[Told], rng: np.random.Generator) -> Sequence[int]:
+def _assign(
+    own: Sequence[TextAbout], others: Sequence[TextAbout], rng: np.random.Generator
+) -> Sequence[int]:
     """The number of the text among `others` that each of `own` gets, all together at least cost."""
     from scipy.optimize import linear_sum_assignment
 
@@ -93,13 +95,15 @@ def _assign(own: Sequence[Told], others: Sequence[Told], rng: np.random.Generato
     return [int(j) for j in columns]
 
 
-def _costs(own: Sequence[Told], others: Sequence[Told], rng: np.random.Generator) -> np.ndarray:
+def _costs(
+    own: Sequence[TextAbout], others: Sequence[TextAbout], rng: np.random.Generator
+) -> np.ndarray:
     sizes = [np.array([len(one.text) for one in side], dtype=float) for side in (own, others)]
     apart = np.abs(sizes[0][:, None] - sizes[1]) / np.maximum(sizes[0][:, None], sizes[1])
     same = np.array([[a.about == b.about for b in others] for a in own])
     equal = np.array([[a.text.split() == b.text.split() for b in others] for a in own])
     # Each term outweighs all later ones over a whole block; chance decides between equals.
-    weight = 2.0 * (BLOCK + 1)
+    weight = 2.0 * (_BLOCK + 1)
     noise = 0.01 * rng.random(apart.shape)
     costs: np.ndarray = weight * (weight * same + equal) + apart + noise
     return costs
@@ -136,7 +140,7 @@ class Placebo:
             seen[i] = replace(attempts[i], feedback=told)
             notes[i] = {"shown_feedback": told.text, "feedback_from": one.task}
         own = [(attempts[i].task.id, attempts[i].feedback) for i in failed]
-        self.earlier = [*self.earlier, *own][-KEPT:]
+        self.earlier = [*self.earlier, *own][-_KEPT:]
         places = iter(seen)
         exchanged = [
             replace(group, trajectories=tuple(next(places) for _ in group.trajectories))
@@ -148,7 +152,7 @@ class Placebo:
         """What each failed attempt is told."""
         if self.content == "blank" or not failed:
             return [self._blank(attempt) for attempt in failed]
-        told = [Told(attempt.task.id, attempt.feedback.text) for attempt in failed]
+        told = [TextAbout(attempt.task.id, attempt.feedback.text) for attempt in failed]
         return [
             self._from_earlier(attempt, rng)
             if j is None
@@ -160,8 +164,8 @@ class Placebo:
         others = [one for one in self.earlier if one[0] != attempt.task.id]
         if not others:
             return self._blank(attempt)
-        own = [Told(attempt.task.id, attempt.feedback.text)]
-        [chosen] = _assign(own, [Told(task, feedback.text) for task, feedback in others], rng)
+        own = [TextAbout(attempt.task.id, attempt.feedback.text)]
+        [chosen] = _assign(own, [TextAbout(task, feedback.text) for task, feedback in others], rng)
         return Shown("earlier", *others[chosen])
 
     def _blank(self, attempt: Trajectory) -> Shown:
@@ -172,7 +176,7 @@ class Placebo:
     def _metrics(self, own: Sequence[Feedback], shown: Sequence[Shown]) -> Metrics:
         shares: Metrics = {
             f"placebo/{source}": sum(one.source == source for one in shown) / max(1, len(shown))
-            for source in get_args(Source)
+            for source in get_args(FeedbackSource)
         }
         pairs = [(a.text, b.feedback.text) for a, b in zip(own, shown, strict=True)]
         failures = {"placebo/failures": float(len(shown))}

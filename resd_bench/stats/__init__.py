@@ -27,7 +27,7 @@ from resd_bench.stats.eval_points import (
     rows_by_evaluation,
     success_at,
 )
-from resd_bench.stats.factorial import Cell, Effect, contrast, contrast_weights, effects_of
+from resd_bench.stats.factorial import Effect, FactorCell, contrast, contrast_weights, effects_of
 from resd_bench.stats.intervals import (
     Interval,
     effective_samples,
@@ -94,11 +94,11 @@ __all__ = [
     "TOOK_OFF",
     "Axis",
     "BestOfTrials",
-    "Cell",
     "CensoredTime",
     "ContentVerdict",
     "Effect",
     "EvalPoint",
+    "FactorCell",
     "Interval",
     "LogRank",
     "Pair",

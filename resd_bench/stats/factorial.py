@@ -19,7 +19,7 @@ import numpy as np
 
 from resd_bench.stats.verdicts import Pair
 
-Cell = tuple[bool, ...]
+FactorCell = tuple[bool, ...]
 """Which factors are on, in their order."""
 Effect = tuple[int, ...]
 """Positions of the factors that an effect is of: one for a main effect, several for an
@@ -31,14 +31,14 @@ def effects_of(factors: int) -> list[Effect]:
     return [own for size in range(1, factors + 1) for own in combinations(range(factors), size)]
 
 
-def contrast_weights(effect: Effect, factors: int) -> dict[Cell, float]:
+def contrast_weights(effect: Effect, factors: int) -> dict[FactorCell, float]:
     """What each cell counts in an effect; half of the cells count positively."""
     scale = 2 ** len(effect) / 2**factors
     cells = product((False, True), repeat=factors)
     return {cell: scale * (-1) ** sum(not cell[i] for i in effect) for cell in cells}
 
 
-def contrast(cells: Mapping[Cell, Mapping[str, Sequence[float]]], effect: Effect) -> Pair:
+def contrast(cells: Mapping[FactorCell, Mapping[str, Sequence[float]]], effect: Effect) -> Pair:
     """An effect in one seed, from the outcomes of each task in each cell.
 
     The variance is that of the tasks' own effects over their number, and for outcomes that are all

@@ -21,11 +21,11 @@ from resd_bench.stats import EvalPoint, area_under_curve, learning_curve_of
 from resd_bench.sweep.definition import Trial
 from resd_bench.tuning.definition import Candidate, Tuning
 
-NOT_RUN = "not run"
+TRIAL_NOT_RUN = "not run"
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredTrial:
     """One run of a trial: what it came to, or why it counts as the worst, or is not there."""
 
     seed: int
@@ -45,7 +45,7 @@ class Tried:
     """A trial of a method with its runs by environment."""
 
     candidate: Candidate
-    runs: Mapping[str, Sequence[Measured]]
+    runs: Mapping[str, Sequence[MeasuredTrial]]
 
     @property
     def there(self) -> bool:
@@ -102,7 +102,7 @@ class MethodTrials:
         return Choice(first, ties)
 
 
-def measure(
+def measure_trials(
     tuning: Tuning, records: Records, failed: Mapping[str, str] | None = None
 ) -> dict[str, MethodTrials]:
     """Every method's trials with their records; `failed` says of run folders why they failed."""
@@ -125,16 +125,16 @@ def measure(
     return found
 
 
-def _measured(trial: Trial, records: Records, failed: Mapping[str, str]) -> Measured:
+def _measured(trial: Trial, records: Records, failed: Mapping[str, str]) -> MeasuredTrial:
     seed = trial.config.seed
     run = records.of(trial.config)
     if run is not None:
         curve = validation_curve(run)
         budget = trial.config.parsed_budget().amount
         area = area_under_curve(*learning_curve_of(curve), budget)
-        return Measured(seed, area, curve[-1].mean)
+        return MeasuredTrial(seed, area, curve[-1].mean)
     reason = failed.get(str(trial.folder)) or _recorded_failure(trial)
-    return Measured(seed, 0.0, 0.0, reason) if reason else Measured(seed)
+    return MeasuredTrial(seed, 0.0, 0.0, reason) if reason else MeasuredTrial(seed)
 
 
 def _recorded_failure(trial: Trial) -> str:

@@ -35,8 +35,8 @@ from resd_bench.options import POSITIVE, coerce, whole_numbers
 from resd_bench.seeds import stream
 from resd_bench.sweep.definition import BATCH, MOST_TRIALS, PLAIN_NAME, Sweep, Trial, with_batch
 
-KEYS = ("name", "out", "base", "envs", "seeds", "trials", "evaluations", "draw", "knobs")
-REQUIRED = ("envs", "trials", "knobs", "methods")
+_KEYS = ("name", "out", "base", "envs", "seeds", "trials", "evaluations", "draw", "knobs")
+_REQUIRED = ("envs", "trials", "knobs", "methods")
 OWN_KNOBS = 2
 """Most knobs that a method may have besides the shared ones."""
 MOST_POINTS = 10_000
@@ -45,7 +45,7 @@ MOST_ROUNDS = 16
 """Times that a sample goes through the values of a knob before it takes points as they come."""
 EVALUATIONS = 5
 """Evaluations after the first, at the same numbers of rollouts in all trials."""
-SEEDS = "1000"
+_SEEDS = "1000"
 """Seeds of the tuning runs, apart from those that are reported."""
 TAKEN = (
     *("env", "seed", "out", "eval_split", "eval_every", "eval_validation", "eval_contexts"),
@@ -54,7 +54,7 @@ TAKEN = (
 """Settings that are the same for all methods, or would evaluate more than validation tasks."""
 DEFAULT = "default"
 
-Settings = Mapping[str, Any]
+TrialSettings = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class Candidate:
     number: int
     """From 0, which is the default."""
     name: str
-    knobs: Settings
+    knobs: TrialSettings
     """What the knobs are set to."""
-    settings: Settings
+    settings: TrialSettings
     """What makes a run of it, but for environment and seed; without what all methods share."""
     updates: int
 
@@ -82,7 +82,7 @@ class Report:
 
     out: str
     seeds: str
-    base: Settings
+    base: TrialSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Tuning:
 
     name: str
     out: str
-    base: Settings
+    base: TrialSettings
     envs: Sequence[str]
     seeds: Sequence[int]
     methods: Mapping[str, Sequence[Candidate]]
@@ -106,22 +106,24 @@ class Tuning:
         return Sweep(self.name, self.out, tuple(self.runs.values()))
 
 
-def load_tuning(path: Path, *, out: str | None = None, named: Settings | None = None) -> Tuning:
+def load_tuning(
+    path: Path, *, out: str | None = None, named: TrialSettings | None = None
+) -> Tuning:
     """Read a tuning file; UsageError names what is wrong with it.
 
     `out` takes the place of the file's own; `named` are settings of the command line.
     """
     values = load_file(path)
     for key in values:
-        if key not in (*KEYS, "methods", "report"):
-            raise near_miss(f"key of the tuning file {path}", str(key), [*KEYS, "methods"])
-    for key in REQUIRED:
+        if key not in (*_KEYS, "methods", "report"):
+            raise near_miss(f"key of the tuning file {path}", str(key), [*_KEYS, "methods"])
+    for key in _REQUIRED:
         if not values.get(key):
             raise UsageError(f"{path}: {key} is missing: see docs/sweeps.md")
     name = check_name(str(values.get("name", path.stem)), f"{path}: name")
     root = out or str(values.get("out", f"runs-out/{name}"))
     base = _settings(values.get("base"), "base", path)
-    seeds = whole_numbers(f"{path}: seeds", str(values.get("seeds", SEEDS)))
+    seeds = whole_numbers(f"{path}: seeds", str(values.get("seeds", _SEEDS)))
     envs = [str(env) for env in _list(values["envs"], "envs", path)]
     drawer = _Drawer(path, base, envs, values, named)
     runs_each = drawer.trials * len(envs) * len(seeds)
@@ -137,10 +139,10 @@ class _Drawer:
     """Draws the trials of methods: the default, then points of the grid without replacement."""
 
     path: Path
-    base: Settings
+    base: TrialSettings
     envs: Sequence[str]
-    values: Settings
-    named: Settings | None
+    values: TrialSettings
+    named: TrialSettings | None
 
     @property
     def trials(self) -> int:
@@ -185,9 +187,9 @@ class _Drawer:
     def _candidate(
         self,
         method: str,
-        settings: Settings,
-        point: Settings | None,
-        knobs: Settings,
+        settings: TrialSettings,
+        point: TrialSettings | None,
+        knobs: TrialSettings,
         number: int = 0,
     ) -> Candidate:
         if clash := settings.keys() & knobs.keys():
@@ -258,11 +260,11 @@ def spread(knobs: Mapping[str, Sequence[Any]], seed: int) -> Iterator[dict[str, 
 
 def _runs(
     methods: Mapping[str, Sequence[Candidate]],
-    base: Settings,
+    base: TrialSettings,
     envs: Sequence[str],
     seeds: Sequence[int],
     root: str,
-    named: Settings | None,
+    named: TrialSettings | None,
 ) -> Iterator[tuple[tuple[str, int, str, int], Trial]]:
     """Every run: the first trials of all methods before the second ones."""
     order = [
@@ -279,14 +281,14 @@ def _runs(
         yield key, Trial(index, own.name, resolve(settings, named))
 
 
-def _methods(values: Settings, path: Path) -> dict[str, Any]:
+def _methods(values: TrialSettings, path: Path) -> dict[str, Any]:
     methods = values["methods"]
     if not isinstance(methods, dict):
         raise UsageError(f"{path}: methods: give a name and settings for each")
     return methods
 
 
-def _report(values: Settings, tuned: Sequence[int], path: Path) -> Report:
+def _report(values: TrialSettings, tuned: Sequence[int], path: Path) -> Report:
     given = values.get("report") or {}
     if not isinstance(given, dict) or given.keys() - {"out", "seeds", "base"}:
         raise UsageError(f"{path}: report: give out, seeds and base")
@@ -325,7 +327,7 @@ def _positive(name: str, value: Any, path: Path) -> int:
     return number
 
 
-def _without_batch(settings: Settings) -> dict[str, Any]:
+def _without_batch(settings: TrialSettings) -> dict[str, Any]:
     return {k: v for k, v in settings.items() if k not in (BATCH, "batch_size", "group_size")}
 
 

@@ -20,7 +20,7 @@ from resd_bench.reproduce.page import Page, empty_table
 from resd_bench.reproduce.paper_tables import TUNED
 from resd_bench.seeds import stream
 from resd_bench.stats import BestOfTrials, best_of_trials
-from resd_bench.tuning.choice import NOT_RUN, MethodTrials, Tried
+from resd_bench.tuning.choice import TRIAL_NOT_RUN, MethodTrials, Tried
 from resd_bench.tuning.definition import Tuning
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def make_page(tuning: Tuning, found: Found) -> Page:
         [_chosen(tuning, found), _by_trials(tuning, found), _trials(tuning, found)],
         [],
         _notes(tuning, found),
-        partial(draw, tuning, found) if any(own.areas() for own in found.values()) else None,
+        partial(draw_tuning, tuning, found) if any(own.areas() for own in found.values()) else None,
         model_label(config.model),
     )
     page.rows += [row for own in found.values() for one in own.trials for row in _rows(own, one)]
@@ -80,7 +80,7 @@ def _chosen(tuning: Tuning, found: Found) -> Table:
             name, by = own.method if env is None else "", env or JOINT
             choice = own.choose(env)
             if choice is None:
-                made.add_row(name, by, NOT_RUN, "", "", "", "", "")
+                made.add_row(name, by, TRIAL_NOT_RUN, "", "", "", "", "")
                 continue
             best, areas = choice.best, own.areas(env)
             spread = f"{_percent(min(areas))}, {_percent(median(areas))}"
@@ -124,7 +124,7 @@ def expected(own: MethodTrials, env: str | None) -> BestOfTrials | None:
 
 def _limits(best: BestOfTrials | None, k: int) -> str:
     if best is None or k > len(best.mean):
-        return NOT_RUN
+        return TRIAL_NOT_RUN
     low, high = 100 * best.low[k - 1], 100 * best.high[k - 1]
     return f"{100 * best.mean[k - 1]:.1f} [{low:.1f}, {high:.1f}]"
 
@@ -169,10 +169,10 @@ def _rows(own: MethodTrials, one: Tried) -> list[dict[str, object]]:
 
 
 def _percent(share: float) -> str:
-    return NOT_RUN if math.isnan(share) else f"{100 * share:.1f}"
+    return TRIAL_NOT_RUN if math.isnan(share) else f"{100 * share:.1f}"
 
 
-def draw(tuning: Tuning, found: Found) -> Figure:
+def draw_tuning(tuning: Tuning, found: Found) -> Figure:
     """Expected best area against number of trials: jointly, and on each environment."""
     from matplotlib.figure import Figure
 

@@ -10,8 +10,8 @@ import torch
 
 from resd_baselines.grpo import GRPO
 from resd_baselines.losses import (
-    contrast,
     contrasted_advantages,
+    hint_contrast,
     policy_gradient_objective,
     reweighted_advantages,
 )
@@ -51,8 +51,8 @@ def test_the_contrast_averages_the_probabilities_of_wrong_hints() -> None:
         math.log(math.exp(right[t]) / (sum(math.exp(wrong[k, t]) for k in range(4)) / 4))
         for t in range(9)
     ]
-    assert contrast(right, wrong).tolist() == pytest.approx(expected, rel=1e-12)
-    assert contrast(right, right[None].expand(3, 9)).abs().max() < 1e-12
+    assert hint_contrast(right, wrong).tolist() == pytest.approx(expected, rel=1e-12)
+    assert hint_contrast(right, right[None].expand(3, 9)).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("advantage", [0.4, -0.2])

@@ -13,7 +13,7 @@ import pytest
 from resd_bench.cli import main
 from resd_bench.config import resolve
 from resd_bench.jobs.run import run
-from resd_bench.monitoring.faults import PREFIX, RULES, About, Fault, FaultMonitor, faults_of
+from resd_bench.monitoring.faults import _PREFIX, FAULT_RULES, About, Fault, FaultMonitor, faults_of
 from resd_bench.records.recorder import read_json, read_log
 from resd_bench.records.runs import load_run
 from resd_bench.report.html.suite import suite
@@ -28,7 +28,7 @@ def faults(base: Mapping[str, str], out: Path, sets: Sequence[str] = (), **flags
     """The faults on record of a small run; they are those of its metrics read again."""
     folder = run(resolve({**base, **flags}, {"out": str(out)}, sets)).folder
     rows = read_log(folder / "metrics.jsonl").rows
-    told = {k.removeprefix(PREFIX) for row in rows for k in row if k.startswith(PREFIX)}
+    told = {k.removeprefix(_PREFIX) for row in rows for k in row if k.startswith(_PREFIX)}
     data = load_run(folder)
     assert told == {fault.rule.name for fault in faults_of(data.metrics, data.settings)}
     return told
@@ -95,16 +95,16 @@ ROWS: Mapping[str, tuple[dict[str, Any], About]] = {
 }
 
 
-@pytest.mark.parametrize("name", [rule.name for rule in RULES])
+@pytest.mark.parametrize("name", [rule.name for rule in FAULT_RULES])
 def test_a_rule_fires_after_its_number_of_updates_and_begins_anew(name: str) -> None:
     bad, about = ROWS[name]
-    [rule] = [rule for rule in RULES if rule.name == name]
+    [rule] = [rule for rule in FAULT_RULES if rule.name == name]
     monitor = FaultMonitor(about)
     told = [monitor.updated(bad) for _ in range(rule.updates + 1)]
     assert told[: rule.updates - 1] == [{}] * (rule.updates - 1)
     assert told[rule.updates - 1 :] == [
-        {PREFIX + name: float(rule.updates)},
-        {PREFIX + name: float(rule.updates + 1)},
+        {_PREFIX + name: float(rule.updates)},
+        {_PREFIX + name: float(rule.updates + 1)},
     ]
     assert rule.mend
     if name != "no_step":

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from resd_bench.errors import UsageError
-from resd_bench.nano.check_reflections import Judged, TaskKnowledge, check, table
+from resd_bench.nano.check_reflections import JudgedReflection, TaskKnowledge, check_run, table
 from resd_bench.nano.documents import Author, Dials, Document
 from resd_bench.nano.lessons import NO_CAUSE, lessons, shared_mistakes
 from resd_bench.nano.pretrain import PretrainConfig, pretrain
@@ -203,13 +203,13 @@ def test_a_reflection_is_judged_by_the_attempt_and_by_the_task(knowledge: TaskKn
     comma, prefix = (knowledge.mistakes[key][0] for key in ("comma", "prefix"))
     attempt = FINER.answer(knowledge.exercise, {"comma": comma})
 
-    def said(cause: str, lesson: str, attempt: str = attempt) -> Judged:
+    def said(cause: str, lesson: str, attempt: str = attempt) -> JudgedReflection:
         return knowledge.judge(f"cause: {cause}\nlesson: {lesson}", attempt, exchanged=False)
 
-    assert said(comma.symptom, comma.lessons[1]) == Judged(False, True, True, False)
-    assert said(prefix.symptom, prefix.lessons[0]) == Judged(False, False, True, False)
-    assert said(NO_CAUSE, comma.wrong[0]) == Judged(False, False, False, True)
-    assert said("the room is wet", "bring a towel") == Judged(False, False, False, False)
+    assert said(comma.symptom, comma.lessons[1]) == JudgedReflection(False, True, True, False)
+    assert said(prefix.symptom, prefix.lessons[0]) == JudgedReflection(False, False, True, False)
+    assert said(NO_CAUSE, comma.wrong[0]) == JudgedReflection(False, False, False, True)
+    assert said("the room is wet", "bring a towel") == JudgedReflection(False, False, False, False)
     assert said(comma.symptom, comma.lessons[0], "gibberish").cause is None
 
 
@@ -234,8 +234,11 @@ def test_the_reflections_of_a_run_are_found_with_their_attempts(
         )
     ]
     (tmp_path / "episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = check(tmp_path)
-    assert found == [Judged(False, True, True, False), Judged(True, False, False, True)]
+    found = check_run(tmp_path)
+    assert found == [
+        JudgedReflection(False, True, True, False),
+        JudgedReflection(True, False, False, True),
+    ]
     lines = table({"a run": found}).splitlines()
     assert lines[2] == "| a run | the model's own | 1 | 100% | 100% | 0% | 100% |"
     assert lines[3] == "| a run | exchanged | 1 | 0% | 0% | 100% | 100% |"

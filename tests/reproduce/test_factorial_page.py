@@ -15,7 +15,7 @@ from resd_bench.reproduce.experiments import choose_experiments
 from resd_bench.reproduce.factorial_page import CELLS, FACTORS, factorial
 from resd_bench.reproduce.match_records import Gathered
 from resd_bench.reproduce.page import Page
-from resd_bench.stats import Cell, EvalPoint
+from resd_bench.stats import EvalPoint, FactorCell
 from resd_bench.sweep.definition import Trial, load_sweep
 from tests.places import ROOT
 
@@ -33,7 +33,7 @@ def a_run(config: RunConfig, share: float, rng: np.random.Generator) -> RunData:
     return RunData(Path(f"seed-{config.seed}"), settings, [], points, {})
 
 
-def configs(seeds: int) -> list[tuple[Cell, RunConfig]]:
+def configs(seeds: int) -> list[tuple[FactorCell, RunConfig]]:
     names = ("use_previous_trial", "use_reflection", "success_rate_weighting")
     made = []
     for cell in CELLS:
@@ -45,7 +45,7 @@ def configs(seeds: int) -> list[tuple[Cell, RunConfig]]:
     return made
 
 
-def page_of(shares: Mapping[Cell, float], seeds: int = 5) -> Page:
+def page_of(shares: Mapping[FactorCell, float], seeds: int = 5) -> Page:
     """Cells without a share were not run."""
     rng = np.random.default_rng(0)
     trials, runs = [], {}

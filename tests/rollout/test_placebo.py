@@ -18,14 +18,12 @@ from resd_baselines.resd import RESDAgent, RESDConfig
 from resd_bench.config import resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
-from resd_bench.records.recorder import LogRow as Row
-from resd_bench.records.recorder import read_log
-from resd_bench.rollout.placebo import Placebo, Told, blank, exchange
+from resd_bench.records.recorder import LogRow, read_log
+from resd_bench.rollout.placebo import Placebo, TextAbout, blank, exchange
 from resd_bench.testing import ScriptedPolicy
 from resd_bench.types import (
     CaseResult,
     Completion,
-    Content,
     Feedback,
     Group,
     Sampling,
@@ -62,7 +60,7 @@ def test_shuffled_feedback_is_another_tasks_and_each_is_used_once() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         told = [
-            Told(f"t{i % 5}", " ".join(["word"] * int(rng.integers(1, 9))) + f" {i}")
+            TextAbout(f"t{i % 5}", " ".join(["word"] * int(rng.integers(1, 9))) + f" {i}")
             for i in range(20)
         ]
         chosen = exchange(told, rng)
@@ -75,11 +73,11 @@ def test_no_other_exchange_of_the_batch_keeps_fewer_own_fewer_equal_or_closer_le
     rng = np.random.default_rng(1)
     for _ in range(8):
         told = [
-            Told(f"t{rng.integers(4)}", str("x " * int(rng.integers(1, 4))).strip())
+            TextAbout(f"t{rng.integers(4)}", str("x " * int(rng.integers(1, 4))).strip())
             for _ in range(6)
         ]
 
-        def cost(order: Sequence[int], told: Sequence[Told] = told) -> tuple[int, int, float]:
+        def cost(order: Sequence[int], told: Sequence[TextAbout] = told) -> tuple[int, int, float]:
             pairs = [(told[i], told[j]) for i, j in enumerate(order)]
             same = sum(a.about == b.about for a, b in pairs)
             equal = sum(a.text == b.text for a, b in pairs)
@@ -167,7 +165,7 @@ RUN = {"env": "toy-say", "method": "toy-learner", "model": "scripted", "budget":
 RUN |= {"batch_size": "3", "eval_samples": "2", "max_new_tokens": "20", "eval_every": "2"}
 
 
-def rows(folder: Path, name: str) -> list[Row]:
+def rows(folder: Path, name: str) -> list[LogRow]:
     return read_log(folder / name).rows
 
 
@@ -228,7 +226,7 @@ def reflector(prompt: str, seed: int, j: int) -> str:
     return f"add: {task} lesson of mine" if prompt.endswith("<lesson>") else "helpful: 1"
 
 
-def learned(**options: Content) -> tuple[RESDAgent, list[str]]:
+def learned(**options: Any) -> tuple[RESDAgent, list[str]]:
     """An agent after two updates on two failures each, and its teacher's prompts of the second."""
     policy = ScriptedPolicy(reflector)
     agent = RESDAgent(policy, RESDConfig(**options))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from resd_bench.stats import (
-    Cell,
+    FactorCell,
     contrast,
     contrast_weights,
     effects_of,
@@ -49,7 +49,7 @@ def test_effects_are_the_coefficients_of_a_regression() -> None:
 
 def test_an_interaction_is_a_difference_of_differences() -> None:
     outcomes = {(False, False): 0.1, (True, False): 0.4, (False, True): 0.3, (True, True): 0.9}
-    cells: dict[Cell, dict[str, list[float]]] = {c: {"t": [v]} for c, v in outcomes.items()}
+    cells: dict[FactorCell, dict[str, list[float]]] = {c: {"t": [v]} for c, v in outcomes.items()}
     assert contrast(cells, (0, 1)).difference == pytest.approx((0.9 - 0.3) - (0.4 - 0.1))
     assert contrast(cells, (0,)).difference == pytest.approx((0.4 + 0.9) / 2 - (0.1 + 0.3) / 2)
 

@@ -22,7 +22,13 @@ from resd_bench.records.runs import load_run
 from resd_bench.report.verify import verify
 from resd_bench.reproduce.match_records import Records
 from resd_bench.sweep.definition import load_sweep
-from resd_bench.tuning.choice import Measured, MethodTrials, Tried, measure, validation_curve
+from resd_bench.tuning.choice import (
+    MeasuredTrial,
+    MethodTrials,
+    Tried,
+    measure_trials,
+    validation_curve,
+)
 from resd_bench.tuning.definition import Tuning, load_tuning, spread
 from resd_bench.tuning.page import as_json, make_page
 from resd_bench.types import Split, Task
@@ -164,7 +170,7 @@ def tried(tuning: Tuning) -> dict[str, Any]:
     """All runs done, and what they come to."""
     for trial in tuning.runs.values():
         run(trial.config)
-    return as_json(tuning, measure(tuning, Records.scan([Path(tuning.out)])))
+    return as_json(tuning, measure_trials(tuning, Records.scan([Path(tuning.out)])))
 
 
 def logged(tuning: Tuning) -> list[Any]:
@@ -232,7 +238,11 @@ def trials(tuning: Tuning, areas: Sequence[float | str]) -> MethodTrials:
     """Trials of one method with these areas, in both environments; a word is a failure."""
     found = []
     for candidate, area in zip(tuning.methods["plain"], areas, strict=True):
-        own = Measured(1000, 0.0, 0.0, area) if isinstance(area, str) else Measured(1000, area, 1.0)
+        own = (
+            MeasuredTrial(1000, 0.0, 0.0, area)
+            if isinstance(area, str)
+            else MeasuredTrial(1000, area, 1.0)
+        )
         found.append(Tried(candidate, {"toy-say": [own], "toy-count": [own]}))
     return MethodTrials("plain", found, sum(not one.there for one in found))
 
@@ -275,7 +285,7 @@ def test_a_run_that_ended_in_an_error_counts_as_failed(
     trial = tuning.runs["plain", 1, "toy-say", 1000]
     with pytest.raises(FloatingPointError):
         run(trial.config)
-    found = measure(tuning, Records.scan([Path(tuning.out)]))["plain"].trials
+    found = measure_trials(tuning, Records.scan([Path(tuning.out)]))["plain"].trials
     assert found[1].runs["toy-say"][0].area == 0
     assert "the loss is not finite" in found[1].failures[0]
     assert not found[0].there

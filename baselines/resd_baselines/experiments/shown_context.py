@@ -18,7 +18,7 @@ import numpy as np
 
 from resd_baselines.parse_replies import Reflection
 from resd_baselines.playbook import Entry, Playbook
-from resd_bench.rollout.placebo import Length, Told, blank, exchange, manipulation
+from resd_bench.rollout.placebo import Length, TextAbout, blank, exchange, manipulation
 from resd_bench.types import Content, Metrics
 
 
@@ -52,7 +52,7 @@ def show_reflections(
     texts = [reflections[i].text for i in made]
     others: list[int | None] = [None] * len(made)
     if content == "shuffled" and made:
-        told = [Told(tasks[i], text) for i, text in zip(made, texts, strict=True)]
+        told = [TextAbout(tasks[i], text) for i, text in zip(made, texts, strict=True)]
         others = exchange(told, rng)
     said = [
         blank(own, length) if j is None else texts[j] for own, j in zip(texts, others, strict=True)
