@@ -106,7 +106,7 @@ def verify_command(
 def audit_command(
     runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Run folders or globs.")],
 ) -> None:
-    """Look for copied answers and wrong solutions in what methods wrote.
+    """Find copied answers and wrong solutions in what methods wrote.
 
     Task text and gold answers are searched for in lessons, reflections and curations, and the
     solutions that teachers are shown are graded again. The exit code is 1 if anything is found.

@@ -122,7 +122,8 @@ def test_every_field_that_a_run_writes_is_explained(nano_run: Path) -> None:
     for name, rows in records(nano_run):
         known = {field.name for field in schema.fields(schema.load(name))}
         named = {field for row in rows for field in _names(row)}
-        unknown = {field for field in named - known if not field.startswith("resd/")}
+        by_pattern = ("resd/", "fault/")
+        unknown = {field for field in named - known if not field.startswith(by_pattern)}
         unknown = {field for field in unknown if "per_t" not in field}
         assert not unknown, f"{name}: explain {unknown} in resd_bench/schema/{name}.json"
 
