@@ -240,7 +240,7 @@ def test_only_the_teacher_is_shown_placebo_reflections_and_playbooks() -> None:
     real, _ = learned()
     for option in ("reflections_shown", "playbook_shown"):
         for content in ("shuffled", "blank"):
-            agent, _ = learned(**{option: content})  # type: ignore[arg-type]
+            agent, _ = learned(**{option: content})
             assert agent.playbook == real.playbook
             own, same = (
                 [
