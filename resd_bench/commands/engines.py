@@ -41,7 +41,7 @@ def list_engines() -> None:
 
 @app.command("info")
 def show_engine(name: Name) -> None:
-    """Show the settings that an engine reads and its own options: type, default, meaning."""
+    """Show the settings of an engine: type, default, meaning."""
     if (spec := registry.find_engine(name)) is None:
         raise UsageError("`auto` is a choice among engines: give the name of one of them")
     settings = ", ".join(f"--{option.replace('_', '-')}" for option in spec.options)

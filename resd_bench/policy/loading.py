@@ -1,7 +1,7 @@
 """Load a model and its tokenizer, and set up the process for it: threads, allocator, determinism.
 
-A model's files are looked at before they are loaded (`model_files`), and no code that lies beside
-weights is run unless the user says so. Left out: quantised models and vision parts.
+A model's files are checked before they are loaded (`model_files`), and code that comes with the
+weights is run only if the user says so. Left out: quantised models and vision parts.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from resd_bench.models import adapters, gguf, model_files
 from resd_bench.models.identity import refuse_other_base
 
 _LAYER = re.compile(r"\.(layers|h|blocks)\.\d+\.")
-"""What names the weights of a decoder's layers have."""
+"""Matches the names of weights in a decoder's layers."""
 _SMALL = 50_000_000
-"""Parameters below which one CPU thread is faster than several on busy cores."""
+"""Number of parameters below which one CPU thread is faster than several on busy cores."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of malloc.h
 _MMAP_THRESHOLD_BYTES = 32 << 20  # the largest that glibc accepts
@@ -37,9 +37,9 @@ _TRIM_THRESHOLD_BYTES = 1 << 30
 def local_path(path_or_name: str | Path, revision: str | None = None) -> str:
     """A model folder, or a hub name; UsageError for a wrong path.
 
-    The folder is that of an embedded model, the one given, or where a GGUF file is kept once it
-    was dequantised, which happens here: a file that is given, in a folder, in an installed package,
-    or on the hub at `revision`.
+    The folder is that of an embedded model, the one given, or the cache folder of a dequantised
+    GGUF file. Dequantising happens here, for a file that is given, in a folder, in an installed
+    package, or on the hub at `revision`.
     """
     given = str(path_or_name)
     if given in packaged_models.NAMES:
@@ -56,8 +56,8 @@ def local_path(path_or_name: str | Path, revision: str | None = None) -> str:
         return str(folder)
     if folder.parent == packaged_models.models_folder():
         raise UsageError(
-            f"{given!r} held a model that was read from a GGUF file, and it is no longer in the "
-            "cache: load that file with --model once more"
+            f"{given!r} held a model that was read from a GGUF file, but it is no longer in the "
+            "cache: load that file with --model again"
         )
     if (
         folder.exists()
@@ -73,9 +73,9 @@ def local_path(path_or_name: str | Path, revision: str | None = None) -> str:
 
 
 def fetch_gguf(given: str, revision: str | None = None) -> Path | None:
-    """The GGUF file that a model's name stands for, fetched from the hub if need be; else None.
+    """The GGUF file that a model's name refers to, fetched from the hub if necessary; else None.
 
-    UsageError where the package that carries it is not installed, or the hub is out of reach.
+    UsageError if the package that contains it is not installed, or the hub cannot be reached.
     """
     named = packaged_models.hub_gguf(given)
     file = packaged_models.gguf_file(given) if named is None else _fetch(given, named, revision)
@@ -114,7 +114,7 @@ def as_device(device: torch.device | str) -> torch.device:
     except RuntimeError as error:
         raise UsageError(f"unknown device {device!r}; give cpu, cuda or cuda:0") from error
     if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device {device!r} was asked for and no GPU is visible; use --device cpu")
+        raise UsageError(f"device {device!r} was given, but no GPU is visible; use --device cpu")
     return wanted
 
 
@@ -131,14 +131,14 @@ def load_model(
 ) -> tuple[Any, Any]:
     """The causal language model (in evaluation mode) and tokenizer at `path_or_name`.
 
-    `nano` is the embedded model; a folder is read as it is, one that holds an adapter of `peft` as
-    its base model with the adapter merged in, and a GGUF file from where it is kept once it was
-    dequantised; anything else is a hub name, at `revision`.
+    `nano` is the embedded model; a folder is read as it is, a folder with a `peft` adapter as its
+    base model with the adapter merged in, and a GGUF file from the cache once it is dequantised;
+    anything else is a hub name, at `revision`.
     `device_map` spreads the model over devices instead of `device`; `attention` is the name of an
-    implementation in `transformers`. Without `weights` the model is only a shape, on the meta
-    device, for a server that holds them. Code that comes with a model runs with
-    `trust_remote_code` only. UsageError where there is no model, no tokenizer, no chat template,
-    or the hub is out of reach, and for files beyond a bound.
+    implementation in `transformers`. Without `weights` the model is only a skeleton, on the meta
+    device, for a server that holds the weights. Code that comes with a model runs only with
+    `trust_remote_code`. UsageError if there is no model, no tokenizer or no chat template, if the
+    hub cannot be reached, and for files that exceed a bound.
     """
     wanted, precision = as_device(device), as_dtype(dtype)
     where = local_path(path_or_name, revision)
@@ -159,10 +159,10 @@ def load_model(
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """What is to be loaded."""
+    """The model to load."""
 
     shown: str
-    """As the user says it."""
+    """The name that the user gave."""
     where: str
     """A folder, or a name on the Hub."""
     revision: str | None
@@ -170,7 +170,7 @@ class _Given:
 
     @property
     def source(self) -> dict[str, Any]:
-        """What `from_pretrained` is told of where it is."""
+        """Arguments that tell `from_pretrained` where the model is."""
         local = not Path(self.where).is_dir() and without_network()
         revision = self.revision or "main"
         return {
@@ -180,7 +180,7 @@ class _Given:
         }
 
     def below(self) -> _Given:
-        """The base model of this adapter; UsageError where it is not what it was trained on."""
+        """The base model of this adapter; UsageError if it is not what it was trained on."""
         base = adapters.base_of(Path(self.where))
         refuse_other_base(Path(self.where), base)
         return replace(self, where=local_path(base), revision=None)
@@ -215,14 +215,14 @@ def _explaining(given: _Given) -> Iterator[None]:
     except Exception as error:
         raise UsageError(_why(given, error)) from error
     except BaseException as error:
-        # What is written in Rust panics so.
+        # Rust code panics this way.
         if type(error).__name__ != "PanicException":
             raise
         raise UsageError(_why(given, RuntimeError(str(error)))) from error
 
 
 def _read(given: _Given, **options: Any) -> tuple[Any, Any]:
-    """Model and tokenizer as `transformers` reads them, an adapter merged into its base."""
+    """Model and tokenizer as `transformers` reads them; an adapter is merged into its base."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -246,16 +246,16 @@ def _model(given: _Given, **options: Any) -> Any:
 
 
 def _whole(given: _Given, **options: Any) -> Any:
-    """The model with every weight from its files; UsageError where some are not there.
+    """The model with every weight from its files; UsageError if some are missing.
 
-    `transformers` would draw what is missing at random, and pass over layers that it has no place
-    for.
+    `transformers` would initialise missing weights at random, and ignore layers that the model does
+    not have.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     level = logging.get_verbosity()
-    # What it would report at length is said below in a line.
+    # The message below says in one line what it would report at length.
     logging.set_verbosity_error()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -276,14 +276,14 @@ def _whole(given: _Given, **options: Any) -> Any:
     found = [f"{len(keys)} {how} (such as {keys[0]})" for how, keys in wrong.items() if keys]
     if found:
         raise UsageError(
-            f"the weights in {given.where!r} are not those of its config.json: {', '.join(found)}. "
-            "They are perhaps an older model's: give a folder as save_pretrained wrote it"
+            f"the weights in {given.where!r} do not match its config.json: {', '.join(found)}. "
+            "Perhaps they belong to an older model: give a folder as save_pretrained wrote it"
         )
     return model
 
 
 def _merged(model: Any, folder: Path) -> Any:
-    """`model` with an adapter added to its weights, all of which train; UsageError if unfit."""
+    """`model` with an adapter added to its weights, all trainable; UsageError if it is unfit."""
     try:
         import peft
     except ImportError as error:
@@ -294,12 +294,12 @@ def _merged(model: Any, folder: Path) -> Any:
     model_files.check_adapter(adapters.read_adapter_config(folder), folder)
     config: Any = peft.PeftConfig.from_pretrained(str(folder))
     if isinstance(config, peft.LoraConfig):
-        # By name and not by a pattern of the file's, which could run for ever.
+        # By name, not by a pattern from the file, which could run for ever.
         modules = model_files.adapted_modules(folder)
         config.target_modules, config.exclude_modules = list(modules), None
         config.layers_to_transform = config.layers_pattern = None
         if config.r > max(modules.values(), default=0):
-            raise UsageError(f"the adapter {folder} says rank {config.r} and has none so high")
+            raise UsageError(f"the adapter {folder} declares rank {config.r}, but has a lower one")
     try:
         adapted: Any = peft.PeftModel.from_pretrained(model, str(folder), config=config)
         merged = adapted.merge_and_unload()
@@ -313,7 +313,7 @@ def _merged(model: Any, folder: Path) -> Any:
 
 
 def _read_skeleton(asked: _Given, **options: Any) -> tuple[Any, Any]:
-    """A model of the right shape without weights, and its tokenizer."""
+    """A skeleton of the model, without weights, and its tokenizer."""
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     given, config = _config(asked)
@@ -338,9 +338,9 @@ def _read_tokenizer(given: _Given) -> Any:
 
 
 def read_config(path_or_name: str, revision: str | None = None) -> Any:
-    """The config of a model, of an adapter's base: its sizes, without weights.
+    """The config of a model, or of an adapter's base: its sizes, without weights.
 
-    UsageError where there is none, or it is beyond a bound.
+    UsageError if there is none, or if it exceeds a bound.
     """
     given = _Given(path_or_name, local_path(path_or_name), revision, False)
     try:
@@ -353,7 +353,7 @@ def read_config(path_or_name: str, revision: str | None = None) -> Any:
 
 
 def _config(given: _Given) -> tuple[_Given, Any]:
-    """The whole model below adapters, and its config."""
+    """The full model below adapters, and its config."""
     from transformers import AutoConfig
 
     adapters.model_folder(Path(given.where))
@@ -372,7 +372,7 @@ _SMALL_FILES = (
 
 
 def _look_at(given: _Given) -> None:
-    """UsageError where a model's files are beyond a bound; those on the Hub are fetched first."""
+    """UsageError if a model's files exceed a bound; files on the Hub are fetched first."""
     folder = Path(given.where)
     if not folder.is_dir():
         from transformers.utils.hub import cached_file
@@ -388,7 +388,7 @@ def _look_at(given: _Given) -> None:
 
 
 def without_network() -> bool:
-    """Whether the hub's name does not resolve: asking it anyway would retry for a minute."""
+    """Whether the hub's name does not resolve: a request would be retried for a minute."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HF_ENDPOINT")):
         return False
     try:
@@ -405,8 +405,8 @@ def _why(asked: _Given, error: Exception) -> str:
     given = asked.shown
     if "trust_remote_code" in str(error):
         return (
-            f"{given!r} brings code of its own, which is not run: give a model that transformers "
-            "knows, or add --trust-remote-code true where you trust it"
+            f"{given!r} comes with code of its own, which is not run: give a model that "
+            "transformers supports, or add --trust-remote-code true if you trust it"
         )
     if Path(asked.where).is_dir():
         return f"{given!r} cannot be loaded as a causal language model with a tokenizer: {first}"
@@ -420,20 +420,20 @@ def _why(asked: _Given, error: Exception) -> str:
     return (
         f"there is no folder {given!r}, and as a hub model it is neither in the local cache nor "
         f"could it be fetched: {first} "
-        "Download it where there is network and give the folder, or use the embedded model "
-        "(--model nano)"
+        "Download it on a machine with network access and give the folder, or use the embedded "
+        "model (--model nano)"
     )
 
 
 def parameters(model: Any) -> int:
-    """Number of parameters, tied ones once."""
+    """Number of parameters; tied ones count once."""
     return sum(p.numel() for p in model.parameters())
 
 
 def set_threads(threads: int | None, model: Any) -> int:
-    """Set torch's CPU threads; None chooses one for small models. Returns what is in force."""
+    """Set torch's CPU threads; None chooses one for small models. Returns the number in effect."""
     if threads is not None and threads < 1:
-        raise UsageError(f"{threads} threads were asked for; give at least 1, or leave it out")
+        raise UsageError(f"--threads {threads}: give at least 1, or leave it out")
     on_cpu = next(model.parameters()).device.type == "cpu"
     if threads is None and on_cpu and parameters(model) < _SMALL:
         threads = 1
@@ -445,8 +445,8 @@ def set_threads(threads: int | None, model: Any) -> int:
 def tune_allocator() -> bool:
     """Make glibc keep freed memory instead of returning it to the system; whether that worked.
 
-    By default every large tensor is mapped anew and its pages fault in one by one, which can cost
-    a training step more than its arithmetic. A no-op where the C library is not glibc.
+    By default every large tensor is mapped afresh and its pages fault in one by one, which can cost
+    a training step more than its arithmetic. A no-op if the C library is not glibc.
     """
     try:
         library = ctypes.CDLL(None)
@@ -459,7 +459,7 @@ def tune_allocator() -> bool:
 
 
 def be_deterministic() -> None:
-    """Same machine, threads and seed, same results: forbid kernels that sum in no fixed order.
+    """Same machine, threads and seed, same results: forbid kernels without a fixed summing order.
 
     On a CPU nothing changes. On a GPU it must be called before the first kernel runs.
     """

@@ -336,7 +336,7 @@ def test_every_setting_is_of_training_or_of_the_measurement() -> None:
     training = {
         *("env", "method", "preset", "budget", "batch_size", "group_size", "inner_steps"),
         *("task_order", "temperature", "top_p", "learning_rate", "warmup"),
-        "warmup_updates",
+        *("warmup_updates", "feedback"),  # a placebo is never in an evaluation
         *("weight_decay", "grad_clip", "engine", "precision", "lora_rank", "lora_alpha"),
         *("gradient_checkpointing", "teacher_precision", "teacher_offload", "attention"),
         *("device", "device_map", "threads"),
