@@ -142,7 +142,9 @@ def lessons_command(
         bool, typer.Option("--wrong", help="The opposite of each lesson (default: the right ones).")
     ] = False,
 ) -> None:
-    """Print the shared lessons of an environment, for method.lies_file and method.seed_playbook.
+    """Print the shared lessons of an environment, one JSON object a line.
+
+    They are for method.lies_file and method.seed_playbook.
 
     One JSON object a line: a lesson as a playbook states it, and as a reflection does.
     """

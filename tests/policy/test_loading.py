@@ -265,7 +265,7 @@ def test_small_models_get_one_thread_unless_told_otherwise() -> None:
     try:
         assert loading.set_threads(2, model) == 2
         assert loading.set_threads(None, model) == 1
-        with pytest.raises(UsageError, match="0 threads"):
+        with pytest.raises(UsageError, match="--threads 0: give at least 1"):
             loading.set_threads(0, model)
     finally:
         torch.set_num_threads(before)
