@@ -178,7 +178,7 @@ class Run:
         # A budget in minutes must end at the same update in all processes.
         self.ledger.seconds = self.team.broadcast_from_rank0(lambda: self.ledger.seconds)
         episodes = episode_rows(groups, self.update, first)
-        told = [row | note for row, note in zip(episodes, notes, strict=True)]
+        told = [{**row, **note} for row, note in zip(episodes, notes, strict=True)]
         self._record(groups, {**learned, **exchanged}, step, told)
         self._check_verdicts(groups)
 

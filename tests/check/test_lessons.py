@@ -19,7 +19,7 @@ from resd_bench.plugins import make_env
 from tests.vouched import vouch
 
 NANO = {"method": "resd", "env": "manufactoria-has", "model": "nano-common", "budget": "2upd"}
-NANO |= {"batch_size": 16, "eval_samples": 1, "eval_every": 0, "eval_tasks": 1}
+NANO |= {"batch_size": "16", "eval_samples": "1", "eval_every": "0", "eval_tasks": "1"}
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,8 @@ def a_run(env: str, model: str, seed: int, wins: int, equal: float | None) -> Ru
 
 
 def gathered(wins: dict[str, int], equal: float = 0.25) -> Gathered:
-    trials, runs = [], {}
+    trials: list[Trial] = []
+    runs: dict[int, RunData] = {}
     for variant, won in wins.items():
         for env in ENVS:
             for model in MODELS:

@@ -24,7 +24,6 @@ from resd_bench.testing import ScriptedPolicy
 from resd_bench.types import (
     CaseResult,
     Completion,
-    Content,
     Feedback,
     Group,
     Sampling,
@@ -227,7 +226,7 @@ def reflector(prompt: str, seed: int, j: int) -> str:
     return f"add: {task} lesson of mine" if prompt.endswith("<lesson>") else "helpful: 1"
 
 
-def learned(**options: Content) -> tuple[RESDAgent, list[str]]:
+def learned(**options: Any) -> tuple[RESDAgent, list[str]]:
     """An agent after two updates on two failures each, and its teacher's prompts of the second."""
     policy = ScriptedPolicy(reflector)
     agent = RESDAgent(policy, RESDConfig(**options))
@@ -241,7 +240,7 @@ def test_only_the_teacher_is_shown_placebo_reflections_and_playbooks() -> None:
     real, _ = learned()
     for option in ("reflections_shown", "playbook_shown"):
         for content in ("shuffled", "blank"):
-            agent, _ = learned(**{option: content})  # type: ignore[arg-type]
+            agent, _ = learned(**{option: content})
             assert agent.playbook == real.playbook
             own, same = (
                 [
