@@ -144,9 +144,6 @@ def lessons_command(
 ) -> None:
     """Print the shared lessons of an environment, one JSON object a line.
 
-    They are for method.lies_file and method.seed_playbook.
-
-    One JSON object a line: a lesson as a playbook states it, and as a reflection does.
     """
     import json
     from dataclasses import asdict

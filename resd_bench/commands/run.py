@@ -150,7 +150,7 @@ def run(
 def run_one(config: RunConfig, resume: bool, fail_fast: bool = False) -> int:
     """Run one configuration and show what came out; the exit code."""
     from resd_bench.distributed.join import join
-    from resd_bench.jobs.run import Watcher, run
+    from resd_bench.jobs.run import run
     from resd_bench.monitoring.progress_bar import Progress
     from resd_bench.monitoring.trackers import make_tracker
 
@@ -158,8 +158,7 @@ def run_one(config: RunConfig, resume: bool, fail_fast: bool = False) -> int:
         outcome = run(config, resume=resume, fail_fast=fail_fast)
         return 128 + outcome.signal if outcome.state == "interrupted" else 0
     with Progress(config) as progress, make_tracker(config) as tracker:
-        watchers: list[Watcher] = [progress, tracker]
-        outcome = run(config, resume=resume, fail_fast=fail_fast, watchers=watchers)
+        outcome = run(config, resume=resume, fail_fast=fail_fast, watchers=[progress, tracker])
     for told in outcome.notes:
         note(f"note: {told}")
     if outcome.state == "interrupted":

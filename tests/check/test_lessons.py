@@ -24,7 +24,7 @@ NANO: dict[str, Any] = {
     "model": "nano-common",
     "budget": "2upd",
 }
-NANO |= {"batch_size": 16, "eval_samples": 1, "eval_every": 0, "eval_tasks": 1}
+NANO |= {"batch_size": "16", "eval_samples": "1", "eval_every": "0", "eval_tasks": "1"}
 
 
 @pytest.fixture(scope="module")
