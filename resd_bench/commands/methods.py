@@ -36,7 +36,8 @@ def show_method(name: Name) -> None:
     """Show the options of a method: type and range, default, meaning."""
     spec = plugins.method(name)
     helps, types = field_help(spec.config), field_types(spec.config)
-    sees = f" It {SEES_REFERENCE}." if spec.sees_reference else ""
+    says = SEES_REFERENCE in spec.summary or not spec.sees_reference
+    sees = "" if says else f" It {SEES_REFERENCE}."
     table = Table(title=f"{name}: {spec.summary}{sees} Options: --set method.NAME=VALUE")
     table.add_column("option", no_wrap=True)
     for title in ("type", "default", "meaning"):

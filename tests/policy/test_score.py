@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from resd_bench.budget import Ledger
-from resd_bench.objective import TokenBatch
+from resd_bench.objective import TokenBatch, TokenObjective
 from resd_bench.policy import trainer
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.lm_policy import LMPolicy
@@ -87,7 +87,7 @@ def test_a_loss_in_pieces_sees_the_advantage_of_each_token() -> None:
         chosen = logits.gather(-1, batch.token_ids[..., None])[..., 0]
         return advantages * (chosen - logits.logsumexp(-1))
 
-    objective = trainer.TokenObjective(per_token)
+    objective = TokenObjective(per_token)
     whole = objective(trainer.token_batch(model, None, [row])).sum()
     pieces = trainer.loss_in_pieces(model, None, [row], objective, logits=1)
     assert float(pieces.detach()) == pytest.approx(float(whole.detach()), rel=1e-4)
