@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from resd_baselines.base import (
     Attempt,
     PolicyAgent,
     count_turns,
     make_examples,
+    replace_prompt,
     scored_attempts,
     share,
     signal_metrics,
 )
 from resd_baselines.losses import Divergence
-from resd_baselines.self_distillation import DistillationOptions, with_prompt
+from resd_baselines.self_distillation import DistillationOptions
 from resd_baselines.teacher_prompt import sdpo_teacher_prompts
 from resd_bench.agent import SEES_REFERENCE, Load, MethodSpec, Policy, TeacherKind
 from resd_bench.types import Example, Group, Metrics, Step, Task
@@ -66,7 +68,8 @@ class OPSDAgent(PolicyAgent):
 
     def _examples(self, attempt: Attempt, reference: str) -> list[Example]:
         prompts = sdpo_teacher_prompts(attempt, solution=reference, dialect=self.policy.dialect)
-        return make_examples(attempt, teachers=[with_prompt(prompt) for prompt in prompts])
+        teachers = [partial(replace_prompt, content=prompt) for prompt in prompts]
+        return make_examples(attempt, teachers=teachers)
 
 
 OPSD = MethodSpec(

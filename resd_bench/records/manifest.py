@@ -28,6 +28,7 @@ PACKAGES = (
     "vllm",
     "peft",
     "accelerate",
+    "gepa",
 )
 
 SEED_STREAMS = {
