@@ -56,17 +56,24 @@ class OPSDAgent(PolicyAgent):
         attempts = scored_attempts(groups)
         references = {group.task.id: self._reference(group.task) for group in groups}
         known = [attempt for attempt in attempts if references[attempt.task_id].strip()]
+        weights = self.config.turn_weights([len(attempt.turns) for attempt in attempts])
+        examples = [
+            example
+            for attempt, weight in zip(attempts, weights, strict=True)
+            if references[attempt.task_id].strip()
+            for example in self._examples(attempt, references[attempt.task_id], weight)
+        ]
         learned = self.policy.update(
-            [e for attempt in known for e in self._examples(attempt, references[attempt.task_id])],
+            examples,
             self.config.objective(step),
             batch_size=count_turns(attempts),
         )
         signal = signal_metrics(attempts, len(known))
         return {**learned, **signal, "opsd/references": share(len(known), len(attempts))}
 
-    def _examples(self, attempt: Attempt, reference: str) -> list[Example]:
+    def _examples(self, attempt: Attempt, reference: str, weight: float) -> list[Example]:
         prompts = sdpo_teacher_prompts(attempt, solution=reference, dialect=self.policy.dialect)
-        return make_examples(attempt, teachers=prompts)
+        return make_examples(attempt, teachers=prompts, weight=weight)
 
 
 OPSD = MethodSpec(

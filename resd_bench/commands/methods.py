@@ -39,7 +39,8 @@ def list_methods() -> None:
 def show_method(name: Name) -> None:
     """Show the options of a method: type and range, default, meaning."""
     spec = plugins.method(name)
-    sees = f" It {SEES_REFERENCE}." if spec.sees_reference else ""
+    says = SEES_REFERENCE in spec.summary or not spec.sees_reference
+    sees = "" if says else f" It {SEES_REFERENCE}."
     title = f"{name}: {spec.summary}{sees} Options: --set method.NAME=VALUE"
     out().print(options_table(title, spec.config))
 

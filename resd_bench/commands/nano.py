@@ -142,9 +142,7 @@ def lessons_command(
         bool, typer.Option("--wrong", help="The opposite of each lesson (default: the right ones).")
     ] = False,
 ) -> None:
-    """Print the shared lessons of an environment, one JSON object a line.
-
-    """
+    """Print the shared lessons of an environment, one JSON object a line."""
     import json
     from dataclasses import asdict
 

@@ -54,9 +54,9 @@ def make_agent(
     model, spec = (policy or build_policy)(config), plugins.method(config.method)
     options = method_config(spec.config, config.method_options, spec.name)
     agent = spec.build(model, options)
-    if spec.sees_reference and env is not None and isinstance(agent, SeesReferences):
-        own = env.unwrapped
-        agent.use_references(own.reference if isinstance(own, TextEnv) else env.reference)
+    plain = None if env is None else env.unwrapped
+    if spec.sees_reference and isinstance(plain, TextEnv) and isinstance(agent, SeesReferences):
+        agent.use_references(plain.reference)
     return model, agent
 
 

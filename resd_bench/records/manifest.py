@@ -29,6 +29,7 @@ PACKAGES = (
     "vllm",
     "peft",
     "accelerate",
+    "gepa",
 )
 
 SEED_STREAMS = {

@@ -111,8 +111,7 @@ def test_eval_and_export_agree_with_what_was_measured(
     settings = {} if method == "ace" else {"budget": "40ep", "method.validation_tasks": 5}
     folder = run(config(tmp_path / "runs", method, **settings)).folder
     measured = prompts(policies[0], "evaluation")[-6:]
-    policies.append(Savable(reader))
-    again = score_run(folder, None, {}, policy=lambda _: policies[-1])
+    again = score_run(folder, None, {}, policy=setup.build_policy)
     assert again.point.mean == load_run(folder).points[-1].mean == 1.0
     assert prompts(policies[-1], "evaluation") == measured
     made = export(folder, tmp_path / "model")
