@@ -43,7 +43,7 @@ class JudgedReflection:
     right: bool
     """It states a right lesson that bears on the task."""
     wrong: bool
-    """It states a wrong lesson."""
+    """It states a wrong lesson that bears on the task."""
 
 
 @dataclass
@@ -138,7 +138,7 @@ def table(runs: Mapping[str, Sequence[JudgedReflection]]) -> str:
     """What reflections say, in Markdown: the model's own, and those that stand for them."""
     lines = [
         "| run | reflections | number | a cause of the attempt | a right lesson for the task "
-        "| a wrong lesson | attempts understood |",
+        "| a wrong lesson for the task | attempts understood |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, judged in runs.items():

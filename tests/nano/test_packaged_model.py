@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from importlib.util import find_spec
 from itertools import pairwise
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 MADE = json.loads((weights_folder("nano") / "pretraining.json").read_text())
+REFLECTED = "attempt + feedback + own reflection"
 OTHERS = ("python-functions-basic", "bouncingsim-basic", "finer", "textworld-coin")
 
 
@@ -78,7 +80,7 @@ def test_richer_context_makes_a_better_teacher(rows: dict[str, ProbeRow]) -> Non
     rates = [rows[context].success.mean for context in order]
     assert rates == sorted(rates)
     assert all(more - less > 0.05 for less, more in pairwise(rates))
-    reflected = rows["attempt + feedback + own reflection"].success.mean
+    reflected = rows[REFLECTED].success.mean
     assert reflected > rows["attempt + feedback"].success.mean - 0.05
 
 
@@ -92,3 +94,14 @@ def test_elsewhere_too_success_is_rare_and_a_playbook_helps(policy: LMPolicy, en
     alone, taught = probe.measure("none"), probe.measure("playbook", told)
     assert alone.success.mean <= 0.1
     assert taught.success.mean - alone.success.mean > 0.15
+
+
+def test_reflections_are_worth_reading_to_the_model_that_was_made_for_it() -> None:
+    """By at least 20 points on its card; measured again here with a sample a task."""
+    card = (weights_folder("nano-reflective") / "README.md").read_text()
+    for table in card.split("\n### ")[1:]:
+        rows = dict(re.findall(r"^\| ([a-z +]+) \| ([0-9.]+)% \|", table, re.MULTILINE))
+        assert float(rows[REFLECTED]) - float(rows["attempt + feedback"]) >= 20
+    probe = Probe(LMPolicy.load("nano-reflective"), "finer", samples=1)
+    blind, told = probe.rows({"attempt + feedback", REFLECTED})
+    assert told.success.mean - blind.success.mean > 0.15
