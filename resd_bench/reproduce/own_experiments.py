@@ -134,10 +134,12 @@ def _phase(gathered: Gathered, page: Page, about: str) -> Page:
     ].caption = "Success of the last checkpoint; verdict against resd at the same level."
     if any(TAKE_OFF in row for row in page.rows):
         page.notes.append(TAKE_OFF_NOTE)
-    maps = {method: values for method, values in grids.items() if _is_map(values)}
-    if not maps:
+    maps = {method: grids[method] for method in _contenders(cells, methods, rows)}
+    if not any(map(_is_map, maps.values())):
         return page
-    first = [[ahead(cells, place, list(maps), level) for level in RARITY_LEVELS] for place in rows]
+    first = [
+        [_leaders(cells, place, list(maps), level) for level in RARITY_LEVELS] for place in rows
+    ]
     made = empty_table("leaders", heads, 2, AHEAD)
     for place, leaders in zip(rows, first, strict=True):
         made.add_row(*place, shown[place], *map(", ".join, leaders))
@@ -177,6 +179,18 @@ def ahead(cells: Cells, place: PhaseRow, methods: Sequence[str], level: int) -> 
     if any(own.unlike for own in found.values()):
         return []
     return [m for m in order if m not in found or found[m].word != "worse"]
+
+
+def _contenders(cells: Cells, methods: Sequence[str], rows: Sequence[PhaseRow]) -> list[str]:
+    """The methods that every row asks for; ablations at some of them are not compared."""
+    asked = {(place, method) for place, method, _ in cells}
+    return [method for method in methods if all((place, method) in asked for place in rows)]
+
+
+def _leaders(cells: Cells, place: PhaseRow, methods: Sequence[str], level: int) -> list[str]:
+    """`ahead` among the methods that are asked for at `level`; none where RESD is not."""
+    asked = [method for method in methods if (place, method, level) in cells]
+    return ahead(cells, place, asked, level) if "resd" in asked else []
 
 
 def _is_map(values: np.ndarray) -> bool:
