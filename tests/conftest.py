@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ FIXTURES = ROOT / "tests" / "fixtures"
 os.environ.setdefault(
     "RESD_BENCH_CACHE", str(Path(tempfile.gettempdir()) / f"resd-bench-tests-{os.getuid()}")
 )
+
+# Our modules are compiled once, and not by each of the many processes that tests start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # On a shared machine any single example may take long.
 hypothesis.settings.register_profile("unhurried", deadline=None)
