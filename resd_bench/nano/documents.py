@@ -61,11 +61,12 @@ class Dials(InRanges):
     @classmethod
     def parse(cls, pairs: Sequence[str]) -> Dials:
         """Dials from `NAME=VALUE`, the others at their defaults; UsageError names what is wrong."""
-        hints, given = field_types(cls), dict[str, Any]()
+        own: Any = cls
+        hints, given = field_types(own), dict[str, Any]()
         for pair in pairs:
             name, equals, value = (part.strip() for part in pair.partition("="))
             if name not in hints or not equals:
-                names = ", ".join(field_help(cls))
+                names = ", ".join(field_help(own))
                 raise UsageError(f"--dial {pair!r}: give NAME=VALUE with a name out of {names}")
             if name in given:
                 raise UsageError(f"--dial {name} is given twice: give it once")

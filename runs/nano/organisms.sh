@@ -2,7 +2,7 @@
 # Models that differ in what an attempt tells (keep) and in the seed of their pre-training: do
 # findings depend on the organism? One after another, each resumable; what is finished is skipped.
 #   nohup runs/nano/organisms.sh > organisms.log 2>&1 &
-# A step takes 0.6 CPU seconds on one thread (torch 2.12, 5,500 tokens), so that 6,000 steps take an hour of
+# A step takes 0.6 CPU seconds on one thread (torch 2.13, 5,500 tokens), so that 6,000 steps take an hour of
 # CPU time, and a second process writes documents meanwhile. The card takes a few minutes more.
 # They lie in runs-out/organisms/keep-K-seed-S/model, which is what --model takes. keep 0.95 with
 # seed 0 is nano itself. STEPS=700 START=nano makes cheaper ones, which share the start.

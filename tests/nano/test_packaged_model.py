@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from resd_bench.nano.pretrain import PretrainConfig
-from resd_bench.nano.probe import CONTEXTS, TRUE_REFLECTION, Probe, ProbeRow
+from resd_bench.nano.probe import CONTEXTS, OTHERS_REFLECTION, TRUE_REFLECTION, Probe, ProbeRow
 from resd_bench.packaged_models import NAMES, weights_folder
 from resd_bench.policy.lm_policy import LMPolicy
 
@@ -28,7 +28,7 @@ def policy() -> LMPolicy:
 @pytest.fixture(scope="module")
 def rows(policy: LMPolicy) -> dict[str, ProbeRow]:
     """The probe table of the first environment by context."""
-    wanted = set(CONTEXTS) - {"feedback", "attempt", TRUE_REFLECTION}
+    wanted = set(CONTEXTS) - {"feedback", "attempt", OTHERS_REFLECTION, TRUE_REFLECTION}
     return {r.context: r for r in Probe(policy, "manufactoria-has", samples=2).rows(wanted)}
 
 
