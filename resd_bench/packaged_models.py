@@ -21,9 +21,8 @@ from resd_bench.errors import UsageError
 from resd_bench.files.cache import cache_root
 from resd_bench.files.integrity import cached_sha256
 
-NAMES = ("nano", "nano-common", "nano-rare", "nano-rarest", "nano-reflective")
-"""Success before training is near 1%, 10%, 0.1% and below; of the last also near 1%, and only its
-reflections tell it what an attempt got right. All were made from the first one."""
+NAMES = ("nano", "nano-common", "nano-rare", "nano-rarest")
+"""Success before training is near 1%, 10%, 0.1% and below; all were made from the first one."""
 
 
 @dataclass(frozen=True, slots=True)

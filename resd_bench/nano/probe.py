@@ -31,14 +31,16 @@ from resd_bench.types import Group, Sampling, Task, user
 SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=320)
 """The sampling of runs with the embedded model."""
 
+OTHERS_REFLECTION = "attempt + feedback + another task's reflection"
 TRUE_REFLECTION = "attempt + feedback + true reflection"
 EVERYTHING = "playbook + attempt + feedback + reflection"
 PROBE_CONTEXTS = (
     *("none", "feedback", "attempt", "attempt + feedback"),
-    *("attempt + feedback + own reflection", TRUE_REFLECTION),
+    *("attempt + feedback + own reflection", OTHERS_REFLECTION, TRUE_REFLECTION),
     *("playbook", EVERYTHING, "solution"),
 )
-"""Rows of the table. Of a true reflection, there is none where no attempt is understood."""
+"""Rows of the table. What another task's reflection adds is not due to what a reflection says. Of
+true reflections there is no row where no attempt is understood."""
 Context = Mapping[str, str]
 """What a teacher prompt shows besides the task, by section."""
 
@@ -147,12 +149,16 @@ class Probe:
             trial | {"reflection": reflection}
             for trial, reflection in zip(trials, self._reflections(trials), strict=True)
         ]
+        others = [one["reflection"] for one in (*reflected[1:], reflected[0])]
         told: dict[str, Sequence[Context | None]] = {
             "none": (),
             "feedback": [{"feedback": trial["feedback"]} for trial in trials],
             "attempt": [{"previous_trial": trial["previous_trial"]} for trial in trials],
             "attempt + feedback": trials,
             "attempt + feedback + own reflection": reflected,
+            OTHERS_REFLECTION: [
+                trial | {"reflection": other} for trial, other in zip(trials, others, strict=True)
+            ],
             "playbook": book,
             EVERYTHING: [known | trial for known, trial in zip(book, reflected, strict=True)],
             "solution": [{"solution": self.curriculum.answer(e, {})} for e in self.exercises],

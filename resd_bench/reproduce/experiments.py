@@ -129,12 +129,6 @@ EXPERIMENTS = (
     Experiment("tiers", "tiers x feedback level", "tiers", own_experiments.tier_page),
     Experiment("reflector", "reflections on other tasks", "reflector", own_experiments.reflector),
     Experiment(
-        "reflective",
-        "RESD's parts where reflections are worth reading",
-        "reflective",
-        own_experiments.reflective,
-    ),
-    Experiment(
         "lies", "wrong lessons in reflections and in the playbook", "lies", own_experiments.lies
     ),
     Experiment("handover", "RESD, then GRPO", "handover", own_experiments.handover),

@@ -1,9 +1,9 @@
 """Pages of our own experiments, which vary one setting and keep the rest.
 
 `phase`: rarity against feedback; `tiers`: the same over tiers; `reflector`: reflections on other
-tasks; `reflective`: RESD's parts where reflections are worth reading; `lies`: wrong lessons in
-reflections and in the playbook; `handover`: RESD, then GRPO; `teacher`: frozen or moving, with or
-without feedback next to a solution; `in-context`: whether what was learned is in the weights.
+tasks; `lies`: wrong lessons in reflections and in the playbook; `handover`: RESD, then GRPO;
+`teacher`: frozen or moving, with or without feedback next to a solution; `in-context`: whether what
+was learned is in the weights.
 """
 
 from __future__ import annotations
@@ -481,24 +481,6 @@ def teacher(gathered: Gathered) -> Page:
         expected={},
         claim="In the paper the teacher moves and keeps feedback next to a solution; its released "
         "code does neither. Verdicts are against the paper's version.",
-    )
-
-
-REFLECTIVE = "resd,model=nano-reflective"
-"""The reference of `reflective`: RESD on the model whose reflections are worth reading."""
-
-
-def reflective(gathered: Gathered) -> Page:
-    """RESD and its parts on a model whose reflections are worth reading."""
-    return curves_page(
-        gathered,
-        "reflective",
-        "RESD and its parts where reflections are worth reading",
-        variants=gathered.variants,
-        reference=REFLECTIVE,
-        expected={},
-        claim="On `nano-reflective` an attempt tells its teacher next to nothing and a reflection "
-        "names every cause: its card has the measured lift. Verdicts are against the full method.",
     )
 
 

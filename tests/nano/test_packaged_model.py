@@ -9,7 +9,13 @@ from itertools import pairwise
 import pytest
 
 from resd_bench.nano.pretrain import PretrainConfig
-from resd_bench.nano.probe import PROBE_CONTEXTS, TRUE_REFLECTION, Probe, ProbeRow
+from resd_bench.nano.probe import (
+    OTHERS_REFLECTION,
+    PROBE_CONTEXTS,
+    TRUE_REFLECTION,
+    Probe,
+    ProbeRow,
+)
 from resd_bench.packaged_models import NAMES, weights_folder
 from resd_bench.policy.lm_policy import LMPolicy
 
@@ -30,7 +36,7 @@ def policy() -> LMPolicy:
 @pytest.fixture(scope="module")
 def rows(policy: LMPolicy) -> dict[str, ProbeRow]:
     """The probe table of the first environment by context."""
-    wanted = set(PROBE_CONTEXTS) - {"feedback", "attempt", TRUE_REFLECTION}
+    wanted = set(PROBE_CONTEXTS) - {"feedback", "attempt", OTHERS_REFLECTION, TRUE_REFLECTION}
     probe = Probe(policy, "manufactoria-has", samples=1)
     found = {row.context: row for row in probe.rows(wanted - {"none"})}
     # Successes without any context are few: one sample of each task is too little to count them.
