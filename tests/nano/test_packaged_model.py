@@ -22,7 +22,6 @@ pytestmark = pytest.mark.slow
 
 
 MADE = json.loads((weights_folder("nano") / "pretraining.json").read_text())
-REFLECTED = "attempt + feedback + own reflection"
 OTHERS = ("python-functions-basic", "bouncingsim-basic", "finer", "textworld-coin")
 
 
