@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from resd_bench.errors import UsageError
+from resd_bench.files import reading
 
 COMPONENT = "lessons"
 """Name of the one text that is optimised."""
@@ -86,7 +87,7 @@ def iterate(
     with TemporaryDirectory() as folder:
         if archive:
             held = kind.__new__(kind)
-            held.__dict__.update(_decoded(json.loads(archive.state)))
+            held.__dict__.update(_decoded(reading.parse_json(archive.state)))
             held.save(folder)
         try:
             gepa.optimize(

@@ -142,7 +142,7 @@ def lessons_command(
         bool, typer.Option("--wrong", help="The opposite of each lesson (default: the right ones).")
     ] = False,
 ) -> None:
-    """Print the shared lessons of an environment, one JSON object a line."""
+    """Print the shared lessons of an environment as JSON lines."""
     import json
     from dataclasses import asdict
 
@@ -160,7 +160,7 @@ def check_reflections_command(
         list[str], typer.Argument(metavar="RUN", help="Run folders, or folders of them.")
     ],
 ) -> None:
-    """Judge the reflections of runs by the curriculum: causes, right and wrong lessons."""
+    """Compare the reflections of runs with the curriculum."""
     from resd_bench.nano.check_reflections import check_run, table
     from resd_bench.records.run_files import run_folders
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from resd_baselines.gepa import GEPA
-from resd_baselines.gepa_search import INSTALL, Archive, NoRollouts, iterate
+from resd_baselines.gepa_search import Archive, NoRollouts, iterate
 from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs import setup
@@ -27,7 +27,10 @@ from resd_bench.types import Sampling, user
 from tests.baselines import fake_gepa
 
 HAS_GEPA = importlib.util.find_spec("gepa") is not None
-REAL = pytest.param("real", marks=pytest.mark.skipif(not HAS_GEPA, reason=INSTALL))
+REAL = pytest.param(
+    "real",
+    marks=pytest.mark.skipif(not HAS_GEPA, reason="GEPA ABSENT: pip install 'resd-bench[gepa]'"),
+)
 LESSON = "repeat the word"
 
 

@@ -30,7 +30,7 @@ PRECIOUS = "# a file of yours\n"
 SETTINGS = {
     **{"env": "toy-say", "method": "toy-learner", "model": "scripted", "out": "theirs"},
     **{"batch_size": 5, "eval_samples": 1, "eval_tasks": 2, "checkpoint_every": 1},
-    **{"max_new_tokens": 20, "trace": 1, "method.remember": 4},
+    **{"max_new_tokens": 20, "trace": 1, "method.remember": 4, "warmup_updates": 0},
 }
 
 

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 MADE = json.loads((weights_folder("nano") / "pretraining.json").read_text())
+REFLECTED = "attempt + feedback + own reflection"
 OTHERS = ("python-functions-basic", "bouncingsim-basic", "finer", "textworld-coin")
 
 

@@ -108,10 +108,10 @@ def test_each_difference_is_named(folder: Path, capsys: pytest.CaptureFixture[st
     (folder / "old.csv").write_text("a\n1\n")
     assert main(["results", "verify", str(folder)]) == 1
     printed = capsys.readouterr().out
-    assert "row 'good', column 'success at 100 rollouts': '90.0%" in printed
+    assert "row 'good', column 'success at 100 rollouts': the file has '90.0%" in printed
     assert "column 'generated_tokens': the file has 701, the records give 700" in printed
     assert "compare.svg: the figure differs" in printed
-    assert "compare.svg line 4: '<svg  " in printed
+    assert "compare.svg line 4: the file has '<svg  " in printed
     assert "old.csv is made by no command" in printed
     assert "compare.png" not in printed
 
