@@ -126,6 +126,7 @@ class RESDAgent(PolicyAgent):
 
     def _update_context(self, attempts: Sequence[Attempt], step: Step) -> ContextUpdate:
         """CONCISE, REFLECT, tag and CURATE with the weights before this update."""
+        self.dials.reset()
         if not (self.config.use_reflection or self.config.use_playbook):
             return ContextUpdate(self.playbook, (NO_REFLECTION,) * len(attempts))
 
@@ -258,7 +259,7 @@ class RESDAgent(PolicyAgent):
         step: Step,
     ) -> dict[str, Any]:
         record = as_record(update, attempts, self.births, step.update)
-        self.dials.annotate(record["reflections"], update.reflections, shown)
+        self.dials.annotate(record["reflections"], attempts, update.reflections, shown)
         return record
 
     def context(self) -> Mapping[str, Any]:

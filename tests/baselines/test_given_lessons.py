@@ -87,3 +87,12 @@ def test_lies_need_a_file() -> None:
         RESDConfig(lies=0.5)
     with pytest.raises(ValueError, match="lies: expected a value from 0 to 1"):
         RESDConfig(lies=1.5, lies_file="x")
+
+
+@pytest.mark.parametrize("lies", [0.0, 1.0])
+def test_an_update_without_a_failure_exchanges_nothing(file: str, lies: float) -> None:
+    learner = RESDAgent(ScriptedPolicy(model), RESDConfig(lies=lies, lies_file=file))
+    learner.learn([group("left", [False, False])], step(0))
+    metrics = learner.learn([group("left", [True, True])], step(1))
+    assert learner.context()["reflections"] == []
+    assert metrics.get("resd/exchanged_reflections", 0.0) == 0.0

@@ -6,10 +6,11 @@ playbook may start with given lessons, and the teacher may be shown placebos of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
+from resd_baselines.base import Attempt
 from resd_baselines.experiments.given_lessons import (
     GIVEN,
     GivenLessonOptions,
@@ -61,6 +62,10 @@ class ContextDials:
         """The playbook that a run starts with."""
         return seeded_playbook(self.options.seed_playbook)
 
+    def reset(self) -> None:
+        """Begin an update: one without a failure exchanges nothing."""
+        self.exchanged = []
+
     def exchange(self, own: Sequence[str], tasks: Sequence[str], seed: int) -> list[str]:
         """The reflections that everything reads, instead of the model's own on `tasks`."""
         texts, options = list(own), self.options
@@ -97,13 +102,24 @@ class ContextDials:
         return found
 
     def annotate(
-        self, rows: Sequence[dict[str, Any]], real: Sequence[Reflection], shown: ShownContext
+        self,
+        rows: Iterable[dict[str, Any]],
+        attempts: Sequence[Attempt],
+        real: Sequence[Reflection],
+        shown: ShownContext,
     ) -> None:
         """Add the model's `own` text to records of `real` reflections that were exchanged, and the
-        text that was `shown` where the teacher saw another."""
-        for row, (own, told) in zip(rows, self.exchanged, strict=True):
+        text that was `shown` where the teacher saw another.
+
+        `rows` has one for each failure whose reflection says anything.
+        """
+        exchanged, left = iter(self.exchanged), iter(rows)
+        for attempt, reflection, seen in zip(attempts, real, shown.reflections, strict=True):
+            if attempt.success:
+                continue
+            own, told = next(exchanged, ("", ""))
+            if reflection == NO_REFLECTION:
+                continue
+            row = next(left)
             row |= {"own": own} if own != told else {}
-        both = zip(real, shown.reflections, strict=True)
-        made = [(own, seen) for own, seen in both if own != NO_REFLECTION]
-        for row, (reflection, seen) in zip(rows, made, strict=True):
             row |= {"shown": seen.text} if seen is not reflection else {}
