@@ -264,41 +264,49 @@ def _draw_phase(
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
 
-    width = 1 + len(grids)
-    figure = Figure(figsize=(3 + 3.1 * width, 1.6 + 0.7 * len(rows)), layout="constrained")
-    leaders, *panels = figure.subplots(
-        1, width, sharey=True, squeeze=False, width_ratios=[1.4, *(1 for _ in grids)]
-    )[0]
+    columns = 3
+    lines = -(-(1 + len(grids)) // columns)
+    size = (11, 0.6 + (1.0 + 0.34 * len(rows)) * lines)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    leaders, panels, unused = axes[0], axes[1 : 1 + len(grids)], axes[1 + len(grids) :]
+    for panel in unused:
+        panel.set_visible(False)
     names = list(grids)
     pale = {
         name: 1 - 0.45 * (1 - np.array(to_rgb(c))) for name, c in zip(names, COLOURS, strict=False)
     }
     # Drawn as squares, since a raster's compressed bytes depend on the processor.
     edges = [np.arange(count + 1) - 0.5 for count in (len(RARITY_LEVELS), len(rows))]
-    lines = {"edgecolors": "white", "linewidth": 0.5}
+    style = {"edgecolors": "white", "linewidth": 0.5}
     shades = [[pale[cell[0]] if cell else np.ones(3) for cell in row] for row in first]
-    leaders.pcolormesh(*edges, np.array(shades), **lines)
+    leaders.pcolormesh(*edges, np.array(shades), **style)
     for i, row in enumerate(first):
         for j, cell in enumerate(row):
-            text = "\n".join(map(plain_text, cell)) or "–"
-            leaders.text(j, i, text, ha="center", va="center", fontsize=6.5)
+            text = "\n".join(map(_short_name, cell)) or "–"
+            leaders.text(j, i, text, ha="center", va="center", fontsize=5.5, linespacing=0.9)
     leaders.set_title("ahead, or not found worse", fontsize=10)
     for panel, (method, values) in zip(panels, grids.items(), strict=True):
-        mesh = panel.pcolormesh(*edges, 100 * values, vmin=0, vmax=100, cmap="viridis", **lines)
+        mesh = panel.pcolormesh(*edges, 100 * values, vmin=0, vmax=100, cmap="viridis", **style)
         for (i, j), value in np.ndenumerate(values):
             text, dark = ("–", True) if np.isnan(value) else (f"{100 * value:.0f}", value < 0.6)
-            panel.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
-        panel.set_title(plain_text(method), fontsize=10)
+            colour = "white" if dark else "black"
+            panel.text(j, i, text, ha="center", va="center", fontsize=9, color=colour)
+        panel.set_title(_short_name(method), fontsize=10)
         panel.set_facecolor("0.6")
-    for panel in (leaders, *panels):
+    for panel in axes:
         panel.set_xticks(list(RARITY_LEVELS))
         panel.set_xlabel("feedback level")
     leaders.set_yticks(range(len(rows)), [plain_text(row) for row in rows])
     leaders.invert_yaxis()
-    bar = figure.colorbar(mesh, ax=panels, label="success (%)")
+    bar = figure.colorbar(mesh, ax=axes, label="success (%)")
     for colours in bar.ax.collections:
         colours.set_rasterized(False)
     return figure
+
+
+def _short_name(variant: str) -> str:
+    return plain_text(variant.removesuffix("-phase"))
 
 
 _SHARE = "misplaced_reflections"
