@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,12 +107,19 @@ def draw_comparison(groups: Mapping[str, Sequence[RunData]], axis: Axis = "episo
     }
     told = {label: _with_seeds(label, group) for label, group in groups.items() if group}
     lines = [handles[plain_text(label)] for label in told]
-    figure.legend(lines, told.values(), loc="outside lower center", ncols=4, frameon=False)
+    columns = _legend_columns(told.values(), figure.get_figwidth())
+    figure.legend(lines, told.values(), loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
+def _legend_columns(labels: Iterable[str], inches: float) -> int:
+    """How many columns of a legend fit the figure: a character takes about 0.07 inches."""
+    widest = 0.07 * (max(map(len, labels)) + 6)
+    return max(1, min(4, int(inches / widest)))
+
+
 def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: Axis) -> None:
-    colours = colours_of(list(groups))
+    colours, drawn = colours_of(list(groups)), set[str]()
     for label, group in groups.items():
         runs = [run for run in group if run.env == env]
         if not runs:
@@ -127,7 +134,9 @@ def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: 
             panel.plot(x, 100 * y, ":", color=colour, lw=2.2)
         x, y = mean_curve(runs, axis)
         name = plain_text(label)
-        panel.plot(x, 100 * y, "o-", color=colour, lw=2.2, markersize=3.5, label=name)
+        style = "o--" if colour in drawn else "o-"
+        drawn.add(colour)
+        panel.plot(x, 100 * y, style, color=colour, lw=2.2, markersize=3.5, label=name)
     _dress(panel, axis)
     panel.set_ylabel("")
 
