@@ -17,6 +17,7 @@ from resd_baselines.context_update import (
     PromptRole,
     PromptWriter,
     as_record,
+    births_after,
     update_context,
 )
 from resd_baselines.losses import nll_objective
@@ -65,8 +66,7 @@ class ACEAgent(PromptedAgent):
             rng=stream(step.seed, "concise"),
         )
         self.playbook = update.playbook
-        births = {**self.births, **dict.fromkeys(update.added, step.update)}
-        self.births = {e.id: births.get(e.id, step.update) for e in self.playbook.entries}
+        self.births = births_after(self.births, update, step.update)
         self._last = as_record(update, attempts, self.births, step.update)
         return {
             **self.policy.update([], nll_objective, batch_size=count_turns(attempts)),

@@ -159,6 +159,12 @@ class PromptWriter:
             return None
 
 
+def births_after(births: Mapping[str, int], update: ContextUpdate, number: int) -> dict[str, int]:
+    """The update that added each entry of the playbook, once `update` was update `number`."""
+    known = {**births, **dict.fromkeys(update.added, number)}
+    return {e.id: known.get(e.id, number) for e in update.playbook.entries}
+
+
 def as_record(
     update: ContextUpdate, attempts: Sequence[Attempt], births: Mapping[str, int], number: int
 ) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from resd_baselines.context_update import (
     PromptRole,
     PromptWriter,
     as_record,
+    births_after,
     reflect,
     update_context,
 )
@@ -147,8 +148,7 @@ class RESDAgent(PolicyAgent):
             rng=stream(step.seed, "concise"),
         )
         self.playbook = update.playbook
-        births = {**self.births, **dict.fromkeys(update.added, step.update)}
-        self.births = {e.id: births.get(e.id, step.update) for e in self.playbook.entries}
+        self.births = births_after(self.births, update, step.update)
         return update
 
     def _ask(self, prompts: Sequence[str], sampling: Sampling, purpose: Purpose) -> list[str]:

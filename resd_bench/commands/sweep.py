@@ -18,50 +18,57 @@ from resd_bench.sweep.launch import Launcher, LocalLauncher, RayLauncher, cores,
 from resd_bench.sweep.scheduler import RETRIES, Job, Scheduler, make_jobs
 
 LAUNCHERS = ("local", "ray")
+Jobs = Annotated[
+    int | None,
+    typer.Option(metavar="INT", help="Parallel runs on this machine (default: number of cores)."),
+]
+LauncherName = Annotated[
+    str, typer.Option(metavar="local|ray", help="Where to run: this machine or Ray.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Address of a Ray cluster, or auto (default: start Ray on this machine).",
+    ),
+]
+Cpus = Annotated[float, typer.Option(min=0, metavar="NUMBER", help="CPU cores per run on Ray.")]
+Gpus = Annotated[float, typer.Option(min=0, metavar="NUMBER", help="GPUs per run on Ray.")]
+Only = Annotated[
+    str | None,
+    typer.Option(metavar="INDEX", help="Only these runs of the list: 3, 0-7 or 1,5."),
+]
+Retries = Annotated[
+    int, typer.Option(min=0, metavar="INT", help="Number of times to restart a crashed run.")
+]
+ShowList = Annotated[bool, typer.Option("--list", help="List the runs and start none.")]
+RunsFolder = Annotated[
+    str | None,
+    typer.Option(
+        "--out", metavar="FOLDER", help="Root folder of the runs (default: as in the file)."
+    ),
+]
+KeepFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Afterwards copy the records to FOLDER/ENV/VARIANT/seed-K."
+    ),
+]
+"""Options of the commands that start many runs: `sweep` and `tune`."""
 
 
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Sweep file, see docs/sweeps.md.")],
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            metavar="INT", help="Parallel runs on this machine (default: number of cores)."
-        ),
-    ] = None,
-    launcher: Annotated[
-        str, typer.Option(metavar="local|ray", help="Where to run: this machine or Ray.")
-    ] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Address of a Ray cluster, or auto (default: start Ray on this machine).",
-        ),
-    ] = None,
-    cpus: Annotated[
-        float, typer.Option(min=0, metavar="NUMBER", help="CPU cores per run on Ray.")
-    ] = 1,
-    gpus: Annotated[float, typer.Option(min=0, metavar="NUMBER", help="GPUs per run on Ray.")] = 0,
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="INDEX", help="Only these runs of the list: 3, 0-7 or 1,5."),
-    ] = None,
-    retries: Annotated[
-        int, typer.Option(min=0, metavar="INT", help="Number of times to restart a crashed run.")
-    ] = RETRIES,
-    show: Annotated[bool, typer.Option("--list", help="List the runs and start none.")] = False,
-    save: Annotated[
-        str | None,
-        typer.Option(
-            "--out", metavar="FOLDER", help="Root folder of the runs (default: as in the file)."
-        ),
-    ] = None,
-    keep: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Afterwards copy the records to FOLDER/ENV/VARIANT/seed-K."
-        ),
-    ] = None,
+    jobs: Jobs = None,
+    launcher: LauncherName = "local",
+    address: Address = None,
+    cpus: Cpus = 1,
+    gpus: Gpus = 0,
+    only: Only = None,
+    retries: Retries = RETRIES,
+    show: ShowList = False,
+    save: RunsFolder = None,
+    keep: KeepFolder = None,
     server: ServerOption = None,
     trust_remote_code: Trust = None,
 ) -> None:

@@ -18,46 +18,16 @@ from resd_bench.sweep.scheduler import RETRIES, Job
 
 def tune(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Tuning file, see docs/sweeps.md.")],
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            metavar="INT", help="Parallel runs on this machine (default: number of cores)."
-        ),
-    ] = None,
-    launcher: Annotated[
-        str, typer.Option(metavar="local|ray", help="Where to run: this machine or Ray.")
-    ] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Address of a Ray cluster, or auto (default: start Ray on this machine).",
-        ),
-    ] = None,
-    cpus: Annotated[
-        float, typer.Option(min=0, metavar="NUMBER", help="CPU cores per run on Ray.")
-    ] = 1,
-    gpus: Annotated[float, typer.Option(min=0, metavar="NUMBER", help="GPUs per run on Ray.")] = 0,
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="INDEX", help="Only these runs of the list: 3, 0-7 or 1,5."),
-    ] = None,
-    retries: Annotated[
-        int, typer.Option(min=0, metavar="INT", help="Number of times to restart a crashed run.")
-    ] = RETRIES,
-    show: Annotated[bool, typer.Option("--list", help="List the runs and start none.")] = False,
-    save: Annotated[
-        str | None,
-        typer.Option(
-            "--out", metavar="FOLDER", help="Root folder of the runs (default: as in the file)."
-        ),
-    ] = None,
-    keep: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Afterwards copy the records to FOLDER/ENV/VARIANT/seed-K."
-        ),
-    ] = None,
+    jobs: sweep.Jobs = None,
+    launcher: sweep.LauncherName = "local",
+    address: sweep.Address = None,
+    cpus: sweep.Cpus = 1,
+    gpus: sweep.Gpus = 0,
+    only: sweep.Only = None,
+    retries: sweep.Retries = RETRIES,
+    show: sweep.ShowList = False,
+    save: sweep.RunsFolder = None,
+    keep: sweep.KeepFolder = None,
     start: Annotated[
         bool, typer.Option("--run/--no-run", help="Run what is missing, or only read records.")
     ] = True,
