@@ -228,6 +228,8 @@ class Trajectory:
     """Why the environment failed, if `stop` is `error`."""
     unanswered: bool = False
     """Whether it ended because the policy had no room for a further turn; `stop` is `length`."""
+    unread: str = ""
+    """What the environment said after the last turn, if it is `unanswered`."""
 
     @property
     def response(self) -> str:

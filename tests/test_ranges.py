@@ -23,7 +23,7 @@ from resd_bench.records.external import load_rows
 
 BIG = 2**53 + 1
 METHODS = (
-    *("base", "grpo", "dr-grpo", "dapo", "rlsd", "rlcsd", "resd", "resd-then-grpo"),
+    *("base", "grpo", "dr-grpo", "dapo", "rlsd", "rlcsd", "resd", "resd-then-grpo", "hero"),
     *("sdpo", "sdpo+ss", "opsd", "sft", "ace", "gepa"),
 )
 

@@ -50,6 +50,14 @@ class Attempt:
     """Whether the token limit or the end of the context cut it off."""
     show_unfinished: bool = False
     """Whether unfinished thinking is shown too (release)."""
+    unread: str = ""
+    """What the environment said after the last turn, where the context had no room for another."""
+
+    @property
+    def observations(self) -> tuple[str, ...]:
+        """What the environment said after each turn; of the last one it is the feedback."""
+        between = tuple(turn.messages[-1].content for turn in self.turns[1:])
+        return (*between, self.unread or self.feedback)
 
     @property
     def shown(self) -> str:
@@ -93,6 +101,7 @@ def _attempt(trajectory: Trajectory, group: int, show_unfinished: bool) -> Attem
         trajectory.turns,
         Stop.LENGTH in (trajectory.stop, last.stop),
         show_unfinished,
+        trajectory.unread,
     )
 
 

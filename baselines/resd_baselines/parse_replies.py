@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from resd_baselines.playbook import MISTAKES
@@ -26,6 +26,13 @@ _ID_TAG = re.compile(rf'"id"\s*+:\s*+{_ID}\s*+,\s*+"tag"\s*+:\s*+"(\w+)"')
 _TAG_ID = re.compile(rf'"tag"\s*+:\s*+"(\w+)"\s*+,\s*+"id"\s*+:\s*+{_ID}')
 _KEY_LINE = re.compile(r"[ \t>*-]*+(cause|lesson|helpful|harmful|add)[ \t*]*+:(.*)", re.IGNORECASE)
 _ENTRY_NUMBER = re.compile(r"[0-9]+")
+VERDICTS = ("right", "needless", "invalid", "wrong")
+"""Verdicts on a turn: it helped; it changed nothing or was not needed; it could not be carried out;
+it led away from the goal."""
+_TURN_LINE = re.compile(
+    rf"[ \t>*-]*+(?:turn[ \t]++)?([0-9]{{1,6}})[ \t.):]++({'|'.join(VERDICTS)})\b[ \t]*+:?(.*)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,42 @@ class Reflection:
 
 NO_REFLECTION = Reflection()
 """Placeholder for attempts without a reflection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What a review says of one turn."""
+
+    verdict: str
+    """One of `VERDICTS`."""
+    text: str = ""
+    """Why, and what to do instead; "" if there is nothing to say."""
+
+    @property
+    def shown(self) -> str:
+        """The diagnosis as a teacher reads it."""
+        return f"{self.verdict}: {self.text}" if self.text else self.verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnoses:
+    """A review of an interaction, turn by turn."""
+
+    raw: str = ""
+    """As sampled."""
+    asked: bool = True
+    """False for an attempt that was not reviewed."""
+    by_turn: Mapping[int, Diagnosis] = field(default_factory=dict)
+    """By number of the turn, from 0; of two for a turn, the later one."""
+
+    @property
+    def faulty(self) -> list[Diagnosis]:
+        """Those that find fault, in the order of the turns."""
+        return [found for _, found in sorted(self.by_turn.items()) if found.verdict != "right"]
+
+
+NO_DIAGNOSES = Diagnoses(asked=False)
+"""Placeholder for attempts that were not reviewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +196,38 @@ def parse_reflection(response: str) -> Reflection:
     text = without_reasoning(response)
     parsed = isinstance(extract_json(text), dict)
     return Reflection(response, text, collapse_tags(parse_bullet_tags(response)), parsed)
+
+
+def parse_diagnoses(response: str, turns: int) -> Diagnoses:
+    """A review in the full dialect, of an interaction with so many `turns`.
+
+    An entry without a known verdict or about a turn that there was not is left out.
+    """
+    value = extract_json(without_reasoning(response))
+    entries = value.get("diagnoses") if isinstance(value, dict) else value
+    found: dict[int, Diagnosis] = {}
+    for entry in entries if isinstance(entries, list) else ():
+        if not isinstance(entry, dict):
+            continue
+        number, verdict, text = (entry.get(name) for name in ("turn", "verdict", "diagnosis"))
+        verdict = verdict.strip().lower() if isinstance(verdict, str) else ""
+        if type(number) is int and 1 <= number <= turns and verdict in VERDICTS:
+            words = text if isinstance(text, str) else ""
+            found[number - 1] = Diagnosis(verdict, " ".join(words.split()))
+    return Diagnoses(response, by_turn=found)
+
+
+def parse_compact_diagnoses(response: str, turns: int) -> Diagnoses:
+    """The same in the compact dialect: a line `NUMBER VERDICT: TEXT` for each turn."""
+    lines = map(_TURN_LINE.match, without_reasoning(response).splitlines())
+    return Diagnoses(
+        response,
+        by_turn={
+            int(line[1]) - 1: Diagnosis(line[2].lower(), line[3].strip())
+            for line in lines
+            if line and 1 <= int(line[1]) <= turns
+        },
+    )
 
 
 def parse_curator(response: str) -> Curation:

@@ -36,7 +36,7 @@ from resd_baselines.context_update import (
 from resd_baselines.experiments.context_dials import ContextDials, DialOptions, ShownContext
 from resd_baselines.experiments.given_lessons import GIVEN
 from resd_baselines.losses import success_rate_weights
-from resd_baselines.parse_replies import NO_REFLECTION, Reflection
+from resd_baselines.parse_replies import NO_DIAGNOSES, NO_REFLECTION, Diagnoses, Reflection
 from resd_baselines.playbook import Playbook
 from resd_baselines.self_distillation import DistillationOptions
 from resd_baselines.teacher_prompt import (
@@ -47,6 +47,8 @@ from resd_baselines.teacher_prompt import (
     remember_solutions,
     teacher_prompts,
 )
+from resd_baselines.turn_review import review, review_metrics, review_record
+from resd_baselines.turn_teacher import TurnContextOptions, turn_examples
 from resd_bench.agent import Load, MethodSpec, Policy, State
 from resd_bench.budget import Purpose
 from resd_bench.options import NOT_NEGATIVE
@@ -56,8 +58,14 @@ from resd_bench.types import Example, Group, Metrics, Sampling, Step, user
 
 
 @dataclass(frozen=True)
-class RESDConfig(DialOptions, ContextOptions, TeacherOptions, DistillationOptions):
-    """Options of RESD. Defaults are the preset `paper`."""
+class RESDConfig(
+    TurnContextOptions, DialOptions, ContextOptions, TeacherOptions, DistillationOptions
+):
+    """Options of RESD. Defaults are the preset `paper`.
+
+    With a `turn_context` other than `transcript` the teacher of a turn reads a diagnosis of it in
+    place of the reflection, which then serves the playbook alone, and no success of its own.
+    """
 
     use_reflection: bool = True
     """Show the teacher a reflection on the attempt (ablation). The playbook needs reflections
@@ -97,6 +105,7 @@ class RESDAgent(PolicyAgent):
         """One inner step of Algorithm 1; see `_metrics` for what is logged."""
         attempts = self._attempts(groups)
         update = self._update_context(attempts, step)
+        reviews = self._review(attempts, step)
         if self.config.use_solution_buffer:
             self.solutions = remember_solutions(self.solutions, attempts)
         distil = self.config.distil_successes
@@ -107,7 +116,7 @@ class RESDAgent(PolicyAgent):
         book = self._worded(shown.playbook)
         examples = [
             self._examples(*each, playbook=book)
-            for each in zip(attempts, shown.reflections, solutions, weights, strict=True)
+            for each in zip(attempts, shown.reflections, reviews, solutions, weights, strict=True)
         ]
         learned = self.policy.update(
             [example for few in examples for example in few],
@@ -115,8 +124,12 @@ class RESDAgent(PolicyAgent):
             batch_size=count_turns(attempts),
         )
         self._last = self._record(attempts, update, shown, step)
+        turns = {}
+        if self.config.reads_diagnoses:
+            self._last["reviews"] = review_record(reviews, attempts)
+            turns = review_metrics(reviews, attempts)
         signal = signal_metrics(attempts, sum(map(bool, examples)))
-        return {**learned, **signal, **self._metrics(update, solutions), **shown.check}
+        return {**learned, **signal, **self._metrics(update, solutions), **turns, **shown.check}
 
     def _worded(self, playbook: Playbook) -> str:
         """A playbook as the teacher reads it; "" for one without anything to show."""
@@ -151,6 +164,14 @@ class RESDAgent(PolicyAgent):
         self.births = births_after(self.births, update, step.update)
         return update
 
+    def _review(self, attempts: Sequence[Attempt], step: Step) -> Sequence[Diagnoses]:
+        """A diagnosis of each turn, if the teachers of turns read them."""
+        if not (attempts and self.config.reads_diagnoses):
+            return (NO_DIAGNOSES,) * len(attempts)
+        sampling = replace(step.sampling, seed=derive(step.seed, "diagnose"))
+        dialect = self.policy.dialect
+        return review(attempts, dialect, lambda asked: self._ask(asked, sampling, "reflection"))
+
     def _ask(self, prompts: Sequence[str], sampling: Sampling, purpose: Purpose) -> list[str]:
         chats = [user(prompt) for prompt in prompts]
         answers = self.policy.sample(chats, n=1, sampling=sampling, purpose=purpose)
@@ -171,11 +192,22 @@ class RESDAgent(PolicyAgent):
         self,
         attempt: Attempt,
         reflection: Reflection,
+        diagnoses: Diagnoses,
         solution: str | None,
         weight: float,
         *,
         playbook: str,
     ) -> list[Example]:
+        if self.config.own_teachers:
+            return turn_examples(
+                attempt,
+                diagnoses=diagnoses,
+                playbook=playbook,
+                solution=None if attempt.success or not self.config.use_solution else solution,
+                options=self.config,
+                weight=weight,
+                dialect=self.policy.dialect,
+            )
         prompts = self._teacher_prompts(attempt, reflection, solution, playbook)
         return make_examples(attempt, teachers=prompts, weight=weight)
 
@@ -289,6 +321,7 @@ class RESDAgent(PolicyAgent):
 def _load(config: RESDConfig) -> Load:
     """A failure is reflected on and curated; a teacher sees attempt, reflection and solution."""
     samples = config.use_playbook + (config.use_playbook or config.use_reflection)
+    samples += config.reads_diagnoses
     shown = config.use_previous_trial + config.use_reflection + config.use_solution
     entries = (config.max_entries or 0) * config.use_playbook
     tokens = entries * ENTRY_TOKENS + FEEDBACK_TOKENS * config.use_feedback

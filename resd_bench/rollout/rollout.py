@@ -150,7 +150,10 @@ class _Episode:
     def trajectory(self) -> Trajectory:
         """The finished attempt."""
         turns = tuple(self.turns)
-        return Trajectory(self.task, turns, self.feedback, self.stop, self.error, self.unanswered)
+        unread = self.messages[-1].content if self.unanswered and turns else ""
+        return Trajectory(
+            self.task, turns, self.feedback, self.stop, self.error, self.unanswered, unread
+        )
 
 
 def roll_out(

@@ -12,6 +12,7 @@ import pytest
 from resd_baselines.ace import ACE
 from resd_baselines.base import BASE, make_examples, scored_attempts
 from resd_baselines.grpo import DAPO, DR_GRPO, GRPO
+from resd_baselines.hero import HERO
 from resd_baselines.opsd import OPSD
 from resd_baselines.playbook import MISTAKES
 from resd_baselines.prompts import PACK
@@ -40,7 +41,7 @@ from resd_bench.types import (
     user,
 )
 
-SPECS = (BASE, RESD, SDPO, SDPO_SS, SFT, GRPO, DR_GRPO, DAPO, RLSD, RLCSD, OPSD, ACE)
+SPECS = (BASE, RESD, SDPO, SDPO_SS, SFT, GRPO, DR_GRPO, DAPO, RLSD, RLCSD, OPSD, ACE, HERO)
 BY_NAME = {spec.name: spec for spec in SPECS}
 EVERY_METHOD = pytest.mark.parametrize("spec", SPECS, ids=list(BY_NAME))
 

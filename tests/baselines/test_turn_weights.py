@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from resd_baselines.grpo import GRPO
+from resd_baselines.hero import HERO
 from resd_baselines.losses import distillation_objective, success_rate_weights
 from resd_baselines.resd import RESD
 from resd_baselines.self_distillation import SDPO, SDPO_SS
@@ -34,7 +35,7 @@ from resd_bench.types import (
 )
 
 LEARNERS = pytest.mark.parametrize(
-    "spec", [RESD, SDPO, SDPO_SS, SFT, GRPO], ids=lambda spec: spec.name
+    "spec", [RESD, HERO, SDPO, SDPO_SS, SFT, GRPO], ids=lambda spec: spec.name
 )
 STEP = Step(0, 0, 0, Sampling(seed=1, max_new_tokens=9), seed=2)
 TURNS = ((True, 3), (True, 7), (False, 12), (False, 12), (False, 11))

@@ -85,6 +85,31 @@ class PromptPack:
             playbook=playbook,
         )
 
+    def diagnose(
+        self,
+        dialect: Dialect,
+        *,
+        prompt: str,
+        actions: Sequence[str],
+        observations: Sequence[str],
+        outcome: str,
+    ) -> str:
+        """Ask for a diagnosis of each turn of an interaction that is over.
+
+        An observation is what followed the action; `outcome` says how it ended.
+        """
+        turns = zip(actions, observations, strict=True)
+        if dialect == "compact":
+            lines = [f"{n} > {said}\n{seen}" for n, (said, seen) in enumerate(turns, 1)]
+            shown = "\n".join(line.rstrip("\n") for line in lines)
+        else:
+            lines = [
+                f"## Turn {n}\nAnswer: {said}\nWhat followed: {seen}"
+                for n, (said, seen) in enumerate(turns, 1)
+            ]
+            shown = "\n\n".join(lines)
+        return fill(_template(dialect, "diagnose"), prompt=prompt, turns=shown, outcome=outcome)
+
     def tag(self, dialect: Dialect, *, prompt: str, response: str, playbook: str) -> str:
         """Ask which playbook entries fit a successful attempt (appendix G)."""
         if dialect == "compact":
@@ -135,6 +160,15 @@ class PromptPack:
             reflection=reflection,
             solution=_wrapped("solution", solution=solution),
         )
+
+    def turn_teacher(self, dialect: Dialect, *, prompt: str, **known: str) -> str:
+        """The message that a turn answers with what is known about the answer given to it.
+
+        `known` has the sections of `teacher`: the answer, what followed it, its diagnosis.
+        """
+        if dialect == "compact":
+            return self.teacher(dialect, prompt=prompt, **known)
+        return fill(_template(dialect, "turn_teacher"), prompt=prompt, **known)
 
     def student(self, dialect: Dialect, *, prompt: str, playbook: str) -> str:
         """The question with a playbook, for a policy that learns in its context (ACE, GEPA)."""

@@ -1,0 +1,199 @@
+"""HERO: self-distillation over many turns from hindsight about each of them.
+
+After arXiv 2606.11559, of which only the abstract could be read; differences are in docs/paper.md.
+After a rollout the model reviews the whole interaction and turns each observation into a short
+diagnosis of the answer before it. The teacher of a turn sees the conversation up to there, the
+observation that followed and the diagnosis; the student is trained towards it on the tokens that
+it sampled. A playbook and a solution buffer, both of earlier updates only, are options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from resd_baselines.base import (
+    Attempt,
+    PolicyAgent,
+    count_turns,
+    make_examples,
+    scored_attempts,
+    signal_metrics,
+)
+from resd_baselines.context_update import (
+    ContextOptions,
+    ContextUpdate,
+    PromptWriter,
+    as_record,
+    births_after,
+)
+from resd_baselines.parse_replies import NO_DIAGNOSES, NO_REFLECTION, Diagnoses
+from resd_baselines.playbook import Playbook
+from resd_baselines.self_distillation import DistillationOptions
+from resd_baselines.teacher_prompt import (
+    ENTRY_TOKENS,
+    FEEDBACK_TOKENS,
+    TeacherOptions,
+    find_solutions,
+    remember_solutions,
+    teacher_prompts,
+)
+from resd_baselines.turn_review import review, review_metrics, review_record, update_from_reviews
+from resd_baselines.turn_teacher import TurnContext, TurnContextOptions, turn_examples
+from resd_bench.agent import Load, MethodSpec, Policy, State
+from resd_bench.seeds import derive, stream
+from resd_bench.types import Example, Group, Metrics, Step, user
+
+
+@dataclass(frozen=True)
+class HEROConfig(TurnContextOptions, ContextOptions, DistillationOptions):
+    """Options of HERO."""
+
+    turn_context: TurnContext = "both"
+    """What the teacher of a turn sees: `both`: what followed the turn, and what a review of the
+    interaction says of it; `observation` or `diagnosis`: one of them; `transcript`: the whole
+    attempt and the feedback at its end, whichever turn it is."""
+    use_playbook: bool = False
+    """Keep a playbook of lessons from the reviews of failures, and show it to the teacher."""
+    use_solution_buffer: bool = False
+    """Remember the last success of each task, and show it to the teacher of a later failure."""
+
+
+class HEROAgent(PolicyAgent):
+    """Distils, turn by turn, what hindsight says about the turn."""
+
+    def __init__(self, policy: Policy, config: HEROConfig) -> None:
+        super().__init__(policy)
+        self.config = config
+        self.playbook = Playbook()
+        self.births: dict[str, int] = {}
+        self.solutions: dict[str, str] = {}
+        self._last: dict[str, Any] = {}
+        policy.use_teacher(config.teacher, config.ema_rate)
+
+    def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
+        """One update. `hero/entries` in the playbook, `hero/solutions` attempts with one to show;
+        `turns/...` as in `resd_baselines.turn_review.review_metrics`."""
+        attempts = scored_attempts(groups)
+        reviews = self._review(attempts, step)
+        solutions = self._solutions(attempts)
+        weights = self.config.turn_weights([len(attempt.turns) for attempt in attempts])
+        examples = [
+            self._examples(*each)
+            for each in zip(attempts, reviews, solutions, weights, strict=True)
+        ]
+        self._curate(attempts, reviews, step)
+        learned = self.policy.update(
+            [example for few in examples for example in few],
+            self.config.objective(step),
+            batch_size=count_turns(attempts),
+        )
+        return {
+            **learned,
+            **signal_metrics(attempts, sum(map(bool, examples))),
+            **review_metrics(reviews, attempts),
+            "hero/entries": float(len(self.playbook.entries)),
+            "hero/solutions": float(sum(solution is not None for solution in solutions)),
+        }
+
+    def _ask(self, prompts: Sequence[str], step: Step, role: str) -> list[str]:
+        sampling = replace(step.sampling, seed=derive(step.seed, role))
+        chats = [user(prompt) for prompt in prompts]
+        answers = self.policy.sample(chats, n=1, sampling=sampling, purpose="reflection")
+        return [answer.text for answer, *_ in answers]
+
+    def _review(self, attempts: Sequence[Attempt], step: Step) -> list[Diagnoses]:
+        if not attempts or not (self.config.reads_diagnoses or self.config.use_playbook):
+            return [NO_DIAGNOSES] * len(attempts)
+        return review(
+            attempts, self.policy.dialect, lambda prompts: self._ask(prompts, step, "diagnose")
+        )
+
+    def _solutions(self, attempts: Sequence[Attempt]) -> list[str | None]:
+        """For each failure, a peer's success or an earlier one; never the attempt itself."""
+        found = find_solutions(attempts, self.solutions, distil_successes=False)
+        if not self.config.use_solution_buffer:
+            return [None] * len(found)
+        self.solutions = remember_solutions(self.solutions, attempts)
+        return found
+
+    def _examples(
+        self, attempt: Attempt, reviewed: Diagnoses, solution: str | None, weight: float
+    ) -> list[Example]:
+        writer, dialect = PromptWriter(self.policy.dialect), self.policy.dialect
+        playbook = "" if self.playbook.headers_only else writer.playbook(self.playbook)
+        if self.config.own_teachers:
+            return turn_examples(
+                attempt,
+                diagnoses=reviewed,
+                playbook=playbook,
+                solution=solution,
+                options=self.config,
+                weight=weight,
+                dialect=dialect,
+            )
+        if attempt.success:
+            solution = attempt.response
+        prompts = teacher_prompts(
+            attempt,
+            playbook=playbook,
+            reflection="",
+            solution=solution,
+            options=TeacherOptions(),
+            dialect=dialect,
+        )
+        return make_examples(attempt, teachers=prompts, weight=weight)
+
+    def _curate(
+        self, attempts: Sequence[Attempt], reviews: Sequence[Diagnoses], step: Step
+    ) -> None:
+        """Add to the playbook, for the next update, what reviews of failures found."""
+        update = ContextUpdate(self.playbook, (NO_REFLECTION,) * len(attempts))
+        if self.config.use_playbook:
+            update = update_from_reviews(
+                self.playbook,
+                attempts,
+                reviews,
+                dialect=self.policy.dialect,
+                generate=lambda role, prompts: self._ask(prompts, step, role),
+                options=self.config,
+                rng=stream(step.seed, "concise"),
+            )
+        self.playbook, self.births = update.playbook, births_after(self.births, update, step.update)
+        self._last = as_record(update, attempts, self.births, step.update)
+        self._last |= {"reflections": [], "reviews": review_record(reviews, attempts)}
+
+    def context(self) -> Mapping[str, Any]:
+        """The reviews of the last update, and the playbook; entries say which update added them."""
+        return self._last
+
+    def state_dict(self) -> State:
+        """Policy, playbook, births and solution buffer."""
+        own = {"playbook": self.playbook.to_state(), "births": dict(self.births)}
+        return {**super().state_dict(), **own, "solutions": dict(self.solutions)}
+
+    def load_state_dict(self, state: State) -> None:
+        """Resume from `state_dict`."""
+        super().load_state_dict(state)
+        self.playbook = Playbook.from_state(state["playbook"])
+        self.births, self.solutions = dict(state["births"]), dict(state["solutions"])
+
+
+def _load(config: HEROConfig) -> Load:
+    """A review, and a curation with a playbook; a teacher sees the turn, and a solution."""
+    samples = (config.reads_diagnoses or config.use_playbook) + config.use_playbook
+    entries = (config.max_entries or 0) * config.use_playbook
+    shown = 1 + config.use_solution_buffer + config.reads_diagnoses
+    return Load(
+        samples, teacher=True, shown=shown, shown_tokens=entries * ENTRY_TOKENS + FEEDBACK_TOKENS
+    )
+
+
+HERO = MethodSpec(
+    name="hero",
+    summary="Distils, turn by turn, what a review of the interaction says about the turn.",
+    config=HEROConfig,
+    build=HEROAgent,
+    load=_load,
+)
