@@ -21,6 +21,7 @@ from resd_bench.commands.report import report
 from resd_bench.commands.reproduce import reproduce
 from resd_bench.commands.run import run
 from resd_bench.commands.shared import WholeHelp
+from resd_bench.commands.show import show
 from resd_bench.commands.sweep import sweep
 from resd_bench.commands.trace import trace
 from resd_bench.commands.tune import tune
@@ -40,6 +41,7 @@ _COMMANDS: Mapping[str, Callable[..., None]] = {
     "eval": evaluate,
     "sweep": sweep,
     "tune": tune,
+    "show": show,
     "compare": compare,
     "report": report,
     "trace": trace,

@@ -140,6 +140,9 @@ class RunConfig(PolicyOptions, TaskOptions):
     """Number of updates between checkpoints."""
     trace: Annotated[int, NOT_NEGATIVE] = 0
     """Training examples per update to record token by token, for `report` and `trace`."""
+    keep_texts: Literal["last", "all", "none"] = "last"
+    """Evaluations whose prompts, answers and feedback are kept, for `show` and `report`: the last
+    one of a run, all, or none."""
     method_options: dict[str, Any] = field(default_factory=dict)
     """Options of the method: `--set method.NAME=VALUE`."""
     env_options: dict[str, Any] = field(default_factory=dict)
@@ -210,7 +213,10 @@ NAMED_ONLY = ("server", "trust_remote_code")
 run code."""
 
 NOT_RESULTS = frozenset(
-    {"out", "step_seconds", "track", "checkpoint_every", "trace", "engine_memory", *NAMED_ONLY}
+    {
+        *("out", "step_seconds", "track", "checkpoint_every", "trace", "keep_texts"),
+        *("engine_memory", *NAMED_ONLY),
+    }
 )
 """Settings that may differ between a run and its resumption."""
 

@@ -32,6 +32,7 @@ from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
 from resd_bench.records.manifest import code_version
 from resd_bench.records.recorder import LOGS, read_log
+from resd_bench.records.run_files import RunFiles
 from resd_bench.records.runs import load_run
 
 KILLED = 9
@@ -137,6 +138,7 @@ def record(folder: Path) -> dict[str, Any]:
     for kind in ("context", "traces"):
         for path in sorted((folder / kind).glob("update-*.json")):
             found[f"{kind}/{path.name}"] = json.loads(path.read_text())
+    found["answers"] = RunFiles.at(folder).answers()
     summary = json.loads((folder / "summary.json").read_text())
     found["summary"] = summary | {"ledger": _timeless(summary["ledger"])}
     found["state"] = json.loads((folder / "status.json").read_text())["state"]

@@ -28,6 +28,10 @@ def report(
     episodes: Annotated[
         int, typer.Option(min=0, metavar="INT", help="Episodes to show of each update.")
     ] = 4,
+    answers: Annotated[
+        int,
+        typer.Option(min=0, metavar="INT", help="Held-out answers to show of each evaluation."),
+    ] = 48,
     runs_in_detail: Annotated[
         int,
         typer.Option(
@@ -47,7 +51,7 @@ def report(
 ) -> None:
     """Write an HTML page about runs.
 
-    It shows verdicts, curves, budgets, the history of the playbook, and episodes.
+    It shows verdicts, curves, budgets, the history of the playbook, episodes and answers.
     """
     from resd_bench.report.html.build import write_report
     from resd_bench.report.measured import parse_varies
@@ -63,6 +67,7 @@ def report(
         page,
         title=title,
         per_update=episodes,
+        answers=answers,
         runs_in_detail=runs_in_detail,
         varies=on_purpose,
         audited=audit,

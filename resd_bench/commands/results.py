@@ -22,12 +22,15 @@ def keep_command(
     to: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder to copy to, as FOLDER/ENV/METHOD/seed-K.")
     ],
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Also copy the texts of held-out answers.")
+    ] = False,
 ) -> None:
     """Copy records of runs, without texts and checkpoints."""
     from resd_bench.records.archive import keep
     from resd_bench.records.find_runs import find_runs
 
-    for folder in keep(find_runs(runs), to):
+    for folder in keep(find_runs(runs), to, answers=answers):
         say(folder)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from resd_bench.budget import Ledger
 from resd_bench.errors import UsageError
+from resd_bench.records.recorder import SAID, told
 from resd_bench.rollout.contract import commonest
 from resd_bench.rollout.rollout import Act, EnvPool, roll_out
 from resd_bench.seeds import derive
@@ -70,11 +71,11 @@ def eval_sampling(seed: int, temperature: float, top_p: float, max_new_tokens: i
 
 
 def eval_rows(groups: Sequence[Group], update: int, ledger: Ledger) -> list[dict[str, Any]]:
-    """One row per task and sample; without a verdict, success is null, not zero."""
+    """One row per task and sample, texts included; without a verdict, success is null, not zero."""
     rows = []
     for group in groups:
         for sample, attempt in enumerate(group.trajectories):
-            scored = attempt.stop is not Stop.ERROR
+            scored, texts = attempt.stop is not Stop.ERROR, told(attempt)
             rows.append(
                 {
                     "update": update,
@@ -89,6 +90,7 @@ def eval_rows(groups: Sequence[Group], update: int, ledger: Ledger) -> list[dict
                     "error": attempt.error,
                     "response_tokens": sum(len(t.completion.token_ids) for t in attempt.turns),
                     "metrics": dict(attempt.feedback.metrics),
+                    **{name: texts[name] for name in SAID},
                 }
             )
     return rows

@@ -7,8 +7,11 @@ direction) is shown escaped. Left out: standard output that a program reads, suc
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -47,6 +50,26 @@ def errors() -> Console:
 def say(text: object) -> None:
     """Print a line of a result, of any length."""
     print(printable(str(text)))
+
+
+def page_text(texts: Iterable[str]) -> None:
+    """Show texts one after another: in a pager where the output is a terminal."""
+    # As git does: colours stay, nothing is cleared, and what fits on a screen is only printed.
+    os.environ.setdefault("LESS", "FRX")
+    shown = (printable(text) for text in texts)
+    if sys.stdout.isatty():
+        import click
+
+        click.echo_via_pager(shown)
+        return
+    try:
+        for text in shown:
+            sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python must not flush into it at its end.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def note(text: str) -> None:

@@ -229,7 +229,7 @@ class Run:
             self.agent, self.envs, self.eval_set, groups, self.update, self.ledger
         )
         self.ledger.evaluation_seconds += time.perf_counter() - start
-        self.recorder.log("evals.jsonl", [*rows, *extra])
+        self.recorder.evaluation(self.update, [*rows, *extra])
         self.evaluated = self.update
         for watcher in self.watchers:
             watcher.evaluated(eval_points(rows)[0])
@@ -239,7 +239,7 @@ class Run:
         start = time.perf_counter()
         rows = self.extra.rows_elsewhere(self.agent, self.update, self.ledger)
         self.ledger.evaluation_seconds += time.perf_counter() - start
-        self.recorder.log("evals.jsonl", rows)
+        self.recorder.evaluation(self.update, rows)
         self.evaluated_elsewhere = self.update
 
     def checkpoint(self) -> None:
@@ -254,6 +254,8 @@ class Run:
             "faults": dict(self.monitor.held),
         }
         self.recorder.checkpoint(self.update, state)
+        # Only now: a run that is killed before goes back to an earlier evaluation.
+        self.recorder.drop_answers()
         self.recorder.status("running", **self.progress())
 
     def restore(self, checkpoint: Checkpoint) -> None:

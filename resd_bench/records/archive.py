@@ -3,7 +3,8 @@
     python -m resd_bench results keep runs-out/manufactoria-has --to results/nano
 
 A kept run is a run folder without texts, contexts and checkpoints: its evaluations are compressed,
-and of each episode a short row remains. Everything that reads run folders can read it. Left out:
+and of each episode a short row remains; the texts of held-out answers are kept where they are asked
+for. Everything that reads run folders can read it. Left out:
 re-deriving committed tables from records, see `resd_bench.report.verify`.
 """
 
@@ -24,22 +25,24 @@ from resd_bench.files.writing import (
     rename,
     write_atomically,
 )
-from resd_bench.records.recorder import LOGS, LogRow, files_of, to_line, write_json
+from resd_bench.records.checkpoints import by_update
+from resd_bench.records.recorder import FOLDERS, LOGS, LogRow, files_of, to_line, write_json
 from resd_bench.records.run_files import EPISODES, EVALS, METRICS, SUFFIX, RunFiles
 from resd_bench.records.runs import RunData
 
 KEPT = ("config.yaml", "manifest.json", "summary.json")
 
 
-def keep(runs: Iterable[RunData], to: Path) -> list[Path]:
+def keep(runs: Iterable[RunData], to: Path, *, answers: bool = False) -> list[Path]:
     """Copy each run's records to `<to>/<env>/<method>/seed-<k>`; the folders written.
 
-    UsageError, before anything is written, if a run is unfinished or its target exists.
+    With `answers` also the texts of held-out answers. UsageError, before anything is written, if a
+    run is unfinished or its target exists.
     """
-    return keep_at({_place(run, to): run for run in runs}, to)
+    return keep_at({_place(run, to): run for run in runs}, to, answers=answers)
 
 
-def keep_at(places: Mapping[Path, RunData], to: Path) -> list[Path]:
+def keep_at(places: Mapping[Path, RunData], to: Path, *, answers: bool = False) -> list[Path]:
     """Copy each run's records to the folder given with it, which is below `to`; like `keep`."""
     for place, run in places.items():
         if run.status.get("state") != "finished":
@@ -47,11 +50,11 @@ def keep_at(places: Mapping[Path, RunData], to: Path) -> list[Path]:
         if place.exists():
             raise UsageError(f"{place} exists: move it away, or give another --to")
     for place, run in places.items():
-        _keep(run, place, to)
+        _keep(run, place, to, answers)
     return list(places)
 
 
-def _keep(run: RunData, place: Path, to: Path) -> None:
+def _keep(run: RunData, place: Path, to: Path, answers: bool) -> None:
     """Write a kept record completely or not at all; UsageError if the run is damaged."""
     files = run.files or RunFiles.at(run.folder)
     files.check()
@@ -73,11 +76,23 @@ def _keep(run: RunData, place: Path, to: Path) -> None:
     _pack(logs[EVALS], scratch / f"{EVALS}.gz")
     if logs[EPISODES]:
         _pack(logs[EPISODES], scratch / f"{EPISODES}.gz")
+    if answers:
+        _copy_answers(run.folder, scratch, to)
     extents = {name: Extent(len(lines), sha256(b"".join(lines))) for name, lines in logs.items()}
     # The hashes of the run's own files do not apply to the kept ones.
     status = {key: value for key, value in run.status.items() if key not in ("files", "checksum")}
     write_json(scratch / "status.json", sealed(status | {"files": files_of(scratch, extents)}), to)
     rename(scratch, place.name, to)
+
+
+def _copy_answers(folder: Path, scratch: Path, to: Path) -> None:
+    """Copy the texts of held-out answers; UsageError if there are none."""
+    paths = by_update(folder / "answers", FOLDERS["answers"]).values()
+    if not paths:
+        raise UsageError(f"{folder} holds no texts of held-out answers: leave out --answers")
+    make_folder(scratch / "answers", to)
+    for path in paths:
+        write_atomically(scratch / "answers" / path.name, reading.read_bytes(path), to)
 
 
 def episode_summary(row: Mapping[str, Any]) -> LogRow:

@@ -4,6 +4,7 @@
     metrics.jsonl episodes.jsonl evals.jsonl     append-only, one JSON object per line
     context/update-0004.json                     what the method wrote and remembers
     traces/update-0004.json                      losses of single tokens, if requested
+    answers/update-0004.jsonl.gz                 what was said in an evaluation, by default the last
     checkpoints/update-00000004.ckpt             the last two, atomic
 
 Every log row names the update after which it was true. Resuming uses the newest intact
@@ -13,6 +14,7 @@ Left out: Parquet.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import math
@@ -44,6 +46,7 @@ from resd_bench.files.writing import (
     make_folder,
     open_lock,
     refuse_links,
+    remove,
     rename,
     write_atomically,
 )
@@ -62,7 +65,10 @@ from resd_bench.types import Group, Trajectory
 LOGS = ("metrics.jsonl", "episodes.jsonl", "evals.jsonl")
 WHOLE = ("config.yaml", "manifest.json", "summary.json")
 """Files that are hashed when a run finishes, besides the logs and `FOLDERS`."""
-FOLDERS = ("context", "traces")
+FOLDERS = {"context": ".json", "traces": ".json", "answers": ".jsonl.gz"}
+"""Folders with a file for an update, and the suffix of these files."""
+SAID = ("turns", "feedback", "cases")
+"""Fields of an evaluation's row that are kept in `answers`."""
 RunState = Literal["new", "running", "interrupted", "failed", "finished"]
 LogRow = dict[str, Any]
 
@@ -237,6 +243,32 @@ class Recorder:
         content = json.dumps(plain(context), indent=2).encode() + b"\n"
         self._numbered("context", update, content)
 
+    def evaluation(self, update: int, rows: Sequence[LogRow]) -> None:
+        """Log rows of an evaluation; their texts are written to `answers`, where they are kept."""
+        self.log("evals.jsonl", [{k: v for k, v in r.items() if k not in SAID} for r in rows])
+        if rows and self.config.keep_texts != "none":
+            names = ("panel", "task", "sample", *SAID)
+            texts = [{name: row[name] for name in names if name in row} for row in rows]
+            lines = [*self._said_elsewhere(update, texts), *map(to_line, texts)]
+            self._numbered("answers", update, gzip.compress(b"".join(lines), 6, mtime=0))
+
+    def _said_elsewhere(self, update: int, texts: Sequence[LogRow]) -> list[bytes]:
+        """The lines that `answers` holds of other evaluations after the same update."""
+        path = self.folder / "answers" / f"update-{update:04d}{FOLDERS['answers']}"
+        panels = {row.get("panel") for row in texts}
+        try:
+            old = list(reading.read_lines(path)) if path.exists() else []
+            return [line for line in old if reading.parse_json(line).get("panel") not in panels]
+        except (OSError, ValueError) as error:
+            raise damaged(path, str(error), "remove it, and use --resume") from None
+
+    def drop_answers(self) -> None:
+        """Remove what was said in all evaluations but the last one, unless all is to be kept."""
+        if self.config.keep_texts == "last":
+            held = list(by_update(self.folder / "answers", FOLDERS["answers"]).values())
+            for path in held[:-1]:
+                remove(path, self.root)
+
     def trace(self, update: int, trace: Mapping[str, Any]) -> None:
         """Write the losses of update `update`, token by token."""
         self._numbered("traces", update, to_line(trace))
@@ -244,7 +276,7 @@ class Recorder:
     def _numbered(self, name: str, update: int, content: bytes) -> None:
         self._check_place()
         place = make_folder(self.folder / name, self.root)
-        write_atomically(place / f"update-{update:04d}.json", content, self.root)
+        write_atomically(place / f"update-{update:04d}{FOLDERS[name]}", content, self.root)
 
     def checkpoint(self, update: int, state: State) -> None:
         """Make everything logged so far durable, then write a checkpoint that relies on it."""
@@ -415,7 +447,7 @@ def files_of(folder: Path, logs: Mapping[str, Extent]) -> dict[str, Any]:
         name: {"sha256": file_sha256(folder / name)} for name in WHOLE if (folder / name).is_file()
     }
     rows = {name: {"rows": log.rows, "sha256": log.sha256} for name, log in logs.items()}
-    inside = {name: list(by_update(folder / name, ".json").values()) for name in FOLDERS}
+    inside = {name: list(by_update(folder / name, end).values()) for name, end in FOLDERS.items()}
     folders = {
         name: {"files": len(paths), "sha256": files_sha256(paths)}
         for name, paths in inside.items()
@@ -596,7 +628,7 @@ def recover(recorder: Recorder) -> Checkpoint | None:
     root = recorder.root
     moved = {name: truncate_log(folder / name, log, rows[name], root) for name, log in logs.items()}
     for kind in FOLDERS:
-        _orphan_later(folder / kind, update, root)
+        _orphan_later(folder, kind, update, root)
     recorder.logged = {name: Logged(log.lines[: rows[name]]) for name, log in logs.items()}
     if any(moved.values()):
         parts = [f"{count} of {name}" for name, count in moved.items() if count]
@@ -623,8 +655,8 @@ def _supported(checkpoint: Checkpoint, logs: Mapping[str, LogText], path: Path) 
     return checkpoint
 
 
-def _orphan_later(folder: Path, update: int, root: Path) -> None:
-    for number, path in by_update(folder, ".json").items():
+def _orphan_later(folder: Path, kind: str, update: int, root: Path) -> None:
+    for number, path in by_update(folder / kind, FOLDERS[kind]).items():
         if number > update:
             rename(path, f"{path.name}.orphaned", root)
 
@@ -642,6 +674,12 @@ class NullRecorder(Recorder):
         pass
 
     def trace(self, update: int, trace: Mapping[str, Any]) -> None:
+        pass
+
+    def evaluation(self, update: int, rows: Sequence[LogRow]) -> None:
+        pass
+
+    def drop_answers(self) -> None:
         pass
 
     def checkpoint(self, update: int, state: State) -> None:
@@ -672,13 +710,14 @@ def recover_together(recorder: Recorder, process_group: ProcessGroup) -> Checkpo
 def episode_rows(groups: Sequence[Group], update: int, first_attempt: int) -> list[LogRow]:
     """Whole episodes as rows, with the number of tokens instead of ids and log-probabilities."""
     return [
-        {"update": update, "task": group.task.id, "attempt": first_attempt + j} | _episode(attempt)
+        {"update": update, "task": group.task.id, "attempt": first_attempt + j} | told(attempt)
         for group in groups
         for j, attempt in enumerate(group.trajectories)
     ]
 
 
-def _episode(attempt: Trajectory) -> LogRow:
+def told(attempt: Trajectory) -> LogRow:
+    """What was said in an attempt, and its verdict."""
     # A turn repeats the whole conversation; the log has only what follows the last answer.
     turns = [
         {

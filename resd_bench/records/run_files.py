@@ -31,6 +31,7 @@ from resd_bench.records.checkpoints import (
     checkpoint_files,
     describe_checkpoint,
 )
+from resd_bench.records.jsonl import Line, read_objects
 from resd_bench.records.recorder import (
     FOLDERS,
     LOGS,
@@ -43,6 +44,8 @@ from resd_bench.records.recorder import (
 )
 
 EVALS, METRICS, EPISODES = "evals.jsonl", "metrics.jsonl", "episodes.jsonl"
+HELD_OUT = "held-out"
+"""What the reported evaluation is called, whose rows name no `panel`."""
 SUFFIX = ".tmp"
 """Suffix of incomplete files and folders, which a kill may leave behind."""
 
@@ -127,12 +130,35 @@ class RunFiles:
 
     def numbered(self, kind: str) -> dict[int, dict[str, Any]]:
         """The content of `context` or `traces`, by update; {} if there is none."""
-        paths = by_update(self.folder / kind, ".json")
+        return {update: read_json(path) for update, path in self._numbered(kind).items()}
+
+    def answers(self) -> list[LogRow]:
+        """Rows of evaluations with what was said, as far as it was kept (`--keep-texts`).
+
+        The texts of evaluations that are on record; [] if the run kept none, or is older than them.
+        """
+        paths = self._numbered("answers")
+        rows = {self._place(row): row for row in self.stream(EVALS) if row["update"] in paths}
+        found = []
+        for update in dict.fromkeys(row["update"] for row in rows.values()):
+            for said in read_objects(paths[update], "restore it from a copy, or remove it"):
+                check_said(said)
+                if (row := rows.get(self._place({"update": update, **said.row}))) is not None:
+                    found.append(row | said.row)
+        return found
+
+    @staticmethod
+    def _place(row: LogRow) -> tuple[Any, ...]:
+        return row["update"], row.get("panel"), row.get("task"), row.get("sample")
+
+    def _numbered(self, kind: str) -> dict[int, Path]:
+        """The files of one of `FOLDERS` by update, as the run wrote them."""
+        paths = by_update(self.folder / kind, FOLDERS[kind])
         known = self.vouched.get(kind)
         # A kept record has none of them, and says so.
         if paths and self.vouched and (known or {}).get("sha256") != files_sha256(paths.values()):
             raise damaged(self.folder / kind, "its files are not as the run wrote them")
-        return {update: read_json(path) for update, path in paths.items()}
+        return paths
 
     def rows(self, log: str) -> list[LogRow]:
         """All rows of a log that are on record."""
@@ -164,7 +190,7 @@ class RunFiles:
             elif name in LOGS:
                 deque(self.lines(name), maxlen=0)
             elif name in FOLDERS:
-                self.numbered(name)
+                self._numbered(name)
 
     def check_own(self, checkpoint: Checkpoint) -> None:
         """UsageError if a checkpoint does not fit what this run has logged."""
@@ -229,6 +255,13 @@ class RunFiles:
                 rows += line.endswith(b"\n")
                 digest.update(line)
         return Extent(rows, digest.hexdigest())
+
+
+def check_said(line: Line) -> None:
+    """UsageError if a line does not hold what was said in an attempt, see the schema `answers`."""
+    missing = [name for name in schema.load("answers")["required"] if name not in line.row]
+    if problem := f"it has no {missing[0]!r}" if missing else schema.mistyped("answers", line.row):
+        raise UsageError(f"{line.where}: {problem}; expected a row with texts, as `eval --out` has")
 
 
 @contextmanager

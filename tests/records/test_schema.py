@@ -59,6 +59,8 @@ def records(
     yield "config", [files.settings()]
     for name in ("manifest", "status", "summary"):
         yield name, [read_json(folder / f"{name}.json")]
+    if said := files.answers():
+        yield "answers", said[:most]
     for name, file in LOGS.items():
         kept = (folder / f"{file}.gz").exists() and name == "episodes"
         lines = list(files.lines(file))
@@ -121,6 +123,8 @@ def test_runs_of_several_turns_and_failing_environments_fit(
 def test_every_field_that_a_run_writes_is_explained(nano_run: Path) -> None:
     for name, rows in records(nano_run):
         known = {field.name for field in schema.fields(schema.load(name))}
+        # Rows of `answers` are read together with what was measured.
+        known |= {f.name for f in schema.fields(schema.load("evals")) if name == "answers"}
         named = {field for row in rows for field in _names(row)}
         by_pattern = ("resd/", "fault/")
         unknown = {field for field in named - known if not field.startswith(by_pattern)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -21,7 +22,7 @@ from resd_bench.records.runs import load_run
 from resd_bench.report.comparisons import compare, group_runs
 from resd_bench.report.html import page
 from resd_bench.report.html.build import write_trace
-from resd_bench.report.html.episodes import episodes_data
+from resd_bench.report.html.episodes import episodes_data, evaluations_data
 from resd_bench.report.html.page import MAX_TEXT, clip, embed, render_page
 from resd_bench.report.html.playbooks import contexts, time_machine
 from resd_bench.report.html.suite import cells, curves, latency, table_data
@@ -247,6 +248,76 @@ def test_of_many_episodes_successes_and_failures_are_shown_and_the_rest_is_count
     told = episodes_data(episodes(""), {}, {}, 2)
     assert [(e["update"], e["success"]) for e in told["list"][:2]] == [(1, True), (1, False)]
     assert (len(told["list"]), told["left_out"]) == (6, 6)
+
+
+def with_answers(folder: Path, text: str = "") -> Path:
+    """A run whose last evaluation has texts, next to one of validation without any."""
+    write_run(folder, "one", 0, text=text)
+    rows = [json.loads(line) for line in (folder / "evals.jsonl").read_bytes().splitlines()]
+    rows += [{**row, "panel": "validation"} for row in rows if row["task"] in ("t3", "t9")]
+    (folder / "evals.jsonl").write_bytes(b"".join(map(to_line, rows)))
+    turn = {"messages": [{"role": "user", "content": f"ask {text}"}], "tokens": 3, "stop": "eos"}
+    said = [
+        {"task": f"t{t}", "sample": 0, "feedback": text, "cases": []}
+        | {"turns": [{**turn, "response": f"answer {t} {text}"}]}
+        for t in range(20)
+    ]
+    (folder / "answers").mkdir()
+    packed = gzip.compress(b"".join(map(to_line, said)))
+    (folder / "answers/update-0003.jsonl.gz").write_bytes(packed)
+    return folder
+
+
+def test_held_out_answers_and_every_further_evaluation_have_their_part(tmp_path: Path) -> None:
+    run = load_run(with_answers(tmp_path / "run"))
+    held_out, validation = evaluations_data(run, 6)
+    assert held_out["part"] == "held-out"
+    assert [e["turns"][0]["response"].strip() for e in held_out["list"]] == [
+        *("answer 0", "answer 1", "answer 2"),
+        *("answer 12", "answer 13", "answer 14"),
+    ]
+    assert [e["success"] for e in held_out["list"]] == [True] * 3 + [False] * 3
+    assert held_out["left_out"] == 14
+    # Two tasks, of which none and then both succeed.
+    assert (validation["part"], validation["list"]) == ("validation", [])
+    before, after = validation["about"].split(" after 0 updates, ")
+    assert before.startswith("0/2")
+    assert after.startswith("100.0%")
+    assert evaluations_data(load_run(write_run(tmp_path / "old", "one", 0)), 6) == []
+
+
+TABS = """
+const texts = (query) => [...document.querySelectorAll(query)].map((n) => n.textContent);
+const out = { tabs: texts("#episodes [aria-label=Attempts] button") };
+const lead = () => texts("#episodes .lead").find((t) => /episodes shown|not kept/.test(t));
+out.training = lead();
+const tab = (n) => document.querySelectorAll("#episodes [aria-label=Attempts] button")[n].click();
+tab(1);
+out.held_out = [lead(), texts(".list b"), texts(".steps h4"), texts(".steps pre")[1]];
+tab(2);
+out.validation = [lead(), texts(".list b")];
+tab(0);
+out.again = lead();
+out.wide = document.documentElement.scrollWidth > innerWidth;
+return out;
+"""
+
+
+def test_a_browser_shows_the_evaluations_under_their_tabs(tmp_path: Path) -> None:
+    with_answers(tmp_path / "run", HOSTILE + UNSEEN)
+    report(tmp_path / "run", tmp_path / "r.html")
+    seen, read = use(tmp_path / "r.html", tmp_path / "profile", TABS, width=400)
+    assert seen["tabs"] == ["training", "held-out", "validation"]
+    assert seen["held_out"][0].startswith("0/20")
+    assert "20 of 20 episodes shown" in seen["held_out"][0]
+    assert len(seen["held_out"][1]) == 20
+    assert seen["held_out"][2] == ["prompt", "response", "feedback"]
+    assert HOSTILE in seen["held_out"][3]
+    assert seen["validation"][0].endswith("Their texts were not kept.")
+    assert seen["validation"][1] == []
+    assert seen["training"] == seen["again"] == "12 of 12 episodes shown."
+    assert not seen["wide"]
+    assert not any("data-struck" in attributes for _, attributes in read.elements)
 
 
 def test_long_texts_are_cut_and_what_is_missing_is_counted() -> None:

@@ -28,7 +28,7 @@ VERSION = 1
 
 SCHEMAS = (
     *("config", "manifest", "status", "summary"),
-    *("metrics", "evals", "episodes", "kept_episodes"),
+    *("metrics", "evals", "answers", "episodes", "kept_episodes"),
 )
 """The schemas, in the order of the document."""
 

@@ -13,7 +13,7 @@ from resd_bench.files.writing import write_named
 from resd_bench.records.recorder import plain
 from resd_bench.records.runs import RunData, model_label
 from resd_bench.report.comparisons import Groups
-from resd_bench.report.html.episodes import episodes_data, traces
+from resd_bench.report.html.episodes import episodes_data, evaluations_data, traces
 from resd_bench.report.html.page import clip, write_page
 from resd_bench.report.html.playbooks import contexts, time_machine
 from resd_bench.report.html.suite import suite
@@ -21,6 +21,7 @@ from resd_bench.stats import Axis
 
 MAX_AUDIT = 40
 """Maximum number of lines shown of an audit."""
+TRAINING = {"part": "training"}
 
 
 def write_report(
@@ -31,15 +32,16 @@ def write_report(
     *,
     title: str | None = None,
     per_update: int = 4,
+    answers: int = 48,
     runs_in_detail: int = 1,
     varies: Collection[str] = (),
     audited: bool = False,
 ) -> Path:
     """Write the report of groups compared at `at` on `axis`; see `suite`.
 
-    Playbooks and episodes (`per_update` of each update) are those of the first `runs_in_detail`
-    runs of each group. With `audited` so are the audits of what methods wrote, for which the
-    environment grades solutions again.
+    Playbooks, episodes (`per_update` of each update) and held-out answers (`answers` of each kind
+    of evaluation) are those of the first `runs_in_detail` runs of each group. With `audited` so are
+    the audits of what methods wrote, for which the environment grades solutions again.
     """
     data = suite(groups, at, axis, varies)
     machines, viewers, audits = [], [], []
@@ -53,7 +55,8 @@ def write_report(
                 audits.append({"label": name, "lines": _audited(run.folder)})
             viewer = _viewer(run, written, per_update)
             if viewer["list"]:
-                viewers.append({"label": name, "folder": str(run.folder), **viewer})
+                viewers.append({"label": name, **TRAINING, "folder": str(run.folder), **viewer})
+            viewers += [{"label": name, **v} for v in evaluations_data(run, answers)]
     page = {
         **data,
         "kind": "suite",
@@ -94,7 +97,7 @@ def write_trace(trace: Mapping[str, Any], folder: Path, path: Path) -> list[Path
         "version": version("resd-bench"),
         "title": f"Update {update} of {setting} · seed {run['seed']}",
         "organism": "model organism" in setting,
-        "viewers": [{"label": setting, "folder": str(folder), **viewer}],
+        "viewers": [{"label": setting, **TRAINING, "folder": str(folder), **viewer}],
     }
     data = path.with_suffix(".json")
     written = write_page(page, path)

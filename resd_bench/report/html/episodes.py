@@ -1,7 +1,8 @@
 """Episodes of a run as data for a page: prompts, responses, feedback, and token traces.
 
-An episode is named `TASK#ATTEMPT`; attempts at a task are counted over the whole run. Left out:
-episodes of kept records, which have no texts.
+An episode is named `TASK#ATTEMPT`; attempts at a task are counted over the whole run. Answers to
+held-out tasks are shown in the same way, as far as their texts were kept. Left out: episodes of
+kept records, which have no texts.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench.parsing import visible_answer
-from resd_bench.records.run_files import RunFiles
+from resd_bench.records.run_files import HELD_OUT, RunFiles
+from resd_bench.records.runs import RunData
 from resd_bench.report.html.page import clip
 from resd_bench.report.html.playbooks import reflections_by_task
+from resd_bench.report.tables import percent
+from resd_bench.stats import EvalPoint
 
 MAX_BYTES = 20_000_000
 """Maximum size of the episodes in a page, as JSON; later updates are left out."""
@@ -51,7 +55,7 @@ def episodes_data(
     left_out = room = 0
     for update, own in sorted(by_update.items()):
         examples = _by_episode(traced.get(update, {}))
-        reflections = _reflections(own, contexts.get(update, {}))
+        reflections = reflections_on(own, contexts.get(update, {}))
         for row in _choose(own, examples, per_update) if room < MAX_BYTES else ():
             told = _episode(row, reflections.get(id(row)), examples.get(episode_id(row), []))
             shown.append(told)
@@ -59,6 +63,37 @@ def episodes_data(
         left_out += len(own)
     weights = {update: trace.get("weights", {}) for update, trace in traced.items()}
     return {"list": shown, "left_out": left_out - len(shown), "weights": weights}
+
+
+def evaluations_data(run: RunData, most: int) -> list[dict[str, Any]]:
+    """The last evaluation of each kind, for the viewer, with at most `most` of its answers.
+
+    One without texts is there with its rates only, except the reported one, whose rates the page
+    has elsewhere.
+    """
+    points = {HELD_OUT: run.points, "validation": run.validation, **run.extra}
+    said: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in () if run.files is None else run.files.answers():
+        place = (str(row.get("panel", HELD_OUT)), int(row["update"]))
+        said.setdefault(place, []).append({**row, "attempt": row["sample"]})
+    found = []
+    for name, own in points.items():
+        texts = said.get((name, own[-1].update), []) if own else []
+        if own and (texts or name != HELD_OUT):
+            shown = episodes_data(texts, {}, {}, most)
+            found.append({"part": clip(name, 80), "about": _rates_of(own), **shown})
+    return found
+
+
+def _rates_of(points: Sequence[EvalPoint]) -> str:
+    """Success of the first and the last of some evaluations, in words."""
+    first, last = points[0], points[-1]
+    told = f"{_rate_of(last)} after {last.update} updates"
+    return told if first is last else f"{_rate_of(first)} after {first.update} updates, {told}"
+
+
+def _rate_of(point: EvalPoint) -> str:
+    return f"{percent(point.rate().scored)} of {point.samples} samples succeeded"
 
 
 def _by_episode(trace: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
@@ -85,7 +120,7 @@ def _choose(
     return [row for row in rows if id(row) in chosen]
 
 
-def _reflections(
+def reflections_on(
     rows: Sequence[Mapping[str, Any]], context: Mapping[str, Any]
 ) -> dict[int, dict[str, Any]]:
     """The reflection on each row, by identity; methods reflect on failures in order."""

@@ -4,7 +4,7 @@ function showEpisodes() {
   const telling = (told) => DATA.viewers.findIndex((v) => v.list.some(told));
   const first = [telling((e) => e.examples.length), telling((e) => e.reflection), 0].find((i) => i >= 0);
   const state = { viewer: DATA.viewers[first], update: "", outcome: "", words: "", chosen: null };
-  const list = el("ul", { class: "list", "aria-label": "Episodes" }), detail = el("div", { class: "steps", "aria-live": "off" }), updates = el("span", {}), count = el("p", { class: "lead" });
+  const list = el("ul", { class: "list", "aria-label": "Episodes" }), detail = el("div", { class: "steps", "aria-live": "off" }), updates = el("span", {}), parts = el("span", {}), count = el("p", { class: "lead" });
   const matches = (e) => (!state.update || String(e.update) === state.update) && (!state.outcome || (state.outcome === "won" ? e.success : state.outcome === "lost" ? !e.success : e.examples.length > 0)) &&
     (!state.words || [e.id, e.kind, ...e.turns.map((t) => t.response)].some((t) => t.toLowerCase().includes(state.words)));
   const open = (episode) => {
@@ -16,10 +16,11 @@ function showEpisodes() {
   };
   const refresh = () => {
     const found = state.viewer.list.filter(matches);
-    count.textContent = `${found.length} of ${state.viewer.list.length} episodes shown` + (state.viewer.left_out ? `; ${state.viewer.left_out} more of this run are in its records.` : ".");
+    const { list: held, left_out: more, about } = state.viewer;
+    count.textContent = (about ? `${about}. ` : "") + (held.length ? `${found.length} of ${held.length} episodes shown` + (more ? `; ${more} more are in the run's records.` : ".") : "Their texts were not kept.");
     list.replaceChildren(...found.map((episode) => {
       const button = el("button", { type: "button", class: episode.success ? "won" : null, onclick: () => open(episode) },
-        el("b", {}, episode.task), el("small", {}, `${episode.success ? "✓ success" : "✗ " + (episode.kind || "failure")} · update ${episode.update} · attempt ${episode.attempt}${episode.examples.some((x) => x.tokens.length) ? " · traced" : ""}`));
+        el("b", {}, episode.task), el("small", {}, `${episode.success ? "✓ success" : "✗ " + (episode.kind || "failure")} · ${when(episode, state.viewer)}${episode.examples.some((x) => x.tokens.length) ? " · traced" : ""}`));
       button.episode = episode;
       return el("li", {}, button);
     }));
@@ -29,13 +30,20 @@ function showEpisodes() {
   };
   const chooseUpdates = () => {
     const all = [...new Set(state.viewer.list.map((e) => e.update))];
-    updates.replaceChildren(choice("update", [["", "all"], ...all.map((u) => [String(u), String(u)])], state.update, (v) => { state.update = v; refresh(); }));
+    updates.replaceChildren(all.length < 2 ? "" : choice("update", [["", "all"], ...all.map((u) => [String(u), String(u)])], state.update, (v) => { state.update = v; refresh(); }));
   };
-  const run = DATA.viewers.length > 1 && choice("run", DATA.viewers.map((v, i) => [String(i), v.label]), String(first), (i) => {
+  const view = (i) => {
     Object.assign(state, { viewer: DATA.viewers[+i], update: "", chosen: null });
     chooseUpdates();
     refresh();
-  });
+  };
+  const chooseParts = () => {
+    const own = DATA.viewers.map((v, i) => [String(i), v.part, v.label]).filter(([, , label]) => label === state.viewer.label);
+    parts.replaceChildren(own.length < 2 ? "" : segments("Attempts", own.map(([i, part]) => [i, part]), String(DATA.viewers.indexOf(state.viewer)), view));
+  };
+  const runs = [...new Map(DATA.viewers.map((v) => [v.label, v])).values()];
+  const run = runs.length > 1 && choice("run", runs.map(({ label }) => [String(DATA.viewers.findIndex((v) => v.label === label)), label]),
+    String(DATA.viewers.findIndex((v) => v.label === state.viewer.label)), (i) => { view(i); chooseParts(); });
   const words = el("input", { type: "search", placeholder: "task, error, words of the response", "aria-label": "Search episodes", oninput: () => { state.words = words.value.toLowerCase(); refresh(); } });
   list.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -45,15 +53,19 @@ function showEpisodes() {
     if (next) { next.focus(); next.click(); }
   });
   section("episodes", DATA.kind === "trace" ? "Trace" : "Episodes and traces", "Single episodes, and where they were traced, what the loss did to each of their tokens.",
-    el("div", { class: "bar" }, run, updates, choice("outcome", [["", "all"], ["won", "successes"], ["lost", "failures"], ["traced", "traced"]], "", (v) => { state.outcome = v; refresh(); }), words), count,
+    el("div", { class: "bar" }, run, parts, updates, choice("outcome", [["", "all"], ["won", "successes"], ["lost", "failures"], ["traced", "traced"]], "", (v) => { state.outcome = v; refresh(); }), words), count,
     el("div", { class: "viewer" }, list, detail));
+  chooseParts();
   chooseUpdates();
   refresh();
 }
 
+/* An evaluation has samples of tasks after an update, training has attempts in one. */
+const when = (episode, viewer) => (viewer.about ? `after ${plural(episode.update, "update")} · sample ${episode.attempt}` : `update ${episode.update} · attempt ${episode.attempt}`);
+
 function showEpisode(episode, viewer) {
   const parts = [el("div", {}, el("h3", {}, episode.task), el("p", {}, el("span", { class: "chip " + (episode.success ? "good" : "bad") }, episode.success ? "success" : episode.kind || "failure"), " ",
-    missing(episode.score) ? null : `${percent(episode.score)} of test cases · `, `update ${episode.update} · attempt ${episode.attempt}`, episode.stop && episode.stop !== "eos" ? ` · stopped by ${episode.stop}` : null))];
+    missing(episode.score) ? null : `${percent(episode.score)} of test cases · `, when(episode, viewer), episode.stop && episode.stop !== "eos" ? ` · stopped by ${episode.stop}` : null))];
   if (episode.cases.length) parts.push(el("div", { class: "cases", role: "img", "aria-label": `${episode.cases.filter((c) => c[1]).length} of ${episode.cases.length} test cases passed` },
     episode.cases.map(([name, passed, kind]) => tip.on(el("i", { class: passed ? null : "no" }), () => `${name}: ${passed ? "passed" : kind || "failed"}`))));
   const step = (title, ...inside) => parts.push(el("div", { class: "box" }, el("h4", {}, title), inside));
