@@ -77,6 +77,15 @@ class Policy(Protocol):
     def load_state_dict(self, state: State) -> None: ...
 
 
+@runtime_checkable
+class Charged(Protocol):
+    """A policy whose answers are paid for."""
+
+    def spending(self) -> str:
+        """How many tokens its answers took so far, and what they cost, in one sentence."""
+        ...
+
+
 class MoreRollouts(Protocol):
     """What a method may roll out in a step beyond what the step brings; see `Collects`."""
 

@@ -51,7 +51,8 @@ class TaskOptions:
     """Method, as listed by `methods list`."""
     model: str = "nano"
     """Model: the embedded `nano`, the installed `smollm2`, a folder with a Hugging Face model, a
-    GGUF file (or OWNER/REPO/FILE.gguf), or the name of a model on the Hub."""
+    GGUF file (or OWNER/REPO/FILE.gguf), or the name of a model on the Hub; with `--engine chat`,
+    its name on the server."""
     preset: Literal["paper", "release"] = "paper"
     """`paper`: settings as the paper states them; `release`: those of its released code."""
     seed: Annotated[int, NOT_NEGATIVE] = 0
@@ -489,6 +490,7 @@ _parsed = lru_cache(maxsize=1024)(reading.parse_yaml)
 
 def _check(config: RunConfig) -> None:
     registry.check_server(config.engine, config.server)
+    registry.check_learns(config.engine, config.method, plugins.method(config.method).learns)
     config.parsed_budget()
     if config.feedback != "real" and config.feedback_level == 0:
         raise UsageError(

@@ -189,11 +189,18 @@ class Completion:
     logprobs: tuple[float, ...] = ()
     """Log-probability of each id under the distribution it was drawn from (nats)."""
     stop: Stop = Stop.EOS
+    count: int | None = None
+    """Number of sampled tokens where their ids are unknown: a server told only the text."""
+
+    @property
+    def tokens(self) -> int:
+        """Number of sampled tokens."""
+        return len(self.token_ids) if self.count is None else self.count
 
     @property
     def sampled(self) -> bool:
         """Whether the policy took this turn: false if no token fitted into its context."""
-        return bool(self.token_ids or self.text) or self.stop is not Stop.LENGTH
+        return bool(self.tokens or self.text) or self.stop is not Stop.LENGTH
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,5 +96,6 @@ ACE = MethodSpec(
     summary="Keeps a playbook that the policy reads when it answers; trains no weights.",
     config=ACEConfig,
     build=ACEAgent,
+    learns=False,
     load=lambda options: Load(2, memory_tokens=(options.max_entries or 0) * ENTRY_TOKENS),
 )

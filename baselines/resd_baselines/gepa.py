@@ -172,5 +172,6 @@ GEPA = MethodSpec(
     summary="Evolves lessons that the policy reads when it answers; trains no weights.",
     config=GEPAConfig,
     build=GEPAAgent,
+    learns=False,
     load=lambda options: Load(2, memory_tokens=options.max_entries * ENTRY_TOKENS),
 )

@@ -88,6 +88,7 @@ def check_command(
     known = plugins.installed(registry.GROUP)
     if name not in known:
         raise errors.near_miss("engine", name, known)
+    registry.check_loaded(name)
     verdicts = check_engine(
         name,
         model=model,

@@ -33,6 +33,7 @@ from resd_bench.planning.memory import (
     total,
     ways,
 )
+from resd_bench.policy.engines import registry
 from resd_bench.types import Task
 
 EXPECTED_SHARE = 0.5
@@ -92,6 +93,7 @@ class Plan:
         model: architecture.Architecture | None = None
         reason = ""
         try:
+            registry.check_loaded(self.config.engine)
             known = architecture.read(self.config.model, self.config.model_revision)
             model = limited(known, self.config)
         except UsageError as error:

@@ -88,7 +88,7 @@ def eval_rows(groups: Sequence[Group], update: int, ledger: Ledger) -> list[dict
                     "kind": attempt.feedback.kind,
                     "stop": attempt.stop.value,
                     "error": attempt.error,
-                    "response_tokens": sum(len(t.completion.token_ids) for t in attempt.turns),
+                    "response_tokens": sum(t.completion.tokens for t in attempt.turns),
                     "metrics": dict(attempt.feedback.metrics),
                     **{name: texts[name] for name in SAID},
                 }

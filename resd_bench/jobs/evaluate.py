@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resd_bench.agent import Charged, Policy
 from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig, resolve
 from resd_bench.env import TextEnv
@@ -55,11 +56,11 @@ def score_run(
     began, config = files.config(), resolve(files.settings(), flags, sets)
     checkpoint = find_checkpoint(folder, update)
     env, envs = make_envs(config)
-    _, agent = make_agent(config, policy)
+    model, agent = make_agent(config, policy)
     notes = _refuse_changed(folder, began, config, env)
     take_over(agent, checkpoint, folder)
     what = f"{config.method} after {checkpoint.update} updates"
-    return _score(config, env, envs, agent.act, checkpoint.update, what, notes)
+    return _score(config, env, envs, model, agent.act, checkpoint.update, what, notes)
 
 
 def _refuse_changed(
@@ -90,8 +91,8 @@ def score_model(
 ) -> Scored:
     """Evaluate a model without any learning."""
     config = resolve({"method": "base"}, flags, sets)
-    act = (policy or setup.build_policy)(config).sample
-    return _score(config, *make_envs(config), act, 0, config.model)
+    model = (policy or setup.build_policy)(config)
+    return _score(config, *make_envs(config), model, model.sample, 0, config.model)
 
 
 def find_checkpoint(folder: Path, update: int | None) -> Checkpoint:
@@ -115,6 +116,7 @@ def _score(
     config: RunConfig,
     env: TextEnv,
     envs: EnvPool,
+    policy: Policy,
     act: Act,
     update: int,
     what: str,
@@ -124,4 +126,5 @@ def _score(
     ledger = Ledger()
     groups = evaluate(act, envs, make_eval_set(config, held_out), ledger)
     rows = eval_rows(groups, update, ledger)
-    return Scored(what, config, eval_points(rows)[0], rows, notes)
+    spent = [policy.spending()] if isinstance(policy, Charged) else []
+    return Scored(what, config, eval_points(rows)[0], rows, [*notes, *spent])

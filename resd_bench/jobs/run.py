@@ -14,7 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from resd_bench.agent import Agent, Collects
+from resd_bench.agent import Agent, Charged, Collects
 from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig
 from resd_bench.distributed.join import join
@@ -384,4 +384,6 @@ def run(
             told = summarise(recorder.folder, this.ledger)
             write_json(recorder.folder / "summary.json", told, recorder.root)
         recorder.status("finished", **this.progress())
+        if isinstance(model, Charged):
+            recorder.notes.append(model.spending())
     return Outcome(recorder.folder, "finished", notes=recorder.notes)

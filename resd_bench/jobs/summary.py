@@ -22,7 +22,7 @@ def train_metrics(groups: Sequence[Group]) -> Metrics:
     attempts = [attempt for group in groups for attempt in group.trajectories]
     scored = [a for a in attempts if a.stop is not Stop.ERROR]
     errors = len(attempts) - len(scored)
-    tokens = [len(turn.completion.token_ids) for a in attempts for turn in a.turns]
+    tokens = [turn.completion.tokens for a in attempts for turn in a.turns]
     success, least = mean_both([float(a.feedback.success) for a in scored], errors)
     score, least_score = mean_both([a.feedback.score for a in scored], errors)
     return {

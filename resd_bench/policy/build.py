@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from resd_bench.agent import Policy
 from resd_bench.distributed.join import join
 from resd_bench.distributed.torch_group import TorchGroup
 from resd_bench.errors import UsageError
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
     from resd_bench.config import RunConfig
 
 
-def build(config: RunConfig) -> LMPolicy:
+def build(config: RunConfig) -> Policy:
     """Load the model of `config` and make it a policy; UsageError if it cannot be loaded."""
     process_group = join(config.device)
+    spec = registry.find_engine(config.engine)
+    if spec is not None and spec.text_policy is not None:
+        setup = registry.TextSetup(config.model, policy_config(config))
+        return registry.make_text_policy(spec, setup, process_group.size)
     together = process_group if isinstance(process_group, TorchGroup) else None
     device = device_in(together, config) if together else choose_device(config.device)
     if not device.startswith("cpu"):

@@ -86,7 +86,7 @@ class Codec:
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of a text on its own, without special tokens."""
-        return len(self.tokenizer.encode(_clean(text), add_special_tokens=False))
+        return len(self.tokenizer.encode(valid_unicode(text), add_special_tokens=False))
 
     def _encode_anew(self, messages: Messages) -> tuple[int, ...]:
         try:
@@ -102,7 +102,7 @@ class Codec:
     def _render(self, messages: Sequence[Message], *, answering: bool = True) -> str:
         """The chat as masked text, up to the assistant's next turn if `answering`."""
         mask = self._control.mask
-        chat = [{"role": m.role, "content": mask(_clean(m.content))} for m in messages]
+        chat = [{"role": m.role, "content": mask(valid_unicode(m.content))} for m in messages]
         variables = {
             "messages": chat,
             "tools": None,
@@ -190,7 +190,7 @@ class Codec:
         return (self._control.special_ids - tags) | self.stop_ids
 
 
-def _clean(text: str) -> str:
+def valid_unicode(text: str) -> str:
     """`text` with lone surrogates, which no tokenizer accepts, replaced by U+FFFD."""
     try:
         text.encode()

@@ -37,12 +37,13 @@ class PolicyOptions:
     """Wording of prompts (default: the one the model was made for)."""
     engine: str = "auto"
     """Sampling engine, as listed by `engines list`: `fast` for Qwen3, Qwen2 and Llama; `hf` for any
-    model, but slow; `vllm` in this process; `openai` for a server; `auto`: `fast` or `hf`."""
+    model, but slow; `vllm` in this process; `openai` for a server, `chat` for a hosted model;
+    `auto`: `fast` or `hf`."""
     engine_memory: Annotated[float | None, ABOVE_0] = None
     """GiB of vLLM's key-value cache (default: 0.5 on a CPU, 30% of the free memory on a GPU)."""
     server: str | None = None
-    """URL of the server of `--engine openai`, such as http://localhost:8000/v1. It receives the
-    prompts and OPENAI_API_KEY, so only the command line can set it, not a file."""
+    """URL of the server of `--engine openai` or `chat`, such as http://localhost:8000/v1. It
+    receives the prompts and OPENAI_API_KEY, so only the command line can set it, not a file."""
     server_model: str | None = None
     """Name of the model on that server (default: the only one it serves)."""
     engine_options: dict[str, Any] = field(default_factory=dict)

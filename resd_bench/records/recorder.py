@@ -723,7 +723,7 @@ def told(attempt: Trajectory) -> LogRow:
         {
             "messages": [asdict(message) for message in turn.messages[-1 if t else 0 :]],
             "response": turn.completion.text,
-            "tokens": len(turn.completion.token_ids),
+            "tokens": turn.completion.tokens,
             "stop": turn.completion.stop.value,
         }
         for t, turn in enumerate(attempt.turns)

@@ -73,7 +73,7 @@ def policy(model: Any = None, **options: Any) -> LMPolicy:
 
 
 def test_every_file_of_an_engine_has_its_line_and_bears_its_name() -> None:
-    assert {"auto", "fast", "hf", "vllm", "openai"} <= set(registry.names())
+    assert {"auto", "chat", "fast", "hf", "vllm", "openai"} <= set(registry.names())
     for name in plugins.installed(registry.GROUP):
         spec = registry.find_engine(name)
         assert isinstance(spec, EngineSpec)
@@ -100,7 +100,7 @@ def test_a_model_spread_over_devices_is_left_to_hf(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_unknown_engine_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"unknown engine 'fats'. Did you mean 'fast'.*auto, fast"):
+    with pytest.raises(UsageError, match=r"unknown engine 'fats'. Did you mean 'fast'.*auto, chat"):
         resolve(flags={"engine": "fats"})
     with pytest.raises(UsageError, match="Did you mean 'vllm'"):
         policy(engine="vlm")

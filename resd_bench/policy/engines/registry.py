@@ -17,6 +17,7 @@ from resd_bench.options import options_from
 from resd_bench.policy.config import PolicyConfig
 
 if TYPE_CHECKING:
+    from resd_bench.agent import Policy
     from resd_bench.policy.engines.base import Engine
 
 GROUP = "resd_bench.engines"
@@ -41,6 +42,17 @@ class EngineSetup:
     """The peft model around `model` if an adapter is trained, else None."""
     config: PolicyConfig
     """The settings; an engine reads those named in its `EngineSpec.options`."""
+    own: Any = None
+    """The engine's own options, an `EngineSpec.config`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextSetup:
+    """What an engine that knows no tokens makes its policy from."""
+
+    model: str
+    """What `--model` says."""
+    config: PolicyConfig
     own: Any = None
     """The engine's own options, an `EngineSpec.config`."""
 
@@ -81,6 +93,9 @@ class EngineSpec:
     """Those options that must be given."""
     config: type = NoOptions
     """A frozen dataclass with options of the engine's own: `--set engine.NAME=VALUE`."""
+    text_policy: Callable[[TextSetup], Policy] | None = None
+    """Makes the policy where only text comes back: no model is loaded here and none is trained.
+    Then `build` is for nothing but an error that says so."""
 
 
 def names() -> list[str]:
@@ -106,6 +121,26 @@ def check_server(name: str, server: str | None) -> None:
         raise UsageError(
             f"engine {name} and server {server}: --server http://HOST:PORT/v1 goes together with "
             "an engine that asks a server, such as --engine openai"
+        )
+
+
+def check_learns(name: str, method: str, learns: bool) -> None:
+    """UsageError if a method that `learns` is to train through an engine that returns only text."""
+    spec = find_engine(name)
+    if learns and spec is not None and spec.text_policy is not None:
+        raise UsageError(
+            f"--engine {name} returns only text, and --method {method} trains on the tokens that "
+            "were sampled: give --method base, ace or gepa, which train nothing, or an engine "
+            "that returns tokens (`engines list`)"
+        )
+
+
+def check_loaded(name: str) -> None:
+    """UsageError if the engine's model is only on a server: nothing of it is known here."""
+    spec = find_engine(name)
+    if spec is not None and spec.text_policy is not None:
+        raise UsageError(
+            f"the model of --engine {name} is on a server, so nothing of it is known here"
         )
 
 
@@ -146,3 +181,12 @@ def make(name: str, setup: EngineSetup, processes: int) -> Engine:
         if getattr(setup.config, option) is None:
             raise UsageError(f"--engine {name} needs --{option.replace('_', '-')}")
     return spec.build(replace(setup, own=own))
+
+
+def make_text_policy(spec: EngineSpec, setup: TextSetup, processes: int) -> Policy:
+    """The policy of an engine that returns only text; UsageError if it cannot be used."""
+    assert spec.text_policy is not None
+    if processes > 1:
+        raise UsageError(f"--engine {spec.name} supports only one process, not {processes}")
+    own = options_from(spec.config, setup.config.engine_options, "engine", spec.name)
+    return spec.text_policy(replace(setup, own=own))

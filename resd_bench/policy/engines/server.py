@@ -23,10 +23,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files import reading
+from resd_bench.files.redaction import HIDDEN
 from resd_bench.policy import lora
 from resd_bench.policy.engines.base import Generated, check_request, row_seed
 from resd_bench.policy.engines.logprob_gap import GAP_TOLERANCE, GREEDY, measure
@@ -44,6 +45,9 @@ _MOST_ANSWERED = 256 << 20
 """Maximum bytes of an answer."""
 _MOST_TOLD = 1 << 16
 """Maximum bytes read of an error response."""
+_MOST_SAID = 1000
+"""Maximum characters of a server's message that are passed on."""
+_PIECE = 1 << 16
 _TOKEN = "token_id:"
 """How vLLM writes a token's id in place of its text."""
 _TEMPERED = Sampling(temperature=2.0, max_new_tokens=8)
@@ -56,6 +60,17 @@ _NEUTRAL = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
+
+
+class Refusal(UsageError):
+    """A server's answer that is an error; the message quotes it, without the key."""
+
+    def __init__(self, message: str, code: str = "", retry_after: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        """What the server calls the error, such as `insufficient_quota`."""
+        self.retry_after = retry_after
+        """The header of that name."""
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -81,8 +96,9 @@ class Server:
         self._opener = urllib.request.build_opener(_NoRedirects)
         self._pauses_s = pauses_s
         self._headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("OPENAI_API_KEY"):
-            self._headers["Authorization"] = f"Bearer {key}"
+        self._key = _key()
+        if self._key:
+            self._headers["Authorization"] = f"Bearer {self._key}"
 
     def models(self) -> dict[str, Mapping[str, Any]]:
         """What the server says about each model it serves, by name; UsageError if it is down."""
@@ -99,13 +115,11 @@ class Server:
         return self._ask(path, json.dumps(body).encode(), self._pauses_s)
 
     def _ask(self, path: str, body: bytes | None, pauses_s: Sequence[float]) -> Any:
-        request = urllib.request.Request(f"{self.url}/{path}", body, self._headers)
         for pause in (*pauses_s, None):
             try:
-                with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
-                    return _decoded(self._read(answer))
+                return self.ask_once(path, body)
             except urllib.error.HTTPError as error:
-                refusal = self._refusal(path, error)
+                refusal = self.refusal(path, error)
                 if error.code not in _BUSY or pause is None:
                     raise refusal from error
             except (OSError, http.client.HTTPException) as error:
@@ -117,29 +131,51 @@ class Server:
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
-    def _read(self, answer: IO[bytes]) -> bytes:
-        raw = answer.read(_MOST_ANSWERED + 1)
-        if len(raw) > _MOST_ANSWERED:
-            most = _MOST_ANSWERED >> 20
-            raise UsageError(f"{self.url} answers more than {most} MiB: give another --server")
-        return raw
+    def ask_once(self, path: str, body: bytes | None, timeout_s: float = _TIMEOUT_S) -> Any:
+        """The answer to one request; text if it is not JSON.
 
-    def _refusal(self, path: str, error: urllib.error.HTTPError) -> UsageError:
+        HTTPError if it is refused; OSError or HTTPException if there is none within `timeout_s`.
+        """
+        request = urllib.request.Request(f"{self.url}/{path}", body, self._headers)
+        deadline = time.monotonic() + timeout_s
+        with self._opener.open(request, timeout=timeout_s) as answer:
+            return _decoded(self._read(answer, deadline))
+
+    def _read(self, answer: http.client.HTTPResponse, deadline: float) -> bytes:
+        raw = bytearray()
+        while piece := answer.read1(_PIECE):
+            raw += piece
+            if len(raw) > _MOST_ANSWERED:
+                most = _MOST_ANSWERED >> 20
+                raise UsageError(f"{self.url} answers more than {most} MiB: give another --server")
+            # The time limit of a socket counts from the last byte.
+            if time.monotonic() > deadline:
+                raise TimeoutError("its answer does not end")
+        return bytes(raw)
+
+    def refusal(self, path: str, error: urllib.error.HTTPError) -> Refusal:
+        """What to tell the user of a refused request; reads its answer."""
         if error.code in _MOVED:
             there = error.headers.get("Location", "elsewhere")
-            return UsageError(
+            return Refusal(
                 f"{self.url}/{path} answers {error.code}, moved to {there[:200]}: redirects are "
                 "not followed, as they could leak your key; give the right --server"
             )
-        told = _decoded(error.read(_MOST_TOLD))
-        told = told.get("error", told) if isinstance(told, dict) else told
-        words = told.get("message", told) if isinstance(told, dict) else told
-        hint = ""
+        told, hint = _decoded(error.read(_MOST_TOLD)), ""
         if error.code in (401, 403):
             hint = ". Put the server's key into OPENAI_API_KEY"
         elif error.code == 404 and path == "models":
             hint = ". Give the URL up to and including /v1"
-        return UsageError(f"{self.url}/{path} answers {error.code}: {words}{hint}")
+        cause = told.get("error") if isinstance(told, dict) else None
+        code = str(cause.get("code", "")) if isinstance(cause, dict) else ""
+        message = f"{self.url}/{path} answers {error.code}: {self.said(told)}{hint}"
+        return Refusal(message, code, error.headers.get("Retry-After"))
+
+    def said(self, told: Any) -> str:
+        """The message in an answer that is an error, without the key, at most `_MOST_SAID` long."""
+        told = told.get("error", told) if isinstance(told, dict) else told
+        words = str(told.get("message", told) if isinstance(told, dict) else told)
+        return (words.replace(self._key, HIDDEN) if self._key else words)[:_MOST_SAID]
 
 
 class ServerEngine:
@@ -262,6 +298,14 @@ class ServerEngine:
                 f"{self.server.url} returns log-probabilities before temperature and top-p: start "
                 "it with --logprobs-mode processed_logprobs, so that training gets the right ones"
             )
+
+
+def _key() -> str:
+    """The key in OPENAI_API_KEY, "" without one; UsageError if no header can hold it."""
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError("OPENAI_API_KEY holds characters that no key has: set it again")
+    return key
 
 
 def _choose(server: Server, name: str | None, limit: int) -> str:
