@@ -5,66 +5,96 @@ A mistake of the user's is reported in one line on stderr, with exit code 2.
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from resd_bench.commands import engines, envs, init, methods, nano, results
-from resd_bench.commands.compare import compare
-from resd_bench.commands.doctor import doctor
-from resd_bench.commands.eval import evaluate
-from resd_bench.commands.export import export
-from resd_bench.commands.report import report
-from resd_bench.commands.reproduce import reproduce
-from resd_bench.commands.run import run
-from resd_bench.commands.shared import WholeHelp
-from resd_bench.commands.show import show
-from resd_bench.commands.sweep import sweep
-from resd_bench.commands.trace import trace
-from resd_bench.commands.tune import tune
+from resd_bench.commands.groups import WholeHelp
 from resd_bench.distributed.process_group import wait_for_rank0_error
 from resd_bench.errors import UsageError, explaining_disk
 from resd_bench.files.terminal import complain, guard_python
 
-app = typer.Typer(
-    cls=WholeHelp,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+
+class Mounted(NamedTuple):
+    """A command or a group of commands, which is imported when it is used."""
+
+    place: str
+    """The module and the function, or the group, in it."""
+    summary: str
+    """The first sentence of its help."""
+
+
+COMMANDS: Mapping[str, Mounted] = {
+    "run": Mounted("run:run", "Run a method on an environment, and report held-out success."),
+    "eval": Mounted("eval:evaluate", "Measure held-out success of a checkpoint or of a model."),
+    "sweep": Mounted(
+        "sweep:sweep", "Run every configuration in a file; finished runs are skipped."
+    ),
+    "tune": Mounted("tune:tune", "Give every method as many trials; choose by validation tasks."),
+    "show": Mounted("show:show", "Read what a model answered, and what it was told."),
+    "compare": Mounted(
+        "compare:compare", "Compare runs at equal budget, with verdicts and curves."
+    ),
+    "report": Mounted("report:report", "Write an HTML page about runs."),
+    "trace": Mounted("trace:trace", "Replay one update of a run and show its loss token by token."),
+    "reproduce": Mounted(
+        "reproduce:reproduce", "Compare our results with the paper's tables and figures."
+    ),
+    "export": Mounted(
+        "export:export", "Write a run's trained model or adapter, with card and playbook."
+    ),
+    "doctor": Mounted("doctor:doctor", "Check what works on this machine and what is missing."),
+    "envs": Mounted("envs:app", "List, describe, check and play the installed environments."),
+    "methods": Mounted("methods:app", "List, describe and check the installed methods."),
+    "engines": Mounted("engines:app", "List, describe and check the installed sampling engines."),
+    "results": Mounted("results:app", "Keep, show, describe and verify records of runs."),
+    "init": Mounted("init:app", "Create a package with a new environment or method."),
+    "nano": Mounted("nano:app", "Pre-train and measure the embedded model."),
+}
+
+
+_PLAIN = partial(
+    typer.Typer, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )
-_COMMANDS: Mapping[str, Callable[..., None]] = {
-    "run": run,
-    "eval": evaluate,
-    "sweep": sweep,
-    "tune": tune,
-    "show": show,
-    "compare": compare,
-    "report": report,
-    "trace": trace,
-    "reproduce": reproduce,
-    "export": export,
-    "doctor": doctor,
-}
-_GROUPS: Mapping[str, typer.Typer] = {
-    "envs": envs.app,
-    "methods": methods.app,
-    "engines": engines.app,
-    "results": results.app,
-    "init": init.app,
-    "nano": nano.app,
-}
-for name, command in _COMMANDS.items():
-    app.command(name)(command)
-for name, group in _GROUPS.items():
-    app.add_typer(group, name=name)
+
+
+class LazyCommands(WholeHelp):
+    """The commands of `COMMANDS`: help on all of them imports none."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command called `cmd_name`; None if there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].place.partition(":")
+        found = getattr(importlib.import_module(f"resd_bench.commands.{module}"), name)
+        holder = _PLAIN()
+        if isinstance(found, typer.Typer):
+            holder.add_typer(found, name=cmd_name)
+        else:
+            holder.command(cmd_name)(found)
+        return typer.main.get_group(holder).commands[cmd_name]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """A row per command; the width of the terminal wraps it and cuts nothing off."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, mounted.summary) for name, mounted in COMMANDS.items()])
+
+
+app = _PLAIN(cls=LazyCommands, no_args_is_help=True)
 
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from importlib import metadata
+
         print(f"resd-bench {metadata.version('resd-bench')}")
         raise typer.Exit
 

@@ -20,7 +20,6 @@ import yaml
 
 from resd_bench import packaged_models, plugins
 from resd_bench.budget import Budget
-from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files import reading
 from resd_bench.files.redaction import HIDDEN, redact_values
@@ -377,6 +376,8 @@ def _has_several_turns(env: str) -> bool:
 
     It is not made: a record may be read where its environment could not run.
     """
+    from resd_bench.env import TextEnv
+
     try:
         maker = plugins.find("resd_bench.envs", "environment", env)
         kind = maker if isinstance(maker, type) else get_type_hints(maker)["return"]

@@ -4,7 +4,8 @@ Built-in plugins are found exactly like third-party ones: the harness imports no
 Groups: `resd_bench.envs` (a callable that makes a `TextEnv`), `resd_bench.methods` (a
 `MethodSpec`), `resd_bench.engines` (an `EngineSpec`), `resd_bench.curricula` (a curriculum for
 the embedded model), `resd_bench.prompts` (a `PromptPack`) and `resd_bench.doctor` (a function that
-returns checks for `doctor`).
+returns checks for `doctor`). Gymnasium is imported only when an environment is made: help and
+lists of names do without.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
-
-import gymnasium as gym
+from typing import TYPE_CHECKING, Any
 
 from resd_bench.agent import MethodSpec
-from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.parsing import Grade
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from resd_bench.env import TextEnv
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Check:
 @cache
 def installed(group: str) -> dict[str, EntryPoint]:
     """The entry points of `group` by name, in name order."""
+    from importlib.metadata import entry_points
+
     return {ep.name: ep for ep in sorted(entry_points(group=group), key=lambda ep: ep.name)}
 
 
@@ -56,6 +60,8 @@ def find(group: str, kind: str, name: str) -> Any:
 
 def make_env(name: str, *, grade: Grade = "answer", **kwargs: Any) -> TextEnv:
     """Make the environment `name` (short name, as in `--env`), graded according to `grade`."""
+    from resd_bench.env import TextEnv
+
     env: TextEnv = find("resd_bench.envs", "environment", name)(**kwargs)
     if isinstance(env.unwrapped, TextEnv):
         env.unwrapped.grade = grade
@@ -78,6 +84,8 @@ def gym_id(name: str) -> str:
 
 def register_envs() -> None:
     """Register every installed environment with Gymnasium, without importing any of them."""
+    import gymnasium as gym
+
     for name, ep in installed("resd_bench.envs").items():
         if gym_id(name) not in gym.registry:
             gym.register(id=gym_id(name), entry_point=ep.value)

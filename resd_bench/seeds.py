@@ -7,8 +7,10 @@ sampler streams, so that runs can be compared pairwise.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def derive(seed: int, *names: str | int) -> int:
@@ -19,4 +21,6 @@ def derive(seed: int, *names: str | int) -> int:
 
 def stream(seed: int, *names: str | int) -> np.random.Generator:
     """The random stream called `names` of a run with `seed`."""
+    import numpy as np
+
     return np.random.default_rng(derive(seed, *names))

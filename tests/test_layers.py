@@ -37,11 +37,14 @@ MAY_NOT: Mapping[str, set[str]] = {
     "packaged_models": {"nano"},
 }
 LAZY = {
+    "resd_bench": "help on the command line does without everything",
     "resd_bench.check.supervisor": "runs in a child process that must start fast",
+    "resd_bench.config": "Gymnasium, which help and lists of names do without",
     "resd_bench.distributed.join": "a single process needs no torch for this",
     "resd_bench.jobs.export": "torch, for weights that are written only where there are any",
     "resd_bench.jobs.setup": "torch: planning and looking at runs do without",
     "resd_bench.planning.architecture": "torch, for models that no table names",
+    "resd_bench.plugins": "Gymnasium, which help and lists of names do without",
     "resd_bench.policy.parallel.place": "a single process needs no accelerate",
     "resd_bench.sandbox.zygote": "runs in a child process without this package",
     "resd_bench.sweep.content": "runs in a child process, so that the sweep stays without threads",

@@ -6,13 +6,12 @@ from dataclasses import fields
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from resd_bench import errors, plugins
+from resd_bench.commands.groups import group
 from resd_bench.commands.shared import (
     DeadlineOption,
     Name,
-    group,
     options,
     options_table,
     show_verdicts,
@@ -27,6 +26,8 @@ app = group("List, describe and check the installed sampling engines.")
 @app.command("list")
 def list_engines() -> None:
     """List the installed engines and the settings only they read."""
+    from rich.table import Table
+
     table = Table("engine", "weights", "own settings", "what it is")
     for name in plugins.installed(registry.GROUP):
         try:

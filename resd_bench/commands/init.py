@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from resd_bench.commands.shared import group
+from resd_bench.commands.groups import group
 from resd_bench.files.terminal import out
 from resd_bench.scaffold import PluginKind, write_package
 

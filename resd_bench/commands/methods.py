@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import typer
-from rich.table import Table
 
 from resd_bench import errors, plugins
 from resd_bench.agent import SEES_REFERENCE
+from resd_bench.commands.groups import group
 from resd_bench.commands.shared import (
     DeadlineOption,
     MethodSets,
     Name,
-    group,
     options,
     options_table,
     show_verdicts,
@@ -24,6 +23,8 @@ app = group("List, describe and check the installed methods.")
 @app.command("list")
 def list_methods() -> None:
     """List the installed methods."""
+    from rich.table import Table
+
     table = Table("method", "rollouts per task", "what it does")
     for name in plugins.installed("resd_bench.methods"):
         try:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from resd_bench.commands.shared import group, options_table
+from resd_bench.commands.groups import group
+from resd_bench.commands.shared import options_table
 from resd_bench.errors import UsageError
 from resd_bench.files import terminal
 from resd_bench.files.terminal import say

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from resd_bench.commands.shared import Markdown, group
+from resd_bench.commands.groups import group
+from resd_bench.commands.shared import Markdown
 from resd_bench.files.terminal import note, out, say
 
 app = group("Keep, show, describe and verify records of runs.")

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
-from typer.core import TyperGroup
 
 from resd_bench import plugins
-from resd_bench.check.result import PropertyVerdict
-from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.files import reading
 from resd_bench.files.terminal import out
 from resd_bench.options import coerce, field_help, field_types, notation
 from resd_bench.types import Split
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from resd_bench.check.result import PropertyVerdict
+    from resd_bench.env import TextEnv
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name, as shown by `list`.")]
 Runs = Annotated[
@@ -100,26 +102,6 @@ DeadlineOption = Annotated[
 ]
 
 
-class WholeHelp(TyperGroup):
-    """A group whose help shows the description of every command whole, however long."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """A row per command; the width of the terminal wraps it and cuts nothing off."""
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        rows = [
-            (name, command.get_short_help_str(limit=10_000))
-            for name, command in commands
-            if command is not None and not command.hidden
-        ]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-
-def group(about: str) -> typer.Typer:
-    """A group of commands."""
-    return typer.Typer(help=about, no_args_is_help=True, cls=WholeHelp)
-
-
 def options(sets: Iterable[str] | None, prefix: str) -> dict[str, Any]:
     """The options that `--set PREFIX.NAME=VALUE` give; UsageError for anything else."""
     found: dict[str, Any] = {}
@@ -163,6 +145,8 @@ def show_verdicts(name: str, verdicts: Iterable[PropertyVerdict]) -> int:
 
 def options_table(title: str, kind: Any) -> Table:
     """The fields of a dataclass that can be built without arguments, as a table."""
+    from rich.table import Table
+
     helps, types, default = field_help(kind), field_types(kind), kind()
     table = Table(title=title)
     table.add_column("option", no_wrap=True)

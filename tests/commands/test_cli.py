@@ -224,8 +224,8 @@ def test_control_c_ends_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command of the command line, groups included, with the words that call it."""
     yield path, command
-    for name, own in getattr(command, "commands", {}).items():
-        yield from commands(own, (*path, name))
+    for name in getattr(command, "list_commands", lambda _: ())(None):
+        yield from commands(command.get_command(None, name), (*path, name))
 
 
 COMMANDS = dict(commands(typer.main.get_command(app)))
@@ -245,7 +245,7 @@ def test_help_shows_every_description_whole_at_80_columns(
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
     command = COMMANDS[path]
-    parts = getattr(command, "commands", {}).values()
+    parts = [own for under, own in COMMANDS.items() if under and under[:-1] == path]
     told = [command.help, *(own.help for own in command.params), *(own.help for own in parts)]
     for text in told:
         assert text, path

@@ -103,23 +103,10 @@ class ManufactoriaHasEnv(TextEnv):
         if length is not None:
             # One class serves all tiers, so the name belongs to the instance.
             self.name = f"manufactoria-has-l{length}"
-        self._tasks: dict[Split, Sequence[Task]] = {}
 
     def tasks(self, split: Split) -> Sequence[Task]:
         """The tasks of `split`; training and test tasks of the whole set in the paper's order."""
-        if split not in self._tasks:
-            specs = _panel(self.length)[split]
-            self._tasks[split] = tuple(self._task(split, n, spec) for n, spec in enumerate(specs))
-        return self._tasks[split]
-
-    def _task(self, split: Split, number: int, spec: Spec) -> Task:
-        problem = make_problem(spec.family, spec.params)
-        return Task(
-            id=f"{self.name}/{split}/{number:04d}-{problem.id}",
-            split=split,
-            prompt=prompt(problem, self.dialect),
-            data={"problem": problem},
-        )
+        return _tasks(self.name, self.length, split, self.dialect)
 
     def verify(self, task: Task, action: str) -> Feedback:
         """Run the answer's program on every test, and one that passes on every short tape."""
@@ -137,6 +124,26 @@ class ManufactoriaHasEnv(TextEnv):
     def oracle(self, task: Task) -> str:
         """A fenced program that solves `task`."""
         return f"```{TAG}\n{oracle_program(task.data['problem'])}\n```"
+
+
+@cache
+def _tasks(name: str, length: int | None, split: Split, dialect: Dialect) -> tuple[Task, ...]:
+    """The tasks, made once: an evaluation has an environment per episode."""
+    return tuple(
+        _task(
+            f"{name}/{split}/{number:04d}", make_problem(spec.family, spec.params), split, dialect
+        )
+        for number, spec in enumerate(_panel(length)[split])
+    )
+
+
+def _task(beginning: str, problem: Problem, split: Split, dialect: Dialect) -> Task:
+    return Task(
+        id=f"{beginning}-{problem.id}",
+        split=split,
+        prompt=prompt(problem, dialect),
+        data={"problem": problem},
+    )
 
 
 def prompt(problem: Problem, dialect: Dialect) -> str:

@@ -8,10 +8,10 @@ from resd_bench.commands.envs.info import info
 from resd_bench.commands.envs.list import list_envs
 from resd_bench.commands.envs.play import play_command
 from resd_bench.commands.envs.score import score
-from resd_bench.commands.shared import group
+from resd_bench.commands.groups import LightCommand, group
 
 app = group("List, describe, check and play the installed environments.")
-app.command("list")(list_envs)
+app.command("list", cls=LightCommand)(list_envs)
 app.command("info")(info)
 app.command("check")(check)
 app.command("play")(play_command)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resd_bench import plugins
 from resd_bench.commands.shared import EnvSets, Name, open_env, options
-from resd_bench.env import TextEnv
 from resd_bench.files.terminal import out, printable
-from resd_bench.rollout.contract import checked_reset, checked_step, checked_tasks
 from resd_bench.types import SPLITS, Dialect, Feedback, Task
+
+if TYPE_CHECKING:
+    from resd_bench.env import TextEnv
 
 _DIALECTS: tuple[Dialect, ...] = ("full", "compact")
 WRONG = "I do not know."
@@ -28,6 +29,7 @@ def info(name: Name, sets: EnvSets = None) -> None:
 def describe(name: str, **options: Any) -> Iterator[str]:
     """The page of an installed environment, part by part, in Markdown."""
     from resd_bench.records.manifest import panel_hash
+    from resd_bench.rollout.contract import checked_reset, checked_tasks
 
     full = plugins.make_env(name, dialect="full", **options)
     yield f"# {name} ({plugins.gym_id(name)})\n\n{inspect.getdoc(type(full)) or 'No docstring.'}"
@@ -51,6 +53,8 @@ def _ladder(name: str, task: Task, options: dict[str, Any]) -> Iterator[str]:
 
 
 def _fail(env: TextEnv, task: Task) -> Feedback:
+    from resd_bench.rollout.contract import checked_step
+
     env.reset(seed=0, options={"task": task.id, "split": task.split})
     while True:
         answer = checked_step(env, env.step(WRONG))

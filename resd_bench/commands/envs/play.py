@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -22,12 +22,13 @@ from resd_bench.commands.shared import (
     open_env,
     read_split,
 )
-from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import printable
-from resd_bench.rollout.contract import checked_reset, checked_step, checked_tasks
 from resd_bench.seeds import stream
 from resd_bench.types import Feedback, Task
+
+if TYPE_CHECKING:
+    from resd_bench.env import TextEnv
 
 DOT = "."
 RULER = "-" * 72
@@ -53,6 +54,8 @@ def play_command(
 
 
 def _to_play(env: TextEnv, task: str | None, split: str, seed: int) -> Iterator[Task]:
+    from resd_bench.rollout.contract import checked_tasks
+
     if task is not None:
         try:
             yield env.find(task)
@@ -89,6 +92,8 @@ def play(env: TextEnv, tasks: Iterable[Task], given: TextIO, out: TextIO) -> Pla
 
 def play_one(env: TextEnv, task: Task, given: TextIO, out: TextIO) -> Feedback | None:
     """One episode; None where the input ended before a verdict."""
+    from resd_bench.rollout.contract import checked_reset, checked_step
+
     asked = {"task": task.id, "split": task.split}
     observation, info = checked_reset(env, env.reset(options=asked))
     _say(out, f"{RULER}\ntask {task.id}, at most {env.max_turns} turns\n{RULER}")

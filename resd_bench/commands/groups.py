@@ -1,0 +1,46 @@
+"""Groups of commands. Imports nothing of ours, so that help is quick."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+def _off(option: Any) -> Any:
+    if option is not None:
+        option.default = False
+    return option
+
+
+class LightCommand(TyperCommand):
+    """A command without options that take a value: it runs without pydantic."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """`--help`, off unless given: for a value that is None typer imports pydantic."""
+        return _off(super().get_help_option(ctx))
+
+
+class WholeHelp(TyperGroup):
+    """A group whose help shows the description of every command whole, however long."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """`--help`, off unless given: for a value that is None typer imports pydantic."""
+        return _off(super().get_help_option(ctx))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """A row per command; the width of the terminal wraps it and cuts nothing off."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [
+            (name, command.get_short_help_str(limit=10_000))
+            for name, command in commands
+            if command is not None and not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def group(about: str) -> typer.Typer:
+    """A group of commands."""
+    return typer.Typer(help=about, no_args_is_help=True, cls=WholeHelp)
