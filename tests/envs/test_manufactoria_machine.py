@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
+import time
+from collections import Counter
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from resd_envs.manufactoria.machine import (
     COLOURS,
     PAINTERS,
     PULLERS,
+    STEP_LIMIT,
     ParseError,
     Program,
     Run,
@@ -166,7 +170,7 @@ def programs(draw: st.DrawFn) -> str:
 
 @pytest.mark.slow
 @settings(deadline=None, max_examples=300)
-@given(programs(), st.text(COLOURS + "x", max_size=12), st.integers(0, 40))
+@given(programs(), st.text(COLOURS + "x", max_size=12), st.integers(0, 40) | st.just(1000))
 def test_the_fast_machine_agrees_with_the_tracing_one(text: str, tape: str, steps: int) -> None:
     program = parse(text)
     run = program.run(tape, max_steps=steps)
@@ -176,6 +180,62 @@ def test_the_fast_machine_agrees_with_the_tracing_one(text: str, tape: str, step
     expected = ACCEPTED if run.reason is None else 1 + kinds.index(run.reason.kind)
     assert outcome == expected
     assert run.accepted == (run.visited[-1:] == ("end",))
+
+
+_TURNING = """START start:
+    NEXT a
+PULLER_RB a:
+    [R] c
+    [B] b
+    [EMPTY] d
+PULLER_YG d:
+    [Y] e
+    [G] end
+    [EMPTY] NONE
+PAINTER_BLUE b:
+    NEXT a
+PAINTER_YELLOW c:
+    NEXT a
+PAINTER_RED e:
+    NEXT a
+END end"""
+"""Red and yellow turn into each other, blue stays, green accepts."""
+
+
+def _random_painting_program(rng: random.Random) -> str:
+    targets = [*_NAMES, *_NAMES, "start", "end", "NONE"]
+    lines = ["START start:", "    NEXT a", "PAINTER_RED d:", f"    NEXT {rng.choice(targets)}"]
+    for name in _NAMES[:3]:
+        node_type = rng.choice([*PULLERS, *PULLERS, *PAINTERS])
+        lines.append(f"{node_type} {name}:")
+        conditions = [*PULLERS.get(node_type, ()), "EMPTY"] if node_type in PULLERS else ["NEXT"]
+        for condition in conditions:
+            bracketed = condition if condition == "NEXT" else f"[{condition}]"
+            lines.append(f"    {bracketed} {rng.choice(targets)}")
+    return "\n".join([*lines, "END end"])
+
+
+def test_runs_that_repeat_are_told_from_those_that_only_come_by_again() -> None:
+    rng = random.Random(0)
+    tapes = ["", *COLOURS, *map("".join, product(COLOURS, repeat=2)), "RRBBY", "YRBRBRB" * 9 + "G"]
+    ends = Counter[str]()
+    for text in [_TURNING, *(_random_painting_program(rng) for _ in range(60))]:
+        program = parse(text)
+        for tape in tapes:
+            run = program.run(tape)
+            ends[run.reason.kind if run.reason else "accepted"] += 1
+            assert program.accepts(tape) == run.accepted
+            never_ends = run.reason is not None and run.reason.kind == "step_limit"
+            assert (program.outcome(encode(tape)) == STEP_LIMIT) == never_ends
+    assert min(ends["step_limit"], ends["accepted"], ends["routed_to_none"]) > 100
+    assert len(parse(_TURNING).run(tapes[-1]).visited) > 64
+
+
+def test_a_run_that_repeats_is_not_run_to_the_limit() -> None:
+    program = parse(_TURNING)
+    begin = time.process_time()
+    assert program.outcome(encode("RB"), max_steps=10**9) == STEP_LIMIT
+    assert time.process_time() - begin < 1
 
 
 @settings(deadline=None, max_examples=150)

@@ -221,12 +221,21 @@ class Program:
         return found
 
     def _outcome_painting(self, tape: list[int], max_steps: int) -> int:
+        """A run that is where it was before, with the same tape, never ends: it is not run on.
+
+        What it is compared with is where it was after 8, 16, 32, ... nodes (Brent's algorithm).
+        """
         moves, paints = self._moves, self._paints
         node, position = START, 0
-        for _ in range(max_steps):
+        then, rest, left, renew = "", tape[:0], 0, _FIRST_LOOK
+        for step in range(max_steps):
             row = moves[node]
             if row is None:
                 return _outcome_at(node)
+            if step == renew:
+                then, rest, left, renew = node, tape[position:], len(tape) - position, 2 * renew
+            elif node == then and len(tape) - position == left and tape[position:] == rest:
+                return STEP_LIMIT
             if node in paints:
                 tape[-1:] = (paints[node], EMPTY)
             node, pulled = row[tape[position]]
@@ -276,6 +285,8 @@ class Program:
         return self.outcome(encode(tape), max_steps) == ACCEPTED
 
 
+_FIRST_LOOK = 8
+"""Nodes after which a run of a program that paints is first remembered."""
 _Place = tuple[str, int]
 """The node of a run, and how many it has visited before."""
 _HAS_ACCEPTED: _Place = (END, 0)

@@ -297,19 +297,27 @@ def exhaustively_equivalent(program: Program, problem: Problem, max_length: int 
 
     Stricter than the tests: 16 to 39% of programs with one wrong route pass the released tests.
     """
-    family, params = problem.family, json.dumps(problem.params)
-    accepted = program.accepted(problem.colours, max_length)
+    return _right_on_all(
+        program, problem.family, json.dumps(problem.params), problem.colours, max_length
+    )
+
+
+def _right_on_all(
+    program: Program, family: str, params: str, colours: str, max_length: int
+) -> bool:
+    accepted = program.accepted(colours, max_length)
     for length in range(max_length + 1):
-        tapes, encoded = _tapes(problem.colours, length)
-        verdicts, has_output = _wanted(family, params, problem.colours, length)
+        tapes, encoded = _tapes(colours, length)
+        verdicts, has_output = _wanted(family, params, colours, length)
         if accepted is not None:
             found = next(accepted)
         else:
             found = bytes(outcome == ACCEPTED for outcome in program.outcomes(encoded))
         if found != verdicts:
             return False
+        given = json.loads(params)
         if has_output and any(
-            program.run(tape).tape != expected(family, problem.params, tape)[1] for tape in tapes
+            program.run(tape).tape != expected(family, given, tape)[1] for tape in tapes
         ):
             return False
     return True
@@ -320,8 +328,20 @@ def answers_exhaustively(
 ) -> bool:
     """Whether the answer's program is right on every tape of up to `max_length` symbols."""
     block = _block(response_text, grade)
-    program = None if block is None else try_parse(block)
-    return isinstance(program, Program) and exhaustively_equivalent(program, problem, max_length)
+    if block is None:
+        return False
+    return _block_is_right(
+        block, problem.family, json.dumps(problem.params), problem.colours, max_length
+    )
+
+
+@lru_cache(maxsize=1 << 12)
+def _block_is_right(block: str, family: str, params: str, colours: str, max_length: int) -> bool:
+    """Cached: samples of a model that has learned a task are often the same program."""
+    program = try_parse(block)
+    if isinstance(program, ParseError):
+        return False
+    return _right_on_all(program, family, params, colours, max_length)
 
 
 def _block(response_text: str, grade: Grade) -> str | None:
