@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -116,6 +117,15 @@ class TextEnv(gym.Env[str, str], ABC):
         self.task: Task | None = None
         self._turn = 0
         self._by_id: dict[Split, dict[str, Task]] = {}
+
+    def shared_tasks(self, *settings: Hashable) -> dict[Split, Sequence[Task]]:
+        """Where an environment keeps its tasks by split: one place for all that have the same.
+
+        A run makes an environment for every episode, and each would make all tasks again. The place
+        is common to instances of one class, name and dialect, and of equal `settings`: everything
+        else that the tasks depend on. Nothing may change tasks that are in it.
+        """
+        return _shared_tasks(type(self), self.name, self.dialect, settings)
 
     @abstractmethod
     def tasks(self, split: Split) -> Sequence[Task]:
@@ -255,6 +265,13 @@ class TextEnv(gym.Env[str, str], ABC):
     def _info(self, task: Task) -> dict[str, Any]:
         level = int(self.feedback_level)
         return {"task_id": task.id, "split": task.split, "feedback_level": level}
+
+
+@cache
+def _shared_tasks(
+    kind: type[TextEnv], name: str, dialect: Dialect, settings: tuple[Hashable, ...]
+) -> dict[Split, Sequence[Task]]:
+    return {}
 
 
 def context_full(level: int) -> Feedback:

@@ -133,7 +133,7 @@ class ReasoningGymEnv(TextEnv):
         self.size = size
         self._options = json.dumps(self.config, sort_keys=True)
         generator(dataset, self._options, 1)
-        self._tasks: dict[Split, tuple[Task, ...]] = {}
+        self._tasks = self.shared_tasks(dataset, self._options, size)
 
     def tasks(self, split: Split) -> Sequence[Task]:
         """The tasks of `split`; UsageError if the generator has too few different questions."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -145,19 +145,25 @@ def run(
             note(f"run {number} of {len(configs)}: seed {resolved.seed}")
         if code := run_one(resolved, resume, fail_fast):
             raise typer.Exit(code)
+    if len(configs) > 1 and not dry_run and is_rank0():
+        show_mean([resolved.folder() for resolved in configs])
 
 
 def run_one(config: RunConfig, resume: bool, fail_fast: bool = False) -> int:
     """Run one configuration and show what came out; the exit code."""
     from resd_bench.distributed.join import join
-    from resd_bench.jobs.run import run
     from resd_bench.monitoring.progress_bar import Progress
     from resd_bench.monitoring.trackers import make_tracker
 
     if join(config.device).rank != 0:
+        from resd_bench.jobs.run import run
+
         outcome = run(config, resume=resume, fail_fast=fail_fast)
         return 128 + outcome.signal if outcome.state == "interrupted" else 0
     with Progress(config) as progress, make_tracker(config) as tracker:
+        # Only now: it takes seconds, in which the run should already be seen.
+        from resd_bench.jobs.run import run
+
         outcome = run(config, resume=resume, fail_fast=fail_fast, watchers=[progress, tracker])
     for told in outcome.notes:
         note(f"note: {told}")
@@ -178,6 +184,7 @@ def show_run(folder: Path, root: Path) -> None:
     from resd_bench.monitoring.faults import faults_of
     from resd_bench.records.runs import load_run
     from resd_bench.report.figures import learning_curve
+    from resd_bench.report.run_notes import next_commands, run_notes
     from resd_bench.report.tables import run_table
 
     data = load_run(folder)
@@ -186,4 +193,16 @@ def show_run(folder: Path, root: Path) -> None:
     console.print(run_table(data))
     for fault in faults_of(data.metrics, data.settings):
         note(f"could not learn, {fault}")
+    for text in run_notes(data):
+        console.print(f"note   {text}", soft_wrap=True)
     console.print(f"run    {folder}\nfigure {figure}", soft_wrap=True)
+    for command in next_commands(folder):
+        console.print(f"next   {command}", soft_wrap=True)
+
+
+def show_mean(folders: Sequence[Path]) -> None:
+    """The mean over the seeds of a method before training and after it."""
+    from resd_bench.records.runs import load_run
+    from resd_bench.report.tables import mean_over_seeds
+
+    out().print(mean_over_seeds([load_run(folder) for folder in folders]))

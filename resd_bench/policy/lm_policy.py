@@ -22,6 +22,7 @@ from resd_bench.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from resd_bench.errors import UsageError
 from resd_bench.models import adapters
 from resd_bench.models.identity import model_identity
+from resd_bench.monitoring import activity
 from resd_bench.objective import Objective
 from resd_bench.policy import loading, lora, trainer
 from resd_bench.policy.chat_codec import Codec
@@ -160,12 +161,14 @@ class LMPolicy:
         if purpose == "rollout":
             self._drawn = sampling
         self._counts.overlong_prompts += len(ids) - len(fitting)
+        activity.phase_begins(activity.PHASES[purpose], len(fitting) * n)
         try:
             made = self.engine.generate(
                 [ids[i] for i in fitting], n=n, sampling=sampling, numbers=fitting
             )
         except NonFiniteLogits:
             raise self._broken() from None
+        activity.settle(len(fitting) * n, sum(len(g.token_ids) for group in made for g in group))
         answers = [[Completion("", stop=Stop.LENGTH)] * n for _ in ids]
         for i, group in zip(fitting, made, strict=True):
             new = sum(len(one.token_ids) for one in group)
@@ -278,6 +281,7 @@ class LMPolicy:
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} must be at least 1")
         c = self.config
+        activity.phase_begins("training", len(examples))
         lr = trainer.warmed_up(c.learning_rate, self.updates, c.warm_up, c.warmup_from_zero)
         self.updates += 1
         self.ledger.updates += 1

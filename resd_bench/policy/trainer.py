@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from resd_bench.monitoring import activity
 from resd_bench.objective import Objective, TokenBatch, TokenObjective
 from resd_bench.policy.chunked_loss import Head, chunked_loss, head_of, hidden_states
 from resd_bench.policy.micro_batches import (
@@ -95,6 +96,7 @@ class Serial:
             if loss.requires_grad:
                 loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
+            activity.sampled(len(rows), 0)
         return total
 
 

@@ -16,6 +16,7 @@ from resd_bench.report.comparisons import (
     common_budget,
     compare,
     group_runs,
+    success_of,
 )
 from resd_bench.report.spreadsheet import as_csv
 from resd_bench.stats import SATURATED, Axis, EvalPoint, Interval, Rate, wilson
@@ -104,6 +105,21 @@ def run_table(run: RunData) -> Table:
     if first.errors or last.errors:
         table.add_row("without verdict", str(first.errors), str(last.errors), style="bold red")
         table.caption = WITH_FAILURES
+    return table
+
+
+def mean_over_seeds(runs: Sequence[RunData]) -> Table:
+    """Success of every seed before and after training, and the mean with its 95% interval."""
+    first = runs[0]
+    title = f"{first.called} on {first.setting} · {len(runs)} seeds"
+    table = Table(title=title, title_justify="left")
+    for name in ("seed", "before", "after"):
+        table.add_column(name, justify="left" if name == "seed" else "right")
+    for run in runs:
+        table.add_row(str(run.seed), *(rates(p.rate()) for p in (run.points[0], run.points[-1])))
+    ends = [success_of(runs, u, "updates") for u in (0, min(r.points[-1].update for r in runs))]
+    table.add_section()
+    table.add_row("mean", *map(percent, ends))
     return table
 
 

@@ -125,7 +125,7 @@ class BouncingSimEnv(TextEnv):
         # One class serves all tiers, so the name belongs to the instance.
         self.name = f"bouncingsim-{tier}"
         self.in_rooms = dialect == "compact" and difficulty == "basic" and letters == "G"
-        self._tasks: dict[Split, Sequence[Task]] = {}
+        self._tasks = self.shared_tasks(difficulty, prompt, letters)
         self._right: dict[str, Positions] = {}
 
     def tasks(self, split: Split) -> Sequence[Task]:

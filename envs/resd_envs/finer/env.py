@@ -83,7 +83,7 @@ class FinerEnv(TextEnv):
             )
         self.partial_credit = partial_credit
         self._loaded = None if data is None else load(data)
-        self._tasks: dict[Split, Sequence[Task]] = {}
+        self._tasks = self.shared_tasks() if data is None else {}
 
     def tasks(self, split: Split) -> Sequence[Task]:
         """The tasks of `split`; loaded data keeps its order."""

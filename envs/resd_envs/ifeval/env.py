@@ -77,7 +77,7 @@ class IFEvalEnv(TextEnv):
 
     def __init__(self, *, dialect: Dialect = "full", feedback_level: int = 3) -> None:
         super().__init__(dialect=dialect, feedback_level=feedback_level)
-        self._tasks: dict[Split, Sequence[Task]] = {}
+        self._tasks = self.shared_tasks()
 
     def tasks(self, split: Split) -> Sequence[Task]:
         """The tasks of `split`; those of the probe are in the published order."""

@@ -123,7 +123,7 @@ class PythonFunctionsEnv(TextEnv):
             self.name = f"python-functions-{tier}"
         self.verify_seconds = verify_seconds(loaded=path is not None)
         self._loaded = None if path is None else _load_files(path, test_path)
-        self._tasks: dict[Split, Sequence[Task]] = {}
+        self._tasks = self.shared_tasks(tier, seed) if path is None else {}
 
     @property
     def skipped(self) -> Mapping[str, str]:

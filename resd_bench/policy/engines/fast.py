@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resd_bench.monitoring import activity
 from resd_bench.policy import limits
 from resd_bench.policy.engines.base import (
     Generated,
@@ -514,6 +515,7 @@ class FastEngine:
         logits, alive = batch.logits, torch.ones(count, dtype=torch.bool, device=device)
         # Asking an accelerator how many rows are live waits for it; on a CPU it is free.
         patience = 1 if device.type == "cpu" else 8
+        living = count
         for t in range(new):
             ids, logprobs = choose(logits, u[t, batch.order], sampling)
             if t == 0:
@@ -522,13 +524,15 @@ class FastEngine:
             alive &= ~is_stop[ids]
             column = batch.width + t
             if t % patience == 0 or t == new - 1:
-                living = int(alive.sum())
+                earlier, living = living, int(alive.sum())
+                activity.sampled(earlier - living, earlier * patience)
                 if living == 0 or t == new - 1:
                     break
                 if (len(alive) - living) * _DROP_FRACTION >= len(alive):
                     kept = batch.drop(alive, column)
                     ids, alive = ids[kept], alive[kept]
             logits = batch.step(ids, column)
+        activity.sampled(living, 0)
         return cut(ids_out, logprobs_out, is_stop)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resd_bench.monitoring import activity
 from resd_bench.policy import limits
 from resd_bench.policy.engines.base import (
     Generated,
@@ -61,6 +62,7 @@ class HfEngine:
         for rows in chunks(prompts, n, sampling.max_new_tokens, self.max_batch_tokens):
             u = uniforms(sampling, rows, numbers)
             made = self._decode([prompts[i] for i, _ in rows], sampling, u)
+            activity.sampled(len(made), sum(len(one.token_ids) for one in made))
             flat.update(zip(rows, made, strict=True))
         return ungroup(n, flat)
 

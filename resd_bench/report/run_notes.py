@@ -1,0 +1,120 @@
+"""What to know of a finished run besides its success, and what to do next, a line each.
+
+Only what happened is said; a run without such events has no notes. Left out: what keeps a run from
+learning, see `resd_bench.monitoring.faults`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from resd_bench.budget import Budget, Ledger
+from resd_bench.records.run_files import EVALS
+from resd_bench.records.runs import RunData
+
+_Row = Mapping[str, Any]
+
+
+def run_notes(run: RunData) -> list[str]:
+    """Notes on a run, e.g. how many of its answers were truncated."""
+    found = [
+        *_truncated(run),
+        *_errors(run),
+        *_overlong(run.metrics),
+        *_unparsed(run.metrics),
+        *_without_signal(run.metrics),
+        *_warm_up(run),
+        *_overshoot(run),
+    ]
+    return found
+
+
+def _total(rows: Sequence[_Row], name: str) -> float:
+    values = (row.get(name) for row in rows)
+    return sum(v for v in values if isinstance(v, int | float) and v == v)
+
+
+def _truncated(run: RunData) -> Iterator[str]:
+    limit = run.settings.get("max_new_tokens")
+    # The number of rollouts differs between updates for some methods.
+    before, cut, played = 0, 0.0, 0
+    for row in run.metrics:
+        new = int(row.get("episodes", 0)) - before
+        before += new
+        cut, played = cut + new * (row.get("train/truncated") or 0.0), played + new
+    if round(cut):
+        yield f"truncated: {round(cut)} of {played} training rollouts, at {limit} tokens"
+    last = [] if run.files is None else _last_evaluation(run)
+    if over := sum(row.get("stop") == "length" for row in last):
+        yield f"truncated: {over} of {len(last)} held-out answers, at {limit} tokens"
+
+
+def _last_evaluation(run: RunData) -> list[_Row]:
+    assert run.files is not None
+    update = run.points[-1].update
+    rows = run.files.stream(EVALS)
+    return [row for row in rows if row["update"] == update and "panel" not in row]
+
+
+def _errors(run: RunData) -> Iterator[str]:
+    if errors := round(_total(run.metrics, "train/errors")):
+        yield f"environment errors: {errors} training rollouts have no verdict"
+    if run.left_out:
+        yield f"environment errors: {run.left_out} held-out attempts have no verdict"
+
+
+def _overlong(rows: Sequence[_Row]) -> Iterator[str]:
+    for name, what in (
+        ("policy/overlong_prompts", "prompts were not answered: no room in the context"),
+        ("policy/overlong_examples", "examples were not trained on: no room in the context"),
+        ("policy/shortened_teacher_prompts", "teacher's prompts lost sections to fit the context"),
+    ):
+        if count := round(_total(rows, name)):
+            yield f"over-long: {count} {what}"
+
+
+def _unparsed(rows: Sequence[_Row]) -> Iterator[str]:
+    for what in ("reflections", "curations"):
+        if count := round(_total(rows, f"resd/unparsed_{what}")):
+            yield f"unparsed: {count} of {round(_total(rows, f'resd/{what}'))} {what}"
+
+
+def _without_signal(rows: Sequence[_Row]) -> Iterator[str]:
+    idle = sum(row.get("policy/examples") == 0 for row in rows)
+    if idle and any(row.get("policy/examples") for row in rows):
+        yield f"no training signal: {idle} of {len(rows)} updates had nothing to train on"
+
+
+def _warm_up(run: RunData) -> Iterator[str]:
+    number = run.settings.get("warmup_updates")
+    if run.metrics and isinstance(number, int) and 2 * number >= len(run.metrics) > 1 and number:
+        yield f"warm-up: the learning rate rose over {number} of {len(run.metrics)} updates"
+
+
+def _overshoot(run: RunData) -> Iterator[str]:
+    if not run.metrics:
+        return
+    try:
+        budget = Budget.parse(str(run.settings["budget"]))
+        over = budget.spent(Ledger.from_row(run.metrics[-1])) / budget.amount - 1
+    except (LookupError, TypeError, ValueError):
+        return
+    if over > 0.01:
+        yield (
+            f"budget: {100 * over:.0f}% more than {run.settings['budget']} was spent, since the "
+            "update that reaches it is finished"
+        )
+
+
+def next_commands(folder: Path) -> list[str]:
+    """Commands that look at what the run in `folder` did, and compare it with others."""
+    run, root = shlex.quote(str(folder)), shlex.quote(str(folder.parent.parent))
+    return [
+        f"resd-bench show {run} --failed",
+        f"resd-bench trace {run}",
+        f"resd-bench report {root}",
+        f"resd-bench compare {root}",
+    ]
