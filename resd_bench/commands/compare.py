@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resd_bench.budget import Budget
-from resd_bench.commands.shared import AtBudget, Markdown, Runs, Varies
+from resd_bench.commands.shared import AtBudget, Baseline, Markdown, Runs, Varies
 from resd_bench.commands.shared import AxisOption as AxisFlag
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files.terminal import note, out, say
 
 if TYPE_CHECKING:
     from resd_bench.records.runs import RunData
+    from resd_bench.report.comparisons import Groups
     from resd_bench.stats import Axis
 
 UNIT_AXES: Mapping[str, tuple[Axis, float]] = {
@@ -36,6 +37,7 @@ def compare(
     ] = False,
     markdown: Markdown = False,
     varies: Varies = None,
+    baseline: Baseline = None,
     save: Annotated[
         Path,
         typer.Option(
@@ -48,37 +50,60 @@ def compare(
 ) -> None:
     """Compare runs at equal budget, with verdicts and curves.
 
-    Differences are to the first group of runs.
+    Differences are to the first group of runs, or to --baseline.
     """
-    from resd_bench.report import comparisons, figures, tables, take_off_table
-    from resd_bench.report.markdown import as_markdown
+    from resd_bench.report.comparisons import by_environment
     from resd_bench.report.measured import parse_varies
-    from resd_bench.report.metric_table import detail_table
 
     chosen, wanted = choose_axis(axis, budget)
     on_purpose = parse_varies(varies)
-    groups, at = groups_at(runs, chosen, wanted)
+    groups = groups_in(runs, baseline)
+    parts: Mapping[str, Groups] = {"": groups}
+    if not _common(groups):
+        parts = by_environment(groups)
+        note("no environment is common to all groups, so each is compared on its own")
+    for env, part in parts.items():
+        stem = save / (f"compare-{env}" if env else "compare")
+        _compare(part, chosen, wanted, on_purpose, stem, detail, markdown)
+
+
+def _compare(
+    groups: Groups,
+    axis: Axis,
+    wanted: float | None,
+    varies: frozenset[str],
+    stem: Path,
+    detail: bool,
+    markdown: bool,
+) -> None:
+    """Print the tables of groups with a common environment, and write their figure and data."""
+    from resd_bench.report import comparisons, figures, tables, take_off_table
+    from resd_bench.report.markdown import as_markdown
+    from resd_bench.report.metric_table import detail_table
+
+    groups, at = at_budget(groups, axis, wanted)
     title = " | ".join(dict.fromkeys(run.setting for own in groups.values() for run in own))
-    rows = comparisons.compare(groups, at, chosen, varies=on_purpose)
-    full = comparisons.saturated_environments(groups, at, chosen)
-    shown = [tables.compare_table(rows, title, at, chosen, full)]
-    if split := take_off_table.take_offs(groups, at, chosen, on_purpose):
-        shown.append(take_off_table.take_off_table(split, at, chosen))
+    rows = comparisons.compare(groups, at, axis, varies=varies)
+    full = comparisons.saturated_environments(groups, at, axis)
+    shown = [tables.compare_table(rows, title, at, axis, full)]
+    if split := take_off_table.take_offs(groups, at, axis, varies):
+        shown.append(take_off_table.take_off_table(split, at, axis))
     if at > 0:
-        areas = comparisons.compare(groups, at, chosen, "area", on_purpose)
-        times = comparisons.compare_times(groups, at, chosen, varies=on_purpose)
-        shown.append(tables.learning_table(areas, times, at, chosen))
+        areas = comparisons.compare(groups, at, axis, "area", varies)
+        times = comparisons.compare_times(groups, at, axis, varies=varies)
+        shown.append(tables.learning_table(areas, times, at, axis))
     if detail:
-        shown.append(detail_table(groups, rows, at, chosen))
-    paths = figures.comparison(groups, title, save / "compare", chosen)
-    tables.write_csv(groups, save / "compare.csv")
+        shown.append(detail_table(groups, rows, at, axis))
+    data = stem.with_name(f"{stem.name}.csv")
+    paths = figures.comparison(groups, title, stem, axis)
+    tables.write_csv(groups, data)
     if markdown:
         say("\n\n".join(map(as_markdown, shown)))
         return
     console = out()
     for table in shown:
         console.print(table)
-    console.print(f"figure {paths[0]}\ndata   {save / 'compare.csv'}", soft_wrap=True)
+    console.print(f"figure {paths[0]}\ndata   {data}", soft_wrap=True)
 
 
 def choose_axis(axis: str | None, budget: str | None) -> tuple[Axis, float | None]:
@@ -108,19 +133,69 @@ def choose_axis(axis: str | None, budget: str | None) -> tuple[Axis, float | Non
 
 
 def groups_at(
-    places: Sequence[str], axis: Axis, at: float | None
+    places: Sequence[str], axis: Axis, at: float | None, baseline: str | None = None
 ) -> tuple[dict[str, list[RunData]], float]:
     """The runs in `places` by what is compared, and the budget: `at`, or as far as all got.
 
     UsageError where a run did not get as far as `at`.
     """
+    return at_budget(groups_in(places, baseline), axis, at)
+
+
+def groups_in(places: Sequence[str], baseline: str | None = None) -> dict[str, list[RunData]]:
+    """The runs in `places` by what is compared, `baseline` first; a note names repeats."""
     from resd_bench.records.find_runs import find_runs
-    from resd_bench.report.comparisons import common_budget, group_runs, in_common_environments
+    from resd_bench.report.comparisons import group_runs, without_repeats
+
+    runs, repeats = without_repeats(find_runs(places))
+    if repeats:
+        again, kept = repeats[0]
+        more = f", and {len(repeats) - 1} more" if len(repeats) > 1 else ""
+        note(
+            "left out, as runs of the same configuration and seed as others: "
+            f"{again.folder} (as {kept.folder}){more}"
+        )
+    return _baseline_first(group_runs(runs), baseline)
+
+
+def _baseline_first(
+    groups: dict[str, list[RunData]], baseline: str | None
+) -> dict[str, list[RunData]]:
+    """The groups with the one that `baseline` names first: a label, or the method of one group."""
+    if baseline is None:
+        return groups
+    named = [label for label in groups if label == baseline]
+    named = named or [label for label, runs in groups.items() if runs[0].method == baseline]
+    if not named:
+        raise near_miss("group of runs", baseline, groups)
+    if len(named) > 1:
+        raise UsageError(
+            f"--baseline {baseline}: {len(named)} groups are of this method, give the label of "
+            f"one: {', '.join(map(repr, named))}"
+        )
+    return {named[0]: groups[named[0]], **groups}
+
+
+def _common(groups: Groups) -> bool:
+    return bool(set.intersection(*({run.env for run in runs} for runs in groups.values())))
+
+
+def at_budget(
+    groups: Groups, axis: Axis, at: float | None
+) -> tuple[dict[str, list[RunData]], float]:
+    """The groups on their common environments, and the budget they are compared at."""
+    from resd_bench.report.comparisons import (
+        common_budget,
+        environments_of,
+        in_common_environments,
+    )
     from resd_bench.report.measured import not_compared
     from resd_bench.report.tables import AXIS_NAMES, amount
 
-    groups = in_common_environments(group_runs(find_runs(places)))
-    runs = [run for group in groups.values() for run in group]
+    found = in_common_environments(groups)
+    if dropped := sorted(set(environments_of(groups)) - set(environments_of(found))):
+        note(f"left out, since not all groups have runs there: {', '.join(dropped)}")
+    runs = [run for group in found.values() for run in group]
     for text in not_compared(runs):
         note(text)
     reached = common_budget(runs, axis)
@@ -129,4 +204,4 @@ def groups_at(
             f"--budget {amount(at)} {AXIS_NAMES[axis]}: not every run got there; "
             f"give at most {reached:.10g}"
         )
-    return groups, reached if at is None else at
+    return found, reached if at is None else at

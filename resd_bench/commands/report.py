@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from resd_bench.commands.compare import choose_axis, groups_at
-from resd_bench.commands.shared import AtBudget, AxisOption, Runs, Varies
+from resd_bench.commands.shared import AtBudget, AxisOption, Baseline, Runs, Varies
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import out
 
@@ -21,6 +21,7 @@ def report(
     budget: AtBudget = None,
     axis: AxisOption = None,
     varies: Varies = None,
+    baseline: Baseline = None,
     title: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="Title of the page (default: environment and model)."),
@@ -59,7 +60,7 @@ def report(
     page = page_file(save)
     chosen, wanted = choose_axis(axis, budget)
     on_purpose = parse_varies(varies)
-    groups, at = groups_at(runs, chosen, wanted)
+    groups, at = groups_at(runs, chosen, wanted, baseline)
     path = write_report(
         groups,
         at,

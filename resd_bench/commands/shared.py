@@ -68,6 +68,13 @@ AtBudget = Annotated[
         "reached).",
     ),
 ]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METHOD",
+        help="Method, or label of a group, that the others are compared with (default: the first).",
+    ),
+]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")]
 ServerOption = Annotated[
     str | None,

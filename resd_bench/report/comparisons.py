@@ -108,22 +108,58 @@ def group_runs(runs: Sequence[RunData]) -> dict[str, list[RunData]]:
     their weights are, whatever they are called. UsageError where two runs on one environment and
     seed cannot be told apart.
     """
+    groups: dict[str, list[RunData]] = {}
+    seen: dict[tuple[str, str, int], RunData] = {}
+    for label, run in zip(_labels_of(runs), runs, strict=True):
+        other = seen.setdefault((label, run.env, run.seed), run)
+        if other is not run:
+            raise UsageError(
+                f"{run.folder} and {other.folder} are runs of the same configuration and "
+                "seed: give one of them"
+            )
+        groups.setdefault(label, []).append(run)
+    return groups
+
+
+def without_repeats(runs: Sequence[RunData]) -> tuple[list[RunData], list[tuple[RunData, RunData]]]:
+    """The runs that `group_runs` can tell apart, and each repeat with the run that is kept of it.
+
+    A repeat has the configuration and the seed of another run, so it is not an independent
+    measurement. Of several, the one that got furthest is kept; of equals, the one that was
+    evaluated most often, then the first.
+    """
+    alike: dict[tuple[str, str, int], list[RunData]] = {}
+    for label, run in zip(_labels_of(runs), runs, strict=True):
+        alike.setdefault((label, run.env, run.seed), []).append(run)
+    best = [max(own, key=_extent) for own in alike.values()]
+    kept = {id(run) for run in best}
+    pairs = [
+        (run, chosen)
+        for own, chosen in zip(alike.values(), best, strict=True)
+        for run in own
+        if run is not chosen
+    ]
+    return [run for run in runs if id(run) in kept], pairs
+
+
+def _extent(run: RunData) -> tuple[float, int]:
+    return run.points[-1].episodes, len(run.points)
+
+
+def _labels_of(runs: Sequence[RunData]) -> list[str]:
+    """The label of each run, see `group_runs`."""
     facts = _with_names_of_models(complete([facts_of(run) for run in runs]))
     among_all = differing_keys(facts) & {"model", "preset"}
-    groups: dict[str, list[RunData]] = {}
+    by_method = {
+        method: sorted(among_all | _labels([own for own in facts if own["method"] == method]))
+        for method in {run.method for run in runs}
+    }
+    labels = []
     for run, own in zip(runs, facts, strict=True):
-        alike = [other for other in facts if other["method"] == run.method]
-        keys = sorted(among_all | _labels(alike))
+        keys = by_method[run.method]
         told = [f"{key}={label_of(own[key])}" for key in keys if own.get(key) not in (None, "")]
-        group = groups.setdefault(" · ".join([run.called, *told]), [])
-        for other in group:
-            if (other.env, other.seed) == (run.env, run.seed):
-                raise UsageError(
-                    f"{run.folder} and {other.folder} are runs of the same configuration and "
-                    "seed: give one of them"
-                )
-        group.append(run)
-    return groups
+        labels.append(" · ".join([run.called, *told]))
+    return labels
 
 
 def _with_names_of_models(facts: Sequence[Facts]) -> list[Facts]:
@@ -170,13 +206,28 @@ def in_common_environments(groups: Groups) -> dict[str, list[RunData]]:
     """The runs on environments common to all groups; UsageError where there is none."""
     common = set.intersection(*({run.env for run in runs} for runs in groups.values()))
     if not common:
-        places = "; ".join(
-            f"{k}: {', '.join(sorted({r.env for r in v}))}" for k, v in groups.items()
-        )
         raise UsageError(
-            f"no environment is common to all groups ({places}): give runs on a common environment"
+            "no environment is common to all groups: give runs on a common environment; there are "
+            f"{', '.join(environments_of(groups))}"
         )
     return {label: [run for run in runs if run.env in common] for label, runs in groups.items()}
+
+
+def by_environment(groups: Groups) -> dict[str, dict[str, list[RunData]]]:
+    """The groups of each environment, for groups without a common one."""
+    return {
+        env: {
+            label: own
+            for label, runs in groups.items()
+            if (own := [run for run in runs if run.env == env])
+        }
+        for env in environments_of(groups)
+    }
+
+
+def environments_of(groups: Groups) -> list[str]:
+    """The environments of all groups, in order of appearance."""
+    return list(dict.fromkeys(run.env for runs in groups.values() for run in runs))
 
 
 def common_budget(runs: Sequence[RunData], axis: Axis = "episodes") -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -142,10 +143,16 @@ def amount(value: float) -> str:
     return f"{value:.4g}"
 
 
-def table_label(text: str, longest: int = 60) -> str:
-    """A label that is safe in a table: no control characters, not too long."""
+def table_label(text: str, longest: int = 240) -> str:
+    """A label that is safe in a table: no control characters, not too long.
+
+    A label that is too long ends in the beginning of its SHA-256, so different ones stay different.
+    """
     safe = "".join(c if c.isprintable() else "?" for c in text)
-    return safe if len(safe) <= longest else safe[: longest - 1] + "…"
+    if len(safe) <= longest:
+        return safe
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{safe[: longest - 9]}…{digest}"
 
 
 def compare_table(
@@ -163,9 +170,7 @@ def compare_table(
     table.caption = ".\n".join(filter(None, [_caption(rows), saturation(saturated)]))
     table.add_column("runs")
     table.add_column("seeds", justify="right")
-    table.add_column(
-        f"success at {amount(budget)} {AXIS_NAMES[axis]}", justify="right", no_wrap=True
-    )
+    table.add_column(f"success at {amount(budget)} {AXIS_NAMES[axis]}", justify="right")
     table.add_column(f"difference to {table_label(rows[0].label)}\n(paired)", justify="right")
     table.add_column("minimum\ndetectable\ndifference", justify="right")
     table.add_column("verdict")

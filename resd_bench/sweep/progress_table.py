@@ -14,6 +14,7 @@ from rich.table import Table
 
 from resd_bench.budget import Ledger
 from resd_bench.files import reading
+from resd_bench.files.fit_table import fit_table
 from resd_bench.files.terminal import errors
 from resd_bench.records.run_files import RunFiles
 from resd_bench.report.tables import both, table_label
@@ -52,7 +53,7 @@ class LiveTable:
     def watch(self, jobs: Sequence[Job]) -> None:
         """Show the current state."""
         if self._console.is_terminal:
-            self._live.update(running_table(jobs), refresh=True)
+            self._live.update(fit_table(running_table(jobs), self._console.width), refresh=True)
         for job in jobs:
             stands = (job.state, job.starts, job.reason)
             before = self._said.get(job.trial.index, ("waiting", 0, ""))

@@ -20,11 +20,13 @@ from resd_bench.records.external import load_rows
 from resd_bench.records.find_runs import find_runs
 from resd_bench.records.runs import RunData
 from resd_bench.report.comparisons import (
+    by_environment,
     common_budget,
     compare,
     compare_times,
     group_runs,
     in_common_environments,
+    without_repeats,
 )
 from resd_bench.report.figures import comparison
 from resd_bench.report.metric_table import detail_table
@@ -230,7 +232,7 @@ def test_hostile_names_neither_break_the_table_nor_the_figure(
     path = write(tmp_path / "r.jsonl", lines)
     assert main(["compare", str(path), "--out", str(tmp_path), "--detail"]) == 0
     assert "[/bold]" in capsys.readouterr().out
-    assert len(table_label("x" * 500)) == 60
+    assert len(table_label("x" * 500)) == 240
 
 
 def test_a_log_of_a_run_folder_stands_for_the_run(tmp_path: Path) -> None:
@@ -282,6 +284,63 @@ def test_environments_that_not_all_groups_have_are_left_out(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="no environment is common to all groups"):
         in_common_environments(group_runs(runs[1:]))
     assert comparison(group_runs(runs), "two environments", tmp_path / "c", "flops")[0].exists()
+
+
+def test_of_a_run_and_its_repeats_the_one_that_got_furthest_is_compared() -> None:
+    short, long, again = (run_of("a", 0, curve) for curve in ((0.0,), (0.0, 0.5), (0.0, 0.5)))
+    other, elsewhere = run_of("a", 1, (0.0,)), run_of("a", 0, (0.0,), "f")
+    kept, repeats = without_repeats([short, long, again, other, elsewhere])
+    assert [id(run) for run in kept] == [id(run) for run in (long, other, elsewhere)]
+    assert [(id(run), id(of)) for run, of in repeats] == [
+        (id(short), id(long)),
+        (id(again), id(long)),
+    ]
+    assert group_runs(kept) == {"a": kept}
+
+
+def test_groups_without_a_common_environment_are_compared_in_each(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    rng = np.random.default_rng(0)
+    lines = [
+        row
+        for method, env in (("a", "e"), ("b", "e"), ("b", "f"), ("c", "f"))
+        for row in rows(method, 0, (0.0, 0.5), rng=rng, env=env)
+    ]
+    place = write(tmp_path / "runs.jsonl", lines)
+    parts = by_environment(group_runs(find_runs([str(place)])))
+    assert {env: list(groups) for env, groups in parts.items()} == {
+        "e": ["a", "b"],
+        "f": ["b", "c"],
+    }
+    assert main(["compare", str(place), "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("no environment is common to all groups")
+    assert printed.out.count("success at 100 rollouts") == 2
+    for env in "ef":
+        assert (tmp_path / f"compare-{env}.png").exists()
+        assert (tmp_path / f"compare-{env}.csv").exists()
+
+
+def test_differences_are_to_the_baseline_that_is_named(
+    results: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    command = ["compare", str(results), "--out", str(tmp_path)]
+    for name in ("fast", "slow"):
+        assert main([*command, "--baseline", name]) == 0
+        assert f"difference to {name}" in capsys.readouterr().out
+    assert main([*command, "--baseline", "fsat"]) == 2
+    assert "Did you mean 'fast'?" in capsys.readouterr().err
+
+
+def test_committed_folders_that_hold_repeats_can_be_compared(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    place = Path(__file__).parents[2] / "results/nano/bouncingsim-basic/grpo*/seed-0"
+    assert main(["compare", str(place), "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert "left out, as runs of the same configuration and seed as others" in printed.err
+    assert "batch_size=32" in printed.out
 
 
 def test_seeds_that_never_succeed_print_the_count_of_one_run() -> None:

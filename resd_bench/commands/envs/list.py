@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint
 from typing import Annotated
 
 import typer
@@ -26,17 +28,28 @@ def list_envs(
     _show_sizes(installed)
 
 
-def _show_sizes(names: Iterable[str]) -> None:
+def _show_sizes(installed: Mapping[str, EntryPoint]) -> None:
     from rich.table import Table
 
     from resd_bench.rollout.contract import checked_tasks
 
-    table = Table("environment", *SPLITS, "turns", "Gymnasium id")
-    for name in names:
+    title = "Environments; `envs info NAME` describes one"
+    table = Table("environment", title=title, title_justify="left")
+    for name in (*SPLITS, "turns"):
+        table.add_column(name.replace("validation", "valid."), justify="right")
+    for name, entry in installed.items():
         try:
             env = plugins.make_env(name)
             sizes = [str(len(checked_tasks(env, split))) for split in SPLITS]
-            table.add_row(name, *sizes, str(env.max_turns), plugins.gym_id(name))
+            about = [name, _description(entry), plugins.gym_id(name)]
+            table.add_row("\n".join(filter(None, about)), *sizes, str(env.max_turns))
         except Exception as error:
-            table.add_row(name, f"cannot be made: {error}")
+            table.add_row(f"{name}\ncannot be made: {error}")
+        table.add_section()
     out().print(table)
+
+
+def _description(entry: EntryPoint) -> str:
+    """The first paragraph of the docstring of what makes an environment; "" where it has none."""
+    text = inspect.getdoc(entry.load()) or ""
+    return " ".join(text.partition("\n\n")[0].split())
