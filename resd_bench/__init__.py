@@ -1,26 +1,43 @@
-"""Benchmarks for language-model agents that learn when success is rare and feedback is rich."""
+"""Benchmarks for language-model agents that learn when success is rare and feedback is rich.
+
+`make_env`, `resolve`, `run` and `load` are what a program needs: see docs/python.md.
+"""
 
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from resd_bench.config import resolve
+    from resd_bench.jobs.run import run
     from resd_bench.plugins import make_env
+    from resd_bench.records.find_runs import find_runs as load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "make_env"]
+__all__ = ["__version__", "load", "make_env", "resolve", "run"]
+
+_WHERE = {
+    "load": ("resd_bench.records.find_runs", "find_runs"),
+    "make_env": ("resd_bench.plugins", "make_env"),
+    "resolve": ("resd_bench.config", "resolve"),
+    "run": ("resd_bench.jobs.run", "run"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`make_env`, imported when it is asked for."""
-    if name != "make_env":
+    """A public function, imported when it is asked for."""
+    if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from resd_bench.plugins import make_env
+    module, attribute = _WHERE[name]
+    return getattr(import_module(module), attribute)
 
-    return make_env
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})
 
 
 class _WhenImported:

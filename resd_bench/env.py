@@ -177,8 +177,8 @@ class TextEnv(gym.Env[str, str], ABC):
 
         KeyError with the nearest id if there is none, or if several splits have one.
         """
-        if split not in (None, *SPLITS):
-            raise KeyError(f"{self.name} has no split {split!r}: give {', '.join(SPLITS)}")
+        if split is not None:
+            self._split(split)
         found = [t for s in SPLITS if split in (None, s) and (t := self._of(s, task_id))]
         if len(found) > 1:
             splits = " and ".join(task.split for task in found)
@@ -186,6 +186,13 @@ class TextEnv(gym.Env[str, str], ABC):
         if not found:
             raise KeyError(self._no_task(task_id, split))
         return found[0]
+
+    def _split(self, name: str) -> Split:
+        """`name` as a split; KeyError where it is not one."""
+        for split in SPLITS:
+            if split == name:
+                return split
+        raise KeyError(f"{self.name} has no split {name!r}: give {', '.join(SPLITS)}")
 
     def _of(self, split: Split, task_id: str) -> Task | None:
         if split not in self._by_id:
@@ -202,17 +209,21 @@ class TextEnv(gym.Env[str, str], ABC):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[str, dict[str, Any]]:
-        """Pose the task of `options={"task": id, "split": split}`, or a random training task.
+        """Pose the task of `options={"task": id, "split": split}`, or a random one of the split.
 
-        Without a split, the id must occur in one split only.
+        Without a split, the id must occur in one split only, and a random task is a training task.
+        ValueError for other options; KeyError for a task or split that does not exist.
         """
         super().reset(seed=seed)
-        wanted, split = ((options or {}).get(name) for name in ("task", "split"))
+        given = options or {}
+        if unknown := sorted(map(str, given.keys() - {"task", "split"})):
+            raise ValueError(f"unknown option {unknown[0]!r} of reset: give task, split or both")
+        wanted, split = given.get("task"), given.get("split")
         if wanted is None:
-            pool = tuple(self.tasks("train"))
+            pool = tuple(self.tasks(self._split("train" if split is None else split)))
             self.task = pool[int(self.np_random.integers(len(pool)))]
         else:
-            self.task = self.find(str(wanted), *([] if split is None else [split]))
+            self.task = self.find(str(wanted), split)
         self._turn = 0
         return self.opening(self.task), self._info(self.task)
 

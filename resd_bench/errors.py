@@ -6,6 +6,7 @@ import difflib
 import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class UsageError(Exception):
@@ -14,11 +15,12 @@ class UsageError(Exception):
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NO_ACCESS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+WRONG_PATH = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP})
 
 
 @contextmanager
 def explaining_disk() -> Iterator[None]:
-    """Within the context, a full disk or missing permission for a file becomes a UsageError."""
+    """Within the context, a path or disk that cannot be written to becomes a UsageError."""
     try:
         yield
     except OSError as error:
@@ -32,6 +34,8 @@ def explaining_disk() -> Iterator[None]:
             raise UsageError(
                 f"{where}{error.strerror}: give a path that you may read and write"
             ) from None
+        if error.errno in WRONG_PATH and error.filename:
+            raise UsageError(f"{where}{error.strerror}: give another path") from None
         raise
 
 
@@ -41,3 +45,31 @@ def near_miss(kind: str, given: str, known: Iterable[str]) -> UsageError:
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return UsageError(f"unknown {kind} {given!r}. {hint}Known: {', '.join(names) or 'none'}")
+
+
+def install_extra(name: str) -> str:
+    """The command that installs an extra of resd-bench, which is on no package index.
+
+    In a clone it names the extra; where a wheel is installed, the packages of the extra.
+    """
+    import shlex
+
+    clone = Path(__file__).resolve().parents[1]
+    if (clone / "pyproject.toml").is_file() and (clone / "constraints.txt").is_file():
+        at = Path() if Path.cwd() == clone else clone
+        extra = shlex.quote(f"{at}[{name}]") if at.is_absolute() else f"'.[{name}]'"
+        return f"pip install -c {shlex.quote(str(at / 'constraints.txt'))} -e {extra}"
+    return f"pip install {' '.join(map(shlex.quote, _packages_of(name)))}"
+
+
+def _packages_of(extra: str) -> list[str]:
+    """The requirements of an extra, as in the metadata of the installed distribution."""
+    import re
+    from importlib import metadata
+
+    found = []
+    for line in metadata.requires("resd-bench") or ():
+        requirement, _, condition = line.partition(";")
+        if re.search(rf"""extra\s*==\s*['"]{re.escape(extra)}['"]""", condition):
+            found.append(requirement.strip())
+    return found

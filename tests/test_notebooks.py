@@ -1,6 +1,7 @@
 """Notebooks run from top to bottom, and what is committed was made from their sources."""
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.places import ROOT
 pytestmark = pytest.mark.slow
 
 
-REASON = "JUPYTEXT, NBFORMAT, NBCLIENT OR IPYKERNEL ABSENT: pip install 'resd-bench[dev]'"
+REASON = "JUPYTEXT, NBFORMAT, NBCLIENT OR IPYKERNEL ABSENT: pip install '.[dev]'"
 jupytext = pytest.importorskip("jupytext", reason=REASON)
 nbformat = pytest.importorskip("nbformat", reason=REASON)
 pytest.importorskip("nbclient", reason=REASON)
@@ -19,6 +20,9 @@ pytest.importorskip("ipykernel", reason=REASON)
 
 FOLDER = ROOT / "notebooks"
 SOURCES = sorted(FOLDER.glob("[a-z]*.py"))
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+PLACE = re.compile(r"(?:/[\w.+-]+)+")
+"""Paths and ids of temporary files."""
 SHOWS = {
     "an_environment_by_hand": ("reward 0.0", "passed 26 of 28", "reward 1.0", "too high"),
     "one_resd_step": ("lesson:", "teacher:"),
@@ -48,6 +52,21 @@ def texts(notebook: Any) -> str:
     return "\n".join(shown)
 
 
+def is_alike(one: str, other: str) -> bool:
+    """Whether two texts are equal but for what differs between machines: places, and rounding."""
+    sides = [NUMBER.split(PLACE.sub("", text)) for text in (one, other)]
+    if sides[0] != sides[1]:
+        return False
+    numbers = [[float(n) for n in NUMBER.findall(PLACE.sub("", text))] for text in (one, other)]
+    return all(abs(a - b) <= 0.02 + 0.02 * abs(a) for a, b in zip(*numbers, strict=True))
+
+
+def test_outputs_are_stale_where_words_or_numbers_differ() -> None:
+    assert is_alike("in /a/b: 0.123 of 1e3", "in /c/d/e: 0.125 of 1e3")
+    for other in ("in /a: 0.123 of 900", "at /a: 0.123 of 1000", "in /a: 0.123 of 1e3 1"):
+        assert not is_alike("in /a/b: 0.123 of 1e3", other)
+
+
 def test_every_notebook_is_known_here() -> None:
     assert {source.stem for source in SOURCES} == set(SHOWS)
 
@@ -71,6 +90,9 @@ def test_it_runs_and_shows_what_it_announces(source: Path) -> None:
     notebook = execute(source)
     for text in SHOWS[source.stem]:
         assert text in texts(notebook), text
+    committed = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    again = f"the committed outputs are stale, run: python notebooks/_execute.py {source.stem}"
+    assert is_alike(texts(committed), texts(notebook)), again
     kinds = {
         name
         for cell in notebook.cells

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, install_extra
 from resd_bench.files import reading
 
 COMPONENT = "lessons"
@@ -27,9 +27,6 @@ DROPPED: Mapping[str, Any] = {
     "evaluation_cache": None,
 }
 """Parts of the package's state that grow, and that no iteration reads."""
-INSTALL = (
-    "pip install 'resd-bench[gepa]', or pip install -c constraints.txt -e '.[gepa]' in a clone"
-)
 
 Evaluate = Callable[[Sequence[str], str], list[float]]
 """Task ids and a text in, one score each out; `NoRollouts` where they cannot be paid for."""
@@ -59,7 +56,9 @@ def package() -> Any:
     try:
         import gepa
     except ImportError as error:
-        raise UsageError(f"the method gepa needs the package gepa ({error}): {INSTALL}") from error
+        raise UsageError(
+            f"the method gepa needs the package gepa ({error}): {install_extra('gepa')}"
+        ) from error
     return gepa
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, install_extra
 from resd_bench.seeds import derive
 
 
@@ -17,7 +17,7 @@ def generators() -> Sequence[str]:
     except ImportError as error:
         raise UsageError(
             f"reasoning-gym environments need the package reasoning-gym ({error}): "
-            "pip install resd-bench[reasoning-gym]"
+            f"{install_extra('reasoning-gym')}"
         ) from error
     return sorted(set(DATASETS) - {"composite"})
 

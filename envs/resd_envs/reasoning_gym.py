@@ -2,7 +2,7 @@
 
     make_env("reasoning-gym", dataset="sudoku")
 
-Needs `pip install resd-bench[reasoning-gym]`. Tasks, scores and right answers are the package's;
+Needs the extra `reasoning-gym`. Tasks, scores and right answers are the package's;
 splits are ours. Some of its scorers evaluate the answer as Python or as algebra, so answers that
 do not look like data get no score from those; all of them run in a process that can be killed
 (`reasoning_scorer.py`), and full marks must be earned (`reasoning_guards.py`). Left out:

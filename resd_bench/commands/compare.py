@@ -13,6 +13,7 @@ from resd_bench.commands.shared import AtBudget, Baseline, Markdown, Runs, Varie
 from resd_bench.commands.shared import AxisOption as AxisFlag
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files.terminal import note, out, say
+from resd_bench.files.writing import check_target
 
 if TYPE_CHECKING:
     from resd_bench.records.runs import RunData
@@ -55,6 +56,7 @@ def compare(
     from resd_bench.report.comparisons import by_environment
     from resd_bench.report.measured import parse_varies
 
+    check_target(save / "compare.csv")
     chosen, wanted = choose_axis(axis, budget)
     on_purpose = parse_varies(varies)
     groups = groups_in(runs, baseline)

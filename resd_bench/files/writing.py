@@ -93,6 +93,22 @@ def write_named(path: Path, data: bytes) -> Path:
         raise UsageError(f"cannot write {path}: {error}. Give another --out") from None
 
 
+def check_target(path: Path) -> Path:
+    """`path`, if a file can be written there; UsageError otherwise, before hours of work are lost.
+
+    Its folder is made. Left out: whether the disk has room.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error}. Give another --out") from None
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder. Give a file with --out")
+    if not os.access(path if path.exists() and not path.is_file() else path.parent, os.W_OK):
+        raise UsageError(f"cannot write {path}: permission denied. Give another --out")
+    return path
+
+
 def append_to(path: Path, root: Path | None = None) -> IO[bytes]:
     """Open a file to append to, made if it is missing; UsageError if it is a link.
 

@@ -75,7 +75,9 @@ def replay(
             this.restore(checkpoint)
         while this.update < update - 1:
             this.advance()
+            tell(f"repeated update {this.update}")
         this.tracer, tracer.limit = tracer, limit
+        tell(f"repeating update {update} and scoring its examples")
         this.advance()
     finally:
         this.envs.close()

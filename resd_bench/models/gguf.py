@@ -29,7 +29,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, install_extra
 from resd_bench.files.cache import CACHE_VARIABLE
 from resd_bench.files.integrity import cached_sha256
 from resd_bench.packaged_models import (
@@ -51,7 +51,6 @@ _RECORD = "gguf.json"
 _NEEDED = ("gguf", "accelerate")
 _MEMINFO, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 """Where Linux says how much memory there is, and how much this container may have."""
-_INSTALL = "pip install 'resd-bench[gguf]'"
 
 _VERSIONS = (2, 3)
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
@@ -330,7 +329,7 @@ def _check_packages(file: Path) -> None:
     if missing:
         raise UsageError(
             f"{str(file)!r} cannot be read without {' and '.join(missing)}, which "
-            f"{'is' if len(missing) == 1 else 'are'} not installed: {_INSTALL}"
+            f"{'is' if len(missing) == 1 else 'are'} not installed: {install_extra('gguf')}"
         )
 
 

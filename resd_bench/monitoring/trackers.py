@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from resd_bench.config import RunConfig
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, install_extra
 from resd_bench.files.writing import make_folder
 from resd_bench.records.recorder import LogRow
 from resd_bench.stats import EvalPoint
@@ -83,7 +83,7 @@ def make_tracker(config: RunConfig) -> Tracker:
     if config.track != "none" and importlib.util.find_spec(config.track) is None:
         raise UsageError(
             f"--track {config.track} needs a package that is not installed: "
-            f"pip install 'resd-bench[{config.track}]'"
+            f"{install_extra(config.track)}"
         )
     return Tracker(config)
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from resd_bench import packaged_models
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, install_extra
 from resd_bench.models import adapters, gguf, model_files
 from resd_bench.models.identity import refuse_other_base
 
@@ -196,7 +196,7 @@ def _refuse_what_does_not_fit(given: _Given, device_map: str | None, attention: 
         )
     if device_map is not None and importlib.util.find_spec("accelerate") is None:
         raise UsageError(
-            "--device-map needs accelerate, which is not installed: pip install 'resd-bench[lora]'"
+            f"--device-map needs accelerate, which is not installed: {install_extra('lora')}"
         )
     if attention is not None and "/" in attention and not given.trusted:
         raise UsageError(
@@ -288,8 +288,7 @@ def _merged(model: Any, folder: Path) -> Any:
         import peft
     except ImportError as error:
         raise UsageError(
-            f"the adapter {folder} needs peft, which is not installed: "
-            "pip install 'resd-bench[lora]'"
+            f"the adapter {folder} needs peft, which is not installed: {install_extra('lora')}"
         ) from error
     model_files.check_adapter(adapters.read_adapter_config(folder), folder)
     config: Any = peft.PeftConfig.from_pretrained(str(folder))

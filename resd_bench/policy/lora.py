@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, install_extra
 
 STUDENT, TEACHER = "default", "teacher"
 
@@ -33,7 +33,7 @@ def adapt(model: Any, rank: int, alpha: int | None, seed: int, name: str = "") -
         import peft
     except ImportError as error:
         raise UsageError(
-            "--lora-rank needs peft, which is not installed: pip install 'resd-bench[lora]'"
+            f"--lora-rank needs peft, which is not installed: {install_extra('lora')}"
         ) from error
     config = peft.LoraConfig(
         r=rank,

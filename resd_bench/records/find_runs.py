@@ -12,10 +12,10 @@ from resd_bench.records.run_files import is_log, run_folders
 from resd_bench.records.runs import RunData, load_run
 
 
-def find_runs(places: Iterable[str]) -> list[RunData]:
+def find_runs(places: str | Path | Iterable[str | Path]) -> list[RunData]:
     """The runs in JSONL files, in folders, globs, or below them; UsageError if there is none."""
     found: dict[str, RunData] = {}
-    for place in places:
+    for place in map(str, [places] if isinstance(places, str | Path) else places):
         paths = [Path(p) for p in sorted(glob(place, recursive=True))] or [Path(place)]
         files = [path for path in paths if path.is_file() and path.suffix == ".jsonl"]
         # A log in a run folder means the whole run.

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, install_extra
 from resd_bench.files.writing import append_to
 
 Command = Callable[[Path], Sequence[str]]
@@ -185,7 +185,7 @@ class RayLauncher:
         try:
             ray: Any = importlib.import_module("ray")
         except ImportError:
-            raise UsageError("--launcher ray needs Ray: pip install 'resd-bench[sweep]'") from None
+            raise UsageError(f"--launcher ray needs Ray: {install_extra('sweep')}") from None
         self._ray = ray
         self._command = command
         ray.init(address=address, log_to_driver=False, logging_level="warning")

@@ -29,7 +29,7 @@ from tests.baselines import fake_gepa
 HAS_GEPA = importlib.util.find_spec("gepa") is not None
 REAL = pytest.param(
     "real",
-    marks=pytest.mark.skipif(not HAS_GEPA, reason="GEPA ABSENT: pip install 'resd-bench[gepa]'"),
+    marks=pytest.mark.skipif(not HAS_GEPA, reason="GEPA ABSENT: pip install '.[gepa]'"),
 )
 LESSON = "repeat the word"
 
@@ -230,7 +230,7 @@ def test_what_goes_wrong_in_a_proposal_is_not_swallowed(package: str) -> None:
 
 def test_without_the_package_gepa_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "gepa", None)
-    with pytest.raises(UsageError, match=r"resd-bench\[gepa\]"):
+    with pytest.raises(UsageError, match=r"pip install .*\[gepa\]"):
         GEPA.build(ScriptedPolicy(reader), GEPA.config())
 
 

@@ -49,7 +49,7 @@ def _made(name: str, dialect: Dialect) -> TextEnv:
     if extra and (
         find_spec(extra.replace("-", "_")) is None or (package and find_problem(package))
     ):
-        pytest.skip(f"{extra.upper()} ABSENT: pip install 'resd-bench[{extra}]' (some need Java)")
+        pytest.skip(f"{extra.upper()} ABSENT: pip install '.[{extra}]' (some need Java)")
     try:
         return make_env(name, dialect=dialect)
     except SandboxTooWeak as error:

@@ -18,7 +18,7 @@ from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.types import Completion, Example, user
 from tests.policy import odd_tokenizers, tiny
 
-pytest.importorskip("peft", reason="PEFT ABSENT: pip install 'resd-bench[lora]'")
+pytest.importorskip("peft", reason="PEFT ABSENT: pip install '.[lora]'")
 
 
 def nll(batch: TokenBatch) -> torch.Tensor:

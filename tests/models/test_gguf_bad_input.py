@@ -253,7 +253,7 @@ def test_a_missing_package_is_named_with_its_remedy(
         "find_spec",
         lambda name, *rest: None if name in missing else found(name, *rest),
     )
-    refused(file, rf"without {' and '.join(missing)}.*pip install 'resd-bench\[gguf\]'")
+    refused(file, rf"without {' and '.join(missing)}.*pip install .*\[gguf\]")
     assert nothing_left(cache)
 
 

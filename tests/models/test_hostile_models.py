@@ -362,7 +362,7 @@ def test_attention_from_the_hub_is_code_too(folder: Path) -> None:
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
     """An adapter of the embedded model, as `peft` writes it."""
-    peft = pytest.importorskip("peft", reason="PEFT ABSENT: pip install 'resd-bench[lora]'")
+    peft = pytest.importorskip("peft", reason="PEFT ABSENT: pip install '.[lora]'")
     model, tokenizer = loading.load_model("nano")
     config = peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
     peft.get_peft_model(model, config).save_pretrained(str(tmp_path / "adapter"))

@@ -25,7 +25,7 @@ RUN = [
 ]
 FOLDER = Path("runs-out/toy-say/toy-learner/seed-0")
 
-NO_TENSORBOARD = "TENSORBOARD ABSENT: pip install 'resd-bench[tensorboard]'"
+NO_TENSORBOARD = "TENSORBOARD ABSENT: pip install '.[tensorboard]'"
 
 
 class Hosted(ModuleType):
@@ -152,7 +152,7 @@ def test_tensorboard_shows_repeated_updates_of_a_resumed_run_once(
 
 
 def test_wandb_itself_writes_an_offline_run_into_the_run_folder(place: Path) -> None:
-    pytest.importorskip("wandb", reason="WANDB ABSENT: pip install 'resd-bench[wandb]'")
+    pytest.importorskip("wandb", reason="WANDB ABSENT: pip install '.[wandb]'")
     assert main([*RUN, "--track", "wandb"]) == 0
     (written,) = (FOLDER / "wandb").glob("offline-run-*")
     (log,) = written.glob("*.wandb")
@@ -160,9 +160,7 @@ def test_wandb_itself_writes_an_offline_run_into_the_run_folder(place: Path) -> 
 
 
 def test_trackio_itself_takes_the_arguments_it_is_given() -> None:
-    trackio = pytest.importorskip(
-        "trackio", reason="TRACKIO ABSENT: pip install 'resd-bench[trackio]'"
-    )
+    trackio = pytest.importorskip("trackio", reason="TRACKIO ABSENT: pip install '.[trackio]'")
     given = {"project": "p", "name": "n", "group": "g", "config": {}, "resume": "allow"}
     inspect.signature(trackio.init).bind(**given)
     inspect.signature(trackio.log).bind({"a": 1.0}, step=1)

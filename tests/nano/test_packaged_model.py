@@ -92,7 +92,7 @@ def test_richer_context_makes_a_better_teacher(rows: dict[str, ProbeRow]) -> Non
 @pytest.mark.parametrize("env", OTHERS)
 def test_elsewhere_too_success_is_rare_and_a_playbook_helps(policy: LMPolicy, env: str) -> None:
     if env.startswith("textworld") and find_spec("textworld") is None:
-        pytest.skip("TEXTWORLD ABSENT: pip install 'resd-bench[textworld]'")
+        pytest.skip("TEXTWORLD ABSENT: pip install '.[textworld]'")
     probe = Probe(policy, env, samples=1)
     probe.tasks, probe.exercises = probe.tasks[:40], probe.exercises[:40]
     told = [{"playbook": probe.lessons(exercise)} for exercise in probe.exercises]

@@ -12,7 +12,7 @@ from tokenizers import pre_tokenizers
 
 from tests.policy import tiny
 
-gguf: Any = pytest.importorskip("gguf", reason="GGUF ABSENT: pip install 'resd-bench[gguf]'")
+gguf: Any = pytest.importorskip("gguf", reason="GGUF ABSENT: pip install '.[gguf]'")
 
 MERGES = ["h e", "l l", "he ll", "Ġ w"]
 WORDS = ["he", "ll", "hell", "Ġw"]

@@ -26,9 +26,7 @@ from resd_bench.report.verify import blocks
 from tests.places import ROOT
 from tests.vouched import vouch
 
-jsonschema = pytest.importorskip(
-    "jsonschema", reason="JSONSCHEMA ABSENT: pip install 'resd-bench[dev]'"
-)
+jsonschema = pytest.importorskip("jsonschema", reason="JSONSCHEMA ABSENT: pip install '.[dev]'")
 
 COMMITTED = sorted(path.parent for path in (ROOT / "results").rglob("config.yaml"))
 LOGS = {"metrics": "metrics.jsonl", "evals": "evals.jsonl", "episodes": "episodes.jsonl"}

@@ -80,7 +80,7 @@ def test_the_embedded_model_runs_the_new_method_on_the_new_environment(site: Pat
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", [SHORT, LONG])
 def test_what_is_written_is_clean_for_ruff(kind: PluginKind, name: str, tmp_path: Path) -> None:
-    pytest.importorskip("ruff", reason="RUFF ABSENT: pip install resd-bench[dev]")
+    pytest.importorskip("ruff", reason="RUFF ABSENT: pip install '.[dev]'")
     write_package(kind, name, tmp_path / "new")
     for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."]):
         done = _python(command, tmp_path / "new", tmp_path)
@@ -89,7 +89,7 @@ def test_what_is_written_is_clean_for_ruff(kind: PluginKind, name: str, tmp_path
 
 @pytest.mark.slow
 def test_what_is_written_is_clean_for_strict_mypy(tmp_path: Path) -> None:
-    pytest.importorskip("mypy", reason="MYPY ABSENT: pip install resd-bench[dev]")
+    pytest.importorskip("mypy", reason="MYPY ABSENT: pip install '.[dev]'")
     # One after the other: the second reads what was found out about the packages that both import.
     cache = f"--cache-dir={tempfile.gettempdir()}/resd-bench-tests-mypy-{os.getuid()}"
     for kind in KINDS:

@@ -258,13 +258,13 @@ print(child.start(Path("x"), Path({str(log)!r})).process.pid, flush=True)
 
 def test_without_ray_its_launcher_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UsageError, match=r"pip install 'resd-bench\[sweep\]'"):
+    with pytest.raises(UsageError, match=r"pip install .*\[sweep\]"):
         RayLauncher()
 
 
 @pytest.mark.slow
 def test_a_ray_cluster_runs_a_trial_to_its_end(file: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="RAY ABSENT: pip install 'resd-bench[sweep]'")
+    pytest.importorskip("ray", reason="RAY ABSENT: pip install '.[sweep]'")
     received, jobs = run_sweep("s", load_sweep(file).trials[:2], RayLauncher(command=child), 0)
     assert (received, [job.state for job in jobs]) == (0, ["finished", "finished"])
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, install_extra
 from resd_bench.records.jsonl import read_objects
 from resd_bench.types import SPLITS, Split
 
@@ -115,7 +115,7 @@ def _from_hub(name: str) -> dict[Split, Sequence[Item]]:
     except ImportError as error:
         raise UsageError(
             f"reading the Hugging Face dataset {name!r} needs the package datasets: "
-            "pip install resd-bench[datasets]"
+            f"{install_extra('datasets')}"
         ) from error
     try:
         loaded = datasets.load_dataset(name, trust_remote_code=False)

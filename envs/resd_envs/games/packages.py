@@ -14,7 +14,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, install_extra
 from resd_bench.files import reading
 from resd_envs.games import java
 
@@ -66,8 +66,8 @@ class Package:
 
     @property
     def install(self) -> str:
-        """The command that installs it, in a clone of this repository."""
-        return f"pip install -c constraints.txt -e '.[{self.name}]', in a clone of resd-bench"
+        """The command that installs it."""
+        return install_extra(self.name)
 
 
 TEXTWORLD_EXPRESS = Package("textworld-express", "textworld_express", "1.1", needs_java=True)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, install_extra
 from resd_bench.files.cache import CACHE_VARIABLE, cache_root
 from resd_bench.seeds import derive
 from resd_bench.types import Split
@@ -134,7 +134,7 @@ def require_textworld() -> None:
     if importlib.util.find_spec("textworld") is None:
         raise UsageError(
             "these games are made by the package textworld, which is not installed: "
-            "pip install 'resd-bench[textworld]'"
+            f"{install_extra('textworld')}"
         )
 
 

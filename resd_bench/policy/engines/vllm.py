@@ -22,17 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, install_extra
 from resd_bench.policy import limits, lora
 from resd_bench.policy.engines.base import Generated, check_request, row_seed
 from resd_bench.policy.engines.logprob_gap import GAP_TOLERANCE, measure
 from resd_bench.policy.engines.registry import EngineSetup, EngineSpec
 from resd_bench.types import Sampling, Stop
 
-_INSTALL = (
-    "--engine vllm needs vLLM, which is not installed: pip install 'resd-bench[vllm]' on a machine "
-    "with a GPU; docs/engines.md has the recipe for a CPU"
-)
 _VARIABLES = {
     # The weights are passed by reference, so the engine must be in this process.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -241,7 +237,11 @@ def _vllm(device: torch.device) -> Any:
     try:
         import vllm
     except ImportError as error:
-        raise UsageError(f"{_INSTALL} ({error})") from error
+        raise UsageError(
+            "--engine vllm needs vLLM, which is not installed: "
+            f"{install_extra('vllm')} on a machine with a GPU; docs/engines.md has the recipe for "
+            f"a CPU ({error})"
+        ) from error
     if device.type == "cpu":
         # Its variable is read only at the first import, which may be over.
         import torch._dynamo

@@ -237,7 +237,7 @@ def policy(server: TinyServer, **options: Any) -> LMPolicy:
 
 @pytest.mark.slow
 def test_the_server_samples_with_the_adapter_that_was_trained(server: TinyServer) -> None:
-    pytest.importorskip("peft", reason="PEFT ABSENT: pip install 'resd-bench[lora]'")
+    pytest.importorskip("peft", reason="PEFT ABSENT: pip install '.[lora]'")
     trained = policy(server, lora_rank=4)
     sampling = Sampling(max_new_tokens=10, seed=1)
     greedy = Sampling(temperature=0.0, max_new_tokens=10)

@@ -32,7 +32,7 @@ from tests.policy.test_methods_on_models import METHODS, Reflective, attempt
 
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None,
-    reason="VLLM ABSENT: pip install 'resd-bench[vllm]' (docs/engines.md)",
+    reason="VLLM ABSENT: pip install '.[vllm]' (docs/engines.md)",
 )
 STOPS = [1, *range(4, 20)]
 GREEDY = Sampling(temperature=0.0, max_new_tokens=24)
@@ -311,7 +311,7 @@ def test_a_cache_too_small_for_one_sequence_is_a_usage_error() -> None:
 
 def test_without_vllm_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(UsageError, match=r"'resd-bench\[vllm\]'.*docs/engines.md"):
+    with pytest.raises(UsageError, match=r"pip install .*\[vllm\].*docs/engines.md"):
         engine(model())
 
 

@@ -37,7 +37,7 @@ LAYOUTS = ["ddp", "fsdp", "lora"]
 
 needed = [name for name in ("accelerate", "peft") if importlib.util.find_spec(name) is None]
 several = pytest.mark.skipif(
-    bool(needed), reason=f"{' AND '.join(needed).upper()} ABSENT: pip install 'resd-bench[lora]'"
+    bool(needed), reason=f"{' AND '.join(needed).upper()} ABSENT: pip install '.[lora]'"
 )
 
 
