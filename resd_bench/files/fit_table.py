@@ -22,7 +22,10 @@ def fit_table(table: Table, width: int) -> RenderableType:
     # Every column has a border before it and a blank on both sides.
     room = width - 3 * len(columns) - 1
     if sum(natural) > room:
-        least = [max(map(_longest_word, cells)) for cells in columns]
+        words = [max(map(_longest_word, cells)) for cells in columns]
+        wholes = zip(table.columns, natural, words, strict=True)
+        least = [line if column.no_wrap else word for column, line, word in wholes]
+        least = least if sum(least) <= room else words
         if sum(least) > room:
             return Group(*_rows_as_list(table))
         for column, size in zip(table.columns, _share(natural, least, room), strict=True):
@@ -34,7 +37,10 @@ def fit_table(table: Table, width: int) -> RenderableType:
 
 def least_width(table: Table) -> int:
     """The width in which `fit_table` still gives a table."""
-    words = [max(map(_longest_word, [*c.cells, c.header])) for c in table.columns]
+    words = [
+        max(map(_longest_line if c.no_wrap else _longest_word, [*c.cells, c.header]))
+        for c in table.columns
+    ]
     return sum(words) + 3 * len(words) + 1
 
 

@@ -75,8 +75,8 @@ def evaluations_table(found: Iterable[Evaluated]) -> Table:
     table.add_column("evaluation of")
     for name in ("updates", "rollouts", "generated tokens", "samples"):
         table.add_column(name, justify="right")
-    table.add_column("success", justify="right")
-    table.add_column("any of the samples (best)", justify="right")
+    table.add_column("success", justify="right", no_wrap=True)
+    table.add_column("any of the samples (best)", justify="right", no_wrap=True)
     for own in found:
         for point in own.points if len(own.points) < 2 else (own.points[0], own.points[-1]):
             table.add_row(table_label(own.name), *_cells(point))

@@ -170,7 +170,8 @@ def compare_table(
     table.caption = ".\n".join(filter(None, [_caption(rows), saturation(saturated)]))
     table.add_column("runs")
     table.add_column("seeds", justify="right")
-    table.add_column(f"success at {amount(budget)} {AXIS_NAMES[axis]}", justify="right")
+    success = f"success at {amount(budget)} {AXIS_NAMES[axis]}"
+    table.add_column(success, justify="right", no_wrap=True)
     table.add_column(f"difference to {table_label(rows[0].label)}\n(paired)", justify="right")
     table.add_column("minimum\ndetectable\ndifference", justify="right")
     table.add_column("verdict")
