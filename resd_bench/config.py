@@ -57,8 +57,8 @@ class TaskOptions:
     seed: Annotated[int, NOT_NEGATIVE] = 0
     """Seed of task order, environments, sampling and initialisation."""
     budget: str = "1280ep"
-    """When to stop: after training rollouts (1280ep), generated tokens (5Mtok), time (30min) or
-    updates (40upd). The update that reaches the budget is finished."""
+    """When to stop: after training rollouts (1280ep), their turns (5000turn), generated tokens
+    (5Mtok), time (30min) or updates (40upd). The update that reaches the budget is finished."""
     batch_size: Annotated[int, POSITIVE] = 32
     """Tasks per batch (B)."""
     group_size: Annotated[int | None, POSITIVE] = None

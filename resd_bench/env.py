@@ -30,6 +30,7 @@ from resd_bench.types import (
     Split,
     Stop,
     Task,
+    TurnFeedback,
     was_cut_off,
 )
 
@@ -76,6 +77,9 @@ class Reply:
     ends, because then the feedback text is shown."""
     feedback: Feedback | None = None
     """The verdict, which ends the episode; None while it continues."""
+    turn: TurnFeedback | None = None
+    """What there is to say about this action; an environment of several turns says of each whether
+    it changed anything. None: it does not say."""
 
 
 class TextEnv(gym.Env[str, str], ABC):
@@ -85,8 +89,9 @@ class TextEnv(gym.Env[str, str], ABC):
         dialect: wording of the prompts, `full` or `compact`.
         feedback_level: 0 to 5, see `FeedbackLevel`.
 
-    Information: always `task_id`, `split` and `feedback_level`; after the last step also
-    `feedback`, `success`, `score` and `stop_reason`. Never gold below level 4.
+    Information: always `task_id`, `split` and `feedback_level`; after a step also `turn` where the
+    environment says something about the action (`TurnFeedback`); after the last one `feedback`,
+    `success`, `score` and `stop_reason`. Never gold below level 4.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
@@ -240,9 +245,10 @@ class TextEnv(gym.Env[str, str], ABC):
         feedback, truncated = reply.feedback, False
         if feedback is None and self._turn >= self.max_turns:
             feedback, truncated = self.give_up(task), True
+        info = self._info(task) | self._turn_info(reply)
         if feedback is None:
             told = [CUT_OFF[self.dialect], reply.observation] if cut else [reply.observation]
-            return "\n".join(filter(None, told)), 0.0, False, False, self._info(task)
+            return "\n".join(filter(None, told)), 0.0, False, False, info
         self.task = None
         if self._reads_reasoning:
             feedback = self._count_reasoning(task, action, feedback)
@@ -250,7 +256,7 @@ class TextEnv(gym.Env[str, str], ABC):
             feedback = told_cut_off(feedback, self.dialect)
         feedback = feedback.at_level(self.feedback_level)
         stop = Stop.TURNS if truncated else Stop.LENGTH if cut else Stop.EOS
-        info = self._info(task) | {
+        info |= {
             "feedback": feedback,
             "success": feedback.success,
             "score": feedback.score,
@@ -276,6 +282,13 @@ class TextEnv(gym.Env[str, str], ABC):
     def _info(self, task: Task) -> dict[str, Any]:
         level = int(self.feedback_level)
         return {"task_id": task.id, "split": task.split, "feedback_level": level}
+
+    def _turn_info(self, reply: Reply) -> dict[str, Any]:
+        """What there is to say about the turn, at the environment's level of feedback."""
+        if reply.turn is None:
+            return {}
+        shown = self.feedback_level >= FeedbackLevel.FAILURES
+        return {"turn": reply.turn if shown else replace(reply.turn, text="")}
 
 
 @cache

@@ -141,6 +141,20 @@ class Feedback:
         return replace(self, cases=cases, solution=solution, text=self.render(level))
 
 
+TurnKind = Literal["changed", "wasted", "invalid"]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFeedback:
+    """What an environment says about one turn, besides the observation that follows."""
+
+    kind: TurnKind
+    """Whether the action `changed` anything, was carried out in vain (`wasted`), or could not be
+    carried out (`invalid`). Measured, never shown to a model."""
+    text: str = ""
+    """What was wrong with it, for somebody who knows what had happened by then; from level 3."""
+
+
 class Stop(StrEnum):
     """Why a completion or a trajectory ended."""
 
@@ -221,6 +235,13 @@ class Turn:
 
     messages: Messages
     completion: Completion
+    feedback: TurnFeedback | None = None
+    """What the environment says about the action, if it says anything."""
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether the environment says that the action was wasted or invalid."""
+        return self.feedback is not None and self.feedback.kind != "changed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from resd_bench.budget import Budget, Ledger
         ("1.5ktok", 1500, "tok"),
         (" 30 min", 30, "min"),
         ("40upd", 40, "upd"),
+        ("5kturn", 5_000, "turn"),
     ],
 )
 def test_budgets_are_read(text: str, amount: float, unit: str) -> None:

@@ -171,6 +171,22 @@ class TurnOptions:
         return [sum(turns) / len(turns) / own for own in turns]
 
 
+TurnCredit = Literal["attempt", "turn"]
+
+
+@dataclass(frozen=True)
+class CreditOptions(TurnOptions):
+    """How the outcome of an attempt is credited to its turns."""
+
+    turn_credit: TurnCredit = "attempt"
+    """Credit of a turn: `attempt`: the outcome of its attempt, whatever the turn did; `turn`: the
+    same, but no success for a turn of which the environment says that it was wasted or invalid."""
+
+    def earns(self, turn: Turn) -> bool:
+        """Whether `turn` has a share in a success of its attempt."""
+        return self.turn_credit == "attempt" or not turn.in_vain
+
+
 PER_TURN = {"turn_weighting": "turn"}
 """What runs did before there was the option; see `MethodSpec.former`."""
 

@@ -1,9 +1,10 @@
 """GRPO: reinforce each attempt by how it compares with the others at the same task.
 
 As run in the paper (8 attempts per task, one optimiser step per batch, no KL term, no entropy
-bonus): the old policy is the one being trained, so the clip never binds. `dr-grpo` (arXiv
-2503.20783) and `dapo` (arXiv 2503.14476) are the same with other defaults. Left out: DAPO's soft
-penalty on answers that are nearly too long.
+bonus): the old policy is the one being trained, so the clip never binds. Every turn has the
+advantage of its attempt; with `turn_credit` a turn in vain is not reinforced by it. `dr-grpo`
+(arXiv 2503.20783) and `dapo` (arXiv 2503.14476) are the same with other defaults. Left out: DAPO's
+soft penalty on answers that are nearly too long.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import torch
 from resd_baselines.base import (
     PER_TURN,
     Attempt,
+    CreditOptions,
     PolicyAgent,
-    TurnOptions,
     count_turns,
     make_examples,
     scored_attempts,
@@ -34,7 +35,7 @@ LossNormalisation = Literal["sequence", "constant", "token"]
 
 
 @dataclass(frozen=True)
-class GRPOConfig(TurnOptions, InRanges):
+class GRPOConfig(CreditOptions, InRanges):
     """Options of GRPO, as in the paper's release."""
 
     normalise_std: bool = True
@@ -155,12 +156,22 @@ class GRPOAgent(PolicyAgent):
         weights: Sequence[float],
         step: Step,
     ) -> list[Example]:
-        # An advantage of 0 adds exactly 0 to the loss, so its forward pass can be skipped.
         return [
             example
             for attempt, advantage, weight in zip(attempts, advantages, weights, strict=True)
-            if advantage
-            for example in make_examples(attempt, advantage=advantage, weight=weight)
+            for example in self.credited(attempt, advantage, weight)
+        ]
+
+    def credited(self, attempt: Attempt, advantage: float, weight: float) -> list[Example]:
+        """Examples of the turns that are credited with the attempt's advantage."""
+        # An advantage of 0 adds exactly 0 to the loss, so its forward pass can be skipped.
+        if not advantage:
+            return []
+        examples = make_examples(attempt, advantage=advantage, weight=weight)
+        return [
+            example
+            for example, turn in zip(examples, attempt.turns, strict=True)
+            if advantage < 0 or self.config.earns(turn)
         ]
 
     def _advantages(self, group: Group) -> list[float]:

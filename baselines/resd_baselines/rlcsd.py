@@ -13,7 +13,7 @@ from typing import Annotated
 
 import torch
 
-from resd_baselines.base import Attempt, make_examples, peers
+from resd_baselines.base import Attempt, peers
 from resd_baselines.grpo import GRPOAgent, GRPOConfig
 from resd_baselines.losses import contrasted_advantages, hint_contrast
 from resd_baselines.self_distillation import with_hint
@@ -56,7 +56,7 @@ class RLCSDAgent(GRPOAgent):
         rows = zip(attempts, advantages, weights, strict=True)
         for place, (attempt, advantage, weight) in enumerate(rows):
             right, wrong = (peers(attempts, place, success=won) for won in (True, False))
-            few = make_examples(attempt, advantage=advantage, weight=weight) if advantage else []
+            few = self.credited(attempt, advantage, weight)
             hints: list[Attempt] = []
             if few and right and wrong:
                 chosen = rng.permutation(len(wrong))[: self.config.wrong_hints]

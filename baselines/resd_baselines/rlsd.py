@@ -13,7 +13,7 @@ from typing import Annotated
 
 import torch
 
-from resd_baselines.base import Attempt, make_examples, peers
+from resd_baselines.base import Attempt, peers
 from resd_baselines.grpo import GRPOAgent, GRPOConfig
 from resd_baselines.losses import reweighted_advantages
 from resd_baselines.self_distillation import with_hint
@@ -51,7 +51,7 @@ class RLSDAgent(GRPOAgent):
         rows = zip(attempts, advantages, weights, strict=True)
         for place, (attempt, advantage, weight) in enumerate(rows):
             hint = next(iter(peers(attempts, place, success=True)), None)
-            few = make_examples(attempt, advantage=advantage, weight=weight) if advantage else []
+            few = self.credited(attempt, advantage, weight)
             for example in few:
                 if hint is not None:
                     chats[len(made)] = with_hint(

@@ -1,7 +1,8 @@
 """SFT on success: imitate one's own successful attempts.
 
 A buffer keeps the latest success of each task; every update lowers its negative log-likelihood.
-Without any success there is nothing to imitate, and the update does not train.
+Without any success there is nothing to imitate, and the update does not train. Of several turns all
+are imitated, or those alone that the environment does not call wasted or invalid (`turn_credit`).
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Annotated, Any
 
 from resd_baselines.base import (
     PER_TURN,
+    CreditOptions,
     PolicyAgent,
-    TurnOptions,
     make_examples,
     scored_attempts,
     signal_metrics,
@@ -25,7 +26,7 @@ from resd_bench.types import Completion, Example, Group, Message, Metrics, Step,
 
 
 @dataclass(frozen=True)
-class SFTConfig(TurnOptions, InRanges):
+class SFTConfig(CreditOptions, InRanges):
     """Options of SFT on success."""
 
     buffer_size: Annotated[int, POSITIVE] = 64
@@ -48,7 +49,11 @@ class SFTAgent(PolicyAgent):
         for attempt in attempts:
             if attempt.success:
                 self.successes.pop(attempt.task_id, None)
-                self.successes[attempt.task_id] = make_examples(attempt)
+                self.successes[attempt.task_id] = [
+                    example
+                    for example, turn in zip(make_examples(attempt), attempt.turns, strict=True)
+                    if self.config.earns(turn)
+                ]
         for task_id in list(self.successes)[: -self.config.buffer_size]:
             del self.successes[task_id]
         kept = list(self.successes.values())

@@ -30,8 +30,8 @@ class TurnContextOptions:
 
     turn_context: TurnContext = "transcript"
     """What the teacher of a turn sees: `transcript`: the whole attempt and the feedback at its end,
-    whichever turn it is; `observation`: what followed the turn; `diagnosis`: what a review of the
-    interaction says of the turn; `both`: the last two."""
+    whichever turn it is; `observation`: what followed the turn, with what the environment says of
+    it; `diagnosis`: what a review of the interaction says of the turn; `both`: the last two."""
     show_later_turns: bool = False
     """Unless the context is `transcript`: also show what happened after the turn, the whole attempt
     and the feedback at its end (ablation)."""
@@ -97,6 +97,7 @@ def _seen(
     """What is shown of the attempt at turn `number`."""
     last = number == len(attempt.turns) - 1
     told = [ended(attempt, dialect) if last and attempt.success else attempt.observations[number]]
+    told += [note.text for note in [attempt.turns[number].feedback] if note]
     found = diagnoses.by_turn.get(number) if options.reads_diagnoses else None
     answer = said(attempt.turns[number], attempt)
     if options.turn_context == "diagnosis":

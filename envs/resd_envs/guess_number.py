@@ -7,7 +7,15 @@ from functools import cache
 
 from resd_bench.env import CUT_OFF, TRUNCATED, Reply, TextEnv
 from resd_bench.seeds import stream
-from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task, was_cut_off
+from resd_bench.types import (
+    CaseResult,
+    Dialect,
+    Feedback,
+    Split,
+    Task,
+    TurnFeedback,
+    was_cut_off,
+)
 
 LOWEST, HIGHEST = 1, 200
 SIZES: Mapping[Split, int] = {"train": 120, "validation": 40, "test": 40}
@@ -28,6 +36,14 @@ HINTS: Mapping[Dialect, Mapping[str, str]] = {
     },
     "compact": {"low": "{guess} low", "high": "{guess} high", "none": "no number"},
 }
+TOLD: Mapping[Dialect, Mapping[str, str]] = {
+    "full": {
+        "none": "The answer was not a whole number.",
+        "wasted": "The hints before it left only numbers from {least} to {most}.",
+    },
+    "compact": {"none": "no number", "wasted": "left {least} {most}"},
+}
+"""What is said about a turn in vain, apart from the hint."""
 MAX_DIGITS = 9
 
 
@@ -54,7 +70,8 @@ class GuessNumberEnv(TextEnv):
     ## Information
     `task_id`, `split`, `feedback_level`; at the end `feedback`, `success`, `score`, `stop_reason`.
     Feedback: 2 the class of the last mistake (`wrong_guess`, `no_number` or `truncated`), 3 every
-    guess with the hint it got, 4 and 5 the number.
+    guess with the hint it got, 4 and 5 the number. After each step `turn` says whether the guess
+    was `invalid`, `wasted` because earlier hints excluded it, or `changed` what is known.
 
     ## Arguments
     - `dialect`: `full` or `compact`.
@@ -74,6 +91,8 @@ class GuessNumberEnv(TextEnv):
         super().__init__(dialect=dialect, feedback_level=feedback_level)
         self._hints: list[str] = []
         self._last_kind = ""
+        self._left = (LOWEST, HIGHEST)
+        """The least and the greatest number that the hints leave."""
 
     def tasks(self, split: Split) -> Sequence[Task]:
         """One task per number; 120 train, 40 validation and 40 test."""
@@ -81,23 +100,35 @@ class GuessNumberEnv(TextEnv):
 
     def opening(self, task: Task) -> str:
         """Pose the task and forget the guesses of the last episode."""
-        self._hints = []
+        self._hints, self._left = [], (LOWEST, HIGHEST)
         return task.prompt
 
     def reply(self, task: Task, action: str) -> Reply:
         """End on the right guess, else give a hint."""
         guess, secret = read_guess(action), int(task.data["number"])
         if guess == secret:
-            return Reply(feedback=Feedback(1.0, True, 1.0, (CaseResult("guess", True, "pass"),)))
+            success = Feedback(1.0, True, 1.0, (CaseResult("guess", True, "pass"),))
+            return Reply(feedback=success, turn=TurnFeedback("changed"))
         if guess is None and was_cut_off(action):
             # The next observation says so by itself.
             self._last_kind = TRUNCATED
             self._hints.append(CUT_OFF[self.dialect])
-            return Reply()
+            return Reply(turn=TurnFeedback("invalid"))
         self._last_kind = "no_number" if guess is None else "wrong_guess"
         word = "none" if guess is None else "low" if guess < secret else "high"
         self._hints.append(HINTS[self.dialect][word].format(guess=guess))
-        return Reply(self._hints[-1])
+        return Reply(self._hints[-1], turn=self._judge(guess, secret))
+
+    def _judge(self, guess: int | None, secret: int) -> TurnFeedback:
+        """Whether a wrong guess told anything that the hints before it had not."""
+        least, most = self._left
+        words = {"least": least, "most": most}
+        if guess is None:
+            return TurnFeedback("invalid", TOLD[self.dialect]["none"])
+        if not least <= guess <= most:
+            return TurnFeedback("wasted", TOLD[self.dialect]["wasted"].format(**words))
+        self._left = (guess + 1, most) if guess < secret else (least, guess - 1)
+        return TurnFeedback("changed")
 
     def give_up(self, task: Task) -> Feedback:
         """The verdict when the turns are used up."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 UNIT_AXES: Mapping[str, tuple[Axis, float]] = {
     "ep": ("episodes", 1),
+    "turn": ("turns", 1),
     "tok": ("tokens", 1),
     "upd": ("updates", 1),
     "min": ("seconds", 60),

@@ -56,8 +56,8 @@ AxisOption = Annotated[
     str | None,
     typer.Option(
         metavar="AXIS",
-        help="Budget axis: episodes, tokens, updates, seconds or flops (default: the unit of "
-        "--budget, else episodes).",
+        help="Budget axis: episodes, turns, tokens, updates, seconds or flops (default: the unit "
+        "of --budget, else episodes).",
     ),
 ]
 AtBudget = Annotated[

@@ -34,8 +34,18 @@ def train_metrics(groups: Sequence[Group]) -> Metrics:
         "train/unanswered": _mean([float(a.unanswered) for a in scored]),
         "train/errors": float(errors),
         "train/response_tokens": sum(tokens) / len(attempts),
+        **_turns_per_success(scored),
         **{f"env/{name}": value for name, value in mean_metrics(scored).items()},
     }
+
+
+def _turns_per_success(scored: Sequence[Trajectory]) -> Metrics:
+    """Turns of all scored attempts over their successes, in environments of several turns."""
+    if not any("turns" in attempt.feedback.metrics for attempt in scored):
+        return {}
+    successes = sum(attempt.feedback.success for attempt in scored)
+    turns = sum(len(attempt.turns) for attempt in scored)
+    return {"train/turns_per_success": turns / successes if successes else math.nan}
 
 
 def mean_metrics(attempts: Sequence[Trajectory]) -> Metrics:

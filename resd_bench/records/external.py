@@ -27,6 +27,7 @@ OPTIONAL = {
     "generated_tokens": "tokens",
     "seconds": "seconds",
     "flops": "flops",
+    "env_steps": "turns",
 }
 """Columns that an axis needs, and that axis."""
 
@@ -146,6 +147,7 @@ def _spent(run: _Run, row: _Row, number: int, where: str) -> dict[str, Any]:
         "generated_tokens": _whole,
         "seconds": _number,
         "flops": _number,
+        "env_steps": _whole,
     }
     spent: dict[str, Any] = {
         name: get(row, name, where) for name, get in read.items() if row.get(name) is not None
@@ -183,7 +185,7 @@ def _data(path: Path, key: Key, run: _Run) -> RunData:
 
 
 def _check_order(path: Path, what: str, points: list[EvalPoint]) -> None:
-    for name in ("episodes", "generated_tokens", "seconds", "flops"):
+    for name in ("episodes", "generated_tokens", "seconds", "flops", "turns"):
         spent = [getattr(point, name) for point in points]
         if any(b < a for a, b in pairwise(spent) if not math.isnan(a + b)):
             raise UsageError(

@@ -726,6 +726,7 @@ def told(attempt: Trajectory) -> LogRow:
             "tokens": turn.completion.tokens,
             "stop": turn.completion.stop.value,
         }
+        | ({"feedback": asdict(turn.feedback)} if turn.feedback else {})
         for t, turn in enumerate(attempt.turns)
     ]
     feedback = attempt.feedback

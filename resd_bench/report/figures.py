@@ -30,6 +30,7 @@ AXIS_LABELS: Mapping[Axis, str] = {
     "episodes": "training rollouts",
     "tokens": "generated tokens, all",
     "updates": "updates",
+    "turns": "turns of training rollouts",
     "seconds": "seconds of training",
     "flops": "estimated FLOPs of training",
 }

@@ -128,6 +128,7 @@ AXIS_NAMES: Mapping[Axis, str] = {
     "episodes": "rollouts",
     "tokens": "generated tokens",
     "updates": "updates",
+    "turns": "turns",
     "seconds": "seconds",
     "flops": "FLOPs",
 }

@@ -15,7 +15,7 @@ from resd_bench.budget import Budget, Ledger
 from resd_bench.rollout.placebo import Placebo
 from resd_bench.rollout.rollout import EnvPool, roll_out
 from resd_bench.seeds import derive
-from resd_bench.types import Group, Metrics, Step, Task, Trajectory, Turn
+from resd_bench.types import Group, Metrics, Step, Task, Trajectory
 
 EXTRA = 1_000_000
 """More attempts than any run makes at a task."""
@@ -110,5 +110,5 @@ def as_read(agent: Agent, groups: Sequence[Group]) -> Sequence[Group]:
 
 
 def _as_read(agent: InContext, attempt: Trajectory) -> Trajectory:
-    turns = [Turn(agent.posed(turn.messages), turn.completion) for turn in attempt.turns]
+    turns = [replace(turn, messages=agent.posed(turn.messages)) for turn in attempt.turns]
     return replace(attempt, turns=tuple(turns))

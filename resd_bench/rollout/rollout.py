@@ -35,11 +35,13 @@ from resd_bench.types import (
     Group,
     Message,
     Messages,
+    Metrics,
     Sampling,
     Stop,
     Task,
     Trajectory,
     Turn,
+    TurnFeedback,
 )
 
 
@@ -106,6 +108,8 @@ class _Episode:
     error: str = ""
     live: bool = True
     unanswered: bool = False
+    several: bool = False
+    """Whether the environment has several turns."""
     level: int = FeedbackLevel.FAILURES
     """The environment's feedback level."""
 
@@ -121,7 +125,10 @@ class _Episode:
 
     def take_turn(self, completion: Completion, answer: StepResult) -> None:
         """Record an action and its result, which may end the episode."""
-        self.turns.append(Turn(self.messages, completion))
+        told = answer.info.get("turn")
+        note = told if isinstance(told, TurnFeedback) else None
+        self.turns.append(Turn(self.messages, completion, note))
+        self.several |= answer.max_turns > 1
         if answer.error:
             self._fail(answer.error)
         elif answer.last:
@@ -151,9 +158,29 @@ class _Episode:
         """The finished attempt."""
         turns = tuple(self.turns)
         unread = self.messages[-1].content if self.unanswered and turns else ""
+        feedback = self.feedback
+        if self.several and not self.error:
+            counted = turn_metrics(turns, feedback.success)
+            feedback = replace(feedback, metrics={**counted, **feedback.metrics})
         return Trajectory(
-            self.task, turns, self.feedback, self.stop, self.error, self.unanswered, unread
+            self.task, turns, feedback, self.stop, self.error, self.unanswered, unread
         )
+
+
+def turn_metrics(turns: Sequence[Turn], success: bool) -> Metrics:
+    """Measurements of an episode of several turns, among those of its feedback.
+
+    `turns` taken; `turns_to_success`, the same of a success; `wasted_turns` and `invalid_turns`,
+    shares of the turns, where the environment says of turns what they did.
+    """
+    found: Metrics = {"turns": float(len(turns))}
+    if success:
+        found["turns_to_success"] = float(len(turns))
+    kinds = [turn.feedback.kind if turn.feedback else "" for turn in turns]
+    if any(kinds):
+        found["wasted_turns"] = kinds.count("wasted") / len(turns)
+        found["invalid_turns"] = kinds.count("invalid") / len(turns)
+    return found
 
 
 def roll_out(

@@ -14,9 +14,9 @@ import numpy as np
 from resd_bench.stats.intervals import Interval, success_interval
 from resd_bench.stats.unscored import Outcomes, Rate, as_failures
 
-Axis = Literal["episodes", "tokens", "updates", "seconds", "flops"]
-"""The units of a budget: training rollouts, all generated tokens, updates, wall seconds of
-training, estimated FLOPs."""
+Axis = Literal["episodes", "turns", "tokens", "updates", "seconds", "flops"]
+"""The units of a budget: training rollouts, their turns, all generated tokens, updates, wall
+seconds of training, estimated FLOPs."""
 
 AXES: tuple[Axis, ...] = get_args(Axis)
 
@@ -50,11 +50,14 @@ class EvalPoint:
     """Samples without a verdict, per task; () if there are none or their tasks are unknown."""
     measured: Mapping[str, float] = field(default_factory=dict, hash=False)
     """Means of further metrics of the environment, over the samples that have them."""
+    turns: float = math.nan
+    """Turns of training rollouts by then; NaN if they were not recorded."""
 
     def at(self, axis: Axis) -> float:
         """How much of `axis` had been spent by then; NaN if it was not recorded."""
         spent: Mapping[Axis, float] = {
             "episodes": self.episodes,
+            "turns": self.turns,
             "tokens": self.generated_tokens,
             "updates": self.update,
             "seconds": self.seconds,
@@ -154,12 +157,12 @@ def eval_points(
 ) -> list[EvalPoint]:
     """The evaluations in a log of rows (one row per checkpoint, task and sample), in order.
 
-    `ledger` holds the rows of `metrics.jsonl`: seconds and FLOPs are taken from the row of the same
-    update if the evaluation rows do not have them.
+    `ledger` holds the rows of `metrics.jsonl`: seconds, FLOPs and turns (`env_steps`) are taken
+    from the row of the same update if the evaluation rows do not have them.
     """
     spent: dict[int, Mapping[str, Any]] = {int(row["update"]): row for row in ledger}
     if spent:
-        spent.setdefault(0, {"seconds": 0.0, "flops": 0.0})
+        spent.setdefault(0, {"seconds": 0.0, "flops": 0.0, "env_steps": 0.0})
     by_update: dict[int, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_update.setdefault(int(row["update"]), []).append(row)
@@ -174,9 +177,11 @@ def _point(update: int, rows: Sequence[Mapping[str, Any]], spent: Mapping[str, A
         scored = tasks.setdefault(str(row["task"]), [])
         if row["success"] is not None:
             scored.append(row)
-    seconds, flops = (
+    seconds, flops, turns = (
         math.nan if value is None else float(value)
-        for value in (rows[0].get(name, spent.get(name)) for name in ("seconds", "flops"))
+        for value in (
+            rows[0].get(name, spent.get(name)) for name in ("seconds", "flops", "env_steps")
+        )
     )
     return EvalPoint(
         update=update,
@@ -190,6 +195,7 @@ def _point(update: int, rows: Sequence[Mapping[str, Any]], spent: Mapping[str, A
         tasks=tuple(tasks),
         unscored=_unscored(rows, tasks),
         measured=_measured(rows),
+        turns=turns,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ from resd_bench.types import (
     Task,
     Trajectory,
     Turn,
+    TurnFeedback,
+    TurnKind,
     user,
 )
 
@@ -212,3 +215,32 @@ def test_records_of_both_kinds_are_compared_by_what_they_did(env: str, expected:
     old = {"method": "resd", "env": env, "budget": "8ep"}
     new = {**old, "method.turn_weighting": "attempt"}
     assert complete([old, new])[0]["method.turn_weighting"] == expected
+
+
+def test_by_turn_nothing_in_vain_is_credited_with_a_success_and_failures_are_as_before() -> None:
+    kinds: tuple[TurnKind, ...] = ("changed", "wasted", "invalid", "changed")
+
+    def noted(number: int, success: bool) -> Trajectory:
+        made = attempt(number, success, len(kinds))
+        notes = [TurnFeedback(kind) for kind in kinds]
+        turns = zip(made.turns, notes, strict=True)
+        return replace(made, turns=tuple(replace(turn, feedback=note) for turn, note in turns))
+
+    won, lost = noted(0, True), noted(1, False)
+    for spec in (SFT, GRPO):
+        found = {}
+        for credit in ("attempt", "turn"):
+            policy = Recording()
+            spec.build(policy, spec.config(turn_credit=credit)).learn(
+                [Group(won.task, (won, lost))], STEP
+            )
+            examples = policy.updates[-1]
+            own = [e.messages[-1].content for e in examples if e.completion.token_ids[-1] == 3]
+            others = [e for e in examples if e.completion.token_ids[-1] == 4]
+            found[credit] = own
+            assert len(others) == (4 if spec is GRPO else 0)
+            assert all(e.advantage < 0 for e in others)
+        assert found == {
+            "attempt": ["room 0", "room 1", "room 2", "room 3"],
+            "turn": ["room 0", "room 3"],
+        }

@@ -139,6 +139,7 @@ def test_an_axis_that_was_not_recorded_is_refused_with_those_that_were(
         (None, "3min", ("seconds", 180)),
         ("flops", "1e12", ("flops", 1e12)),
         ("updates", "40upd", ("updates", 40)),
+        (None, "5kturn", ("turns", 5_000)),
     ],
 )
 def test_a_unit_names_its_axis(

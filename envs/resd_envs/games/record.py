@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from resd_bench.types import Dialect
+from resd_bench.types import Dialect, TurnFeedback
 from resd_envs.textworld import commands
 from resd_envs.textworld.journal import MOST_LINES, TIMES, printable, shown
 
@@ -102,6 +102,20 @@ class Record:
         """Record an answer, its outcome, and the game's reply."""
         said, told = shown(said, MOST_SHOWN), shown(told, MOST_SHOWN)
         self.turns.append(_Turn(said, outcome, told, progress))
+
+    def last_turn(self, dialect: Dialect) -> TurnFeedback:
+        """What there is to say about the last answer, from what had happened by then.
+
+        One that the game accepted is wasted if its reply is that to the answer right before, which
+        was the same.
+        """
+        turn, before = self.turns[-1], self.turns[-2:-1]
+        words = {"said": turn.said, "times": "", "told": ""}
+        if turn.outcome is not CommandOutcome.DONE:
+            return TurnFeedback("invalid", LINES[dialect][turn.outcome.value].format(**words))
+        if before == [turn] and not turn.progress:
+            return TurnFeedback("wasted", LINES[dialect]["repeated"].format(**words))
+        return TurnFeedback("changed")
 
     @property
     def failure(self) -> str:

@@ -164,17 +164,20 @@ class ScienceWorldEnv(TextEnv):
         if not self._state.asks and said.partition(" ")[0] not in VERBS:
             outcome = CommandOutcome.NOT_UNDERSTOOD if said else CommandOutcome.NO_COMMAND
             self._record.note(said, outcome)
-            return Reply(REPLIES[self.dialect][outcome])
+            turn = self._record.last_turn(self.dialect)
+            return Reply(REPLIES[self.dialect][outcome], turn=turn)
         state = self._state = self.engine.act(said)
         outcome = CommandOutcome.NOT_POSSIBLE if state.unknown else CommandOutcome.DONE
         reached = self.engine.progress().reached
         self._record.note(said, outcome, state.text, progress=reached > self._best)
         self._best = max(self._best, reached)
+        turn = self._record.last_turn(self.dialect)
         if state.won:
-            return Reply(feedback=self._success())
+            return Reply(feedback=self._success(), turn=turn)
         if state.lost:
-            return Reply(feedback=self._failure(task, "lost"))
-        return Reply(brief(state.text) if self.dialect == "compact" else state.text)
+            return Reply(feedback=self._failure(task, "lost"), turn=turn)
+        told = brief(state.text) if self.dialect == "compact" else state.text
+        return Reply(told, turn=turn)
 
     def give_up(self, task: Task) -> Feedback:
         """The verdict when the commands are used up."""

@@ -122,12 +122,15 @@ class TextArenaEnv(TextEnv):
         self._record.note(
             move, taken if state.refused else CommandOutcome.DONE, _reason(state.refused), progress
         )
+        turn = self._record.last_turn(self.dialect)
         if state.won:
-            return Reply(feedback=Feedback(1.0, True, 1.0, (CaseResult("game", True, "pass"),)))
+            success = Feedback(1.0, True, 1.0, (CaseResult("game", True, "pass"),))
+            return Reply(feedback=success, turn=turn)
         if not state.over:
-            return Reply(self._told() or REPLIES[self.dialect][CommandOutcome.DONE])
+            told = self._told() or REPLIES[self.dialect][CommandOutcome.DONE]
+            return Reply(told, turn=turn)
         kind = "invalid_move" if state.refused else "turn_limit" if state.out_of_turns else "lost"
-        return Reply(feedback=self._failure(task, kind))
+        return Reply(feedback=self._failure(task, kind), turn=turn)
 
     def _told(self) -> str:
         if self.dialect == "full":

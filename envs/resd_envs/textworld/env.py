@@ -91,7 +91,9 @@ class TextWorldEnv(TextEnv):
     Feedback: 2 how many steps of the quest were made and the class of failure (`nothing_done`,
     `not_taken`, `not_found`, `turn_limit`, `lost`); 3 what went wrong: commands that were not
     understood or had no effect, exits left untried, dead ends entered again, the last rooms; 4 also
-    the next command that would have been right; 5 a walkthrough.
+    the next command that would have been right; 5 a walkthrough. After each step `turn` says
+    whether the command was `invalid`, `wasted` because it only looked at what had been told, or
+    `changed` anything, and at level 3 what was wrong with it.
 
     ## Arguments
     - `dialect`: `full` or `compact`.
@@ -174,19 +176,24 @@ class TextWorldEnv(TextEnv):
         command = resolve_command(said, engine.commands, self.dialect)
         if command is None and was_cut_off(action):
             self._journal.note("", Outcome.CUT_OFF, self._journal.scene)
-            return Reply(self._told(Outcome.CUT_OFF, ""))
+            return self._reply(Outcome.CUT_OFF, "")
         if command is None:
             outcome = failure(said, engine.verbs, self._journal.scene, self.dialect)
             self._journal.note(said, outcome, self._journal.scene)
-            return Reply(self._told(outcome, SAYS["full"].get(outcome, "")))
+            return self._reply(outcome, SAYS["full"].get(outcome, ""))
         told = engine.act(command)
         self._journal.note(command, Outcome.DONE, engine.scene())
         if engine.won:
-            return Reply(feedback=self._success())
+            return Reply(feedback=self._success(), turn=self._journal.last_turn(self.dialect))
         if engine.lost:
-            return Reply(feedback=self._failure("lost"))
+            turn = self._journal.last_turn(self.dialect)
+            return Reply(feedback=self._failure("lost"), turn=turn)
         self._best = max(self._best, self._steps - len(engine.remaining or [""] * self._steps))
-        return Reply(self._told(Outcome.DONE, told, command))
+        return self._reply(Outcome.DONE, told, command)
+
+    def _reply(self, outcome: Outcome, story: str, command: str = "") -> Reply:
+        turn = self._journal.last_turn(self.dialect)
+        return Reply(self._told(outcome, story, command), turn=turn)
 
     def _told(self, outcome: Outcome, story: str, command: str = "") -> str:
         if self.dialect == "full":

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from resd_bench.types import Dialect
+from resd_bench.types import Dialect, TurnFeedback
 from resd_envs.textworld.maze import OPPOSITE
 
 MOST_LINES = 4
@@ -209,6 +209,33 @@ class Journal:
             found: tuple[str, ...] = getattr(ways, word)
             parts.append(" ".join([word, *found]) if found else "")
         return " , ".join(part for part in [*parts, *self.scene.barred] if part)
+
+    def last_turn(self, dialect: Dialect) -> TurnFeedback:
+        """What there is to say about the last answer, from what had happened by then."""
+        move = self.moves[-1]
+        where: Values = {"said": (move.said,), "room": (move.room,)}
+        if move.outcome is not Outcome.DONE:
+            return TurnFeedback("invalid", Line(move.outcome.value, where).worded(dialect))
+        if self._told_before(move):
+            return TurnFeedback("wasted", Line("waiting", where).worded(dialect))
+        if move.early:
+            back = Line("turned_back", {"room": (move.room,), "ways": move.early})
+            return TurnFeedback("changed", back.worded(dialect))
+        return TurnFeedback("changed")
+
+    def _told_before(self, move: Move) -> bool:
+        """Whether the last answer only looked, and had been told this since anything changed.
+
+        Entering a room tells what `look` does.
+        """
+        if not move.said.startswith(IDLE):
+            return False
+        for earlier in reversed(self.moves[:-1]):
+            if earlier.outcome is Outcome.DONE and not earlier.said.startswith(IDLE):
+                return move.said == "look" and earlier.said.startswith("go ")
+            if earlier.said == move.said:
+                return True
+        return move.said == "look"
 
     @property
     def failure(self) -> str:

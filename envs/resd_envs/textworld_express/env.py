@@ -169,18 +169,20 @@ class TextWorldExpressEnv(TextEnv):
             outcome = _why_not(said, self._state.possible)
             told = REPLIES[self.dialect][outcome]
             self._record.note(said, outcome)
-            return Reply(told + self._possible())
+            return Reply(told + self._possible(), turn=self._record.last_turn(self.dialect))
         state = self._state = self.engine.act(command)
         refused = REFUSED.match(state.text)
         outcome = CommandOutcome.NOT_POSSIBLE if refused else CommandOutcome.DONE
         self._record.note(command, outcome, state.text, progress=state.score > self._best)
         self._best = max(self._best, state.score)
+        turn = self._record.last_turn(self.dialect)
         if state.won:
-            return Reply(feedback=self._success())
+            return Reply(feedback=self._success(), turn=turn)
         if state.lost:
-            return Reply(feedback=self._failure(task, "lost"))
+            return Reply(feedback=self._failure(task, "lost"), turn=turn)
         told = brief(state.text) if self.dialect == "compact" else state.text
-        return Reply((told or REPLIES[self.dialect][CommandOutcome.DONE]) + self._possible())
+        told = told or REPLIES[self.dialect][CommandOutcome.DONE]
+        return Reply(told + self._possible(), turn=turn)
 
     def _possible(self) -> str:
         if not self.admissible:
