@@ -219,7 +219,7 @@ def test_optional_columns_have_defaults(tmp_path: Path) -> None:
     validation = GOOD | {"split": "validation", "success": 0.25, "unknown": 1}
     (run,) = load_rows(write(tmp_path / "mine.jsonl", [*lines, validation]))
     assert (run.env, run.setting, run.method, run.seed) == ("mine", "mine", "m", 0)
-    assert run.lacks == {"updates", "tokens", "seconds", "flops"}
+    assert run.lacks == {"updates", "tokens", "seconds", "flops", "turns"}
     assert (run.points[0].success, run.points[0].errors) == (((1.0,),), 1)
     assert run.validation[0].mean == 0.25
 

@@ -62,6 +62,7 @@ class Hosted(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Hosted
     body: dict[str, Any]
+    counted = False
 
     def log_message(self, *args: Any) -> None:
         pass
@@ -73,15 +74,22 @@ class Handler(BaseHTTPRequestHandler):
             mine.asked.append(self.body)
             mine.keys.append(self.headers.get("Authorization"))
             mine.under_way += 1
+            self.counted = True
             mine.most_under_way = max(mine.most_under_way, mine.under_way)
             script = mine.script.pop(0) if mine.script else mine.always
         try:
             (script or well)(self)
         finally:
-            with mine.lock:
-                mine.under_way -= 1
+            self.end()
+
+    def end(self) -> None:
+        """Count the request as answered, once: before its client can read the answer."""
+        with self.server.lock:
+            self.server.under_way -= self.counted
+            self.counted = False
 
     def answer(self, status: int, body: Any, **headers: str) -> None:
+        self.end()
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         for name, value in headers.items():
