@@ -36,7 +36,7 @@ HINTS: Mapping[Dialect, Mapping[str, str]] = {
     },
     "compact": {"low": "{guess} low", "high": "{guess} high", "none": "no number"},
 }
-TOLD: Mapping[Dialect, Mapping[str, str]] = {
+IN_VAIN: Mapping[Dialect, Mapping[str, str]] = {
     "full": {
         "none": "The answer was not a whole number.",
         "wasted": "The hints before it left only numbers from {least} to {most}.",
@@ -124,9 +124,9 @@ class GuessNumberEnv(TextEnv):
         least, most = self._left
         words = {"least": least, "most": most}
         if guess is None:
-            return TurnFeedback("invalid", TOLD[self.dialect]["none"])
+            return TurnFeedback("invalid", IN_VAIN[self.dialect]["none"])
         if not least <= guess <= most:
-            return TurnFeedback("wasted", TOLD[self.dialect]["wasted"].format(**words))
+            return TurnFeedback("wasted", IN_VAIN[self.dialect]["wasted"].format(**words))
         self._left = (guess + 1, most) if guess < secret else (least, guess - 1)
         return TurnFeedback("changed")
 
