@@ -120,15 +120,12 @@ class GuessNumberEnv(TextEnv):
         return Reply(self._hints[-1], turn=self._judge(guess, secret))
 
     def _judge(self, guess: int | None, secret: int) -> TurnFeedback:
-        """Whether a wrong guess told anything that the hints before it had not."""
+        """What a wrong guess was good for; what the hints leave after it is kept."""
         least, most = self._left
-        words = {"least": least, "most": most}
-        if guess is None:
-            return TurnFeedback("invalid", IN_VAIN[self.dialect]["none"])
-        if not least <= guess <= most:
-            return TurnFeedback("wasted", IN_VAIN[self.dialect]["wasted"].format(**words))
-        self._left = (guess + 1, most) if guess < secret else (least, guess - 1)
-        return TurnFeedback("changed")
+        told = judge(guess, least, most, self.dialect)
+        if guess is not None and told.kind == "changed":
+            self._left = (guess + 1, most) if guess < secret else (least, guess - 1)
+        return told
 
     def give_up(self, task: Task) -> Feedback:
         """The verdict when the turns are used up."""
@@ -140,6 +137,15 @@ class GuessNumberEnv(TextEnv):
     def oracle(self, task: Task) -> str:
         """The number itself, which ends the episode in one turn."""
         return str(task.data["number"])
+
+
+def judge(guess: int | None, least: int, most: int, dialect: Dialect) -> TurnFeedback:
+    """Whether a guess told anything, where hints had left the numbers from `least` to `most`."""
+    if guess is None:
+        return TurnFeedback("invalid", IN_VAIN[dialect]["none"])
+    if not least <= guess <= most:
+        return TurnFeedback("wasted", IN_VAIN[dialect]["wasted"].format(least=least, most=most))
+    return TurnFeedback("changed")
 
 
 def read_guess(action: str) -> int | None:

@@ -8,13 +8,13 @@ that runs a method may import a curriculum: methods see text and tokens only.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from resd_bench.types import Task
+from resd_bench.types import Task, TurnKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,35 @@ class Exercise:
     content: tuple[str, ...]
     fingerprint: str
     """Content hash; never that of a task that runs use."""
+
+
+TurnVerdict = Literal["right", "needless", "invalid", "wrong"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedTurn:
+    """A turn of a simulated episode, and what hindsight says of it."""
+
+    asked: str
+    """The observation that it answers; the first is the prompt."""
+    said: str
+    right: str
+    """The answer in the same place without its fault; what was said if it has none."""
+    fault: Mistake | None = None
+    verdict: TurnVerdict = "right"
+    note: str = ""
+    """What the environment says of the turn besides the observation that follows, at level 3."""
+
+
+@runtime_checkable
+class TurnCurriculum(Protocol):
+    """A curriculum of an environment of several turns that says of each what is wrong with it."""
+
+    def checked(
+        self, exercise: Exercise, mistakes: Mapping[str, Mistake]
+    ) -> tuple[CheckedTurn, ...]:
+        """The turns of the answer that makes exactly these mistakes."""
+        ...
 
 
 class Curriculum(Protocol):
@@ -111,3 +140,30 @@ class OrderedCurriculum(ABC):
         """See `Curriculum`."""
         key = self.order[int(rng.integers(len(self.order)))]
         return self.mistake(self.exercise(rng), key, rng)
+
+
+def blamed(
+    order: Sequence[str],
+    mistakes: Mapping[str, Mistake],
+    answer: Callable[[Mapping[str, Mistake]], str],
+) -> tuple[str, str, Mistake | None]:
+    """What is said in some place, what should be, and the mistake that makes the difference.
+
+    `answer` gives what is said there with some mistakes. The mistake to blame is the first without
+    which something else would be said; where several hide each other, the first of all.
+    """
+    said, right = answer(mistakes), answer({})
+    for key in order:
+        without = {k: m for k, m in mistakes.items() if k != key}
+        if key in mistakes and (other := answer(without)) != said:
+            return said, other, mistakes[key]
+    if said == right:
+        return said, said, None
+    return said, right, next(mistakes[key] for key in order if key in mistakes)
+
+
+def verdict_on(kind: TurnKind, fault: Mistake | None) -> TurnVerdict:
+    """A reviewer's verdict on a turn of which the environment says `kind`."""
+    if fault is None:
+        return "right"
+    return {"invalid": "invalid", "wasted": "needless", "changed": "wrong"}[kind]  # type: ignore[return-value]

@@ -16,7 +16,8 @@ import numpy as np
 
 from resd_bench import plugins
 from resd_bench.errors import UsageError
-from resd_bench.nano.curriculum import Curriculum, Exercise, Mistake
+from resd_bench.nano.curriculum import Curriculum, Exercise, Mistake, TurnCurriculum
+from resd_bench.nano.turn_documents import turn_document
 from resd_bench.options import ABOVE_0, POSITIVE, SHARE, InRanges, coerce, field_help, field_types
 from resd_bench.seeds import stream
 from resd_bench.types import Turn
@@ -57,6 +58,9 @@ class Dials(InRanges):
     """Share of the lessons shown that say the opposite, and are followed as the right ones are."""
     curation_accuracy: Share = 0.97
     """A curator adds a shared lesson that is missing, and only that."""
+    turns: Share = 0.0
+    """Share of the documents that are about single turns, where there are several: reviews of an
+    interaction, and turns answered with hindsight."""
 
     @classmethod
     def parse(cls, pairs: Sequence[str]) -> Dials:
@@ -100,6 +104,16 @@ class Prompts(Protocol):
     def tag(self, dialect: str, **fields: str) -> str: ...
     def curate(self, dialect: str, **fields: str) -> str: ...
     def teacher(self, dialect: str, **fields: str) -> str: ...
+    def turn_teacher(self, dialect: str, **fields: str) -> str: ...
+    def diagnose(
+        self,
+        dialect: str,
+        *,
+        prompt: str,
+        actions: Sequence[str],
+        observations: Sequence[str],
+        outcome: str,
+    ) -> str: ...
 
 
 Mistakes = dict[str, Mistake]
@@ -138,6 +152,9 @@ class Author:
     def document(self, rng: np.random.Generator) -> Document:
         """Draw a document of a random role."""
         exercise = self.curriculum.exercise(rng)
+        curriculum, turns = self.curriculum, self.dials.turns
+        if turns and isinstance(curriculum, TurnCurriculum) and rng.random() < turns:
+            return Document(turn_document(self, curriculum, exercise, rng))
         role = rng.random()
         if role < 0.22:
             return self._chat(exercise, exercise.prompt, self.draw(exercise, rng))
@@ -170,7 +187,7 @@ class Author:
         again = before or {}
         return {k: again.get(k) or self.curriculum.mistake(exercise, k, rng) for k in wrong}
 
-    def _attempt(self, exercise: Exercise, rng: np.random.Generator) -> Mistakes:
+    def attempt(self, exercise: Exercise, rng: np.random.Generator) -> Mistakes:
         """Mistakes of a previous attempt, by a beginner or by one who has learned some lessons."""
         learned = float(rng.choice([0.0, 0.5, 0.9], p=[0.4, 0.3, 0.3]))
         priors = self.priors(exercise)
@@ -191,7 +208,7 @@ class Author:
                     p[mistake.key] = _followed(priors[mistake.key], text, mistake, d.playbook)
         shows_attempt, shows_feedback = rng.random() < 0.7, rng.random() < 0.85
         if shows_attempt or (shows_feedback and rng.random() < 0.5):
-            before = self._attempt(exercise, rng)
+            before = self.attempt(exercise, rng)
             response = self._answer(exercise, before)
             success, feedback = self.curriculum.feedback(exercise, response)
             seen = self.curriculum.visible(before)
@@ -237,7 +254,7 @@ class Author:
         d = self.dials
         if d.unrelated and rng.random() < d.unrelated:
             exercise = self.curriculum.exercise(rng)
-            made = self._attempt(exercise, rng)
+            made = self.attempt(exercise, rng)
         accuracy = d.reflection_accuracy if d.shown_accuracy is None else d.shown_accuracy
         return self._told(exercise, made, accuracy, d.wrong_lessons, rng)
 
@@ -252,7 +269,7 @@ class Author:
         """The lesson and the mistake of each cause that a reflection on an attempt names."""
         told = []
         for seen in self.visible_causes(exercise, made):
-            named = self._named(exercise, seen, accuracy, rng)
+            named = self.named(exercise, seen, accuracy, rng)
             lessons = named.wrong if wrong and rng.random() < wrong else ()
             told.append((pick(lessons or named.lessons, rng), named))
         return told
@@ -274,7 +291,7 @@ class Author:
         without = {k: m for k, m in made.items() if k != key}
         return self._answer(exercise, without) != self._answer(exercise, made)
 
-    def _named(
+    def named(
         self, exercise: Exercise, seen: Mistake, accuracy: float, rng: np.random.Generator
     ) -> Mistake:
         """The mistake that a reflection names: the one that is seen, or some other."""
@@ -305,7 +322,7 @@ class Author:
     def _reflection(self, exercise: Exercise, rng: np.random.Generator) -> Document:
         """A failed attempt, its feedback and a playbook; the cause, the lesson, the tags."""
         while True:
-            mistakes = self._attempt(exercise, rng)
+            mistakes = self.attempt(exercise, rng)
             response = self._answer(exercise, mistakes)
             success, feedback = self.curriculum.feedback(exercise, response)
             if not success and self.visible_causes(exercise, mistakes):
@@ -351,7 +368,7 @@ class Author:
     def _some_causes(self, exercise: Exercise, rng: np.random.Generator) -> list[Mistake]:
         """Causes as a reflection may name them: one drawn evenly, or those of an attempt."""
         if self.dials.causes > 1 and (
-            several := self.visible_causes(exercise, self._attempt(exercise, rng))
+            several := self.visible_causes(exercise, self.attempt(exercise, rng))
         ):
             return several
         keys = list(self.curriculum.priors(exercise))

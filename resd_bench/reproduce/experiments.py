@@ -9,6 +9,7 @@ from resd_bench.errors import near_miss
 from resd_bench.reproduce import (
     factorial_page,
     learning_curves,
+    many_turns,
     own_experiments,
     paper_tables,
     placebo,
@@ -140,6 +141,7 @@ EXPERIMENTS = (
     ),
     Experiment("placebo", "whether what feedback says matters", "placebo", placebo.placebo),
     Experiment("in-context", "in context or in weights", "in-context", own_experiments.in_context),
+    Experiment("many-turns", "hindsight about each turn", "many-turns", many_turns.many_turns),
     Experiment(
         "in-context-budget",
         "in context or in weights, at equal budget",

@@ -37,7 +37,16 @@ def point(update: int, wins: list[list[float]]) -> EvalPoint:
     success = tuple(tuple(own) for own in wins)
     names = tuple(f"t{i}" for i in range(len(wins)))
     return EvalPoint(
-        update, 32 * update, 100 * update, success, success, 0, 1.0 * update, 1e9, names
+        update,
+        32 * update,
+        100 * update,
+        success,
+        success,
+        0,
+        1.0 * update,
+        1e9,
+        names,
+        turns=320.0 * update,
     )
 
 

@@ -18,7 +18,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from resd_bench.nano.curriculum import Exercise, Mistake, OrderedCurriculum
+from resd_bench.nano.curriculum import (
+    CheckedTurn,
+    Exercise,
+    Mistake,
+    OrderedCurriculum,
+    blamed,
+    verdict_on,
+)
 from resd_bench.types import Task
 from resd_envs.textworld.commands import failure, read_command, resolve_command
 from resd_envs.textworld.games import TIERS
@@ -266,6 +273,20 @@ class CoinCurriculum(OrderedCurriculum):
         """The turns of an answer: each observation and the command that followed it, in order."""
         play = _replay(exercise.content, response)
         return tuple(zip(play.observations, play.said, strict=False))
+
+    def checked(
+        self, exercise: Exercise, mistakes: Mapping[str, Mistake]
+    ) -> tuple[CheckedTurn, ...]:
+        """See `TurnCurriculum`."""
+        play, turns = _Play(from_content(exercise.content), TIER.turns), list[CheckedTurn]()
+        while not play.over:
+            asked = play.observations[-1]
+            said, right, fault = blamed(ORDER, mistakes, lambda left: _Searcher(left).command(play))
+            play.act(said)
+            told = play.journal.last_turn("compact")
+            verdict = verdict_on(told.kind, fault)
+            turns.append(CheckedTurn(asked, said, right, fault, verdict, told.text))
+        return tuple(turns)
 
     def feedback(self, exercise: Exercise, response: str) -> tuple[bool, str]:
         play = _replay(exercise.content, response)

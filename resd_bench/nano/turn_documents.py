@@ -1,0 +1,98 @@
+"""Pre-training documents about single turns: reviews, and turns answered with hindsight.
+
+A review says of every turn of an interaction whether it was right, and gives the lesson where it
+was not. A turn with hindsight is answered after its message shows the answer that was given, what
+followed it and its diagnosis; it follows the diagnosis as often as other documents follow a
+reflection, and what it can see for itself as often as they repair from raw feedback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from resd_bench.nano.curriculum import CheckedTurn, Exercise, TurnCurriculum
+
+if TYPE_CHECKING:
+    from resd_bench.nano.documents import Author
+
+_REVIEWS = 0.45
+"""Share of reviews among these documents."""
+_SHOWN = {"observation": 0.3, "diagnosis": 0.2, "both": 0.5}
+"""What hindsight shows, and how often."""
+_ENDED = ("not solved", "solved")
+
+Chat = tuple[tuple[str, str], ...]
+"""What the user says and what the model should reply, turn by turn."""
+
+
+def turn_document(
+    author: Author, curriculum: TurnCurriculum, exercise: Exercise, rng: np.random.Generator
+) -> Chat:
+    """Draw a document about single turns."""
+    if rng.random() < _REVIEWS:
+        return _review(author, curriculum, exercise, rng)
+    return _hindsight(author, curriculum, exercise, rng)
+
+
+def _review(
+    author: Author, curriculum: TurnCurriculum, exercise: Exercise, rng: np.random.Generator
+) -> Chat:
+    mistakes = author.attempt(exercise, rng)
+    turns = curriculum.checked(exercise, mistakes)
+    success, feedback = _end(author, exercise, turns)
+    prompt = author.prompts.diagnose(
+        "compact",
+        prompt=exercise.prompt,
+        actions=[turn.said for turn in turns],
+        observations=[*(turn.asked for turn in turns[1:]), ""],
+        outcome="\n".join(filter(None, (_ENDED[success], feedback))),
+    )
+    lines = [f"{n} {_diagnosis(author, exercise, turn, rng)}" for n, turn in enumerate(turns, 1)]
+    return ((prompt, "\n".join(lines)),)
+
+
+def _hindsight(
+    author: Author, curriculum: TurnCurriculum, exercise: Exercise, rng: np.random.Generator
+) -> Chat:
+    turns = curriculum.checked(exercise, author.draw(exercise, rng))
+    at = int(rng.integers(len(turns)))
+    turn, last = turns[at], at == len(turns) - 1
+    success, feedback = _end(author, exercise, turns)
+    shown = str(rng.choice(list(_SHOWN), p=list(_SHOWN.values())))
+    followed = (_ENDED[1] if success else feedback) if last else turns[at + 1].asked
+    followed = "\n".join(dict.fromkeys(filter(None, (followed, turn.note))))
+    diagnosis = _diagnosis(author, exercise, turn, rng)
+    prompt = author.prompts.turn_teacher(
+        "compact",
+        prompt=turn.asked,
+        playbook="",
+        previous_trial=turn.said,
+        feedback="" if shown == "diagnosis" else followed,
+        reflection="" if shown == "observation" else diagnosis,
+        solution="",
+    )
+    named = turn.fault is not None and diagnosis.partition(": ")[2] in turn.fault.lessons
+    rate = author.dials.raw if shown == "observation" else author.dials.reflection * named
+    reply = turn.right if rng.random() < rate else turn.said
+    return (*((own.asked, own.said) for own in turns[:at]), (prompt, reply))
+
+
+def _diagnosis(
+    author: Author, exercise: Exercise, turn: CheckedTurn, rng: np.random.Generator
+) -> str:
+    """A verdict and, of a turn with a fault, a lesson; now and then that of another fault."""
+    if turn.fault is None:
+        return turn.verdict
+    named = author.named(exercise, turn.fault, author.dials.reflection_accuracy, rng)
+    return f"{turn.verdict}: {named.lessons[int(rng.integers(len(named.lessons)))]}"
+
+
+def _end(author: Author, exercise: Exercise, turns: Sequence[CheckedTurn]) -> tuple[bool, str]:
+    """Whether the interaction succeeded, and the feedback at its end."""
+    lines = [f"> {turns[0].said}"]
+    for turn in turns[1:]:
+        lines += [turn.asked, f"> {turn.said}"]
+    return author.curriculum.feedback(exercise, "\n".join(lines))
