@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -128,7 +129,8 @@ class RunConfig(PolicyOptions, TaskOptions):
     device_map: str | None = None
     """`auto` spreads one model over all GPUs of the machine (default: all of it on --device)."""
     out: str = "runs-out"
-    """Root folder of runs: a run writes to OUT/ENV/METHOD/seed-SEED."""
+    """Root folder of runs: a run writes to OUT/ENV/METHOD/seed-SEED, and in the default folder to
+    OUT/ENV/METHOD@MODEL,SETTING=VALUE/seed-SEED where those are not the default."""
     # Waiting for an answer does not support longer times.
     step_seconds: Annotated[float, Range(0, 1e6, without_low=True)] = 120.0
     """Maximum time in seconds for an environment to start an episode or to answer a step. A later
@@ -204,9 +206,41 @@ class RunConfig(PolicyOptions, TaskOptions):
         return self.parsed_budget().updates(self.batch_size * (self.group_size or 1))
 
     def folder(self) -> Path:
-        """The run folder."""
-        return Path(self.out) / self.env / self.method / f"seed-{self.seed}"
+        """The run folder, whose name tells what `distinction` does.
 
+        A run that began before there were such names is continued where it is.
+        """
+        plain = Path(self.out) / self.env / self.method / f"seed-{self.seed}"
+        if not self.distinction or _began_in(plain, self):
+            return plain
+        return plain.parent.with_name(self.method + self.distinction) / plain.name
+
+    @cached_property
+    def distinction(self) -> str:
+        """The model and other settings of results that are not the default, as `@mine,k=4`.
+
+        "" for a default run, and under an `out` of the user's own, who tells runs apart by that.
+        What may change as a run goes on to a larger budget is left out.
+        """
+        if self.out != RunConfig.out:
+            return ""
+        named = {name: getattr(self, name) for name in ("env", "method", "model", "preset")}
+        usual, own = _resolved({}, named).of_results(), self.of_results()
+        changed = [k for k in {**usual, **own} if usual.get(k) != own.get(k) and k not in GROWS]
+        model = "" if self.model == RunConfig.model else f"@{_in_a_path(Path(self.model).name)}"
+        parts = [f"{key.partition('.')[2] or key}={_in_a_path(own.get(key))}" for key in changed]
+        parts = [*[self.preset] * (self.preset != RunConfig.preset), *parts]
+        whole = ",".join([model, *parts])
+        if len(whole) <= _LONGEST_DISTINCTION:
+            return whole
+        digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+        return f"{whole[: _LONGEST_DISTINCTION - 9].rpartition(',')[0] or model[:40]},{digest}"
+
+
+GROWS = frozenset({"seed", "budget", "warmup", "warmup_updates", "model_revision"})
+"""Settings that are not part of a folder's name, besides those that are folders of their own."""
+_LONGEST_DISTINCTION = 100
+"""Characters of the settings in a folder's name."""
 
 NAMED_ONLY = ("server", "trust_remote_code")
 """Settings that only the command line can set, not a file: they may disclose keys and prompts, or
@@ -316,6 +350,21 @@ def _check_warmup(config: RunConfig) -> None:
             f"(--budget {config.budget}, {config.batch_size} tasks x {config.group_size} rollouts "
             f"an update): give at most {updates - 1}, or a share of the run with --warmup 0.125"
         )
+
+
+def _in_a_path(value: Any) -> str:
+    """A value as part of a file's name."""
+    text = str(value).lower() if value is None or isinstance(value, bool) else str(value)
+    return re.sub(r"[^\w.+=-]", "-", text)
+
+
+def _began_in(folder: Path, config: RunConfig) -> bool:
+    """Whether the run folder holds `config`, to whatever budget."""
+    saved = folder / "config.yaml"
+    try:
+        return saved.is_file() and not differences(RunConfig.of_record(saved), config, GROWS)
+    except UsageError:
+        return False
 
 
 def _setting(name: str, value: Any) -> Any:

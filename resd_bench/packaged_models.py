@@ -203,6 +203,28 @@ def template_beside(file: Path) -> str | None:
     return template.read_text(encoding="utf-8") if template.is_file() else None
 
 
+def unspoken(model: str, env: str) -> str:
+    """Why `model` cannot answer in `env`, for a reader; "" if it can, or that is not known.
+
+    A model that `nano pretrain` made knows only the environments it was pre-trained on, with their
+    tiers.
+    """
+    folder = local_folder(model)
+    try:
+        made = json.loads(((folder or Path()) / "pretraining.json").read_text(encoding="utf-8"))
+        named = str(made["config"]["curriculum"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    known = list(dict.fromkeys(name.strip() for name in named.split(",")))
+    if any(env == name or env.startswith(f"{name}-") for name in known):
+        return ""
+    return (
+        f"{model} was pre-trained on {', '.join(known)}, and does not speak {env}: expect no "
+        "success before training and none after. Give a real --model for it (docs/models.md), or "
+        "one of those environments"
+    )
+
+
 def model_defaults(name: str) -> dict[str, Any]:
     """Run settings that suit the model `name`; {} if none are known.
 

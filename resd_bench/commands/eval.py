@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resd_bench.commands.shared import ServerOption, Sets, Trust
+from resd_bench.config import RunConfig
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out
 from resd_bench.files.writing import check_target, write_named
+from resd_bench.packaged_models import unspoken
 
 if TYPE_CHECKING:
     from resd_bench.jobs.evaluate import Scored
@@ -79,6 +81,8 @@ def evaluate(
     if run_folder is not None:
         scored = score_run(run_folder, checkpoint, flags, sets or ())
     else:
+        if warning := unspoken(str(model), env or RunConfig.env):
+            note(f"warning: {warning}")
         scored = score_model({**flags, "model": model}, sets or ())
     show(scored)
     if save is not None:

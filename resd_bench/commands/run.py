@@ -15,11 +15,13 @@ from resd_bench.config import NESTED, RunConfig, load_file, resolve
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out
 from resd_bench.options import field_help, whole_numbers
+from resd_bench.packaged_models import model_defaults, unspoken
 
 
 def flags_of_config() -> list[inspect.Parameter]:
     """A command-line option for each setting that is not nested, with its docstring as help."""
     helps, hints = field_help(RunConfig), get_type_hints(RunConfig)
+    shipped = model_defaults(RunConfig.model)
     return [
         inspect.Parameter(
             setting.name,
@@ -30,7 +32,7 @@ def flags_of_config() -> list[inspect.Parameter]:
                 typer.Option(
                     "--" + setting.name.replace("_", "-"),
                     metavar=_metavar(hints[setting.name]),
-                    help=helps[setting.name] + _default(setting.default),
+                    help=helps[setting.name] + _default(setting.default, shipped.get(setting.name)),
                     show_default=False,
                 ),
             ],
@@ -40,11 +42,15 @@ def flags_of_config() -> list[inspect.Parameter]:
     ]
 
 
-def _default(value: Any) -> str:
-    """What a setting is unless it is given; where that is None, its docstring says it."""
-    if value is None:
-        return ""
-    return f" [default: {str(value).lower() if isinstance(value, bool) else value}]"
+def _default(value: Any, shipped: Any) -> str:
+    """What a setting is unless it is given, also with the default model, which brings its own.
+
+    Where there is neither, the docstring says it.
+    """
+    told = [str(value).lower() if isinstance(value, bool) else str(value)] * (value is not None)
+    if shipped is not None and not isinstance(shipped, Mapping):
+        told.append(f"with {RunConfig.model}: {shipped}")
+    return f" [default: {'; '.join(told)}]" if told else ""
 
 
 def _metavar(hint: Any) -> str:
@@ -137,6 +143,8 @@ def run(
     file = load_file(config) if config is not None else {}
     numbers = whole_numbers("--seeds", seeds) if seeds is not None else [flags.get("seed")]
     configs = [resolve(file, {**flags, "seed": seed}, sets or ()) for seed in numbers]
+    if warning := unspoken(configs[0].model, configs[0].env):
+        note(f"warning: {warning}")
     for number, resolved in enumerate(configs, start=1):
         if dry_run:
             show_plan(resolved, gpus, gpu_memory, mean_tokens, fsdp)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -150,8 +150,11 @@ def show_verdicts(name: str, verdicts: Iterable[PropertyVerdict]) -> int:
     return failed
 
 
-def options_table(title: str, kind: Any) -> Table:
-    """The fields of a dataclass that can be built without arguments, as a table."""
+def options_table(title: str, kind: Any, shipped: Mapping[str, Mapping[str, Any]] = {}) -> Table:
+    """The fields of a dataclass that can be built without arguments, as a table.
+
+    `shipped` holds, by model, defaults that come with it.
+    """
     from rich.table import Table
 
     helps, types, default = field_help(kind), field_types(kind), kind()
@@ -162,5 +165,7 @@ def options_table(title: str, kind: Any) -> Table:
     for option in fields(kind):
         value = getattr(default, option.name)
         shown = json.dumps(value, default=str).strip('"') if value is not None else "none"
+        for model, own in shipped.items():
+            shown += f" ({own[option.name]} with {model})" if option.name in own else ""
         table.add_row(option.name, notation(types[option.name]), shown, helps.get(option.name, ""))
     return table

@@ -582,7 +582,10 @@ def _refuse_other(config: RunConfig, saved: Path) -> RunConfig:
         shown = "; ".join(changed[:8]) + (f"; and {len(changed) - 8} more" * (len(changed) > 8))
         own = ""
         if len(changed) == 1 and old.budget != config.budget and "warmup_updates:" in changed[0]:
-            own = f" To go on with the warm-up it began, add --warmup-updates {old.warmup_updates}."
+            own = (
+                " The warm-up is a share of the run, so a longer run has a longer one; to go on "
+                f"with the one it began, add --warmup-updates {old.warmup_updates}."
+            )
         raise UsageError(
             f"{saved.parent} already holds another configuration. {shown}.{own} "
             f"To keep both, {remedy}"

@@ -29,14 +29,14 @@ Capture = pytest.CaptureFixture[str]
 SMALL = [
     *("run", "--env", "toy-say", "--method", "toy-learner", "--model", "scripted"),
     *("--budget", "40ep", "--batch-size", "5", "--eval-samples", "2"),
-    *("--max-new-tokens", "20", "--set", "method.remember=4"),
+    *("--max-new-tokens", "20", "--set", "method.remember=4", "--out", "out"),
 ]
 
 
 @pytest.fixture
 def out(toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "runs-out"
+    return tmp_path / "out"
 
 
 def test_the_version_is_that_of_the_package(capsys: Capture) -> None:
@@ -50,7 +50,7 @@ def test_run_prints_held_out_success_before_and_after_and_where_it_wrote(
 ) -> None:
     assert main(SMALL) == 0
     printed = capsys.readouterr().out
-    for text in ("mean@2", "best@2", "before", "after 40 training rollouts", "runs-out/toy-say"):
+    for text in ("mean@2", "best@2", "before", "after 40 training rollouts", "out/toy-say"):
         assert text in printed
     folder = out / "toy-say/toy-learner/seed-0"
     assert {p.name for p in folder.iterdir()} >= {
@@ -210,7 +210,7 @@ def test_control_c_ends_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    log = tmp_path / "runs-out/toy-say/toy-learner/seed-0/metrics.jsonl"
+    log = tmp_path / "out/toy-say/toy-learner/seed-0/metrics.jsonl"
     deadline = time.monotonic() + 60
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)

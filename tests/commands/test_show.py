@@ -23,8 +23,9 @@ Capture = pytest.CaptureFixture[str]
 RUN = [
     *("run", "--env", "toy-count", "--method", "toy-learner", "--model", "scripted"),
     *("--budget", "40ep", "--batch-size", "5", "--eval-samples", "2", "--max-new-tokens", "20"),
+    *("--out", "out"),
 ]
-FOLDER = "runs-out/toy-count/toy-learner/seed-0"
+FOLDER = "out/toy-count/toy-learner/seed-0"
 EVIL = "\x1b[2J\x1b]0;title\x07\r\u202egnp\x00\ud800 end"
 
 

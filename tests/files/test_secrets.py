@@ -133,8 +133,9 @@ def test_what_a_failed_run_says_of_itself_holds_no_secret(
 
     monkeypatch.setattr("resd_bench.jobs.run.Run.advance", refuse)
     words = ["run", "--env", "toy-say", "--method", "toy-learner", "--model", "scripted"]
-    assert main([*words, "--budget", "10ep", "--batch-size", "5", "--max-new-tokens", "20"]) == 2
-    status = (tmp_path / "runs-out/toy-say/toy-learner/seed-0/status.json").read_text()
+    words += ["--out", "out", "--budget", "10ep", "--batch-size", "5", "--max-new-tokens", "20"]
+    assert main(words) == 2
+    status = (tmp_path / "out/toy-say/toy-learner/seed-0/status.json").read_text()
     assert "refuses" in status
     assert "SEKRIT" not in status
 

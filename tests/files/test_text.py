@@ -170,8 +170,9 @@ def test_a_run_with_hostile_records_is_shown_as_text(
     toy: ModuleType, here: Path, capsys: Capture
 ) -> None:
     words = ["run", "--env", "toy-say", "--method", "toy-learner", "--model", "scripted"]
-    assert main([*words, "--budget", "10ep", "--batch-size", "5", "--max-new-tokens", "20"]) == 0
-    folder = here / "runs-out/toy-say/toy-learner/seed-0"
+    words += ["--out", "out", "--budget", "10ep", "--batch-size", "5", "--max-new-tokens", "20"]
+    assert main(words) == 0
+    folder = here / "out/toy-say/toy-learner/seed-0"
     config = yaml.safe_load((folder / "config.yaml").read_text())
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"method": EVIL, "model": EVIL}))
     vouch(folder)

@@ -22,8 +22,9 @@ from resd_bench.records.recorder import read_log
 RUN = [
     *("run", "--env", "toy-say", "--method", "toy-learner", "--model", "scripted"),
     *("--budget", "10ep", "--batch-size", "5", "--eval-samples", "2", "--max-new-tokens", "20"),
+    *("--out", "out"),
 ]
-FOLDER = Path("runs-out/toy-say/toy-learner/seed-0")
+FOLDER = Path("out/toy-say/toy-learner/seed-0")
 
 NO_TENSORBOARD = "TENSORBOARD ABSENT: pip install '.[tensorboard]'"
 

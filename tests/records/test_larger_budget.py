@@ -175,7 +175,7 @@ def test_a_warm_up_that_was_a_share_of_the_shorter_run_is_named(short: RunConfig
     run(first)
     longer = resolve(settings, {"out": short.out, "budget": "80ep"})
     assert (first.warmup_updates, longer.warmup_updates) == (4, 8)
-    with pytest.raises(UsageError, match=r"4 there, 8 here\. To go on .* --warmup-updates 4\."):
+    with pytest.raises(UsageError, match=r"4 there, 8 here\. .* to go on .* --warmup-updates 4\."):
         run(longer, resume=True)
     named = resolve({**SETTINGS, "warmup_updates": 4}, {"out": short.out, "budget": "80ep"})
     assert run(named, resume=True).state == "finished"

@@ -424,8 +424,8 @@ def test_a_model_is_evaluated_and_ace_runs_from_the_command_line(
     rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
     assert sum(row["response_tokens"] for row in rows) == 4 * asked
     small = ["--budget", "4ep", "--batch-size", "2", "--eval-tasks", "2", "--eval-samples", "1"]
-    assert main(["run", "--method", "ace", *named, *small, *few]) == 0
-    folder = tmp_path / "runs-out/guess-number/ace/seed-0"
+    assert main(["run", "--method", "ace", *named, *small, *few, "--out", "out"]) == 0
+    folder = tmp_path / "out/guess-number/ace/seed-0"
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     last = metrics[-1]
     assert last["policy/cost"] == pytest.approx(

@@ -1,0 +1,69 @@
+"""`run` warns before it samples what cannot be answered, and shows the defaults that apply."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from resd_bench import plugins
+from resd_bench.cli import main
+from resd_bench.packaged_models import NAMES, packaged_folder, unspoken
+from resd_bench.plugins import installed
+
+SPOKEN = {
+    *("manufactoria-has", "manufactoria-has-l2", "manufactoria-has-l3", "manufactoria-has-l4"),
+    *("manufactoria-has-l5", "python-functions-basic", "bouncingsim-basic", "finer"),
+    *("textworld-coin", "textworld-coin-easy", "textworld-coin-hard"),
+}
+
+
+@pytest.mark.parametrize("model", NAMES)
+def test_the_embedded_models_speak_what_they_were_trained_on(toy: ModuleType, model: str) -> None:
+    found = {name for name in installed("resd_bench.envs") if not unspoken(model, name)}
+    assert found == SPOKEN
+    assert all(name in unspoken(model, "guess-number") for name in ("finer", "textworld-coin"))
+
+
+def test_of_other_models_nothing_is_known(tmp_path: Path) -> None:
+    for told in ("", "[]", json.dumps({"config": {"curriculum": "finer"}})):
+        (tmp_path / "pretraining.json").write_text(told)
+        assert bool(unspoken(str(tmp_path), "ifeval")) == ("finer" in told)
+    assert not unspoken("smollm2", "ifeval")
+    assert not unspoken("OWNER/NAME", "ifeval")
+
+
+def test_one_warning_comes_before_anything_is_sampled(
+    toy: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("resd_bench.commands.run.run_one", lambda *a, **k: print("sampled") or 0)
+    monkeypatch.setattr("resd_bench.commands.run.show_mean", lambda folders: None)
+    assert main(["run", "--env", "toy-say", "--seeds", "0-2"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("sampled") == 3
+    assert printed.err.count("does not speak toy-say") == 1
+    assert main(["run", "--env", "finer"]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_help_says_what_applies_with_the_default_model(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = json.loads((packaged_folder("nano").parents[1] / "defaults.json").read_text())
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["run", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, value in settings.items():
+        if name != "method":
+            assert f"with nano: {value}]" in shown
+    assert "{" not in shown
+    assert main(["methods", "info", "resd"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"({settings['method']['max_entries']} with nano)" in shown.replace("│ ", "")
+    assert f"(--group-size): {plugins.method('resd').group_size}." in shown
