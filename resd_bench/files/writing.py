@@ -54,6 +54,19 @@ def write_atomically(
     Its folder must exist; `mode` says who may read a new file. `root` is the folder that was named,
     by default the file's own.
     """
+    with written_atomically(path, root, mode=mode) as file:
+        file.write(data)
+    return path
+
+
+@contextmanager
+def written_atomically(
+    path: Path, root: Path | None = None, *, mode: int = 0o666
+) -> Iterator[IO[bytes]]:
+    """A file to write, and to seek in, that is at `path` once all of it is written.
+
+    Like `write_atomically`, for content that should not be in memory as a whole.
+    """
     temporary = f"{path.name}.tmp"
     with _opened(path.parent, root or path.parent) as folder:
         try:
@@ -62,20 +75,19 @@ def write_atomically(
                 os.unlink(temporary, dir_fd=folder)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             with os.fdopen(os.open(temporary, flags, mode, dir_fd=folder), "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             # Renaming replaces a link and does not follow it.
             os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except OSError as error:
-            if error.errno is not None:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
                 error.filename = str(path)
             # On a full disk every byte counts.
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=folder)
             raise
         os.fsync(folder)
-    return path
 
 
 def write_named(path: Path, data: bytes) -> Path:

@@ -7,18 +7,19 @@ own. The file appears under its name only when it is complete on disk. Left out:
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from resd_bench.agent import State
 from resd_bench.files import reading
 from resd_bench.files.integrity import Extent, is_intact, sealed, sha256
-from resd_bench.files.writing import make_folder, remove, write_atomically
+from resd_bench.files.writing import make_folder, remove, written_atomically
 
 KEEP = 2
 """Number of checkpoints kept: the last, and one to fall back on."""
@@ -68,24 +69,59 @@ def checkpoint_path(folder: Path, update: int) -> Path:
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, root: Path | None = None) -> Path:
     """Write a checkpoint and drop all but the last `KEEP`; no link below `root` is followed."""
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save(checkpoint.state, buffer)
-    payload = buffer.getvalue()
     header = {
         "format": FORMAT,
         "update": checkpoint.update,
         "rows": dict(checkpoint.rows),
         "digests": dict(checkpoint.digests),
-        "sha256": sha256(payload),
     }
     make_folder(folder, root or folder)
     path = checkpoint_path(folder, checkpoint.update)
-    write_atomically(path, json.dumps(sealed(header)).encode() + b"\n" + payload, root)
+    with written_atomically(path, root) as file:
+        # As long as the line that takes its place when the hash is known.
+        file.write(_first_line(header, sha256(b"")))
+        found = _write_state(checkpoint.state, file)
+        file.seek(0)
+        file.write(_first_line(header, found))
     for old in checkpoint_files(folder)[KEEP:]:
         remove(old, root)
     return path
+
+
+def _first_line(header: Mapping[str, Any], payload: str) -> bytes:
+    return json.dumps(sealed({**header, "sha256": payload})).encode() + b"\n"
+
+
+def _write_state(state: State, file: IO[bytes]) -> str:
+    """Append a state to `file` tensor by tensor, so that memory holds it once; its SHA-256."""
+    import torch
+
+    hashed = _Hashed(file)
+    torch.save(state, cast("IO[bytes]", hashed))
+    if hashed.error is not None:
+        raise hashed.error
+    return hashed.digest.hexdigest()
+
+
+class _Hashed(io.RawIOBase):
+    """Writes to a file, and hashes what is written.
+
+    An error is kept, because one that is raised within torch's writer would end the process.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`, unless an earlier write failed."""
+        if self.error is None:
+            try:
+                self.file.write(data)
+            except OSError as error:
+                self.error = error
+            self.digest.update(data)
+        return len(data)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

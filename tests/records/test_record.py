@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import io
 import json
 import math
+import os
+import tracemalloc
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +73,45 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     assert (loaded.update, loaded.rows) == (7, {"metrics.jsonl": 7})
     assert torch.equal(loaded.state["weights"], state["weights"])  # type: ignore[arg-type]
     assert loaded.state["list"] == [1, "a", None]
+
+
+def test_a_checkpoint_is_its_first_line_and_what_torch_saves(tmp_path: Path) -> None:
+    state = {"weights": torch.arange(50_000.0), "few": torch.ones(2), "n": 3}
+    content = save_checkpoint(tmp_path, Checkpoint(7, {}, state)).read_bytes()
+    line, payload = content.split(b"\n", 1)
+    expected = io.BytesIO()
+    torch.save(state, expected)
+    assert payload == expected.getvalue()
+    assert json.loads(line)["sha256"] == hashlib.sha256(payload).hexdigest()
+
+
+def test_a_checkpoint_is_written_without_a_second_copy_of_it(tmp_path: Path) -> None:
+    state = {"weights": torch.zeros(4 << 20)}
+    tracemalloc.start()
+    save_checkpoint(tmp_path, Checkpoint(1, {}, state))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Buffers of bytes are traced, the tensors themselves are not.
+    assert peak < 0.25 * state["weights"].nbytes
+
+
+def test_a_checkpoint_that_finds_no_room_is_an_error_of_the_disk_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            if self.tell() + len(data) > 10_000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
+
+    first = save_checkpoint(tmp_path, Checkpoint(1, {}, {"n": 1}))
+    real = os.fdopen
+    monkeypatch.setattr(os, "fdopen", lambda handle, mode: os.close(handle) or Full())
+    with pytest.raises(OSError, match="No space left") as caught:
+        save_checkpoint(tmp_path, Checkpoint(2, {}, {"weights": torch.zeros(20_000)}))
+    monkeypatch.setattr(os, "fdopen", real)
+    assert caught.value.filename == str(tmp_path / "update-00000002.ckpt")
+    assert list(tmp_path.iterdir()) == [first]
 
 
 def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
