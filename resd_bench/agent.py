@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from resd_bench.budget import Ledger, Purpose
 from resd_bench.types import (
     Completion,
-    Dialect,
     Example,
     Group,
     Messages,
     Metrics,
+    PromptDialect,
     Sampling,
     Step,
     Task,
@@ -34,7 +34,7 @@ TeacherKind = Literal["ema", "frozen"]
 class Policy(Protocol):
     """A language model with an engine, an optimiser and, on demand, a teacher."""
 
-    dialect: Dialect
+    dialect: PromptDialect
     """How to word prompts for this model."""
     ledger: Ledger
 

@@ -24,7 +24,7 @@ from resd_bench.budget import Budget
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files import reading
 from resd_bench.files.redaction import HIDDEN, redact_values
-from resd_bench.models import adapters
+from resd_bench.models import adapters, small
 from resd_bench.options import (
     NEVER_ALL,
     NOT_NEGATIVE,
@@ -309,7 +309,7 @@ def _resolved(file: Mapping[str, Any], named: Mapping[str, Any]) -> RunConfig:
     if base["env"] not in plugins.installed("resd_bench.envs"):
         raise near_miss("environment", str(base["env"]), plugins.installed("resd_bench.envs"))
     spec = plugins.method(str(base["method"]))
-    shipped = _normal(packaged_models.model_defaults(str(base["model"])))
+    shipped = _shipped(str(base["model"]), base["lora_rank"])
     # Settings that come with a model are for all methods; each takes those it has.
     known = {f.name for f in fields(spec.config)}
     shipped_options = {k: v for k, v in shipped.pop("method_options", {}).items() if k in known}
@@ -327,6 +327,13 @@ def _resolved(file: Mapping[str, Any], named: Mapping[str, Any]) -> RunConfig:
     config = RunConfig(**{k: _setting(k, v) for k, v in values.items()})
     _check(config)
     return _with_warmup(config)
+
+
+def _shipped(model: str, lora_rank: int) -> dict[str, Any]:
+    """The settings that suit a model, with those for adapters where one is trained."""
+    found = dict(small.settings_of(model))
+    adapted = found.pop("lora", {})
+    return _normal({**found, **adapted} if lora_rank or found.get("lora_rank") else found)
 
 
 def _with_warmup(config: RunConfig) -> RunConfig:

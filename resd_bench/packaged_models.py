@@ -76,6 +76,7 @@ MODEL_SETTINGS = frozenset(
         "group_size",
         "inner_steps",
         "learning_rate",
+        "lora",
         "lora_alpha",
         "lora_rank",
         "max_new_tokens",
@@ -87,8 +88,9 @@ MODEL_SETTINGS = frozenset(
         "warmup_updates",
     }
 )
-"""What such a file may set: nothing that determines what is run, where results are written or what
-is loaded and executed, since the file may come with a third-party model."""
+"""What such a file may set (`lora`: settings that hold if an adapter is trained); nothing that
+determines what is run, where results are written or what is loaded and executed, since the file may
+come with a third-party model."""
 
 _TEMPLATE = "chat_template.jinja"
 _HUB_FILE = re.compile(r"(\w[\w.-]*/[\w.-]+)/(.+\.gguf)", re.IGNORECASE)
@@ -226,17 +228,14 @@ def unspoken(model: str, env: str) -> str:
 
 
 def model_defaults(name: str) -> dict[str, Any]:
-    """Run settings that suit the model `name`; {} if none are known.
+    """Run settings that come with the model `name`; {} if none do.
 
-    Those of the embedded models and of `GGUF_PACKAGES` are in this package; those of a folder or of
-    a GGUF file are in `resd_bench.json` next to the weights. UsageError if that cannot be read, or
-    sets what it may not.
+    Those of the embedded models are in this package; those of a folder or of a GGUF file are in
+    `resd_bench.json` next to the weights. UsageError if that cannot be read, or sets what it may
+    not.
     """
-    here = Path(__file__).parent / "nano"
     if name in NAMES:
-        return _settings(here / "defaults.json")
-    if name in GGUF_PACKAGES:
-        return _settings(here / f"{name}.json")
+        return _settings(Path(__file__).parent / "nano" / "defaults.json")
     path = Path(name).expanduser()
     file = (path if path.is_dir() else path.parent) / SETTINGS_FILE
     return _settings(file) if path.exists() and file.is_file() else {}
@@ -249,7 +248,11 @@ def _settings(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file} cannot be read: {error}. Fix or remove it") from None
     if not isinstance(settings, dict):
         raise UsageError(f"{file} is not a JSON object: give run settings by name, or remove it")
-    if refused := sorted(set(settings) - MODEL_SETTINGS):
+    adapted = settings.get("lora", {})
+    if not isinstance(adapted, dict):
+        raise UsageError(f"{file}: lora is not a JSON object: give run settings by name")
+    inner = {f"lora.{key}" for key in adapted if key not in MODEL_SETTINGS - {"lora"}}
+    if refused := sorted(set(settings) - MODEL_SETTINGS | inner):
         raise UsageError(
             f"{file} sets {', '.join(refused)}: a model may only set "
             f"{', '.join(sorted(MODEL_SETTINGS))}"

@@ -20,9 +20,18 @@ Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 Dialect = Literal["full", "compact"]
-"""How prompts are worded: `full` for real language models, `compact` for the embedded one."""
+"""How environments word what they say: `full` for real language models, `compact` for the embedded
+one."""
+PromptDialect = Literal["full", "compact", "plain"]
+"""How methods word their prompts: also `plain`, short and without JSON, for small language models,
+to which environments speak as to large ones."""
 Content = Literal["real", "shuffled", "blank"]
 """What a text that is shown says: its own content, that of another of its kind, or nothing."""
+
+
+def env_dialect(dialect: PromptDialect) -> Dialect:
+    """How environments speak to a model whose prompts are worded in `dialect`."""
+    return "compact" if dialect == "compact" else "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,3 +315,13 @@ class Step:
     """How the rollouts of this step were sampled; methods sample their own text the same way."""
     seed: int
     """Seed of any randomness that the method itself needs in this step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds that a token takes."""
+
+    read: float
+    """Of a prompt."""
+    sampled: float
+    """Of an answer, with as many answers at once as in an update."""

@@ -33,10 +33,10 @@ from resd_bench.sandbox import SandboxTooWeak
 from resd_bench.testing import ScriptedPolicy
 from resd_bench.types import (
     Completion,
-    Dialect,
     Feedback,
     Group,
     Message,
+    PromptDialect,
     Sampling,
     Step,
     Task,
@@ -126,7 +126,7 @@ def attempt(task: Task, said: str, verdict: Feedback) -> Trajectory:
 class Bare(PromptPack):
     """Shows the solution alone."""
 
-    def teacher(self, dialect: Dialect, *, solution: str, **rest: str) -> str:
+    def teacher(self, dialect: PromptDialect, *, solution: str, **rest: str) -> str:
         return solution
 
 

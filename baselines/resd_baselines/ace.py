@@ -8,7 +8,7 @@ similarity, and labels as feedback.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from resd_baselines.base import PromptedAgent, count_turns, scored_attempts, signal_metrics
@@ -19,6 +19,7 @@ from resd_baselines.context_update import (
     as_record,
     births_after,
     update_context,
+    written_metrics,
 )
 from resd_baselines.losses import nll_objective
 from resd_baselines.playbook import Playbook
@@ -49,13 +50,16 @@ class ACEAgent(PromptedAgent):
         return "" if self.playbook.headers_only else self.writer.playbook(self.playbook)
 
     def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
-        """One context update. `ace/entries` in the playbook, of which `ace/entries_added` now."""
+        """One context update.
+
+        `ace/entries` in the playbook, of which `ace/entries_added` now; `ace/reflections` and
+        `ace/curations` made, `ace/unparsed_reflections` and `ace/unparsed_curations` among them.
+        """
         attempts = scored_attempts(groups)
 
         def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
-            return self.ask(
-                prompts, replace(step.sampling, seed=derive(step.seed, role)), "reflection"
-            )
+            seed = derive(step.seed, role)
+            return self.ask(prompts, self.config.writing(step.sampling, seed), "reflection")
 
         update = update_context(
             self.playbook,
@@ -73,6 +77,7 @@ class ACEAgent(PromptedAgent):
             **signal_metrics(attempts, sum(not attempt.success for attempt in attempts)),
             "ace/entries": float(len(self.playbook.entries)),
             "ace/entries_added": float(len(update.added)),
+            **{f"ace/{name}": number for name, number in written_metrics(update).items()},
         }
 
     def context(self) -> Mapping[str, Any]:

@@ -31,8 +31,8 @@ from resd_baselines.parse_replies import (
 )
 from resd_baselines.playbook import ConciseMethod, Playbook
 from resd_baselines.prompts import PACK, PromptPack
-from resd_bench.options import POSITIVE, InRanges
-from resd_bench.types import Dialect
+from resd_bench.options import NOT_NEGATIVE, POSITIVE, InRanges
+from resd_bench.types import PromptDialect, Sampling
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +41,32 @@ Generate = Callable[[PromptRole, Sequence[str]], list[str]]
 """From prompts of one role to one answer each."""
 Addition = tuple[str, str]
 """Section and content of a new entry."""
-_CUT_OFF: Mapping[Dialect, str] = {
+_CUT_OFF: Mapping[PromptDialect, str] = {
     "full": "[Here the attempt was cut off at the length limit.]",
     "compact": "( cut off )",
+    "plain": "(cut off here)",
 }
 """Put at the end of an attempt that was cut off, in the prompt for its reflection."""
 
 
 @dataclass(frozen=True)
-class ContextOptions(InRanges):
+class WriterOptions(InRanges):
+    """How a method samples what it writes itself."""
+
+    writer_temperature: Annotated[float | None, NOT_NEGATIVE] = None
+    """Sampling temperature of reflections, reviews, tags and curations (default: that of the
+    rollouts)."""
+
+    def writing(self, sampling: Sampling, seed: int) -> Sampling:
+        """`sampling` as the method's own texts are sampled, with a seed of their own."""
+        own = self.writer_temperature
+        return replace(
+            sampling, temperature=sampling.temperature if own is None else own, seed=seed
+        )
+
+
+@dataclass(frozen=True)
+class ContextOptions(WriterOptions):
     """Options of the context update. Defaults follow the paper, else its release."""
 
     use_playbook: bool = True
@@ -96,12 +113,12 @@ class ContextUpdate:
 class PromptWriter:
     """Writes prompts in a dialect, and parses the replies."""
 
-    dialect: Dialect
+    dialect: PromptDialect
     pack: PromptPack = PACK
 
     def playbook(self, playbook: Playbook) -> str:
         """The playbook as this dialect shows it."""
-        return playbook.render_compact() if self.dialect == "compact" else playbook.render()
+        return playbook.render() if self.dialect == "full" else playbook.render_compact()
 
     def reflect(self, attempt: Attempt, playbook: Playbook) -> str:
         """Prompt for a reflection."""
@@ -119,7 +136,7 @@ class PromptWriter:
 
     def read_reflection(self, text: str, playbook: Playbook) -> Reflection:
         """The answer to `reflect`."""
-        if self.dialect == "compact":
+        if self.dialect != "full":
             return parse_compact_reflection(text, playbook.numbers())
         return parse_reflection(text)
 
@@ -134,7 +151,7 @@ class PromptWriter:
 
     def read_tags(self, text: str, playbook: Playbook) -> Tags:
         """The answer to `tag`; no tags if it has none."""
-        if self.dialect == "compact":
+        if self.dialect != "full":
             return parse_compact_tags(text, playbook.numbers()) or NO_TAGS
         return collapse_tags(parse_bullet_tags(text))
 
@@ -150,13 +167,24 @@ class PromptWriter:
 
     def read_curation(self, text: str) -> tuple[Addition, ...] | None:
         """The answer to `curate`; None if it is invalid."""
-        if self.dialect == "compact":
+        if self.dialect != "full":
             return parse_compact_curation(text)
         try:
             return parse_curator(text).additions
         except ValueError as error:
             log.info("curation discarded: %s", error)
             return None
+
+
+def written_metrics(update: ContextUpdate) -> dict[str, float]:
+    """How many reflections and curations were made, and `unparsed_...` among them."""
+    reflections = [r for r in update.reflections if r != NO_REFLECTION]
+    return {
+        "reflections": float(len(reflections)),
+        "unparsed_reflections": float(sum(not r.parsed for r in reflections)),
+        "curations": float(len(update.curations)),
+        "unparsed_curations": float(sum(c.additions is None for c in update.curations)),
+    }
 
 
 def births_after(births: Mapping[str, int], update: ContextUpdate, number: int) -> dict[str, int]:

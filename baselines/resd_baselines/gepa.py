@@ -9,18 +9,25 @@ Evaluations show the best text. Left out: the package's own prompt for proposals
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from resd_baselines.base import PromptedAgent, count_turns, scored_attempts, signal_metrics
-from resd_baselines.context_update import PromptRole, PromptWriter, curate, new_lessons, reflect
+from resd_baselines.context_update import (
+    PromptRole,
+    PromptWriter,
+    WriterOptions,
+    curate,
+    new_lessons,
+    reflect,
+)
 from resd_baselines.gepa_search import Archive, NoRollouts, iterate, package
 from resd_baselines.losses import nll_objective
 from resd_baselines.playbook import Playbook
 from resd_baselines.teacher_prompt import ENTRY_TOKENS
 from resd_bench.agent import Load, MethodSpec, MoreRollouts, Policy, State
 from resd_bench.budget import Purpose
-from resd_bench.options import POSITIVE, InRanges
+from resd_bench.options import POSITIVE
 from resd_bench.seeds import derive, stream
 from resd_bench.types import Completion, Group, Messages, Metrics, Sampling, Step
 
@@ -29,7 +36,7 @@ _START = Playbook().render()
 
 
 @dataclass(frozen=True)
-class GEPAConfig(InRanges):
+class GEPAConfig(WriterOptions):
     """Options of GEPA. What is evaluated in an iteration is the batch (`--batch-size`)."""
 
     validation_tasks: Annotated[int, POSITIVE] = 32
@@ -108,7 +115,7 @@ class GEPAAgent(PromptedAgent):
         failures = [failures[i] for i in chosen]
 
         def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
-            sampling = replace(step.sampling, seed=derive(step.seed, role))
+            sampling = self.config.writing(step.sampling, derive(step.seed, role))
             return self.ask(prompts, sampling, "reflection")
 
         book = Playbook.parse(text)

@@ -10,7 +10,7 @@ it sampled. A playbook and a solution buffer, both of earlier updates only, are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from resd_baselines.base import (
@@ -98,7 +98,7 @@ class HEROAgent(PolicyAgent):
         }
 
     def _ask(self, prompts: Sequence[str], step: Step, role: str) -> list[str]:
-        sampling = replace(step.sampling, seed=derive(step.seed, role))
+        sampling = self.config.writing(step.sampling, derive(step.seed, role))
         chats = [user(prompt) for prompt in prompts]
         answers = self.policy.sample(chats, n=1, sampling=sampling, purpose="reflection")
         return [answer.text for answer, *_ in answers]

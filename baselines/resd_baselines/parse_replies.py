@@ -1,9 +1,10 @@
-"""Parse what a model wrote: reflections, tags and curations, in both dialects.
+"""Parse what a model wrote: reflections, tags and curations, in all dialects.
 
-The `full` dialect follows the paper's release: JSON somewhere in the text. The `compact` one
-consists of `key: value` lines. Unfinished thinking stays, as in the release (`without_reasoning`).
-All parsers are tolerant, take linear time, and survive hostile text (deep nesting, huge numbers,
-unclosed quotes): what cannot be parsed is None or a ValueError, never a crash.
+The `full` dialect follows the paper's release: JSON somewhere in the text. Those of small models,
+`plain` and `compact`, consist of `key: value` lines. Unfinished thinking stays, as in the release
+(`without_reasoning`). All parsers are tolerant, take linear time, and survive hostile text (deep
+nesting, huge numbers, unclosed quotes): what cannot be parsed is None or a ValueError, never a
+crash.
 """
 
 from __future__ import annotations

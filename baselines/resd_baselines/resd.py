@@ -9,7 +9,7 @@ paper's table of hyper-parameters (divergence, clip, entries, learning rate), wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -32,6 +32,7 @@ from resd_baselines.context_update import (
     births_after,
     reflect,
     update_context,
+    written_metrics,
 )
 from resd_baselines.experiments.context_dials import ContextDials, DialOptions, ShownContext
 from resd_baselines.experiments.given_lessons import GIVEN
@@ -145,7 +146,7 @@ class RESDAgent(PolicyAgent):
             return ContextUpdate(self.playbook, (NO_REFLECTION,) * len(attempts))
 
         def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
-            sampling = replace(step.sampling, seed=derive(step.seed, role))
+            sampling = self.config.writing(step.sampling, derive(step.seed, role))
             texts = self._ask(prompts, sampling, "reflection")
             if role != "reflect":
                 return texts
@@ -168,7 +169,7 @@ class RESDAgent(PolicyAgent):
         """A diagnosis of each turn, if the teachers of turns read them."""
         if not (attempts and self.config.reads_diagnoses):
             return (NO_DIAGNOSES,) * len(attempts)
-        sampling = replace(step.sampling, seed=derive(step.seed, "diagnose"))
+        sampling = self.config.writing(step.sampling, derive(step.seed, "diagnose"))
         dialect = self.policy.dialect
         return review(attempts, dialect, lambda asked: self._ask(asked, sampling, "reflection"))
 
@@ -245,8 +246,8 @@ class RESDAgent(PolicyAgent):
         """The teacher's prompt for each attempt that has one; reflections are made for it."""
 
         def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
-            seeded = replace(sampling, seed=derive(sampling.seed, "contexts", role))
-            return self._ask(prompts, seeded, "evaluation")
+            seed = derive(sampling.seed, "contexts", role)
+            return self._ask(prompts, self.config.writing(sampling, seed), "evaluation")
 
         reflections: Sequence[Reflection] = (NO_REFLECTION,) * len(attempts)
         if self.config.use_reflection:
@@ -269,15 +270,11 @@ class RESDAgent(PolicyAgent):
         (discarded); `resd/solutions` attempts with a solution to show; `resd/solution_buffer` its
         size.
         """
-        reflections = [r for r in update.reflections if r != NO_REFLECTION]
         return {
             "resd/entries": float(len(self.playbook.entries)),
             "resd/entries_added": float(len(update.added)),
             "resd/entries_evicted": float(len(update.evicted)),
-            "resd/reflections": float(len(reflections)),
-            "resd/unparsed_reflections": float(sum(not r.parsed for r in reflections)),
-            "resd/curations": float(len(update.curations)),
-            "resd/unparsed_curations": float(sum(c.additions is None for c in update.curations)),
+            **{f"resd/{name}": number for name, number in written_metrics(update).items()},
             "resd/solutions": float(sum(solution is not None for solution in solutions)),
             "resd/solution_buffer": float(len(self.solutions)),
             **self.dials.metrics(self.births),

@@ -28,7 +28,7 @@ from resd_baselines.teacher_prompt import FEEDBACK_TOKENS, find_solutions, sdpo_
 from resd_bench.agent import Load, MethodSpec, Policy, TeacherKind
 from resd_bench.objective import Aggregation, Objective
 from resd_bench.options import ABOVE_0, NUCLEUS, POSITIVE, InRanges, Range
-from resd_bench.types import Dialect, Example, Group, Messages, Metrics, Step
+from resd_bench.types import Example, Group, Messages, Metrics, PromptDialect, Step
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,9 @@ class SelfDistillation(PolicyAgent):
         return make_examples(attempt, teachers=prompts, weight=weight)
 
 
-def with_hint(messages: Messages, attempt: Attempt, hint: Attempt, dialect: Dialect) -> Messages:
+def with_hint(
+    messages: Messages, attempt: Attempt, hint: Attempt, dialect: PromptDialect
+) -> Messages:
     """A turn's messages, with another attempt shown as a solution of the task."""
     prompts = sdpo_teacher_prompts(attempt, solution=hint.response, dialect=dialect)
     return replace_prompt(messages, prompts[0])

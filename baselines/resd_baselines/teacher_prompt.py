@@ -15,7 +15,7 @@ from typing import Literal
 
 from resd_baselines.base import Attempt, shown
 from resd_baselines.prompts import PACK, PromptPack
-from resd_bench.types import Dialect
+from resd_bench.types import PromptDialect
 
 Section = Literal["previous_trial", "playbook", "reflection", "feedback", "solution"]
 SHED: tuple[Section, ...] = ("previous_trial", "playbook", "reflection", "feedback")
@@ -88,7 +88,7 @@ def teacher_prompts(
     reflection: str,
     solution: str | None,
     options: TeacherOptions,
-    dialect: Dialect,
+    dialect: PromptDialect,
     pack: PromptPack = PACK,
 ) -> list[str]:
     """RESD's teacher prompt and shorter ones; none without a solution, feedback or a reflection.
@@ -114,7 +114,7 @@ def sdpo_teacher_prompts(
     attempt: Attempt,
     *,
     solution: str | None,
-    dialect: Dialect,
+    dialect: PromptDialect,
     include_previous_attempt: bool = False,
     feedback_with_solution: bool = False,
     strip_thinking: bool = True,

@@ -30,15 +30,16 @@ from resd_baselines.parse_replies import (
 )
 from resd_baselines.playbook import Playbook
 from resd_baselines.prompts import PACK, PromptPack
-from resd_bench.types import Dialect, Metrics, Turn
+from resd_bench.types import Metrics, PromptDialect, Turn
 
-_ENDED: Mapping[Dialect, tuple[str, str]] = {
+_ENDED: Mapping[PromptDialect, tuple[str, str]] = {
     "full": ("The task was not solved.", "The task was solved."),
+    "plain": ("The task was not solved.", "The task was solved."),
     "compact": ("not solved", "solved"),
 }
 
 
-def ended(attempt: Attempt, dialect: Dialect) -> str:
+def ended(attempt: Attempt, dialect: PromptDialect) -> str:
     """How an interaction ended, in words."""
     return _ENDED[dialect][attempt.success]
 
@@ -50,19 +51,19 @@ def said(turn: Turn, attempt: Attempt) -> str:
 
 def review(
     attempts: Sequence[Attempt],
-    dialect: Dialect,
+    dialect: PromptDialect,
     generate: Callable[[list[str]], list[str]],
     pack: PromptPack = PACK,
 ) -> list[Diagnoses]:
     """One review of each attempt; a reply that cannot be read has no diagnoses."""
-    read = parse_compact_diagnoses if dialect == "compact" else parse_diagnoses
+    read = parse_diagnoses if dialect == "full" else parse_compact_diagnoses
     replies = generate([_question(attempt, dialect, pack) for attempt in attempts])
     return [
         read(reply, len(attempt.turns)) for attempt, reply in zip(attempts, replies, strict=True)
     ]
 
 
-def _question(attempt: Attempt, dialect: Dialect, pack: PromptPack) -> str:
+def _question(attempt: Attempt, dialect: PromptDialect, pack: PromptPack) -> str:
     return pack.diagnose(
         dialect,
         prompt=attempt.prompt,
@@ -80,10 +81,10 @@ class _FaultWriter(PromptWriter):
         return Reflection(text, text, NO_TAGS, bool(text))
 
 
-def fault_text(found: Diagnoses, dialect: Dialect) -> str:
+def fault_text(found: Diagnoses, dialect: PromptDialect) -> str:
     """The faults that a review found, each once, as a curator reads them."""
     faults = dict.fromkeys(fault for fault in found.faulty if fault.text)
-    if dialect == "compact":
+    if dialect != "full":
         return "\n".join(f"cause: {fault.verdict}\nlesson: {fault.text}" for fault in faults)
     return "\n".join(f"- {fault.shown}" for fault in faults)
 
@@ -93,7 +94,7 @@ def update_from_reviews(
     attempts: Sequence[Attempt],
     reviews: Sequence[Diagnoses],
     *,
-    dialect: Dialect,
+    dialect: PromptDialect,
     generate: Generate,
     options: ContextOptions,
     rng: np.random.Generator,

@@ -16,7 +16,7 @@ from resd_baselines.parse_replies import Diagnoses
 from resd_baselines.prompts import PACK, PromptPack
 from resd_baselines.teacher_prompt import Section, shorter
 from resd_baselines.turn_review import ended, said
-from resd_bench.types import Dialect, Example, Message
+from resd_bench.types import Example, Message, PromptDialect
 
 TurnContext = Literal["transcript", "observation", "diagnosis", "both"]
 TURN_SHED: tuple[Section, ...] = ("playbook", "solution", "previous_trial", "feedback")
@@ -55,7 +55,7 @@ def turn_examples(
     solution: str | None,
     options: TurnContextOptions,
     weight: float,
-    dialect: Dialect,
+    dialect: PromptDialect,
     pack: PromptPack = PACK,
 ) -> list[Example]:
     """One example for each turn about which something is known.
@@ -92,7 +92,7 @@ def _seen(
     number: int,
     diagnoses: Diagnoses,
     options: TurnContextOptions,
-    dialect: Dialect,
+    dialect: PromptDialect,
 ) -> dict[Section, str]:
     """What is shown of the attempt at turn `number`."""
     last = number == len(attempt.turns) - 1

@@ -23,7 +23,7 @@ from resd_bench.parsing import visible_answer
 from resd_bench.records.checkpoints import CorruptCheckpoint, checkpoint_files, load_checkpoint
 from resd_bench.records.run_files import EPISODES, RunFiles
 from resd_bench.rollout.contract import checked_step
-from resd_bench.types import Split, Task
+from resd_bench.types import Split, Task, env_dialect
 
 LessonKind = Literal["gold answer", "task text", "wrong solution"]
 _WORDS = 8
@@ -103,7 +103,10 @@ def audit(folder: Path) -> Audit:
     env = plugins.make_env(
         config.env,
         grade=config.grade,
-        **{"dialect": config.dialect, "feedback_level": config.feedback_level},
+        **{
+            "dialect": env_dialect(config.dialect or "full"),
+            "feedback_level": config.feedback_level,
+        },
         **config.env_options,
     )
     written = list(distinct(texts_of(files)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from resd_bench.agent import State, TeacherKind
 from resd_bench.budget import Ledger, Purpose
-from resd_bench.types import Completion, Dialect, Example, Messages, Metrics, Sampling, Stop
+from resd_bench.types import Completion, Example, Messages, Metrics, PromptDialect, Sampling, Stop
 
 if TYPE_CHECKING:
     from resd_bench.objective import Objective
@@ -37,7 +37,7 @@ class ScriptedPolicy:
     """
 
     answer: Script
-    dialect: Dialect = "compact"
+    dialect: PromptDialect = "compact"
     ledger: Ledger = field(default_factory=Ledger)
     calls: list[Call] = field(default_factory=list)
     updates: list[tuple[Example, ...]] = field(default_factory=list)

@@ -163,7 +163,7 @@ def _memory_lines(needed: Memory, parameters: int, machine: Machine, used: int) 
             f"  each of {machine.gpus} processes holds all weights; --device-map auto spreads one "
             "process over the GPUs, and --fsdp plans for shares"
         )
-    for phase, parts in (("sampling", needed.sampling), ("training", needed.training)):
+    for phase, parts in needed.phases.items():
         each = sorted(parts, key=lambda part: -part.bytes)
         listed = ", ".join(f"{part.name} {gigabytes(part.bytes)}" for part in each)
         yield f"  {phase}: {gigabytes(total(parts))} = {listed}"
@@ -198,7 +198,7 @@ def find_machine(config: RunConfig, gpus: int | None, gpu_memory: str | None) ->
         return Machine(len(visible), min(visible))
     if config.device.startswith("cuda"):
         return Machine(1, None)
-    return Machine(1, _main_memory(), "machine")
+    return Machine(1, _main_memory(), "machine", main_memory=True)
 
 
 def _visible() -> list[float]:

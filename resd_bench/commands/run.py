@@ -170,9 +170,11 @@ def run_one(config: RunConfig, resume: bool, fail_fast: bool = False) -> int:
         return 128 + outcome.signal if outcome.state == "interrupted" else 0
     with Progress(config) as progress, make_tracker(config) as tracker:
         # Only now: it takes seconds, in which the run should already be seen.
-        from resd_bench.jobs.run import run
+        from resd_bench.jobs.run import Watcher, run
+        from resd_bench.monitoring.duration import DurationEstimate
 
-        outcome = run(config, resume=resume, fail_fast=fail_fast, watchers=[progress, tracker])
+        watchers: list[Watcher] = [progress, tracker, DurationEstimate(config)]
+        outcome = run(config, resume=resume, fail_fast=fail_fast, watchers=watchers)
     for told in outcome.notes:
         note(f"note: {told}")
     if outcome.state == "interrupted":

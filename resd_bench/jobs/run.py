@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from resd_bench.agent import Agent, Charged, Collects
+from resd_bench.agent import Agent, Charged, Collects, Policy
 from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig
 from resd_bench.distributed.join import join
@@ -79,6 +79,17 @@ class Watcher(Protocol):
 
     def evaluated(self, point: EvalPoint) -> None:
         """An evaluation is done."""
+        ...
+
+
+@runtime_checkable
+class SeesStart(Protocol):
+    """A watcher that is told what is about to run."""
+
+    def starting(
+        self, policy: Policy, train: Sequence[Task], held_out: int, turns: int, done: int
+    ) -> None:
+        """Everything is loaded, and `done` updates are done."""
         ...
 
 
@@ -377,6 +388,9 @@ def run(
         if process_group.rank == 0:
             note_session(recorder, config, used, about(), this.update, process_group.size)
         recorder.status("running", **this.progress())
+        for watcher in watchers:
+            if isinstance(watcher, SeesStart):
+                watcher.starting(model, train, len(held_out), env.max_turns, this.update)
         if not loop(this, lambda: this.signal(signals) != 0, fail_fast):
             recorder.status("interrupted", **this.progress())
             return Outcome(recorder.folder, "interrupted", this.signal(signals), recorder.notes)

@@ -32,7 +32,7 @@ from resd_bench.records.recorder import Recorder, has_measured, write_json
 from resd_bench.records.run_files import RunFiles
 from resd_bench.rollout.contract import checked_tasks
 from resd_bench.rollout.rollout import EnvPool
-from resd_bench.types import SPLITS, Split, Task
+from resd_bench.types import SPLITS, Split, Task, env_dialect
 
 BuildPolicy = Callable[[RunConfig], Policy]
 
@@ -79,7 +79,10 @@ def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
         plugins.make_env,
         config.env,
         grade=config.grade,
-        **{"dialect": config.dialect, "feedback_level": config.feedback_level},
+        **{
+            "dialect": env_dialect(config.dialect or "full"),
+            "feedback_level": config.feedback_level,
+        },
         **config.env_options,
     )
     try:

@@ -2,18 +2,18 @@
 
     python -m resd_bench run --config FILE --dry-run --gpus 8 --gpu-memory 141GB
 
-The memory needed is that of the larger of two phases. While sampling, a run holds weights,
+The memory needed is that of the largest of the phases. While sampling, a run holds weights,
 optimiser, teacher and the sampler's cache; while training, also gradients, the activations of a
-micro-batch and the logits of one chunk of the loss. What a layer keeps per token follows the
-operations of a `transformers` decoder, see `_layer_bytes`. Tests compare the training step with
-measurements, within `WITHIN`. Left out: what an allocator wastes, CUDA itself (`RESERVED`), and
-main memory.
+micro-batch and the logits of one chunk of the loss; while it saves from main memory, a copy of what
+a checkpoint holds. What a layer keeps per token follows the operations of a `transformers` decoder,
+see `_layer_bytes`. Tests compare the training step with measurements, within `WITHIN`. Left out:
+what an allocator wastes, CUDA itself (`RESERVED`), and the main memory of a machine with a GPU.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from resd_bench.agent import Load
@@ -46,6 +46,8 @@ class Machine:
     name: str = "GPU"
     shared: bool = False
     """Whether the weights are sharded over processes (FSDP); otherwise each holds a copy."""
+    main_memory: bool = False
+    """Whether its memory is the one that checkpoints are copied to before they are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +100,28 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The parts of both phases."""
+    """The parts of each phase."""
 
     sampling: Sequence[Part]
     training: Sequence[Part]
+    saving: Sequence[Part] = ()
+    """While a checkpoint is written from main memory; it is copied to there from a GPU."""
+
+    @property
+    def phases(self) -> Mapping[str, Sequence[Part]]:
+        """The parts of each phase, by its name."""
+        found = {"sampling": self.sampling, "training": self.training, "saving": self.saving}
+        return {name: parts for name, parts in found.items() if parts}
+
+    @property
+    def largest(self) -> str:
+        """The phase that takes most."""
+        return max(self.phases, key=lambda name: total(self.phases[name]))
 
     @property
     def peak(self) -> Sequence[Part]:
-        """The parts of the phase that takes more, the largest first."""
-        larger = max(self.sampling, self.training, key=total)
-        return sorted(larger, key=lambda part: -part.bytes)
+        """The parts of that phase, the largest first."""
+        return sorted(self.phases[self.largest], key=lambda part: -part.bytes)
 
 
 def total(parts: Sequence[Part]) -> float:
@@ -153,8 +167,9 @@ def memory(
     sampling = [weights, *kept, plan.gathered(), plan.sampler(), plan.cache(), plan.choosing()]
     training = [weights, *plan.kept_while_training(), plan.gradients(), *plan.passing()]
     training += [plan.layer(), *plan.resident()]
-    present = [[part for part in parts if part.bytes >= 1] for parts in (sampling, training)]
-    return Memory(*present)
+    saving = plan.saving() if machine.main_memory else []
+    phases = (sampling, training, saving)
+    return Memory(*([part for part in parts if part.bytes >= 1] for parts in phases))
 
 
 def limited(model: Architecture, config: RunConfig) -> Architecture:
@@ -213,7 +228,12 @@ class _Plan:
         return able and self.config.engine in ("auto", "fast")
 
     def _cache_per_token(self) -> int:
-        return limits.cache_bytes_per_token(self.model.layers, self.model.keys, self.width)
+        return limits.cache_bytes_per_token(self.model.layers, self.model.keys, self.loop_width)
+
+    @property
+    def loop_width(self) -> int:
+        """Bytes of a number in the sampling loop: the fast engine computes mixed runs in 2."""
+        return 2 if self.fast and self.config.precision == "mixed" else self.width
 
     @property
     def depth(self) -> int:
@@ -267,6 +287,12 @@ class _Plan:
         remedy = "--teacher-offload true" if self.remainder() else self._train_less()
         return [self.optimiser(), self._shared("teacher", size, remedy), self._cast()]
 
+    def saving(self) -> list[Part]:
+        """A checkpoint copies everything that changes: weights, moments and teacher."""
+        copied = 3 * self.trained + self.teacher() + self.remainder()
+        copy = Part("copy of what a checkpoint holds", copied, self._train_less())
+        return [self.weights(), *self.kept_while_sampling(), copy, *self.resident()]
+
     def _cast(self) -> Part:
         """Autocast keeps a bfloat16 copy of each trained weight until the pass is over."""
         mixed = self.config.precision == "mixed"
@@ -315,7 +341,10 @@ class _Plan:
             return Part(f"weights of {self.config.engine}", size, remedy)
         if self.fast:
             fused = m.layers * m.hidden * (m.queries + 2 * m.keys + 2 * m.feed_forward) + m.output
-        return Part("sampler's copy of weights", fused * self.width, "--engine hf")
+        if self.loop_width < self.width:
+            # Of another precision are all weights, and the norm is multiplied into a tied output.
+            fused = m.parameters + m.output * m.tied
+        return Part("sampler's copy of weights", fused * self.loop_width, "--engine hf")
 
     def cache(self) -> Part:
         """Keys and values of the sequences decoded together, at their longest.
@@ -345,7 +374,7 @@ class _Plan:
         if self.fast:
             prefill = max(min(prompts, limits.FAST_PREFILL_TOKENS), self.lengths.prompt)
         choice = self.rows * self.model.vocabulary * _SAMPLING_LOGIT_BYTES
-        size = choice + prefill * _forward_bytes(self.model, self.width)
+        size = choice + prefill * _forward_bytes(self.model, self.loop_width)
         return Part("sampler's activations", size, "a smaller --batch-size")
 
     def micro_batch(self) -> tuple[int, int, int]:
@@ -435,9 +464,8 @@ def check_fits(needed: Memory, machine: Machine) -> None:
     size, room = total(parts), machine.bytes_each * RESERVED
     if size <= room:
         return
-    phase = "sampling" if total(needed.sampling) > total(needed.training) else "training"
     raise UsageError(
-        f"this run does not fit: {phase} takes {gigabytes(size)} on a {machine.name}, of whose "
-        f"{gigabytes(machine.bytes_each)} only {gigabytes(room)} can be planned with. The "
+        f"this run does not fit: {needed.largest} takes {gigabytes(size)} on a {machine.name}, of "
+        f"whose {gigabytes(machine.bytes_each)} only {gigabytes(room)} can be planned with. The "
         f"largest part is {parts[0].name}, {gigabytes(parts[0].bytes)}: try {parts[0].remedy}"
     )

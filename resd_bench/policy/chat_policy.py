@@ -20,7 +20,7 @@ from resd_bench.policy.chat_codec import valid_unicode
 from resd_bench.policy.engines.base import row_seed
 from resd_bench.policy.engines.chat_client import Cancelled, ChatAnswer, ChatClient
 from resd_bench.policy.engines.kept_answers import KeptAnswers, request_key
-from resd_bench.types import Completion, Dialect, Example, Messages, Metrics, Sampling, Stop
+from resd_bench.types import Completion, Example, Messages, Metrics, PromptDialect, Sampling, Stop
 
 _MILLION = 1e6
 
@@ -73,12 +73,12 @@ class ChatPolicy:
         *,
         concurrency: int = 8,
         prices: tuple[float, float] = (0.0, 0.0),
-        dialect: Dialect = "full",
+        dialect: PromptDialect = "full",
     ) -> None:
         """`prices` are those of a million prompt tokens and of a million new ones."""
         self.client, self.request, self.kept = client, request, kept
         self.concurrency, self.prices = concurrency, prices
-        self.dialect: Dialect = dialect
+        self.dialect: PromptDialect = dialect
         self.ledger = Ledger()
         self.spent = Spent()
         self.found = 0

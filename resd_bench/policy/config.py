@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from resd_bench.options import ABOVE_0, NOT_NEGATIVE, POSITIVE, SHARE
 from resd_bench.policy import limits
-from resd_bench.types import Dialect
+from resd_bench.types import PromptDialect
 
 Precision = Literal["float32", "bfloat16"]
 Thinking = Literal["auto", "on", "off"]
@@ -33,8 +33,9 @@ class PolicyOptions:
     """Decoupled weight decay of AdamW."""
     grad_clip: Annotated[float, NOT_NEGATIVE] = 1.0
     """Maximum gradient norm; 0 disables clipping."""
-    dialect: Dialect | None = None
-    """Wording of prompts (default: the one the model was made for)."""
+    dialect: PromptDialect | None = None
+    """Wording of prompts: `full`; `plain`, short and without JSON, for small models; `compact`, of
+    the embedded model (default: the one that suits the model)."""
     engine: str = "auto"
     """Sampling engine, as listed by `engines list`: `fast` for Qwen3, Qwen2 and Llama; `hf` for any
     model, but slow; `vllm` in this process; `openai` for a server, `chat` for a hosted model;

@@ -6,7 +6,6 @@ out: what to train on and with which loss, which is up to the method.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -37,11 +36,22 @@ from resd_bench.policy.engines.base import (
 )
 from resd_bench.policy.engines.logprob_gap import LogprobGap
 from resd_bench.policy.micro_batches import BatchLimits, TokenizedExample, tokens_read
+from resd_bench.policy.parallel.dtensor import in_main_memory
 from resd_bench.policy.parallel.place import place
 from resd_bench.policy.parallel.placement import WeightPlacement
 from resd_bench.policy.score import score
+from resd_bench.policy.speed import measure_speed
 from resd_bench.policy.teacher import AdapterTeacher, Teacher, put, to_state
-from resd_bench.types import Completion, Dialect, Example, Messages, Metrics, Sampling, Stop
+from resd_bench.types import (
+    Completion,
+    Example,
+    Messages,
+    Metrics,
+    PromptDialect,
+    Sampling,
+    Speed,
+    Stop,
+)
 
 SKIPPED = 3
 """Consecutive steps that may be skipped because of a non-finite gradient before the run ends."""
@@ -102,7 +112,7 @@ class LMPolicy:
         """Updates whose gradient norm was not finite."""
         self.skipped_in_a_row = 0
         """Those since the last successful step."""
-        self.dialect: Dialect = _dialect(model, config)
+        self.dialect: PromptDialect = _dialect(model, config)
         self._counts = Counts()
         self._answered = False
         if config.gradient_checkpointing:
@@ -200,6 +210,15 @@ class LMPolicy:
                 f"{self.context_limit} tokens; give a smaller --max-new-tokens"
             )
         return self.context_limit - max_new_tokens
+
+    def speed(self, rows: int) -> Speed | None:
+        """Measured speed with `rows` answers at once, not charged; None for other engines' copies.
+
+        A run measures the same with or without it.
+        """
+        if self._mirror is not None or self.process_group.size > 1:
+            return None
+        return measure_speed(self.engine, rows)
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of `text` on its own."""
@@ -414,14 +433,14 @@ class LMPolicy:
         return dict(self.model.named_parameters())
 
     def state_dict(self) -> State:
-        """A copy of everything that changes: weights, optimiser, teacher, counters.
+        """A copy of everything that changes, in main memory: weights, optimiser, teacher, counters.
 
         If an adapter is trained, only its weights; the model's own are in its folder. All processes
         call this; with FSDP only rank 0 gets tensors.
         """
         state = {
-            "model": {name: p.detach().clone() for name, p in self._trained().items()},
-            "optimiser": copy.deepcopy(self.optimiser.state_dict()),
+            "model": {name: in_main_memory(p) for name, p in self._trained().items()},
+            "optimiser": trainer.optimiser_state(self.optimiser),
             "teacher": to_state(self.teacher),
             "updates": self.updates,
             "skipped_steps": self.skipped_steps,
@@ -476,8 +495,8 @@ def _enable_checkpointing(model: Any) -> None:
         ) from error
 
 
-def _dialect(model: Any, config: PolicyConfig) -> Dialect:
+def _dialect(model: Any, config: PolicyConfig) -> PromptDialect:
     """The dialect asked for, else the one the model's config names (`resd_dialect`), else full."""
     if config.dialect is not None:
         return config.dialect
-    return cast(Dialect, getattr(model.config, "resd_dialect", "full"))
+    return cast(PromptDialect, getattr(model.config, "resd_dialect", "full"))

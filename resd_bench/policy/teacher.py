@@ -18,7 +18,7 @@ from torch import Tensor
 from resd_bench.agent import State, TeacherKind
 from resd_bench.policy import lora
 from resd_bench.policy.config import Precision
-from resd_bench.policy.parallel.dtensor import shard_like
+from resd_bench.policy.parallel.dtensor import in_main_memory, shard_like
 
 
 class Teacher(Protocol):
@@ -117,7 +117,7 @@ class CopyTeacher:
             residual.copy_(exact - mine.to(exact))
 
     def weights(self) -> dict[str, Tensor]:
-        return {name: p.detach().clone() for name, p in self._moving().items()}
+        return {name: in_main_memory(p) for name, p in self._moving().items()}
 
     def restore(self, weights: Mapping[str, Tensor]) -> None:
         put(self._moving(), weights)
@@ -169,7 +169,7 @@ class AdapterTeacher:
 
     def weights(self) -> dict[str, Tensor]:
         named = lora.weights(self.adapted, lora.TEACHER)
-        return {name: p.detach().clone() for name, p in named.items()}
+        return {name: in_main_memory(p) for name, p in named.items()}
 
     def restore(self, weights: Mapping[str, Tensor]) -> None:
         put(lora.weights(self.adapted, lora.TEACHER), weights)

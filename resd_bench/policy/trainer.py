@@ -33,7 +33,7 @@ from resd_bench.policy.micro_batches import (
     index_prefixes,
     micro_batches,
 )
-from resd_bench.policy.parallel.dtensor import gather_full, shard_like
+from resd_bench.policy.parallel.dtensor import gather_full, in_main_memory, shard_like
 
 _BETAS = (0.9, 0.999)
 """AdamW's betas, as in the paper's release."""
@@ -111,6 +111,16 @@ def make_optimiser(model: Any, weight_decay: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(
         parameters, lr=0.0, betas=_BETAS, weight_decay=weight_decay, fused=fused
     )
+
+
+def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """A copy of an optimiser's whole state, with its moments in main memory."""
+    whole = optimiser.state_dict()
+    moments = {
+        number: {name: in_main_memory(value) for name, value in of_one.items()}
+        for number, of_one in whole["state"].items()
+    }
+    return {**copy.deepcopy({k: v for k, v in whole.items() if k != "state"}), "state": moments}
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from resd_bench import plugins
 from resd_bench.config import RunConfig
@@ -25,7 +25,7 @@ from resd_bench.files.integrity import file_sha256, files_sha256
 from resd_bench.models.identity import model_identity
 from resd_bench.records.manifest import code_version
 from resd_bench.records.recorder import read_json
-from resd_bench.types import Split, Task
+from resd_bench.types import PromptDialect, Split, Task
 
 OURS = "resd-bench"
 """The distribution whose environments and methods have their own versions."""
@@ -104,7 +104,7 @@ def _sources(folders: Iterable[str] | None, origin: str | None) -> list[Path]:
 
 def prompts_hash(dialect: str | None) -> str:
     """SHA-256 of the templates of the installed prompt packs, in one dialect if they have it."""
-    digest, other = hashlib.sha256(), {"full", "compact"} - {dialect}
+    digest, other = hashlib.sha256(), set(get_args(PromptDialect)) - {dialect}
     for name, point in plugins.installed("resd_bench.prompts").items():
         spec = importlib.util.find_spec(point.module)
         for path in _sources(spec.submodule_search_locations, spec.origin) if spec else ():

@@ -1,4 +1,5 @@
-"""All further metrics of runs, one per row, for `compare --detail`. Left out: verdicts."""
+"""All further metrics of runs, one per row, for `compare --detail`, and how well methods' own texts
+could be parsed. Left out: verdicts."""
 
 from __future__ import annotations
 
@@ -124,6 +125,35 @@ def _metrics(
             groups[k], points[k], name
         )
     return metrics
+
+
+WRITTEN = ("reflections", "curations")
+"""What methods write and parse: `resd/reflections` made, `resd/unparsed_reflections` among them."""
+
+
+def written_table(groups: Groups) -> Table | None:
+    """How much of what methods wrote had the format that was asked for; None where none wrote."""
+    table = Table(title="in the format that was asked for", title_justify="left")
+    for name in ("method", *WRITTEN):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for label, runs in groups.items():
+        rows = [row for run in runs for row in run.metrics]
+        cells = [parse_rate(rows, kind) for kind in WRITTEN]
+        if any(cells):
+            table.add_row(table_label(label), *cells)
+    return table if table.row_count else None
+
+
+def parse_rate(rows: Sequence[Mapping[str, object]], kind: str) -> str:
+    """`93.8% (15/16)` of the texts of one kind in rows of metrics; "" if none were written."""
+    made = _sum(rows, f"/{kind}")
+    parsed = made - _sum(rows, f"/unparsed_{kind}")
+    return f"{100 * parsed / made:.1f}% ({parsed:.0f}/{made:.0f})" if made else ""
+
+
+def _sum(rows: Sequence[Mapping[str, object]], ending: str) -> float:
+    values = (value for row in rows for name, value in row.items() if name.endswith(ending))
+    return sum(float(value) for value in values if isinstance(value, int | float))
 
 
 def _measured(runs: Sequence[RunData], points: Sequence[EvalPoint], name: str) -> str:

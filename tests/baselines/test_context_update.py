@@ -31,7 +31,7 @@ from resd_baselines.teacher_prompt import (
     teacher_prompts,
 )
 from resd_bench.parsing import without_reasoning
-from resd_bench.types import Dialect
+from resd_bench.types import PromptDialect
 
 ROLES: dict[PromptRole, str] = {"reflect": "REFLECT", "tag": "TAG", "curate": "CURATE"}
 
@@ -54,14 +54,20 @@ class TemplatePack(PromptPack):
     def _fill(self, name: str, **values: str) -> str:
         return self.templates[name].format(teacher_feedback="", **values)
 
-    def reflect(self, dialect: Dialect, **values: str) -> str:
+    def reflect(self, dialect: PromptDialect, **values: str) -> str:
         return self._fill("REFLECTOR_PROMPT", **values)
 
-    def tag(self, dialect: Dialect, **values: str) -> str:
+    def tag(self, dialect: PromptDialect, **values: str) -> str:
         return self._fill("SUCCESS_REFLECTOR_PROMPT", **values)
 
     def curate(
-        self, dialect: Dialect, *, reflection: str, playbook: str, prompt: str = "", stats: str = ""
+        self,
+        dialect: PromptDialect,
+        *,
+        reflection: str,
+        playbook: str,
+        prompt: str = "",
+        stats: str = "",
     ) -> str:
         return self._fill(
             "CURATOR_PROMPT",
@@ -71,7 +77,9 @@ class TemplatePack(PromptPack):
             current_playbook=playbook,
         )
 
-    def teacher(self, dialect: Dialect, *, feedback: str, solution: str, **values: str) -> str:
+    def teacher(
+        self, dialect: PromptDialect, *, feedback: str, solution: str, **values: str
+    ) -> str:
         return self._fill(
             "teacher",
             feedback=self._part("feedback_template", "feedback_raw", feedback),
@@ -80,7 +88,13 @@ class TemplatePack(PromptPack):
         )
 
     def sdpo_teacher(
-        self, dialect: Dialect, *, prompt: str, previous_trial: str, solution: str, feedback: str
+        self,
+        dialect: PromptDialect,
+        *,
+        prompt: str,
+        previous_trial: str,
+        solution: str,
+        feedback: str,
     ) -> str:
         before = self._part("previous_attempt_template", "previous_attempt_raw", previous_trial)
         return self._fill(
@@ -336,7 +350,7 @@ MARKED: dict[str, Any] = {"playbook": "<P>", "reflection": "<R>", "options": Tea
 
 @pytest.mark.parametrize("dialect", ["full", "compact"])
 def test_a_long_teacher_prompt_sheds_trial_playbook_reflection_and_feedback(
-    dialect: Dialect,
+    dialect: PromptDialect,
 ) -> None:
     attempt = replace(failed("a"), response="x</think><T>", feedback="<F>", prompt="<Q>")
     made = teacher_prompts(attempt, solution="<S>", dialect=dialect, **MARKED)
@@ -352,7 +366,7 @@ def test_a_long_teacher_prompt_sheds_trial_playbook_reflection_and_feedback(
 
 
 @pytest.mark.parametrize("dialect", ["full", "compact"])
-def test_a_long_sdpo_prompt_sheds_trial_then_feedback(dialect: Dialect) -> None:
+def test_a_long_sdpo_prompt_sheds_trial_then_feedback(dialect: PromptDialect) -> None:
     attempt = replace(failed("a"), response="<T>", feedback="<F>", prompt="<Q>")
     options: dict[str, Any] = {"include_previous_attempt": True, "feedback_with_solution": True}
     made = sdpo_teacher_prompts(attempt, solution="<S>", dialect=dialect, **options)

@@ -115,6 +115,9 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 4096,
 }
 PROMPT, TEACHER_PROMPT, ANSWER, BATCH = 60, 120, 180, 4
+REAL_VOCABULARY = 49_152
+"""Of SmolLM2."""
+MAIN_MEMORY = Machine(1, None, "machine", main_memory=True)
 
 
 def subject(config: RunConfig, vocabulary: int) -> LMPolicy:
@@ -125,17 +128,17 @@ def subject(config: RunConfig, vocabulary: int) -> LMPolicy:
     return LMPolicy(model, tiny.tokenizer(), options)
 
 
-def step(policy: LMPolicy) -> None:
+def step(policy: LMPolicy, answer: int = ANSWER, batch: int = BATCH) -> None:
     """One update of RESD's loss on a batch at its longest."""
-    said = Completion("", tuple(5 + i % 200 for i in range(ANSWER)))
+    said = Completion("", tuple(5 + i % 200 for i in range(answer)))
     # The template adds a role token, an end token and the assistant's role token. Prompts differ,
     # or all of them would be read as one.
     examples = [
         Example(user(c * (PROMPT - 3)), said, user(c * (TEACHER_PROMPT - 3)))
-        for c in string.ascii_letters[:BATCH]
+        for c in string.ascii_letters[:batch]
     ]
-    objective = RESDConfig().objective(Step(0, 0, 0, Sampling(1.0, 0.95, ANSWER, seed=0), seed=0))
-    policy.update(examples, objective, batch_size=BATCH)
+    objective = RESDConfig().objective(Step(0, 0, 0, Sampling(1.0, 0.95, answer, seed=0), seed=0))
+    policy.update(examples, objective, batch_size=batch)
 
 
 @pytest.mark.slow
@@ -162,6 +165,45 @@ def test_the_measured_peak_of_a_training_step_is_within_the_stated_factor(
     load = Load(teacher=True, shown_tokens=TEACHER_PROMPT - PROMPT)
     needed = memory(config, model, Lengths(PROMPT, ANSWER), load, Machine())
     assert 1 / WITHIN < total(needed.training) / measured < WITHIN
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed"])
+def test_every_phase_is_within_the_factor_with_the_vocabulary_of_a_real_model(
+    precision: Any,
+) -> None:
+    short, few = 40, 8
+    config = replace(RunConfig(), batch_size=few, group_size=1, precision=precision)
+    config = replace(config, max_new_tokens=short)
+    policy = subject(config, REAL_VOCABULARY)
+    policy.use_teacher("ema", 0.1)
+    step(policy, short, few)
+    held_now = held(policy)
+    measured = {
+        "training": peak(lambda: step(policy, short, few)),
+        "sampling": peak(lambda: sample(policy, few, short)),
+        "saving": peak(policy.state_dict),
+    }
+    load = Load(teacher=True, shown_tokens=TEACHER_PROMPT - PROMPT)
+    model = architecture.of_config(policy.model.config)
+    needed = memory(config, model, Lengths(PROMPT, short), load, MAIN_MEMORY)
+    factors = {n: total(needed.phases[n]) / (held_now + more) for n, more in measured.items()}
+    assert all(1 / WITHIN < factor < WITHIN for factor in factors.values()), factors
+
+
+def test_only_main_memory_holds_a_copy_while_a_checkpoint_is_written() -> None:
+    config, model = RunConfig(), architecture.of_config(tiny.model().config)
+    gpu = memory(config, model, Lengths(PROMPT, ANSWER), Load(teacher=True), Machine())
+    main_memory = memory(config, model, Lengths(PROMPT, ANSWER), Load(teacher=True), MAIN_MEMORY)
+    assert not gpu.saving
+    kept = total(main_memory.saving) / (16 * model.parameters)
+    assert kept == pytest.approx(2.0)
+
+
+def sample(policy: LMPolicy, rows: int, new: int) -> None:
+    prompts = [user(c * (PROMPT - 3)) for c in string.ascii_letters[:rows]]
+    sampling = Sampling(1.0, 0.95, new, seed=0)
+    policy.sample(prompts, n=1, sampling=sampling, purpose="rollout")
 
 
 def test_the_measured_peak_of_sampling_is_within_the_stated_factor() -> None:

@@ -106,7 +106,12 @@ def test_a_checkpoint_that_finds_no_room_is_an_error_of_the_disk_and_leaves_noth
 
     first = save_checkpoint(tmp_path, Checkpoint(1, {}, {"n": 1}))
     real = os.fdopen
-    monkeypatch.setattr(os, "fdopen", lambda handle, mode: os.close(handle) or Full())
+
+    def full(handle: int, mode: str) -> Full:
+        os.close(handle)
+        return Full()
+
+    monkeypatch.setattr(os, "fdopen", full)
     with pytest.raises(OSError, match="No space left") as caught:
         save_checkpoint(tmp_path, Checkpoint(2, {}, {"weights": torch.zeros(20_000)}))
     monkeypatch.setattr(os, "fdopen", real)

@@ -1,7 +1,8 @@
-"""The prompts of the methods, in two dialects, and the code that fills them.
+"""The prompts of the methods, in three dialects, and the code that fills them.
 
 `full/` is for real language models, with the order of sections in the paper's release but our own
-wording; `compact/` is what the embedded model was trained on. A template is a text file with
+wording; `plain/` is short, with a worked example in place of JSON, for small language models;
+`compact/` is what the embedded model was trained on. A template is a text file with
 `{field}` slots. Values are inserted literally, and a missing or unused field is an error.
 """
 
@@ -13,17 +14,19 @@ from functools import cache
 from pathlib import Path
 
 from resd_bench.parsing import visible_answer
-from resd_bench.types import Dialect, Turn
+from resd_bench.types import PromptDialect, Turn
 
 _FIELD = re.compile(r"\{([a-z_]+)\}")
 _FOLDER = Path(__file__).parent
 
 
 @cache
-def _template(dialect: Dialect, name: str) -> str:
+def _template(dialect: PromptDialect, name: str) -> str:
     path = _FOLDER / dialect / f"{name}.md"
     if not path.is_file():
-        raise ValueError(f"dialect {dialect!r} has no prompt {name!r}: give 'full' or 'compact'")
+        raise ValueError(
+            f"dialect {dialect!r} has no prompt {name!r}: give 'full', 'plain' or 'compact'"
+        )
     return path.read_text(encoding="utf-8").removesuffix("\n")
 
 
@@ -39,9 +42,21 @@ def fill(template: str, **values: str) -> str:
     return _FIELD.sub(lambda match: values[match[1]], template)
 
 
-def _block(tag: str, value: str) -> str:
-    """A section of a compact prompt; empty for a blank value."""
-    return f"\n<{tag}>\n{value}" if value.strip() else ""
+_PLAIN = {
+    "playbook": "\nRules that help: \n{}\n",
+    "attempt": "\nA wrong answer to the task: {}\n",
+    "feedback": "\nWhat was wrong: {}\n",
+    "reflection": "\nA note on it:\n{}\n",
+    "solution": "\nA right answer to the task: {}\n",
+}
+"""Sections of plain prompts."""
+
+
+def _block(dialect: PromptDialect, tag: str, value: str) -> str:
+    """A section of a compact or plain prompt; empty for a blank value."""
+    if not value.strip():
+        return ""
+    return f"\n<{tag}>\n{value}" if dialect == "compact" else _PLAIN[tag].format(value)
 
 
 def _wrapped(name: str, **values: str) -> str:
@@ -52,7 +67,8 @@ def _wrapped(name: str, **values: str) -> str:
 class PromptPack:
     """Every prompt that the built-in methods send to the model, as functions of strings.
 
-    `dialect` is `full` or `compact`; a blank `playbook`, `feedback` and so on means there is none.
+    `dialect` is `full`, `plain` or `compact`; a blank `playbook`, `feedback` and so on means there
+    is none.
     """
 
     def attempt(self, turns: Sequence[Turn]) -> str:
@@ -72,11 +88,12 @@ class PromptPack:
         return "\n".join(lines)
 
     def reflect(
-        self, dialect: Dialect, *, prompt: str, response: str, feedback: str, playbook: str
+        self, dialect: PromptDialect, *, prompt: str, response: str, feedback: str, playbook: str
     ) -> str:
         """Ask why an attempt failed, and which playbook entries would have helped (section 3.1)."""
-        if dialect == "compact":
-            playbook, feedback = _block("playbook", playbook), _block("feedback", feedback)
+        if dialect != "full":
+            playbook = _block(dialect, "playbook", playbook)
+            feedback = _block(dialect, "feedback", feedback)
         return fill(
             _template(dialect, "reflect"),
             prompt=prompt,
@@ -87,7 +104,7 @@ class PromptPack:
 
     def diagnose(
         self,
-        dialect: Dialect,
+        dialect: PromptDialect,
         *,
         prompt: str,
         actions: Sequence[str],
@@ -99,7 +116,7 @@ class PromptPack:
         An observation is what followed the action; `outcome` says how it ended.
         """
         turns = zip(actions, observations, strict=True)
-        if dialect == "compact":
+        if dialect != "full":
             lines = [f"{n} > {said}\n{seen}" for n, (said, seen) in enumerate(turns, 1)]
             shown = "\n".join(line.rstrip("\n") for line in lines)
         else:
@@ -110,28 +127,35 @@ class PromptPack:
             shown = "\n\n".join(lines)
         return fill(_template(dialect, "diagnose"), prompt=prompt, turns=shown, outcome=outcome)
 
-    def tag(self, dialect: Dialect, *, prompt: str, response: str, playbook: str) -> str:
+    def tag(self, dialect: PromptDialect, *, prompt: str, response: str, playbook: str) -> str:
         """Ask which playbook entries fit a successful attempt (appendix G)."""
-        if dialect == "compact":
-            playbook = _block("playbook", playbook)
+        if dialect != "full":
+            playbook = _block(dialect, "playbook", playbook)
         template = _template(dialect, "tag")
         return fill(template, prompt=prompt, response=response, playbook=playbook)
 
     def curate(
-        self, dialect: Dialect, *, reflection: str, playbook: str, prompt: str = "", stats: str = ""
+        self,
+        dialect: PromptDialect,
+        *,
+        reflection: str,
+        playbook: str,
+        prompt: str = "",
+        stats: str = "",
     ) -> str:
         """Ask for new playbook entries from a reflection (section 3.2).
 
-        The compact dialect shows neither the task nor `stats` (indented JSON).
+        Only the full dialect shows the task and `stats` (indented JSON).
         """
         template = _template(dialect, "curate")
-        if dialect == "compact":
-            return fill(template, reflection=reflection, playbook=_block("playbook", playbook))
+        if dialect != "full":
+            shown = _block(dialect, "playbook", playbook)
+            return fill(template, reflection=reflection, playbook=shown)
         return fill(template, prompt=prompt, reflection=reflection, playbook=playbook, stats=stats)
 
     def teacher(
         self,
-        dialect: Dialect,
+        dialect: PromptDialect,
         *,
         prompt: str,
         playbook: str,
@@ -141,16 +165,17 @@ class PromptPack:
         solution: str,
     ) -> str:
         """The question with all privileged context, for RESD's teacher (section 3.3)."""
-        if dialect == "compact":
-            return fill(
+        if dialect != "full":
+            filled = fill(
                 _template(dialect, "teacher"),
                 prompt=prompt,
-                playbook=_block("playbook", playbook),
-                previous_trial=_block("attempt", previous_trial),
-                feedback=_block("feedback", feedback),
-                reflection=_block("reflection", reflection),
-                solution=_block("solution", solution),
+                playbook=_block(dialect, "playbook", playbook),
+                previous_trial=_block(dialect, "attempt", previous_trial),
+                feedback=_block(dialect, "feedback", feedback),
+                reflection=_block(dialect, "reflection", reflection),
+                solution=_block(dialect, "solution", solution),
             )
+            return filled if dialect == "compact" else filled.lstrip("\n")
         return fill(
             _template(dialect, "teacher"),
             prompt=prompt,
@@ -161,16 +186,16 @@ class PromptPack:
             solution=_wrapped("solution", solution=solution),
         )
 
-    def turn_teacher(self, dialect: Dialect, *, prompt: str, **known: str) -> str:
+    def turn_teacher(self, dialect: PromptDialect, *, prompt: str, **known: str) -> str:
         """The message that a turn answers with what is known about the answer given to it.
 
         `known` has the sections of `teacher`: the answer, what followed it, its diagnosis.
         """
-        if dialect == "compact":
+        if dialect != "full":
             return self.teacher(dialect, prompt=prompt, **known)
         return fill(_template(dialect, "turn_teacher"), prompt=prompt, **known)
 
-    def student(self, dialect: Dialect, *, prompt: str, playbook: str) -> str:
+    def student(self, dialect: PromptDialect, *, prompt: str, playbook: str) -> str:
         """The question with a playbook, for a policy that learns in its context (ACE, GEPA)."""
         if dialect == "full":
             return fill(_template(dialect, "student"), prompt=prompt, playbook=playbook)
@@ -178,10 +203,16 @@ class PromptPack:
         return self.teacher(dialect, prompt=prompt, playbook=playbook, **none)
 
     def sdpo_teacher(
-        self, dialect: Dialect, *, prompt: str, previous_trial: str, solution: str, feedback: str
+        self,
+        dialect: PromptDialect,
+        *,
+        prompt: str,
+        previous_trial: str,
+        solution: str,
+        feedback: str,
     ) -> str:
         """The question with a solution or feedback, for the teacher of SDPO."""
-        if dialect == "compact":
+        if dialect != "full":
             return self.teacher(
                 dialect,
                 prompt=prompt,

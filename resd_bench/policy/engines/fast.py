@@ -556,8 +556,11 @@ def _said(
 
 
 def _build(setup: EngineSetup) -> FastEngine:
-    most = setup.config.max_batch_tokens
-    return FastEngine(setup.model, setup.stop_ids, setup.pad_id, most)
+    """Under mixed precision the loop computes in bfloat16, as the trainer's products do."""
+    most, dtype = setup.config.max_batch_tokens, None
+    if setup.config.autocast:
+        dtype = torch.bfloat16
+    return FastEngine(setup.model, setup.stop_ids, setup.pad_id, most, dtype)
 
 
 ENGINE = EngineSpec(

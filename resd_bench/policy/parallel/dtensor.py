@@ -26,3 +26,13 @@ def shard_like(value: Tensor, parameter: Any) -> Tensor:
 
     here = value.to(mesh.device_type)
     return distribute_tensor(here, mesh, parameter.placements, src_data_rank=None)
+
+
+def in_main_memory(tensor: Tensor) -> Tensor:
+    """A copy in main memory, so that a device does not hold two.
+
+    A copy of a shard stays on its device, and one of a tensor without data on none.
+    """
+    own = tensor.detach()
+    stays = own.is_meta or hasattr(own, "full_tensor")
+    return own.clone() if stays else own.to("cpu", copy=True)

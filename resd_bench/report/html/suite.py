@@ -26,7 +26,7 @@ from resd_bench.report.comparisons import (
 )
 from resd_bench.report.figures import AXIS_LABELS
 from resd_bench.report.measured import facts_of, label_of, measured_differently
-from resd_bench.report.metric_table import detail_table
+from resd_bench.report.metric_table import detail_table, written_table
 from resd_bench.report.tables import AXIS_NAMES, amount, compare_table, learning_table
 from resd_bench.report.take_off_table import take_off_table, take_offs
 from resd_bench.stats import Axis, Interval, success_at
@@ -61,6 +61,8 @@ def suite(groups: Groups, at: float, axis: Axis, varies: Collection[str] = ()) -
         times = compare_times(groups, at, axis, varies=varies)
         tables["speed"] = table_data(learning_table(areas, times, at, axis))
     tables["detail"] = table_data(detail_table(groups, rows, at, axis))
+    if (written := written_table(groups)) is not None:
+        tables["written"] = table_data(written)
     return {
         "title": title,
         "budget": f"{amount(at)} {AXIS_NAMES[axis]}",

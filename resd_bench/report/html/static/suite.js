@@ -43,6 +43,10 @@ function showResults() {
     box.append(el("h3", {}, "How fast"), el("p", { class: "lead" }, DATA.tables.speed.title));
     box.append(table(DATA.tables.speed, (cell, r, c) => (c === 0 ? [swatch(r), cell] : verdict(cell))));
   }
+  if (DATA.tables.written) {
+    box.append(el("h3", {}, "What the methods wrote"));
+    box.append(el("p", { class: "lead" }, DATA.tables.written.title), table(DATA.tables.written));
+  }
   box.append(el("details", {}, el("summary", {}, "Every other metric"), table(DATA.tables.detail)));
 }
 
