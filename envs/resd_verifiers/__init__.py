@@ -1,0 +1,5 @@
+"""`resd_bench.interop.verifiers` under a name that verifiers accepts: it has no dots."""
+
+from resd_bench.interop.verifiers import ResdEnv, ResdTaskset
+
+__all__ = ["ResdEnv", "ResdTaskset"]
