@@ -18,7 +18,10 @@ def _lines(found: Mapping[str, Any], command: str) -> Iterator[str]:
     told = found["settings"]
     yield f"# resd-bench against TRL {found['trl']}"
     yield ""
-    yield f"Measured by `{command}`."
+    yield "```"
+    yield command
+    yield "```"
+    yield ""
     yield (
         f"Model: {told['model']} (model organism); environment: {told['env']}; seeds: "
         f"{', '.join(map(str, told['seeds']))}."
