@@ -34,6 +34,7 @@ from resd_bench.planning.memory import (
     ways,
 )
 from resd_bench.policy.engines import registry
+from resd_bench.policy.parallel.supported import check_processes
 from resd_bench.types import Task
 
 EXPECTED_SHARE = 0.5
@@ -66,6 +67,7 @@ def show_plan(
             f"--mean-tokens {mean} is more than --max-new-tokens {config.max_new_tokens}"
         )
     plan = Plan(config, env, train, len(held_out), mean)
+    check_processes(config, 1 if config.device_map else gpus or 1, sharded=shared)
     for line in plan.lines(replace(find_machine(config, gpus, gpu_memory), shared=shared)):
         console.print(f"# {line}", soft_wrap=True)
     console.print(f"# would write to {config.folder()}; nothing was written", soft_wrap=True)

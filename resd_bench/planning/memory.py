@@ -243,18 +243,24 @@ class _Plan:
     def _shared(self, name: str, size: float, remedy: str) -> Part:
         return Part(name, size / self.ways, remedy)
 
+    def _trained(self, name: str, size: float, remedy: str) -> Part:
+        """Of what is trained; FSDP shards the model, and not an adapter."""
+        whole = self.adapter and not self.by_layer
+        return Part(name, size / (1 if whole else self.ways), remedy)
+
     def weights(self) -> Part:
         remedy = "--device-map auto on more GPUs, or a smaller --model"
         if self.width == 4 and not (self.adapter or self.config.precision == "bfloat16"):
             remedy = self._train_less()
-        size = self.model.parameters * self.width + self.adapter * 4
-        return self._shared("weights", size, remedy)
+        model = self._shared("weights", self.model.parameters * self.width, remedy)
+        adapter = self._trained("adapter", self.adapter * 4, remedy)
+        return replace(model, bytes=model.bytes + adapter.bytes)
 
     def optimiser(self) -> Part:
-        return self._shared("optimiser (Adam's moments)", 2 * self.trained, self._train_less())
+        return self._trained("optimiser (Adam's moments)", 2 * self.trained, self._train_less())
 
     def gradients(self) -> Part:
-        return self._shared("gradients", self.trained, self._train_less())
+        return self._trained("gradients", self.trained, self._train_less())
 
     def _train_less(self) -> str:
         if self.adapter:
@@ -280,12 +286,12 @@ class _Plan:
     def kept_while_sampling(self) -> list[Part]:
         away = self.config.teacher_offload and not self.adapter
         size = 0 if away else self.teacher() + self.remainder()
-        return [self.optimiser(), self._shared("teacher", size, "--teacher-offload true")]
+        return [self.optimiser(), self._trained("teacher", size, "--teacher-offload true")]
 
     def kept_while_training(self) -> list[Part]:
         size = self.teacher() + self.remainder()
         remedy = "--teacher-offload true" if self.remainder() else self._train_less()
-        return [self.optimiser(), self._shared("teacher", size, remedy), self._cast()]
+        return [self.optimiser(), self._trained("teacher", size, remedy), self._cast()]
 
     def saving(self) -> list[Part]:
         """A checkpoint copies everything that changes: weights, moments and teacher."""
@@ -294,25 +300,42 @@ class _Plan:
         return [self.weights(), *self.kept_while_sampling(), copy, *self.resident()]
 
     def _cast(self) -> Part:
-        """Autocast keeps a bfloat16 copy of each trained weight until the pass is over."""
+        """Autocast keeps a bfloat16 copy of each trained weight until the pass is over.
+
+        Under FSDP only the graph of the pass does, which with checkpointing is one layer's.
+        """
         mixed = self.config.precision == "mixed"
+        if self.fsdp and self.config.gradient_checkpointing:
+            size = mixed * self._layer_weights * 2.0 * (not self.adapter)
+            return Part("bfloat16 copies of weights", size, self._train_less())
         size = mixed * self.trained / 2 / self.depth
         return Part("bfloat16 copies of weights", size, self._train_less())
 
     def gathered(self) -> Part:
-        """FSDP: all weights, unsharded, while a process samples."""
-        whole = self.ways > 1 and not self.by_layer
-        size = self.model.parameters * self.width * whole
-        return Part("weights gathered to sample", size, "a smaller --model, or LoRA without FSDP")
+        """FSDP: what is unsharded while a process samples, which is all weights.
+
+        An engine that copies them takes over one tensor at a time and is checked by one pass.
+        """
+        weights = self._layer_weights if self.engine_weights == "copy" else self.model.parameters
+        size = weights * self.width * self.fsdp
+        return Part("weights gathered to sample", size, "--engine vllm, or a smaller --model")
 
     def layer(self) -> Part:
         """FSDP: one layer and the embeddings, unsharded, of student and teacher."""
+        teacher = 4 * (self.load.teacher and not self.adapter)
+        size = self._layer_weights * (self.width + teacher) * self.fsdp
+        return Part("gathered layers", size, "--device-map auto")
+
+    @property
+    def fsdp(self) -> bool:
+        """Whether each weight is divided among the devices."""
+        return self.ways > 1 and not self.by_layer
+
+    @property
+    def _layer_weights(self) -> float:
+        """Weights that FSDP gathers for a pass at a time: a layer's and the embeddings'."""
         m = self.model
-        one = (m.parameters - m.embeddings) / m.layers + m.embeddings
-        whole = self.ways > 1 and not self.by_layer
-        return Part(
-            "gathered layers", one * 4 * (1 + self.load.teacher) * whole, "--device-map auto"
-        )
+        return (m.parameters - m.embeddings) / m.layers + m.embeddings
 
     @property
     def engine_weights(self) -> Weights:

@@ -98,7 +98,7 @@ class LMPolicy:
         self.process_group = process_group
         self.layout: WeightPlacement = place(model, process_group, config)
         engine = self._make_engine()
-        self.engine = self.layout.engine(engine)
+        self.engine = self.layout.engine(engine, self.context_limit)
         self._mirror = engine if isinstance(engine, RemoteWeightsEngine) else None
         """The engine, if new weights must be sent to it."""
         self._meter = LogprobGap()
@@ -242,8 +242,10 @@ class LMPolicy:
             limit=self.context_limit,
             adapted=self.adapted,
             config=self.config,
+            weights=self.layout,
+            processes=self.process_group.size,
         )
-        return registry.make(self.config.engine, setup, self.process_group.size)
+        return registry.make(self.config.engine, setup)
 
     def score(
         self,
@@ -327,7 +329,7 @@ class LMPolicy:
             "policy/skipped_steps": float(self.skipped_steps),
         }
         self._counts = Counts()
-        return metrics | self._meter.metrics()
+        return metrics | (self._meter.metrics(self.process_group) if self._mirror else {})
 
     def row(self, example: Example) -> tuple[TokenizedExample, int]:
         """The tokenized example, and how many sections were dropped from its teacher's prompt."""
@@ -416,7 +418,7 @@ class LMPolicy:
         If an adapter is trained, only the adapter is written, in the format that `peft` and vLLM
         read. All processes call this; rank 0 writes.
         """
-        whole = self.layout.whole_model()
+        whole = self.model if self.adapted is not None else self.layout.whole_model()
         if self.process_group.rank:
             return
         if self.adapted is not None:

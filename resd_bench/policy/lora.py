@@ -8,7 +8,7 @@ adapters on embeddings.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from resd_bench.errors import UsageError, install_extra
+from resd_bench.policy.parallel.dtensor import gather_full
 
 STUDENT, TEACHER = "default", "teacher"
 
@@ -58,7 +59,12 @@ def weights(adapted: Any, adapter: str) -> dict[str, Tensor]:
     """The parameters of one adapter, by their names without the adapter's name."""
     mark = f".{adapter}."
     named = adapted.get_base_model().named_parameters()
-    return {name.replace(mark, "."): p for name, p in named if ".lora_" in name and mark in name}
+    return {name.replace(mark, "."): p for name, p in named if belongs(name) and mark in name}
+
+
+def belongs(name: str) -> bool:
+    """Whether a parameter of this name belongs to an adapter."""
+    return ".lora_" in name
 
 
 @torch.no_grad()
@@ -96,14 +102,19 @@ def base_layer(linear: Any) -> Any:
 
 
 def merged_weight(linear: Any) -> Tensor:
-    """The weight of a linear layer plus what its active adapters add to it."""
-    weight: Tensor = base_layer(linear).weight
+    """The full weight of a linear layer plus what its active adapters add to it."""
+    weight = gather_full(base_layer(linear).weight)
     for adapter in getattr(linear, "active_adapters", ()):
         weight = weight + linear.get_delta_weight(adapter).to(weight.dtype)
     return weight
 
 
-def merged_state(model: Any) -> dict[str, Tensor]:
+NamedWeights = Iterator[tuple[str, Tensor]]
+"""Full tensors under their names in the model's files, one after another; if they are sharded, all
+processes iterate together and only one at a time is gathered."""
+
+
+def merged_state(model: Any) -> NamedWeights:
     """The state of `model` without adapters, with their updates added to the weights.
 
     Tied weights appear under each of their names.
@@ -111,20 +122,26 @@ def merged_state(model: Any) -> dict[str, Tensor]:
     return _plain_state(model, merged_weight)
 
 
-def base_state(model: Any) -> dict[str, Tensor]:
+def base_state(model: Any) -> NamedWeights:
     """The state of `model` without its adapters."""
-    return _plain_state(model, lambda linear: base_layer(linear).weight)
+    return _plain_state(model, lambda linear: gather_full(base_layer(linear).weight))
 
 
-@torch.no_grad()
-def _plain_state(model: Any, weight: Callable[[Any], Tensor]) -> dict[str, Tensor]:
+def _plain_state(model: Any, weight: Callable[[Any], Tensor]) -> NamedWeights:
+    from transformers import core_model_loading
+
     inner = ".base_layer"
-    state: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
-        if ".lora_" in name:
+        if belongs(name):
             continue
         owner, _, kind = name.rpartition(".")
-        if owner.endswith(inner) and kind == "weight":
-            value = weight(model.get_submodule(owner.removesuffix(inner)))
-        state[name.replace(f"{inner}.", ".")] = value.detach()
-    return state
+        adapted = owner.endswith(inner) and kind == "weight"
+        with torch.no_grad():
+            full = (
+                weight(model.get_submodule(owner.removesuffix(inner)))
+                if adapted
+                else gather_full(value)
+            )
+        # In memory, the experts of a layer are one tensor; in files, they are many.
+        plain = {name.replace(f"{inner}.", "."): full.detach()}
+        yield from core_model_loading.revert_weight_conversion(model, plain).items()

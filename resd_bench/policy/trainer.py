@@ -63,6 +63,9 @@ Summed = Callable[[Sequence[TokenizedExample]], Tensor]
 class Passes(Protocol):
     """Which process computes which micro-batches of a step, and how gradients are combined."""
 
+    keeps_casts: bool
+    """Whether autocast keeps a bfloat16 copy of each weight until a micro-batch is done."""
+
     def share(
         self, rows: Sequence[TokenizedExample], split: SplitBatch
     ) -> list[Sequence[TokenizedExample]]:
@@ -81,6 +84,8 @@ class Passes(Protocol):
 
 class Serial:
     """One process computes everything."""
+
+    keeps_casts = True
 
     def share(
         self, rows: Sequence[TokenizedExample], split: SplitBatch
@@ -475,7 +480,9 @@ def backward(
     device = model.get_input_embeddings().weight.device
 
     def cast() -> AbstractContextManager[Any]:
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
+        return torch.autocast(
+            device.type, torch.bfloat16, enabled=autocast, cache_enabled=passes.keeps_casts
+        )
 
     if isinstance(objective, TokenObjective) and in_pieces(model, rows, objective, limits):
         batches = passes.share(rows, partial(micro_batches, vocabulary=0, limits=limits))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import string
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,7 @@ from resd_bench import plugins
 from resd_bench.agent import Load
 from resd_bench.cli import main
 from resd_bench.commands.plan import longest_prompt
-from resd_bench.config import RunConfig, method_config
+from resd_bench.config import RunConfig, load_file, method_config, resolve
 from resd_bench.errors import UsageError
 from resd_bench.planning import architecture
 from resd_bench.planning.memory import (
@@ -27,6 +28,7 @@ from resd_bench.planning.memory import (
     Machine,
     check_fits,
     count_tokens,
+    limited,
     memory,
     parse_memory,
     teacher_prompt,
@@ -35,6 +37,7 @@ from resd_bench.planning.memory import (
 from resd_bench.policy import loading, lora
 from resd_bench.policy.build import policy_config
 from resd_bench.policy.lm_policy import LMPolicy
+from resd_bench.policy.parallel.supported import check_processes
 from resd_bench.records.recorder import read_log
 from resd_bench.types import Completion, Example, Sampling, Step, user
 from tests.places import ROOT
@@ -287,6 +290,48 @@ def test_each_flag_reduces_what_it_says_it_reduces() -> None:
     assert size(shares.training, "optimiser") == size(full.training, "optimiser") / 8
     assert size(shares.sampling, "gathered") > 0
     assert needs(plan(), gpus=8) == full
+
+
+def test_with_fsdp_an_adapter_stays_whole_and_vllm_gathers_no_more_than_a_layer() -> None:
+    model = architecture.read(MOE_30B)
+    own, copied = (
+        needs(plan(engine=engine, engine_memory=12.0), MOE_30B, gpus=16, shared=True)
+        for engine in ("hf", "vllm")
+    )
+    assert size(own.sampling, "gathered") == 4 * model.parameters
+    assert size(copied.sampling, "gathered") < 0.05 * size(own.sampling, "gathered")
+    assert size(copied.training, "weights of vllm") == 2 * model.parameters
+    adapter = 16 * model.adapted * 4
+    parts = needs(plan(engine="vllm", lora_rank=16), MOE_30B, gpus=8, shared=True).training
+    assert size(parts, "gradients") == size(parts, "teacher") - size(parts, "pass") == adapter
+    [weights] = [part.bytes for part in parts if part.name == "weights"]
+    assert weights == model.parameters * 2 / 8 + adapter
+
+
+LINES = ROOT / "docs" / "distributed.md"
+
+
+def test_the_documented_launch_lines_fit_the_gpus_that_the_document_names() -> None:
+    text = LINES.read_text().partition("<!-- launch lines -->")[2]
+    lines = re.findall(r"-m resd_bench run (.+)", text.partition("<!-- end -->")[0])
+    machines = re.findall(r"`--gpus (\d+) --gpu-memory (\w+)( --fsdp)?` \|", text)
+    assert len(lines) == len(machines) == 4
+    for line, (gpus, each, fsdp) in zip(lines, machines, strict=True):
+        words = [word.removeprefix("--").replace("-", "_") for word in line.split()[::2]]
+        flags = dict(zip(words, line.split()[1::2], strict=True))
+        config = resolve(load_file(str(ROOT / flags.pop("config"))), flags)
+        check_processes(config, int(gpus), sharded=bool(fsdp))
+        on = Machine(int(gpus), parse_memory(each), shared=bool(fsdp))
+        spec = plugins.method(config.method)
+        load = spec.load(method_config(spec.config, config.method_options, config.method))
+        model = limited(architecture.read(config.model), config)
+        lengths = Lengths(2000, config.max_new_tokens)
+        assert config.engine == "vllm"
+        check_fits(memory(config, model, lengths, load, on), on)
+    with pytest.raises(UsageError, match="supports only one process, and there are 8"):
+        check_processes(plan(engine="openai"), 8, sharded=False)
+    with pytest.raises(UsageError, match="--teacher-offload"):
+        check_processes(plan(teacher_offload=True), 8, sharded=True)
 
 
 def test_what_cannot_fit_is_refused_with_the_largest_part_and_a_remedy() -> None:

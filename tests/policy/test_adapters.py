@@ -11,8 +11,9 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from resd_bench.errors import UsageError
 from resd_bench.objective import TokenBatch
@@ -108,6 +109,41 @@ def test_a_saved_adapter_gives_the_same_logits_in_plain_peft(name: str, tmp_path
     assert not torch.equal(logits(reloaded), logits(families.model(name)))
     merged, _ = loading.load_model(tmp_path / "adapter")
     torch.testing.assert_close(logits(merged), logits(subject.model), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma3", "moe"])
+def test_weights_are_given_under_the_names_and_with_the_values_of_the_models_files(
+    name: str, tmp_path: Path
+) -> None:
+    model = experts() if name == "moe" else families.model(name)
+    model.save_pretrained(tmp_path)
+    files = [load_file(path) for path in tmp_path.glob("*.safetensors")]
+    given = dict(lora.merged_state(model))
+    for key, value in (item for file in files for item in file.items()):
+        assert torch.equal(given.pop(key), value)
+    # Tied weights are in the file once.
+    assert set(given) <= {"lm_head.weight"}
+
+
+def experts(**sizes: int) -> Any:
+    """A mixture of four experts, which the model holds as one tensor."""
+    small = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "moe_intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.2,
+    }
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(
+        AutoConfig.for_model("qwen3_moe", **{**small, **sizes})
+    ).eval()
 
 
 def test_a_fully_trained_model_is_saved_as_a_model(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from resd_bench.check.engine_properties import ENGINE_PROPERTIES
 from resd_bench.check.engine_subject import EngineSubject
 from resd_bench.cli import main
 from resd_bench.config import RunConfig, differences, resolve
-from resd_bench.distributed.process_group import SINGLE_PROCESS
 from resd_bench.errors import UsageError
 from resd_bench.options import Range
 from resd_bench.policy.config import PolicyConfig
@@ -178,9 +177,9 @@ def test_the_command_line_tells_and_checks_options_of_an_engine(
 
 def test_an_engine_for_one_process_is_refused_to_several(shouting: None) -> None:
     setup = EngineSetup(tiny.model(), [1], 0, 256, None, PolicyConfig())
-    assert isinstance(registry.make("shouting", setup, SINGLE_PROCESS.size), Shouting)
+    assert isinstance(registry.make("shouting", setup), Shouting)
     with pytest.raises(UsageError, match=r"supports only one process, and there are 2.*auto"):
-        registry.make("shouting", setup, 2)
+        registry.make("shouting", replace(setup, processes=2))
 
 
 def test_an_engine_gets_what_it_requires_and_no_other_gets_a_server(
@@ -195,7 +194,7 @@ def test_an_engine_gets_what_it_requires_and_no_other_gets_a_server(
     monkeypatch.setattr(sys.modules[__name__], "SHOUTING", needy)
     setup = EngineSetup(tiny.model(), [1], 0, 256, None, PolicyConfig())
     with pytest.raises(UsageError, match="--engine shouting needs --server"):
-        registry.make("shouting", setup, 1)
+        registry.make("shouting", setup)
 
 
 def test_names_are_known_without_loading_an_engine_or_torch() -> None:

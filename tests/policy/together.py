@@ -1,15 +1,15 @@
 """What a process of a team computes; the same functions give the reference of a process alone.
 
-    python -m torch.distributed.run --nproc_per_node 2 -m tests.policy.together FOLDER
+    python -m torch.distributed.run --nproc_per_node 2 -m tests.policy.together FOLDER [ENGINE]
 
-FOLDER holds `alone.pt`, the state of one process to resume from. Each process writes what it found
-to FOLDER/<layout>-<rank>.pt.
+FOLDER holds `alone.pt`, states of one process to resume from. Each process writes what it found to
+FOLDER/<layout>-<rank>.pt.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,12 @@ from resd_bench.distributed.join import join
 from resd_bench.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from resd_bench.jobs.run import Watcher, run
 from resd_bench.objective import Objective, TokenBatch, TokenObjective
-from resd_bench.policy import trainer
+from resd_bench.policy import lora, trainer
 from resd_bench.policy.config import PolicyConfig
+from resd_bench.policy.engines import registry
+from resd_bench.policy.engines.base import Generated
+from resd_bench.policy.engines.hf import HfEngine
+from resd_bench.policy.engines.logprob_gap import measure
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.micro_batches import BatchLimits
 from resd_bench.policy.parallel.dtensor import gather_full
@@ -67,11 +71,58 @@ def per_token(batch: TokenBatch) -> Tensor:
 OBJECTIVE = TokenObjective(per_token)
 
 
+class CopyingEngine:
+    """As vLLM does, it samples from a copy of the weights, taken over when they have changed."""
+
+    def __init__(self, setup: registry.EngineSetup) -> None:
+        assert setup.weights is not None
+        self.weights, self.stale = setup.weights, True
+        self.model = type(setup.model)(setup.model.config).eval()
+        self.engine = HfEngine(self.model, setup.stop_ids)
+
+    def sync_weights(self) -> None:
+        self.stale = True
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        n: int,
+        sampling: Sampling,
+        numbers: Sequence[int] | None = None,
+    ) -> list[list[Generated]]:
+        if self.stale:
+            self.model.load_state_dict(dict(lora.merged_state(self.weights.trained_model)))
+            gap = measure(self.weights, self.continued)
+            assert max(gap.logprobs, gap.greedy) < 1e-4
+            self.stale = False
+        return self.engine.generate(prompts, n=n, sampling=sampling, numbers=numbers)
+
+    def continued(self, prompt: Sequence[int], sampling: Sampling) -> Generated:
+        return HfEngine(self.model, ()).generate([prompt], n=1, sampling=sampling)[0][0]
+
+
+COPYING = registry.EngineSpec(
+    "copying", "a copy of the weights", CopyingEngine, weights="copy", several_processes=True
+)
+OTHERS = registry.find_engine
+
+
+def find_engine(name: str) -> registry.EngineSpec | None:
+    """`registry.find_engine`, which also finds `copying`."""
+    return COPYING if name == "copying" else OTHERS(name)
+
+
+def tiny_model(engine: str, seed: int = 0, **changes: Any) -> Any:
+    """A model that the engine serves: on a CPU, vLLM wants heads of 32."""
+    size = {"head_dim": 32} if engine == "vllm" else {}
+    return tiny.model(seed=seed, initializer_range=0.1, **size, **changes)
+
+
 def policy(process_group: ProcessGroup, seed: int = 0, **options: Any) -> LMPolicy:
-    model = tiny.model(seed=seed, initializer_range=0.1)
-    subject = LMPolicy(
-        model, tiny.tokenizer(), replace(CONFIG, **options), process_group=process_group
-    )
+    config = replace(CONFIG, engine_memory=0.0625, **options)
+    model = tiny_model(config.engine, seed)
+    subject = LMPolicy(model, tiny.tokenizer(), config, process_group=process_group)
     subject.use_teacher("ema", 0.3)
     return subject
 
@@ -137,7 +188,7 @@ def starting_state(**options: Any) -> dict[str, Any]:
     return subject.state_dict()
 
 
-def run_config(folder: Path) -> RunConfig:
+def run_config(folder: Path, engine: str = "auto") -> RunConfig:
     settings = {
         "env": "guess-number",
         "method": "resd",
@@ -152,6 +203,7 @@ def run_config(folder: Path) -> RunConfig:
         "max_new_tokens": 6,
         "dialect": "compact",
         "device": "cpu",
+        "engine": engine,
     }
     return resolve(settings, {"out": str(folder)})
 
@@ -174,33 +226,58 @@ class Killer:
         pass
 
 
-def whole_run(folder: Path, process_group: ProcessGroup, *watchers: Watcher) -> None:
+def whole_run(
+    folder: Path, process_group: ProcessGroup, *watchers: Watcher, engine: str = "auto"
+) -> None:
     """A run of RESD with a tiny random model; resumed if part of it exists."""
 
     def build(config: RunConfig) -> LMPolicy:
-        model = tiny.model(initializer_range=0.1, max_position_embeddings=8192)
-        settings = PolicyConfig(learning_rate=1e-3, warmup_updates=0)
+        model = tiny_model(engine, max_position_embeddings=8192)
+        settings = PolicyConfig(
+            learning_rate=1e-3, warmup_updates=0, engine=engine, engine_memory=0.0625
+        )
         return LMPolicy(model, tiny.tokenizer(), settings, process_group=process_group)
 
-    run(run_config(folder), resume=True, policy=build, watchers=watchers)
+    run(run_config(folder, engine), resume=True, policy=build, watchers=watchers)
 
 
-def main(folder: Path) -> None:
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ddp": {},
+    # Recomputing activations gathers shards again; it changes no number.
+    "fsdp": {"gradient_checkpointing": True},
+    "lora": {"lora_rank": 2},
+    "fsdp-lora": {"lora_rank": 2},
+    "fsdp-copying": {"engine": "copying"},
+    "fsdp-lora-copying": {"engine": "copying", "lora_rank": 2},
+}
+"""Settings of each layout."""
+RECORDED = ("ddp", "fsdp")
+"""Layouts that also write the record of a run."""
+
+
+def kind(layout: str) -> str:
+    """Which of the starting states a layout resumes from."""
+    return "lora" if "lora" in layout else "plain"
+
+
+def main(folder: Path, engine: str = "auto") -> None:
     from resd_bench.distributed.torch_group import TorchGroup
 
     torch.set_num_threads(1)
     copied = join("cpu")
     assert isinstance(copied, TorchGroup)
-    layouts = {"ddp": copied, "fsdp": TorchGroup(copied.accelerator, sharded=True)}
+    sharded = TorchGroup(copied.accelerator, sharded=True)
     start = torch.load(folder / "alone.pt", weights_only=False)
-    for name, process_group in layouts.items():
-        # Recomputing activations gathers shares again; it changes no number.
-        made = findings(process_group, start["plain"], gradient_checkpointing=name == "fsdp")
+    for name, options in OPTIONS.items():
+        if engine != "auto" and "engine" in options:
+            continue
+        process_group = sharded if "fsdp" in name else copied
+        made = findings(process_group, start[kind(name)], **{"engine": engine, **options})
         torch.save(made, folder / f"{name}-{process_group.rank}.pt")
-        whole_run(folder / name, process_group)
-    lora = findings(copied, start["lora"], lora_rank=2)
-    torch.save(lora, folder / f"lora-{copied.rank}.pt")
+        if name in RECORDED:
+            whole_run(folder / name, process_group, engine=engine)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    registry.find_engine = find_engine
+    main(Path(sys.argv[1]), *sys.argv[2:])

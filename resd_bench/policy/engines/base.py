@@ -8,9 +8,9 @@ others are decoded with it, on the chunking, or on the engine. Left out: beams, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from torch import Tensor
 from resd_bench.errors import UsageError
 from resd_bench.seeds import derive
 from resd_bench.types import Sampling, Stop
+
+_T = TypeVar("_T")
 
 
 class NonFiniteLogits(Exception):
@@ -67,10 +69,35 @@ class Engine(Protocol):
 
 @runtime_checkable
 class RemoteWeightsEngine(Engine, Protocol):
-    """An engine that holds a copy of the weights, or runs in another program."""
+    """An engine that holds a copy of the weights, or runs in another program.
+
+    With several processes, each has one, and `generate` is called in all of them together, with no
+    prompts where a process has none: each can take over the weights then.
+    """
 
     def sync_weights(self) -> None:
         """Sample with the model's new weights from the next call on."""
+        ...
+
+
+class TrainedWeights(Protocol):
+    """The weights being trained, wherever they are placed, for an engine that copies them.
+
+    With several processes, all of them call a function together: each may hold only a shard.
+    """
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        ...
+
+    @property
+    def trained_model(self) -> Any:
+        """The Hugging Face model; its parameters may be shards."""
+        ...
+
+    def read(self, compute: Callable[[Any], _T]) -> _T:
+        """`compute(model)`, without gradients; the model can be called in it."""
         ...
 
 

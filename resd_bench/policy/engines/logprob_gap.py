@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from resd_bench.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from resd_bench.objective import Objective, TokenBatch, TokenObjective
-from resd_bench.policy.engines.base import Generated, logprobs_of
+from resd_bench.policy.engines.base import Generated, TrainedWeights, logprobs_of
 from resd_bench.policy.trainer import response_logits
 from resd_bench.seeds import stream
 from resd_bench.types import Metrics, Sampling
@@ -54,11 +55,11 @@ def _probe(model: Any) -> list[int]:
 
 
 @torch.no_grad()
-def measure(model: Any, sample: Sample, sampling: Sampling = GREEDY) -> Gap:
-    """Let the engine continue a fixed prompt, and score its continuation with `model`."""
-    prompt = _probe(model)
+def measure(weights: TrainedWeights, sample: Sample, sampling: Sampling = GREEDY) -> Gap:
+    """Let the engine continue a fixed prompt, and score its continuation with the trainer."""
+    prompt = _probe(weights.trained_model)
     said = sample(prompt, sampling)
-    logits = response_logits(model, [prompt], [said.token_ids])[0]
+    logits = weights.read(lambda model: response_logits(model, [prompt], [said.token_ids])[0])
     ids = torch.tensor(said.token_ids, device=logits.device)
     mine = logprobs_of(logits, ids, sampling)
     theirs = torch.tensor(said.logprobs, device=mine.device)
@@ -86,14 +87,15 @@ class LogprobGap:
 
         return watched
 
-    def metrics(self) -> Metrics:
-        """What was measured since the last call; empty if no log-probability was known.
+    def metrics(self, process_group: ProcessGroup = SINGLE_PROCESS) -> Metrics:
+        """What all processes measured since the last call; empty if no log-probability was known.
 
         `policy/engine_logprob_gap` and `policy/engine_logprob_gap_max`: mean and largest absolute
         difference (nats) between the log-probability a token was sampled with and the trainer's,
         both after temperature and top-p, over up to 16 tokens of each micro-batch.
         """
-        seen = torch.cat(self._gaps) if self._gaps else torch.empty(0)
+        mine = torch.cat(self._gaps) if self._gaps else torch.empty(0)
+        seen = torch.cat(process_group.gather(mine))
         self._gaps = []
         if not len(seen):
             return {}
@@ -105,8 +107,13 @@ class LogprobGap:
 
 @torch.no_grad()
 def gaps(batch: TokenBatch, sampling: Sampling) -> Tensor:
-    """Absolute gaps [n], float32, of at most `TOKENS_PER_CALL` tokens spread over `batch`."""
+    """Absolute gaps [n], float32, of at most `TOKENS_PER_CALL` tokens spread over `batch`.
+
+    Those of sequences of weight 0 are not measured: nothing is learned from them, and one of
+    several processes that has fewer than the others computes with such a sequence that nobody drew.
+    """
     known = (batch.mask > 0) & ~torch.isnan(batch.behaviour_logprobs)
+    known &= batch.weights[:, None] != 0
     at = known.nonzero()
     if len(at) > TOKENS_PER_CALL:
         at = at[torch.linspace(0, len(at) - 1, TOKENS_PER_CALL, device=at.device).long()]

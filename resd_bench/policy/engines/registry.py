@@ -18,7 +18,7 @@ from resd_bench.policy.config import PolicyConfig
 
 if TYPE_CHECKING:
     from resd_bench.agent import Policy
-    from resd_bench.policy.engines.base import Engine
+    from resd_bench.policy.engines.base import Engine, TrainedWeights
 
 GROUP = "resd_bench.engines"
 AUTO = ("fast", "hf")
@@ -44,6 +44,11 @@ class EngineSetup:
     """The settings; an engine reads those named in its `EngineSpec.options`."""
     own: Any = None
     """The engine's own options, an `EngineSpec.config`."""
+    weights: TrainedWeights | None = None
+    """For an engine with weights of its own in one of several processes: those of the trainer,
+    which `model` may lack there; None if `model` has them."""
+    processes: int = 1
+    """Number of processes of the run, each of which builds one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +172,19 @@ def choose_engine(name: str, model: Any) -> EngineSpec:
     return spec
 
 
-def make(name: str, setup: EngineSetup, processes: int) -> Engine:
-    """The engine `name` in a run of `processes` processes; UsageError if it cannot be used."""
-    spec = choose_engine(name, setup.model)
-    if processes > 1 and not spec.several_processes:
+def check_processes(spec: EngineSpec | None, processes: int) -> None:
+    """UsageError if an engine, None for `auto`, cannot sample in this many processes."""
+    if processes > 1 and spec is not None and not spec.several_processes:
         raise UsageError(
-            f"--engine {name} supports only one process, and there are {processes}: use "
-            "--engine auto"
+            f"--engine {spec.name} supports only one process, and there are {processes}: use "
+            "--engine vllm or auto"
         )
+
+
+def make(name: str, setup: EngineSetup) -> Engine:
+    """The engine `name`; UsageError if it cannot be used."""
+    spec = choose_engine(name, setup.model)
+    check_processes(spec, setup.processes)
     given = setup.config.engine_options if name == spec.name else {}
     own = options_from(spec.config, given, "engine", spec.name)
     for option in spec.required:

@@ -32,6 +32,7 @@ from resd_bench.policy import lora
 from resd_bench.policy.engines.base import Generated, check_request, row_seed
 from resd_bench.policy.engines.logprob_gap import GAP_TOLERANCE, GREEDY, measure
 from resd_bench.policy.engines.registry import EngineSetup, EngineSpec
+from resd_bench.policy.parallel.placement import SingleDevice
 from resd_bench.types import Sampling, Stop
 
 REQUESTS = 64
@@ -198,7 +199,7 @@ class ServerEngine:
         serves a different one, or does not return token ids and log-probabilities.
         """
         self.server = server
-        self.model = model
+        self._weights = SingleDevice(model)
         self.stop_ids = sorted(stop_ids)
         self.limit = limit
         self._adapted = adapted
@@ -283,7 +284,7 @@ class ServerEngine:
 
     def _check(self) -> None:
         """UsageError if the server's model or its log-probabilities are not the trainer's."""
-        gap = measure(self.model, lambda prompt, how: self._one(prompt, 0, how, ()), GREEDY)
+        gap = measure(self._weights, lambda prompt, how: self._one(prompt, 0, how, ()), GREEDY)
         # A server does not say which precision it computes in.
         allowed = max(GAP_TOLERANCE.values())
         if not max(gap.logprobs, gap.greedy) <= allowed:
@@ -292,7 +293,9 @@ class ServerEngine:
                 f"log-probabilities of greedy tokens differ by {gap.logprobs:.3g} nats, and "
                 f"rounding explains up to {allowed}. Serve the folder or name that --model gives"
             )
-        tempered = measure(self.model, lambda prompt, how: self._one(prompt, 0, how, ()), _TEMPERED)
+        tempered = measure(
+            self._weights, lambda prompt, how: self._one(prompt, 0, how, ()), _TEMPERED
+        )
         if not tempered.logprobs <= allowed:
             raise UsageError(
                 f"{self.server.url} returns log-probabilities before temperature and top-p: start "

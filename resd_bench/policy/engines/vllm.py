@@ -3,7 +3,8 @@
 vLLM is started without weights of its own; before the first sample after every change it gets the
 trainer's, and is then checked against the trainer. On a CPU, where vLLM computes adapters slowly,
 they are merged into the weights; on a GPU they are reloaded. The key-value cache of common prefixes
-is shared. Left out: several processes or GPUs, quantised weights, an engine in another process.
+is shared. Each of several processes has a vLLM of its own, which communicates with no other. Left
+out: one vLLM on several GPUs, quantised weights, an engine in another process.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ import torch
 
 from resd_bench.errors import UsageError, install_extra
 from resd_bench.policy import limits, lora
-from resd_bench.policy.engines.base import Generated, check_request, row_seed
+from resd_bench.policy.engines.base import Generated, TrainedWeights, check_request, row_seed
 from resd_bench.policy.engines.logprob_gap import GAP_TOLERANCE, measure
 from resd_bench.policy.engines.registry import EngineSetup, EngineSpec
+from resd_bench.policy.parallel.placement import SingleDevice
 from resd_bench.types import Sampling, Stop
 
 _VARIABLES = {
@@ -54,7 +56,8 @@ _running: list[Any] = []
 class VllmEngine:
     """Batched sampling by vLLM from the current weights of a Hugging Face model.
 
-    A process runs one vLLM at a time: if several engines take turns, each restarts it.
+    A process runs one vLLM at a time: if several engines take turns, each restarts it. Processes of
+    one run start theirs together.
     """
 
     def __init__(
@@ -67,18 +70,21 @@ class VllmEngine:
         dtype: torch.dtype | None = None,
         cache_gib: float | None = None,
         swap_adapters: bool | None = None,
+        weights: TrainedWeights | None = None,
+        processes: int = 1,
     ) -> None:
         """Start vLLM for `model`; random states, threads and variables of the process are restored.
 
         `limit` is the longest sequence in tokens. `adapted` is the peft model around `model` if an
         adapter is trained; `swap_adapters`, the default on a GPU, reloads it after each update
         instead of merging it. `dtype` is that of vLLM's weights, by default the model's.
-        `cache_gib` is the key-value cache in GiB. UsageError if vLLM is missing or refuses.
+        `cache_gib` is the key-value cache in GiB. `weights` are the trainer's where `model` may
+        lack them, as in one of several `processes`. UsageError if vLLM is missing or refuses.
         """
-        self.model = model
         self.stop_ids = sorted(stop_ids)
         self.limit = limit
-        device = next(model.parameters()).device
+        self.weights = weights or SingleDevice(model)
+        device = self.weights.device
         self.dtype = dtype or model.dtype
         self._adapted = adapted
         swap = device.type == "cuda" if swap_adapters is None else swap_adapters
@@ -90,18 +96,21 @@ class VllmEngine:
         self._stale = True
         self._request: Any = None
         """The request for the adapter to sample with; None with merged or plain weights."""
-        _check_device(device, model.config)
+        _check_device(device, model.config, processes)
         _write_config(model, self._folder.name)
         self._options = _options(device, cache_gib, limit)
+        if processes > 1:
+            # vLLM then takes part in the processes' group, and finds its GPU by LOCAL_RANK.
+            self._options["distributed_executor_backend"] = "external_launcher"
         if self._swaps:
             rank = _reserved(adapted.peft_config[lora.STUDENT].r)
             self._options |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
-        with undisturbed():
-            self._begin(device)
+        with undisturbed(device):
+            self._begin()
 
-    def _begin(self, device: torch.device) -> None:
+    def _begin(self) -> None:
         """Start vLLM, replacing one that may be running in this process."""
-        vllm = _vllm(device)
+        vllm = _vllm(self.weights.device)
         _stop(*_running)
         self._llm = self._start(vllm)
         _running.append(self._llm)
@@ -142,12 +151,10 @@ class VllmEngine:
     ) -> list[list[Generated]]:
         """`n` continuations of each prompt, see `Engine.generate`."""
         check_request(prompts, n, sampling, self.limit)
-        if not prompts:
-            return []
         named = range(len(prompts)) if numbers is None else numbers
-        with undisturbed():
+        with undisturbed(self.weights.device):
             if self._llm not in _running:
-                self._begin(next(self.model.parameters()).device)
+                self._begin()
             if self._stale:
                 self._sync()
             rows = [
@@ -184,18 +191,20 @@ class VllmEngine:
     def _sync(self) -> None:
         """Transfer the weights, and make sure that they arrived."""
         if not self._swaps:
-            self._reload(lora.merged_state(self.model))
+            self._reload(lora.merged_state(self.weights.trained_model))
         else:
             if not self._synced:
-                self._reload(lora.base_state(self.model))
+                self._reload(lora.base_state(self.weights.trained_model))
             self._load_adapter()
         self._synced += 1
         self._check()
         self._stale = False
 
-    def _reload(self, state: Mapping[str, torch.Tensor]) -> None:
+    def _reload(self, state: lora.NamedWeights) -> None:
         # A state dict names tied weights twice, a parameter list once; vLLM keeps two copies.
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": list(state.items())})
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": state})
+        if next(state, None) is not None:
+            raise RuntimeError("vLLM did not read all the weights that it was given")
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM kept what it had computed with the previous weights")
 
@@ -210,7 +219,7 @@ class VllmEngine:
         self._request = LoRARequest(_ADAPTER, _NUMBER, str(path))
 
     def _check(self) -> None:
-        gap = measure(self.model, lambda prompt, how: self._sample([(prompt, 0)], how, ())[0])
+        gap = measure(self.weights, lambda prompt, how: self._sample([(prompt, 0)], how, ())[0])
         allowed = GAP_TOLERANCE.get(self.dtype, GAP_TOLERANCE[torch.bfloat16])
         if not max(gap.logprobs, gap.greedy) <= allowed:
             raise RuntimeError(
@@ -226,8 +235,33 @@ def _stop(*running: Any) -> None:
     for llm in running:
         if llm in _running:
             _running.remove(llm)
-            llm.llm_engine.engine_core.shutdown()
+            with _group_kept():
+                llm.llm_engine.engine_core.shutdown()
     gc.collect()
+
+
+@contextmanager
+def _group_kept() -> Iterator[None]:
+    """Keep the group of the run's processes, which vLLM would destroy with its own when it ends.
+
+    A vLLM that is alone makes a group of one process, which is its own. At the end of the program
+    all groups may be gone before.
+    """
+    distributed = torch.distributed
+    if distributed.is_initialized() and distributed.get_world_size() == 1:
+        yield
+        return
+    destroy = distributed.destroy_process_group
+
+    def destroy_others(group: Any = None) -> None:
+        if distributed.is_initialized() and group not in (None, distributed.group.WORLD):
+            destroy(group)
+
+    distributed.destroy_process_group = destroy_others
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group = destroy
 
 
 def _vllm(device: torch.device) -> Any:
@@ -250,8 +284,8 @@ def _vllm(device: torch.device) -> Any:
     return vllm
 
 
-def _check_device(device: torch.device, config: Any) -> None:
-    if device.type == "cuda" and device.index not in (None, 0):
+def _check_device(device: torch.device, config: Any, processes: int) -> None:
+    if processes == 1 and device.type == "cuda" and device.index not in (None, 0):
         raise UsageError(
             f"--engine vllm samples on the first visible GPU, but the model is on {device}: choose "
             f"the GPU by CUDA_VISIBLE_DEVICES={device.index} and give --device cuda"
@@ -316,8 +350,8 @@ def _generated(output: Any, stop_ids: Sequence[int]) -> Generated:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Restore what vLLM changes in this process.
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Restore what vLLM changes in this process, which computes on `device`.
 
     These are the states of global random generators, torch's function to set threads, and
     environment variables that child processes would inherit (including libraries to preload). Left
@@ -326,7 +360,8 @@ def undisturbed() -> Iterator[None]:
     numpy_state, python_state = np.random.get_state(), random.getstate()
     set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
     variables = dict(os.environ)
-    devices = list(range(torch.cuda.device_count()))
+    # To look at another GPU would take memory of it, which belongs to another process.
+    devices = [device] if device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=devices):
             yield
@@ -360,13 +395,16 @@ def _build(setup: EngineSetup) -> VllmEngine:
         # The precision of the trainer's matrix products.
         dtype=torch.bfloat16 if setup.config.autocast else None,
         cache_gib=setup.config.engine_memory,
+        weights=setup.weights,
+        processes=setup.processes,
     )
 
 
 ENGINE = EngineSpec(
     name="vllm",
-    summary="vLLM in this process, on the first visible GPU or the CPU",
+    summary="vLLM in each process of the run, on its GPU or the CPU",
     build=_build,
     weights="copy",
+    several_processes=True,
     options=("engine_memory",),
 )

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from resd_bench.distributed.torch_group import TorchGroup
-from resd_bench.policy.engines.base import Engine, context_limit
+from resd_bench.policy.engines.base import Engine, RemoteWeightsEngine
 from resd_bench.policy.micro_batches import TokenizedExample, chain_size, prefix_groups
 from resd_bench.policy.parallel.placement import SingleDevice
 from resd_bench.policy.parallel.shared_engine import SharedEngine, balance
@@ -38,7 +38,7 @@ class ForwardHook(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, compute: Callable[[], Tensor]) -> Tensor:
+    def forward(self, compute: Callable[[], Any]) -> Any:
         return compute()
 
 
@@ -56,10 +56,10 @@ class DataParallelPlacement(SingleDevice):
         accelerator.free_memory()
         return accelerator.prepare(ForwardHook(model))
 
-    def engine(self, engine: Engine) -> Engine:
-        return SharedEngine(
-            engine, self._process_group, context_limit(self._model.config), self._ready
-        )
+    def engine(self, engine: Engine, limit: int) -> Engine:
+        # An engine with weights of its own takes them over by itself, one tensor at a time.
+        own = isinstance(engine, RemoteWeightsEngine)
+        return SharedEngine(engine, self._process_group, limit, _nothing if own else self._ready)
 
     def _ready(self) -> None:
         """Make `sampler` ready to sample."""
@@ -106,6 +106,10 @@ class DataParallelPlacement(SingleDevice):
     def _exchanging(self, last: bool) -> AbstractContextManager[Any]:
         """A context around a pass: gradients are exchanged only in the last one."""
         return nullcontext() if last else self._process_group.accelerator.no_sync(self._wrapped)
+
+
+def _nothing() -> None:
+    """What an engine with weights of its own needs before it samples."""
 
 
 def _share_of(summed: Summed, rows: Sequence[TokenizedExample], batch_size: int) -> Tensor:

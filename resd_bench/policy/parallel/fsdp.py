@@ -3,17 +3,18 @@
 Each process keeps a shard of weights, gradients, optimiser and teacher. For training, the weights
 of one decoder layer at a time are gathered. For sampling, all of them are, once per update, into a
 plain copy that is freed before the next: otherwise they would be gathered for each decoded token.
-Left out: adapters (an adapter is small, and the base model is not trained), teachers that are not
-float32, weights in main memory.
+An engine that copies the weights gets them one tensor at a time instead. Adapters are small: each
+process keeps all of them, and only the model around them is sharded. Left out: teachers that are
+not float32, weights in main memory.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,35 +25,31 @@ from torch.distributed.tensor import DTensor
 from resd_bench.agent import State, TeacherKind
 from resd_bench.distributed.torch_group import TorchGroup
 from resd_bench.errors import UsageError
+from resd_bench.policy import lora
 from resd_bench.policy.chunked_loss import head_of
+from resd_bench.policy.micro_batches import TokenizedExample
 from resd_bench.policy.parallel.ddp import DataParallelPlacement, ForwardHook
+from resd_bench.policy.parallel.dtensor import gather_full
 from resd_bench.policy.teacher import Teacher, put
+from resd_bench.policy.trainer import Summed
 
 if TYPE_CHECKING:
-    from resd_bench.policy.config import PolicyConfig, Precision
+    from resd_bench.policy.config import Precision
 
-
-def check_supported(config: PolicyConfig) -> None:
-    """UsageError for settings that do not go with sharded weights."""
-    if config.lora_rank:
-        raise UsageError(
-            f"--lora-rank {config.lora_rank} with FSDP: the trained adapter is too small to need "
-            "sharding. Leave out --use_fsdp (then every process holds the model, DDP)"
-        )
-    if config.teacher_precision != "float32" or config.teacher_offload:
-        raise UsageError(
-            "--teacher-precision bfloat16 and --teacher-offload save memory of a full teacher; "
-            "with FSDP each process holds a shard of it in float32: leave them out"
-        )
+_T = TypeVar("_T")
 
 
 class FsdpPlacement(DataParallelPlacement):
     """A shard of all weights in every process."""
 
+    keeps_casts = False
+    """They would be copies of all weights, not of a shard."""
+
     def __init__(self, model: Any, process_group: TorchGroup) -> None:
         """Shard `model`, of which every process holds a full copy so far, on any device."""
         # The output layer can be identified only while it is not sharded.
         head_of(model)
+        self._adapters = [p for name, p in model.named_parameters() if lora.belongs(name)]
         self._mesh = init_device_mesh(process_group.device.type, (process_group.size,))
         self._skeleton = without_weights(model, process_group.device)
         self._lent = False
@@ -64,6 +61,21 @@ class FsdpPlacement(DataParallelPlacement):
     @property
     def sampler(self) -> Any:
         return self._skeleton
+
+    def descend(
+        self, batches: Sequence[Sequence[TokenizedExample]], summed: Summed, batch_size: int
+    ) -> float:
+        total = super().descend(batches, summed, batch_size)
+        mean_over_processes([p.grad for p in self._adapters if p.grad is not None])
+        return total
+
+    @torch.no_grad()
+    def read(self, compute: Callable[[Any], _T]) -> _T:
+        try:
+            found: _T = self._wrapped(lambda: compute(self._model))
+        finally:
+            self._wrapped.reshard()
+        return found
 
     def _ready(self) -> None:
         if not self._lent:
@@ -97,7 +109,7 @@ class FsdpPlacement(DataParallelPlacement):
 
 
 def shard(model: Any, mesh: DeviceMesh) -> Any:
-    """Shard `model` layer by layer, in place; returns the wrapper for its passes.
+    """Shard `model` layer by layer, in place, but not adapters; returns the wrapper for its passes.
 
     UsageError if the model does not say what its layers are.
     """
@@ -109,14 +121,27 @@ def shard(model: Any, mesh: DeviceMesh) -> Any:
             "what its layers are (_no_split_modules): leave out --use_fsdp"
         )
     wrapped = ForwardHook(model)
+    kept = {p for name, p in model.named_parameters() if lora.belongs(name)}
     for layer in layers:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(wrapped, mesh=mesh)
+        fully_shard(layer, mesh=mesh, ignored_params=kept)
+    fully_shard(wrapped, mesh=mesh, ignored_params=kept)
     # The first pass decides which module is the outermost.
     with torch.no_grad():
         wrapped(lambda: torch.zeros((), device=mesh.device_type))
     wrapped.reshard()  # type: ignore[operator]
     return wrapped
+
+
+@torch.no_grad()
+def mean_over_processes(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor by its mean over all processes, in place; they are of one type."""
+    if not tensors:
+        return
+    joint = torch.cat([tensor.flatten() for tensor in tensors])
+    torch.distributed.all_reduce(joint)
+    joint /= torch.distributed.get_world_size()
+    for tensor, mean in zip(tensors, joint.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))
 
 
 def without_weights(model: Any, device: torch.device) -> Any:
@@ -156,7 +181,7 @@ def load_weights(model: Any, weights: Mapping[str, Tensor] | None) -> None:
 @torch.no_grad()
 def _gathered(model: Any) -> dict[str, Tensor]:
     """All parameters, unsharded, by name; a collective operation."""
-    return {name: p.full_tensor().detach() for name, p in model.named_parameters()}
+    return {name: gather_full(p).detach() for name, p in model.named_parameters()}
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from resd_bench.distributed.process_group import ProcessGroup
 from resd_bench.policy.parallel.placement import SingleDevice, WeightPlacement
+from resd_bench.policy.parallel.supported import check_sharded
 
 if TYPE_CHECKING:
     from resd_bench.policy.config import PolicyConfig
@@ -23,5 +24,5 @@ def place(model: Any, process_group: ProcessGroup, config: PolicyConfig) -> Weig
         raise TypeError(f"{type(process_group).__name__} is not a TorchGroup")
     if not process_group.sharded:
         return ddp.DataParallelPlacement(model, process_group)
-    fsdp.check_supported(config)
+    check_sharded(config)
     return fsdp.FsdpPlacement(model, process_group)

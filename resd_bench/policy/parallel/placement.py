@@ -7,16 +7,21 @@ these three classes knows the difference; `place` chooses.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import torch
 
 from resd_bench.agent import State, TeacherKind
 from resd_bench.policy.config import Precision
-from resd_bench.policy.engines.base import Engine
+from resd_bench.policy.engines.base import Engine, TrainedWeights
 from resd_bench.policy.teacher import CopyTeacher, Teacher
 from resd_bench.policy.trainer import Passes, Serial
 
+_T = TypeVar("_T")
 
-class WeightPlacement(Passes, Protocol):
+
+class WeightPlacement(Passes, TrainedWeights, Protocol):
     """Where the weights are, and how the passes of a step run."""
 
     @property
@@ -24,8 +29,11 @@ class WeightPlacement(Passes, Protocol):
         """The model that engines read; it holds weights only while they sample."""
         ...
 
-    def engine(self, engine: Engine) -> Engine:
-        """An engine that samples with all processes, each through an `engine` of its own."""
+    def engine(self, engine: Engine, limit: int) -> Engine:
+        """An engine that samples with all processes, each through an `engine` of its own.
+
+        `limit` is the longest sequence in tokens.
+        """
         ...
 
     def invalidate(self) -> None:
@@ -57,7 +65,20 @@ class SingleDevice(Serial):
     def sampler(self) -> Any:
         return self._model
 
-    def engine(self, engine: Engine) -> Engine:
+    @property
+    def trained_model(self) -> Any:
+        return self._model
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self._model.get_input_embeddings().weight.device
+        return device
+
+    @torch.no_grad()
+    def read(self, compute: Callable[[Any], _T]) -> _T:
+        return compute(self._model)
+
+    def engine(self, engine: Engine, limit: int) -> Engine:
         return engine
 
     def invalidate(self) -> None:

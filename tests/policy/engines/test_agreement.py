@@ -15,6 +15,7 @@ from resd_bench.policy.engines.base import Generated, choose, logprobs_of, row_s
 from resd_bench.policy.engines.hf import HfEngine
 from resd_bench.policy.engines.logprob_gap import GREEDY, LogprobGap, measure
 from resd_bench.policy.lm_policy import LMPolicy
+from resd_bench.policy.parallel.placement import SingleDevice
 from resd_bench.types import Example, Sampling, user
 from tests.policy import tiny
 
@@ -98,7 +99,9 @@ def test_the_check_finds_another_model_and_passes_the_same() -> None:
         engine = HfEngine(model, ())
         return lambda prompt, how: engine.generate([prompt], n=1, sampling=how)[0][0]
 
-    same, different = measure(mine, sampled_by(mine)), measure(mine, sampled_by(other), GREEDY)
+    weights = SingleDevice(mine)
+    same = measure(weights, sampled_by(mine))
+    different = measure(weights, sampled_by(other), GREEDY)
     assert max(same.logprobs, same.greedy) < 1e-4
     assert different.logprobs > 1
     assert different.greedy > 1

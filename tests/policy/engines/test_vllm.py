@@ -1,7 +1,4 @@
-"""vLLM inside the training loop, for real where it is installed (docs/engines.md says how).
-
-The first test loads vLLM, which takes half a minute on a busy machine.
-"""
+"""vLLM inside the training loop, for real where it is installed (docs/engines.md says how)."""
 
 from __future__ import annotations
 
@@ -28,6 +25,7 @@ from resd_bench.policy.engines.vllm import VllmEngine
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.types import Group, Metrics, Sampling, Step, Stop, Task, Turn, user
 from tests.policy import families, tiny
+from tests.policy.test_adapters import experts
 from tests.policy.test_methods_on_models import METHODS, Reflective, attempt
 
 needs_vllm = pytest.mark.skipif(
@@ -73,6 +71,13 @@ def shifted(of: Any, by: float = 0.05) -> None:
         for parameter in of.parameters():
             if parameter.requires_grad:
                 parameter.add_(by * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """The time to import vLLM, half a minute on a busy machine, is no test's."""
+    if importlib.util.find_spec("vllm") is not None:
+        import vllm  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -187,12 +192,23 @@ def test_weights_that_do_not_arrive_stop_the_run(monkeypatch: pytest.MonkeyPatch
     of = model()
     whole = lora.merged_state
 
-    def without_head(model: Any) -> dict[str, torch.Tensor]:
-        return {name: w for name, w in whole(model).items() if name != "lm_head.weight"}
+    def without_head(model: Any) -> lora.NamedWeights:
+        return ((name, w) for name, w in whole(model) if name != "lm_head.weight")
 
     monkeypatch.setattr(lora, "merged_state", without_head)
     with pytest.raises(RuntimeError, match="vLLM and the trainer compute different models"):
         engine(of).generate(PROMPTS, n=1, sampling=GREEDY)
+
+
+@needs_vllm
+def test_a_mixture_of_experts_is_sampled_with_as_it_is_trained() -> None:
+    of = experts(head_dim=32, hidden_size=64, moe_intermediate_size=64, vocab_size=260)
+    subject = engine(of)
+    for _ in range(2):
+        made = subject.generate(PROMPTS, n=1, sampling=GREEDY)
+        assert ids(made) == ids(HfEngine(of, STOPS).generate(PROMPTS, n=1, sampling=GREEDY))
+        shifted(of, 0.02)
+        subject.sync_weights()
 
 
 @needs_vllm
