@@ -115,7 +115,7 @@ def find_engine(name: str) -> registry.EngineSpec | None:
 
 def tiny_model(engine: str, seed: int = 0, **changes: Any) -> Any:
     """A model that the engine serves: on a CPU, vLLM wants heads of 32."""
-    size = {"head_dim": 32} if engine == "vllm" else {}
+    size: dict[str, Any] = {"head_dim": 32} if engine == "vllm" else {}
     return tiny.model(seed=seed, initializer_range=0.1, **size, **changes)
 
 

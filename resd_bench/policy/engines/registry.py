@@ -172,7 +172,7 @@ def choose_engine(name: str, model: Any) -> EngineSpec:
     return spec
 
 
-def check_processes(spec: EngineSpec | None, processes: int) -> None:
+def refuse_processes(spec: EngineSpec | None, processes: int) -> None:
     """UsageError if an engine, None for `auto`, cannot sample in this many processes."""
     if processes > 1 and spec is not None and not spec.several_processes:
         raise UsageError(
@@ -184,7 +184,7 @@ def check_processes(spec: EngineSpec | None, processes: int) -> None:
 def make(name: str, setup: EngineSetup) -> Engine:
     """The engine `name`; UsageError if it cannot be used."""
     spec = choose_engine(name, setup.model)
-    check_processes(spec, setup.processes)
+    refuse_processes(spec, setup.processes)
     given = setup.config.engine_options if name == spec.name else {}
     own = options_from(spec.config, given, "engine", spec.name)
     for option in spec.required:
@@ -196,7 +196,6 @@ def make(name: str, setup: EngineSetup) -> Engine:
 def make_text_policy(spec: EngineSpec, setup: TextSetup, processes: int) -> Policy:
     """The policy of an engine that returns only text; UsageError if it cannot be used."""
     assert spec.text_policy is not None
-    if processes > 1:
-        raise UsageError(f"--engine {spec.name} supports only one process, not {processes}")
+    refuse_processes(spec, processes)
     own = options_from(spec.config, setup.config.engine_options, "engine", spec.name)
     return spec.text_policy(replace(setup, own=own))

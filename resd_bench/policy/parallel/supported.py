@@ -16,7 +16,7 @@ def check_processes(options: PolicyOptions, processes: int, *, sharded: bool) ->
     `sharded` says whether they divide the weights among them (FSDP).
     """
     if processes > 1:
-        registry.check_processes(registry.find_engine(options.engine), processes)
+        registry.refuse_processes(registry.find_engine(options.engine), processes)
         if sharded:
             check_sharded(options)
 
