@@ -24,6 +24,9 @@ _WAIT = 32
 wait for the first."""
 ZERO = 1e-8
 """A loss or gradient below this is rounding."""
+ROUNDING = 1e-5
+"""A gradient norm below this share of the loss is rounding: where the terms of the gradient cancel,
+1e-6 was measured in float32."""
 SMALLEST_RATE = 1e-9
 """A step of AdamW changes a weight by about the learning rate; below this it is lost in rounding
 to float32."""
@@ -100,11 +103,11 @@ def _waiting(row: Row, about: About) -> bool:
     return about.learns and _is(row, "policy/examples", 0) and "grpo/mixed_groups" not in row
 
 
-def _still(row: Row, name: str) -> bool:
-    """Trained on examples, not all of them successes, and `name` is zero."""
+def _still(row: Row, name: str, zero: float = ZERO) -> bool:
+    """Trained on examples, not all of them successes, and `name` is below `zero`."""
     value, examples = row.get(name), row.get("policy/examples") or 0
     won = row.get("signal/success_rate", row.get("train/success")) == 1
-    return examples > 0 and not won and value is not None and abs(value) < ZERO
+    return examples > 0 and not won and value is not None and abs(value) < zero
 
 
 def _same_teacher(row: Row, about: About) -> bool:
@@ -112,7 +115,8 @@ def _same_teacher(row: Row, about: About) -> bool:
 
 
 def _no_gradient(row: Row, about: About) -> bool:
-    return _still(row, "policy/grad_norm") and not _same_teacher(row, about)
+    zero = max(ZERO, ROUNDING * abs(row.get("policy/loss") or 0.0))
+    return _still(row, "policy/grad_norm", zero) and not _same_teacher(row, about)
 
 
 def _unread(row: Row, about: About) -> bool:

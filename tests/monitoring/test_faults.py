@@ -6,12 +6,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from resd_bench.cli import main
 from resd_bench.config import resolve
+from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
 from resd_bench.monitoring.faults import _PREFIX, FAULT_RULES, About, Fault, FaultMonitor, faults_of
 from resd_bench.records.recorder import read_json, read_log
@@ -63,6 +65,77 @@ def test_a_learning_rate_that_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_warm_up_of_most_of_the_run(tmp_path: Path) -> None:
     assert "warming_up" in faults(NANO, tmp_path, method="sft", warmup_updates="3")
+
+
+CAUSED: Mapping[str, tuple[dict[str, str], list[str], dict[str, str], list[str]]] = {
+    "no_variance": (
+        {"method": "grpo", "model": "nano-rarest", "group_size": "2", "budget": "32upd"},
+        [],
+        {"model": "nano-common", "group_size": "4"},
+        [],
+    ),
+    "no_examples": (
+        {"method": "sft", "model": "nano-rarest", "budget": "32upd"},
+        [],
+        {"method": "sdpo"},
+        [],
+    ),
+    # A teacher that is far below the student everywhere, as constants: the terms cancel.
+    "no_gradient": (
+        {"method": "sdpo"},
+        ["method.include_previous_attempt=true", "method.clip_high=0.001", "method.clip_low=none"],
+        {},
+        ["method.clip_high=none"],
+    ),
+}
+"""Settings that cause a fault, with options of the method, and those that mend it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CAUSED)
+def test_a_run_with_a_fault_says_so_as_it_runs_and_in_its_report_and_a_mended_one_does_not(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags, sets, mend, mend_sets = CAUSED[name]
+    base = {**NANO, "batch_size": "1", "max_new_tokens": "100"}
+    [rule] = [rule for rule in FAULT_RULES if rule.name == name]
+
+    def told(out: Path, flags: Mapping[str, str], sets: Sequence[str], code: int) -> str:
+        words = [f"--{k.replace('_', '-')}={v}" for k, v in {**base, **flags}.items()]
+        words += [word for one in sets for word in ("--set", one)]
+        assert main(["run", *words, f"--out={out}", "--fail-fast"]) == code
+        return re.sub(r"\s+", " ", capsys.readouterr().err)
+
+    said = told(tmp_path / "bad", flags, sets, 2)
+    assert f"--fail-fast: update {rule.updates}, {rule.says}" in said
+    assert rule.mend in said
+    [folder] = (tmp_path / "bad").glob("*/*/seed-0")
+    page = suite({"one": [load_run(folder)]}, 8, "episodes")
+    assert any(f"updates 1 to {rule.updates}: {rule.says}" in fault for fault in page["faults"])
+    said = told(tmp_path / "good", {**flags, **mend}, [*sets, *mend_sets], 0)
+    assert rule.says not in said
+
+
+def test_an_environment_that_breaks_on_every_training_task_is_told_and_one_that_works_is_not(
+    toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = {"env": "toy-crash", "method": "toy-learner", "budget": "4upd", "batch_size": "1"}
+    base |= {"eval_every": "0", "eval_samples": "1", "eval_tasks": "2"}
+
+    def breaks(env: Any, task: Any, action: str) -> Any:
+        if task.split == "train":
+            raise RuntimeError("the verifier broke")
+        return toy.SayEnv.verify(env, task, action)
+
+    assert "unscored" not in faults(base, tmp_path / "good")
+    monkeypatch.setattr(toy.CrashEnv, "verify", breaks)
+    bad = resolve(base, {"out": str(tmp_path / "bad")})
+    with pytest.raises(UsageError, match=r"none of the last 4 training episodes got a verdict"):
+        run(bad)
+    told = [row.get("fault/unscored") for row in read_log(bad.folder() / "metrics.jsonl").rows]
+    assert told[:3] == [None, 2, 3]
+    with pytest.raises(UsageError, match=r"--fail-fast: update 2, no rollout has a verdict"):
+        run(resolve(base, {"out": str(tmp_path / "fast")}), fail_fast=True)
 
 
 def test_a_healthy_run_and_one_that_is_not_meant_to_learn_are_silent(tmp_path: Path) -> None:
