@@ -140,7 +140,8 @@ def mean_over_processes(tensors: Sequence[Tensor]) -> None:
     joint = torch.cat([tensor.flatten() for tensor in tensors])
     torch.distributed.all_reduce(joint)
     joint /= torch.distributed.get_world_size()
-    for tensor, mean in zip(tensors, joint.split([t.numel() for t in tensors]), strict=True):
+    means = torch.split(joint, [tensor.numel() for tensor in tensors])
+    for tensor, mean in zip(tensors, means, strict=True):
         tensor.copy_(mean.view_as(tensor))
 
 

@@ -28,10 +28,17 @@ from tests.policy import families, tiny
 from tests.policy.test_adapters import experts
 from tests.policy.test_methods_on_models import METHODS, Reflective, attempt
 
-needs_vllm = pytest.mark.skipif(
+absent = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None,
     reason="VLLM ABSENT: pip install '.[vllm]' (docs/engines.md)",
 )
+
+
+def needs_vllm(test: Any) -> Any:
+    """Marks a test that runs vLLM, which takes long."""
+    return pytest.mark.slow(absent(test))
+
+
 STOPS = [1, *range(4, 20)]
 GREEDY = Sampling(temperature=0.0, max_new_tokens=24)
 CACHE_GIB = 0.0625
@@ -201,14 +208,11 @@ def test_weights_that_do_not_arrive_stop_the_run(monkeypatch: pytest.MonkeyPatch
 
 
 @needs_vllm
-def test_a_mixture_of_experts_is_sampled_with_as_it_is_trained() -> None:
+def test_a_mixture_of_experts_that_vllm_reloads_wrongly_on_a_cpu_stops_the_run() -> None:
+    """Started from a folder, vLLM 0.32 computes the same model; handed its weights, another."""
     of = experts(head_dim=32, hidden_size=64, moe_intermediate_size=64, vocab_size=260)
-    subject = engine(of)
-    for _ in range(2):
-        made = subject.generate(PROMPTS, n=1, sampling=GREEDY)
-        assert ids(made) == ids(HfEngine(of, STOPS).generate(PROMPTS, n=1, sampling=GREEDY))
-        shifted(of, 0.02)
-        subject.sync_weights()
+    with pytest.raises(RuntimeError, match="vLLM and the trainer compute different models"):
+        engine(of).generate(PROMPTS, n=1, sampling=GREEDY)
 
 
 @needs_vllm
