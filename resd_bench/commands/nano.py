@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from resd_bench.commands.shared import options_table
 from resd_bench.errors import UsageError
 from resd_bench.files import terminal
 from resd_bench.files.terminal import say
+
+if TYPE_CHECKING:
+    from resd_bench.nano.pretrain import PretrainConfig
 
 app = group("Pre-train and measure the embedded model.")
 
@@ -57,41 +60,49 @@ def pretrain(
     ] = None,
 ) -> None:
     """Pre-train from scratch, or resume an interrupted pre-training."""
-    from dataclasses import replace
-
-    from rich.progress import Progress as Bar
-
-    from resd_bench.nano import pretrain as training
     from resd_bench.nano.documents import Dials
+    from resd_bench.nano.pretrain import PretrainConfig
     from resd_bench.policy.loading import tune_allocator
 
     tune_allocator()
-    pairs = list(dial or [])
-    if odds is not None:
-        if odds <= 0:
-            raise UsageError(
-                f"--odds {odds}: give a number above 0; 1 leaves success as rare as it is"
-            )
-        pairs.append(f"odds={odds}")
-    dials = Dials.parse(pairs)
-    config = replace(
-        training.PretrainConfig(), seed=seed, threads=threads, start=start, dials=dials
-    )
     given: dict[str, Any] = {
         "steps": steps,
         "curriculum": curriculum,
         "learning_rate": learning_rate,
     }
-    config = replace(config, **{key: value for key, value in given.items() if value is not None})
+    config = PretrainConfig(
+        seed=seed,
+        threads=threads,
+        start=start,
+        dials=Dials.parse([*(dial or []), *_odds(odds)]),
+        **{key: value for key, value in given.items() if value is not None},
+    )
+    say(f"model in {_pretrained(config, out)}")
+
+
+def _odds(odds: float | None) -> list[str]:
+    """What `--odds` says, as `--dial` would; UsageError unless it is above 0."""
+    if odds is None:
+        return []
+    if odds <= 0:
+        raise UsageError(f"--odds {odds}: give a number above 0; 1 leaves success as rare as it is")
+    return [f"odds={odds}"]
+
+
+def _pretrained(config: PretrainConfig, out: Path) -> Path:
+    """Pre-train under a progress bar; the model's folder."""
+    from rich.progress import Progress as Bar
+
+    from resd_bench.nano.pretrain import PretrainProgress, pretrain
+
     with Bar() as bar:
         row = bar.add_task("pre-training", total=config.steps)
 
-        def show(p: training.PretrainProgress) -> None:
+        def show(p: PretrainProgress) -> None:
             text = f"loss {p.loss:.3f}, {p.tokens / max(p.seconds, 1e-9):,.0f} tokens/s"
             bar.update(row, completed=p.step, description=text)
 
-        folder = training.pretrain(config, out, show)
-    say(f"model in {folder}")
+        return pretrain(config, out, show)
 
 
 @app.command()

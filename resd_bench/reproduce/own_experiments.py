@@ -9,7 +9,7 @@ was learned is in the weights.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -89,70 +89,106 @@ def tier_page(gathered: Gathered) -> Page:
     )
 
 
+@dataclass(frozen=True)
+class _Places:
+    """The rows of a phase diagram: environments and models, by success before training."""
+
+    rows: Sequence[PhaseRow]
+    shown: Mapping[PhaseRow, str]
+    """Success before training, as text; `NOT_RUN` without a run."""
+    several: bool
+    """Whether there are several models."""
+
+    heads = ("environment", "model", "before", *(f"level {k}" for k in RARITY_LEVELS))
+
+    @classmethod
+    def of(cls, gathered: Gathered) -> _Places:
+        """Those of the trials; with several models, each environment stays together."""
+        there = dict.fromkeys(map(PhaseRow.of, gathered.trials))
+        base = {place: base_success(gathered, place) for place in there}
+        several = len({place.model for place in there}) > 1
+        apart = {env: i if several else 0 for i, env in enumerate(gathered.environments)}
+        rows = sorted(base, key=lambda place: (apart[place.env], -np.nan_to_num(base[place])))
+        shown = {
+            place: NOT_RUN
+            if np.isnan(p)
+            else both(_short(p), _short(base_success(gathered, place, True)))
+            for place, p in base.items()
+        }
+        return cls(rows, shown, several)
+
+    @property
+    def run(self) -> list[int]:
+        """The places of the rows that were run."""
+        return [i for i, place in enumerate(self.rows) if self.shown[place] != NOT_RUN]
+
+    def label(self, place: PhaseRow) -> str:
+        """Of a row of the figure."""
+        name = f"{place.env}, {place.model}" if self.several else place.env
+        return f"{name} ({self.shown[place]})"
+
+
 def _phase(gathered: Gathered, page: Page, about: str) -> Page:
     page.notes.append(
         "Rows are ordered by the success of the untrained model (`before`), measured before the "
         f"first update of all its runs. {about} SFT and GRPO do not read feedback: they were run "
         "at one level, which is shown for all."
     )
-    there = dict.fromkeys(map(PhaseRow.of, gathered.trials))
-    base = {place: base_success(gathered, place) for place in there}
-    several = len({place.model for place in there}) > 1
-    apart = {env: i if several else 0 for i, env in enumerate(gathered.environments)}
-    rows = sorted(base, key=lambda place: (apart[place.env], -np.nan_to_num(base[place])))
-    shown = {
-        place: NOT_RUN
-        if np.isnan(p)
-        else both(_short(p), _short(base_success(gathered, place, True)))
-        for place, p in base.items()
-    }
-    cells = by_cell(gathered)
+    places, cells = _Places.of(gathered), by_cell(gathered)
     methods = list(dict.fromkeys(map(family, gathered.variants)))
-    grids = {method: np.full((len(rows), len(RARITY_LEVELS)), np.nan) for method in methods}
-    heads = ["environment", "model", "before", *(f"level {k}" for k in RARITY_LEVELS)]
-    for method, values in grids.items():
-        made = empty_table(method, [*heads, "seeds"], 2)
-        for i, place in enumerate(rows):
-            asked = [level for level in RARITY_LEVELS if (place, method, level) in cells]
-            if not asked:
-                continue
-            texts = [""] * len(RARITY_LEVELS)
-            for level in asked:
-                resd = cells.get((place, "resd", level), [])
-                own = cells[place, method, level]
-                cell, took_off = _phase_cell(method, own, resd), _took_off(method, own, resd)
-                texts[level] = _and_took_off(_with_verdict(cell), took_off)
-                values[i, level] = np.nan if cell.ours is None else cell.ours.mean
-                which = place._asdict() | {"method": method, "feedback_level": level}
-                page.rows.append(which | cell.row() | took_off)
-            counts = sorted({len(cells[place, method, level]) for level in asked})
-            seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-            made.add_row(*place, shown[place], *texts, seeds)
-        page.tables.append(made)
+    grids = {method: _method_table(page, method, places, cells) for method in methods}
     page.tables[
         -1
     ].caption = "Success of the last checkpoint; verdict against resd at the same level."
     if any(TAKE_OFF in row for row in page.rows):
         page.notes.append(TAKE_OFF_NOTE)
-    maps = {method: grids[method] for method in _contenders(cells, methods, rows)}
-    if not any(map(_is_map, maps.values())):
-        return page
+    maps = {method: grids[method] for method in _contenders(cells, methods, places.rows)}
+    if any(map(_is_map, maps.values())):
+        _add_leaders(page, maps, places, cells)
+    return page
+
+
+def _method_table(page: Page, method: str, places: _Places, cells: Cells) -> np.ndarray:
+    """Add a method's table and rows to the page; its success [places, levels], NaN if not run."""
+    values = np.full((len(places.rows), len(RARITY_LEVELS)), np.nan)
+    made = empty_table(method, [*places.heads, "seeds"], 2)
+    for i, place in enumerate(places.rows):
+        asked = [level for level in RARITY_LEVELS if (place, method, level) in cells]
+        if not asked:
+            continue
+        texts = [""] * len(RARITY_LEVELS)
+        for level in asked:
+            resd = cells.get((place, "resd", level), [])
+            own = cells[place, method, level]
+            cell, took_off = _phase_cell(method, own, resd), _took_off(method, own, resd)
+            texts[level] = _and_took_off(_with_verdict(cell), took_off)
+            values[i, level] = np.nan if cell.ours is None else cell.ours.mean
+            which = place._asdict() | {"method": method, "feedback_level": level}
+            page.rows.append(which | cell.row() | took_off)
+        counts = sorted({len(cells[place, method, level]) for level in asked})
+        seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        made.add_row(*place, places.shown[place], *texts, seeds)
+    page.tables.append(made)
+    return values
+
+
+def _add_leaders(page: Page, maps: Mapping[str, np.ndarray], places: _Places, cells: Cells) -> None:
+    """Put the table of the leading methods first, and draw the maps."""
     first = [
-        [_leaders(cells, place, list(maps), level) for level in RARITY_LEVELS] for place in rows
+        [_leaders(cells, place, list(maps), level) for level in RARITY_LEVELS]
+        for place in places.rows
     ]
-    made = empty_table("leaders", heads, 2, AHEAD)
-    for place, leaders in zip(rows, first, strict=True):
-        made.add_row(*place, shown[place], *map(", ".join, leaders))
+    made = empty_table("leaders", places.heads, 2, AHEAD)
+    for place, leaders in zip(places.rows, first, strict=True):
+        made.add_row(*place, places.shown[place], *map(", ".join, leaders))
     page.tables.insert(0, made)
-    run = [i for i, place in enumerate(rows) if shown[place] != NOT_RUN]
-    named = [f"{p.env}, {p.model}" if several else p.env for p in rows]
+    run = places.run
     page.draw = partial(
         _draw_phase,
         {method: values[run] for method, values in maps.items()},
         [first[i] for i in run],
-        [f"{named[i]} ({shown[rows[i]]})" for i in run],
+        [places.label(places.rows[i]) for i in run],
     )
-    return page
 
 
 AHEAD = (

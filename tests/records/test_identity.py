@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import sys
@@ -21,6 +22,7 @@ from resd_bench.jobs.evaluate import score_run
 from resd_bench.jobs.replay import replay
 from resd_bench.jobs.run import run
 from resd_bench.records.checkpoints import checkpoint_files
+from resd_bench.records.content import plugin_version
 from resd_bench.records.recorder import read_json, write_json
 
 SMALL = {
@@ -428,3 +430,36 @@ def test_games_that_were_made_anew_and_otherwise_end_the_resumption(
     # Made anew from their recipes they are the same.
     shutil.rmtree(few_games.cache_folder())
     assert run(config, resume=True).state == "finished"
+
+
+@pytest.mark.parametrize("kind", ["envs", "methods", "engines"])
+def test_every_file_of_a_plug_ins_package_is_part_of_its_code(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that the plug-in's module imports, without that it is imported here."""
+    package, about = tmp_path / f"whole_{kind}", tmp_path / f"whole_{kind}-0.dist-info"
+    for folder in (package / "inner", about):
+        folder.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: whole-{kind}\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(
+        f"[resd_bench.{kind}]\nwhole-{kind} = whole_{kind}.face:THING\n"
+    )
+    files = ["__init__.py", "face.py", "_private.py", "inner/kernel.py", "inner/prompt.md"]
+    for name in files:
+        (package / name).write_text("raise RuntimeError\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugins.installed.cache_clear()
+
+    def version() -> str:
+        importlib.invalidate_caches()
+        return plugin_version(f"resd_bench.{kind}", f"whole-{kind}")
+
+    seen = [version()]
+    for name in files[1:]:
+        (package / name).write_text("raise ValueError\n")
+        seen.append(version())
+    (package / "output.bin").write_text("not code")
+    assert len(set(seen)) == len(seen) == 5
+    assert version() == seen[-1]
+    monkeypatch.undo()
+    plugins.installed.cache_clear()
