@@ -50,7 +50,7 @@ several = pytest.mark.skipif(
 
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None,
-    reason="VLLM ABSENT: pip install 'resd-bench[vllm]' (docs/engines.md)",
+    reason="VLLM ABSENT: pip install '.[vllm]' (docs/engines.md)",
 )
 
 
