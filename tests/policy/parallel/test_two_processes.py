@@ -245,20 +245,20 @@ def test_the_record_of_a_run_of_two_processes_is_that_of_one(
         assert len(rows) == len(log(reference, name)) > 0
         for one, other in zip(rows, log(reference, name), strict=True):
             if name == "metrics.jsonl":
-                assert numbers(one) == pytest.approx(numbers(other), rel=1e-3)
+                assert numbers(one) == approximately(numbers(other), rel=1e-3, abs=1e-12)
             elif engine == "auto":
                 assert one == other
             else:  # vLLM rounds log-probabilities otherwise in another batch
-                assert one == approximately(other)
+                assert one == approximately(other, rel=1e-4, abs=1e-4)
 
 
-def approximately(value: Any) -> Any:
+def approximately(value: Any, **tolerance: float) -> Any:
     """Equal to `value` if every number in it is, up to rounding."""
     if isinstance(value, dict):
-        return {key: approximately(item) for key, item in value.items()}
+        return {key: approximately(item, **tolerance) for key, item in value.items()}
     if isinstance(value, list):
-        return [approximately(item) for item in value]
-    return pytest.approx(value, rel=1e-4, abs=1e-4) if isinstance(value, float) else value
+        return [approximately(item, **tolerance) for item in value]
+    return pytest.approx(value, **tolerance) if isinstance(value, float) else value
 
 
 @pytest.mark.parametrize("seed", range(20))
