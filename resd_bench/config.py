@@ -142,6 +142,10 @@ class RunConfig(PolicyOptions, TaskOptions):
     """Number of updates between checkpoints."""
     trace: Annotated[int, NOT_NEGATIVE] = 0
     """Training examples per update to record token by token, for `report` and `trace`."""
+    eval_on: str = "auto"
+    """Where evaluations run: `auto`, in a second process while training goes on if the model runs
+    on one CPU core and another core is idle; `here`, always in the run's own process; or in a
+    second process on this device, `cpu` or `cuda:1`."""
     keep_texts: Literal["last", "all", "none"] = "last"
     """Evaluations whose prompts, answers and feedback are kept, for `show` and `report`: the last
     one of a run, all, or none."""
@@ -248,7 +252,7 @@ run code."""
 
 NOT_RESULTS = frozenset(
     {
-        *("out", "step_seconds", "track", "checkpoint_every", "trace", "keep_texts"),
+        *("out", "step_seconds", "track", "checkpoint_every", "trace", "keep_texts", "eval_on"),
         *("engine_memory", *NAMED_ONLY),
     }
 )

@@ -58,6 +58,13 @@ def too_slow(spent: float, *, marked: bool) -> str | None:
     return f"it took {spent:.1f} processor seconds: mark it slow, or make it faster"
 
 
+@pytest.fixture(autouse=True)
+def no_second_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test's cost depends on whether a core is idle, apart from those of just that."""
+    if "evaluation_process" not in request.path.name:
+        monkeypatch.setattr("resd_bench.monitoring.idle_cores.IdleCores.count", lambda _: 0.0)
+
+
 @pytest.fixture(scope="session")
 def fixtures() -> Path:
     """The folder of reference values and cases; a test fails where one it needs is missing."""

@@ -35,6 +35,16 @@ def keep_command(
         say(folder)
 
 
+@app.command("compact")
+def compact_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of kept records.")],
+) -> None:
+    """Compress what is not compressed in kept records; nothing is lost."""
+    from resd_bench.records.archive import compact
+
+    say(f"compressed {len(compact(folder))} logs below {folder}")
+
+
 @app.command("show")
 def show_command(
     places: Annotated[

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,17 +20,13 @@ from resd_bench.config import RunConfig
 from resd_bench.distributed.join import join
 from resd_bench.distributed.process_group import SINGLE_PROCESS, ProcessGroup, rank0_first
 from resd_bench.errors import UsageError, explaining_disk
+from resd_bench.evaluation.evaluator import Evaluator, Measured
 from resd_bench.evaluation.extra import (
     ExtraEvaluations,
 )
-from resd_bench.evaluation.held_out import (
-    EvalSet,
-    environment_errors,
-    eval_rows,
-    evaluate,
-    why_not,
-)
+from resd_bench.evaluation.held_out import EvalSet, environment_errors, why_not
 from resd_bench.jobs import setup
+from resd_bench.jobs.evaluation_process import EvaluationProcess, Request, evaluating_apart, pack
 from resd_bench.jobs.setup import (
     BuildPolicy,
     choose_tasks,
@@ -46,6 +42,7 @@ from resd_bench.jobs.setup import (
 )
 from resd_bench.jobs.summary import summarise, train_metrics
 from resd_bench.monitoring.faults import FaultMonitor, FaultRule, new_faults
+from resd_bench.monitoring.idle_cores import IdleCores
 from resd_bench.monitoring.interrupts import Signals
 from resd_bench.records.checkpoints import Checkpoint
 from resd_bench.records.recorder import (
@@ -147,6 +144,12 @@ class Run:
     """Update after which the last evaluation on other environments was made."""
     unscored: int = 0
     """Training episodes without a verdict since the last update with one."""
+    apart: EvaluationProcess | None = None
+    """Evaluates in the meantime, if anybody does."""
+    held: list[LogRow] = field(default_factory=list)
+    """Rows of metrics.jsonl that say what the evaluation under way has taken."""
+    owes_checkpoint: bool = False
+    """Whether one is due as soon as the evaluation under way is done."""
 
     def step(self) -> Step:
         """The position of the next update in the run."""
@@ -216,7 +219,8 @@ class Run:
         self.recorder.context(
             self.update, checked_context(self.agent.context(), self.config.method)
         )
-        self.recorder.log("metrics.jsonl", [row])
+        self.held.append(row)
+        self._log_held()
         for watcher in self.watchers:
             watcher.updated(row)
 
@@ -231,30 +235,81 @@ class Run:
                 f"{self.update}. {why_not(errors)}, then continue with --resume"
             )
 
-    def evaluate(self) -> None:
-        """Measure held-out success now."""
-        start = time.perf_counter()
-        groups = evaluate(self.agent.act, self.envs, self.eval_set, self.ledger)
-        rows = eval_rows(groups, self.update, self.ledger)
-        extra = self.extra.rows(
-            self.agent, self.envs, self.eval_set, groups, self.update, self.ledger
-        )
-        self.ledger.evaluation_seconds += time.perf_counter() - start
-        self.recorder.evaluation(self.update, [*rows, *extra])
+    @property
+    def evaluator(self) -> Evaluator:
+        """What is evaluated, as it is now."""
+        return Evaluator(self.agent, self.ledger, self.envs, self.eval_set, self.extra)
+
+    def evaluate(
+        self, *, reported: bool = True, elsewhere: bool = False, here: bool = False
+    ) -> None:
+        """Measure held-out success now, with `elsewhere` also, or only, that on other environments.
+
+        Where a second process evaluates, this begins it, unless it is to be `here`.
+        """
+        if self.apart is not None and not here:
+            self.collect(wait=True)
+            self._begin_apart(elsewhere)
+        else:
+            done = self.evaluator.measure(
+                self.update, self.ledger, reported=reported, elsewhere=elsewhere
+            )
+            self.collect(wait=True)
+            self._log_evaluation(done)
         self.evaluated = self.update
-        for watcher in self.watchers:
-            watcher.evaluated(eval_points(rows)[0])
+        self.evaluated_elsewhere = self.update if elsewhere else self.evaluated_elsewhere
 
-    def evaluate_elsewhere(self) -> None:
-        """Measure success on other environments now."""
-        start = time.perf_counter()
-        rows = self.extra.rows_elsewhere(self.agent, self.update, self.ledger)
-        self.ledger.evaluation_seconds += time.perf_counter() - start
-        self.recorder.evaluation(self.update, rows)
-        self.evaluated_elsewhere = self.update
+    def evaluate_if_due(self) -> None:
+        """Evaluate where that is due, but for the last time, which is up to `finish`."""
+        if self.due(self.config.eval_every) and not self.config.parsed_budget().exhausted(
+            self.ledger
+        ):
+            self.evaluate()
 
-    def checkpoint(self) -> None:
-        """Save everything that is needed to continue from here."""
+    def _begin_apart(self, elsewhere: bool) -> None:
+        assert self.apart is not None
+        state = pack(self.agent.state_dict())
+        self.apart.begin(Request(self.update, elsewhere, replace(self.ledger), state))
+
+    def collect(self, *, wait: bool = False) -> None:
+        """Log the evaluation under way, if it is done; with `wait`, wait for it."""
+        done = None if self.apart is None else self.apart.result(self.evaluator, wait=wait)
+        if done is None:
+            return
+        self._log_evaluation(done)
+        if self.owes_checkpoint:
+            self.checkpoint()
+
+    def _log_evaluation(self, done: Measured) -> None:
+        self.ledger.evaluation_tokens += done.tokens
+        self.ledger.evaluation_seconds += done.seconds
+        for row in self.held:
+            row["evaluation_tokens"] += done.tokens
+            row["evaluation_seconds"] += done.seconds
+        for rows in ([*done.rows, *done.extra], done.elsewhere):
+            if rows:
+                self.recorder.evaluation(done.update, rows)
+        self._log_held()
+        for watcher in self.watchers if done.rows else ():
+            watcher.evaluated(eval_points(done.rows)[0])
+
+    def _log_held(self) -> None:
+        """Log what is held back, unless an evaluation is under way."""
+        if self.held and (self.apart is None or self.apart.pending is None):
+            self.recorder.log("metrics.jsonl", self.held)
+            self.held = []
+
+    def checkpoint(self, *, wait: bool = False) -> None:
+        """Save everything that is needed to continue from here.
+
+        It relies on all evaluations so far: while one is under way, it is put off, or, with `wait`,
+        waits for it.
+        """
+        self.owes_checkpoint = False
+        self.collect(wait=wait)
+        self.owes_checkpoint = self.apart is not None and self.apart.pending is not None
+        if self.owes_checkpoint:
+            return
         state = {
             "agent": self.agent.state_dict(),
             "ledger": {f.name: getattr(self.ledger, f.name) for f in fields(Ledger)},
@@ -308,27 +363,36 @@ def loop(run: Run, interrupted: Callable[[], bool], fail_fast: bool = False) -> 
     """
     budget = run.config.parsed_budget()
     if run.evaluated < 0:
-        run.evaluate()
-        run.evaluate_elsewhere()
+        run.evaluate(elsewhere=True)
         run.checkpoint()
+    elif run.evaluated != run.update:
+        # The checkpoint was written between an update and its evaluation.
+        run.evaluate_if_due()
     while not budget.exhausted(run.ledger):
         if interrupted():
-            run.checkpoint()
+            run.checkpoint(wait=True)
             return False
         run.advance()
+        run.collect()
         if fail_fast and run.process_group.broadcast_from_rank0(lambda: bool(run.faults)):
-            run.checkpoint()
+            run.checkpoint(wait=True)
             raise UsageError(f"--fail-fast: update {run.update}, {run.faults[0].text}")
-        if run.due(run.config.eval_every):
-            run.evaluate()
+        run.evaluate_if_due()
         if run.due(run.config.checkpoint_every):
             run.checkpoint()
-    if run.evaluated != run.update:
-        run.evaluate()
-    if run.evaluated_elsewhere != run.update:
-        run.evaluate_elsewhere()
-    run.checkpoint()
+    finish(run)
     return True
+
+
+def finish(run: Run) -> None:
+    """What has not been evaluated after the last update, and a checkpoint.
+
+    Nothing is left to do in the meantime: an evaluation of before may still be under way.
+    """
+    reported, elsewhere = (u != run.update for u in (run.evaluated, run.evaluated_elsewhere))
+    if reported or elsewhere:
+        run.evaluate(reported=reported, elsewhere=elsewhere, here=True)
+    run.checkpoint(wait=True)
 
 
 @explaining_disk()
@@ -344,7 +408,7 @@ def run(
 
     `fail_fast` ends a run that cannot learn, see `resd_bench.monitoring.faults`.
     """
-    process_group = join(config.device)
+    idle, process_group = IdleCores(), join(config.device)
     env, envs = make_envs(config)
     # Rank 0 first: some environments generate their tasks and cache them.
     chosen = partial(choose_tasks, env, config)
@@ -364,7 +428,9 @@ def run(
     # Only now: the commit of a model on the Hub is known once it is loaded.
     notes = process_group.broadcast_from_rank0(lambda: refuse_other_content(config, about, used))
     recorder = open_together(config, process_group, resume=resume)
-    with closing(recorder, envs, extra), Signals() as signals:
+    usual = process_group.size == 1 and build.__module__ == setup.__name__
+    apart = evaluating_apart(config, model, idle if usual else None)
+    with closing(recorder, envs, extra), Signals() as signals, apart as second:
         checkpoint = recover_together(recorder, process_group)
         this = Run(
             config,
@@ -380,6 +446,7 @@ def run(
             process_group,
             Placebo(config.feedback, length_of(model)),
             FaultMonitor.of(config),
+            apart=second,
         )
         if checkpoint is not None:
             this.restore(checkpoint)

@@ -98,9 +98,10 @@ class Progress:
             least = f"{100 * rate.with_failures.mean:.1f}%"
             self._held_out += f" ({least} with {rate.left_out} without verdict as failures)"
         self._evaluation = time.monotonic() - activity.current().since
-        if not self._evaluated and point.update == 0:
+        if self._first is None and point.update == 0:
             self._first = (time.monotonic(), 0.0)
-        self._evaluated, self._update = True, point.update
+        # What a second process has evaluated is of an earlier update.
+        self._evaluated, self._update = True, max(self._update, point.update)
         if not self._console.is_terminal:
             limits = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
             self._say(

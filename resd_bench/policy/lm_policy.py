@@ -170,7 +170,8 @@ class LMPolicy:
         self._answered = True
         if purpose == "rollout":
             self._drawn = sampling
-        self._counts.overlong_prompts += len(ids) - len(fitting)
+        if purpose != "evaluation":
+            self._counts.overlong_prompts += len(ids) - len(fitting)
         activity.phase_begins(activity.PHASES[purpose], len(fitting) * n)
         try:
             made = self.engine.generate(
@@ -294,10 +295,11 @@ class LMPolicy:
         `tokens` that the student read (prompt and response; a prefix that examples share counts
         once);
         `overlong_examples` and `empty_examples` left out; `shortened_teacher_prompts` that lost
-        `shed_sections` to fit the context; since the last update, `overlong_prompts` not answered,
-        `truncated_completions` cut off by length (not those of evaluations) and `unclosed_thinking`
-        among them; `skipped_steps` so far for a non-finite gradient norm. With an engine that has
-        weights of its own, also what `LogprobGap.metrics` says, under the weights that sampled.
+        `shed_sections` to fit the context; since the last update, evaluations not counted,
+        `overlong_prompts` not answered, `truncated_completions` cut off by length and
+        `unclosed_thinking` among them; `skipped_steps` so far for a non-finite gradient norm. With
+        an engine that has weights of its own, also what `LogprobGap.metrics` says, under the
+        weights that sampled.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} must be at least 1")

@@ -2,7 +2,7 @@
 
     python -m resd_bench results keep runs-out/manufactoria-has --to results/nano
 
-A kept run is a run folder without texts, contexts and checkpoints: its evaluations are compressed,
+A kept run is a run folder without texts, contexts and checkpoints: its logs are compressed,
 and of each episode a short row remains; the texts of held-out answers are kept where they are asked
 for. Everything that reads run folders can read it. Left out:
 re-deriving committed tables from records, see `resd_bench.report.verify`.
@@ -21,13 +21,14 @@ from resd_bench.files.integrity import Extent, sealed, sha256
 from resd_bench.files.writing import (
     check_name,
     make_folder,
+    remove,
     remove_folder,
     rename,
     write_atomically,
 )
 from resd_bench.records.checkpoints import by_update
 from resd_bench.records.recorder import FOLDERS, LOGS, LogRow, files_of, to_line, write_json
-from resd_bench.records.run_files import EPISODES, EVALS, METRICS, SUFFIX, RunFiles
+from resd_bench.records.run_files import EPISODES, EVALS, METRICS, SUFFIX, RunFiles, run_folders
 from resd_bench.records.runs import RunData
 
 KEPT = ("config.yaml", "manifest.json", "summary.json")
@@ -72,10 +73,10 @@ def _keep(run: RunData, place: Path, to: Path, answers: bool) -> None:
             write_atomically(scratch / name, reading.read_bytes(run.folder / name), to)
     logs = {name: list(files.lines(name)) for name in (METRICS, EVALS)}
     logs[EPISODES] = [to_line(episode_summary(row)) for row in run.training()]
-    write_atomically(scratch / METRICS, b"".join(logs[METRICS]), to)
-    _pack(logs[EVALS], scratch / f"{EVALS}.gz")
+    for name in (METRICS, EVALS):
+        _pack(logs[name], scratch / f"{name}.gz", to)
     if logs[EPISODES]:
-        _pack(logs[EPISODES], scratch / f"{EPISODES}.gz")
+        _pack(logs[EPISODES], scratch / f"{EPISODES}.gz", to)
     if answers:
         _copy_answers(run.folder, scratch, to)
     extents = {name: Extent(len(lines), sha256(b"".join(lines))) for name, lines in logs.items()}
@@ -102,9 +103,34 @@ def episode_summary(row: Mapping[str, Any]) -> LogRow:
     return {**{name: row[name] for name in names}, "tokens": tokens}
 
 
-def _pack(lines: Iterable[bytes], path: Path) -> None:
+def _pack(lines: Iterable[bytes], path: Path, root: Path) -> None:
     # No time stamp, so that equal records give equal bytes.
-    write_atomically(path, gzip.compress(b"".join(lines), mtime=0))
+    write_atomically(path, gzip.compress(b"".join(lines), mtime=0), root)
+
+
+def compact(root: Path) -> list[Path]:
+    """Compress the logs of the kept runs below `root` that are not; the files written.
+
+    A log is removed only once its compressed copy has been read back. UsageError if a run is
+    unfinished or not as it was written; runs before it are compressed then.
+    """
+    written = []
+    for folder in run_folders(root):
+        plain = [folder / name for name in LOGS if (folder / name).is_file()]
+        if plain:
+            files = RunFiles.at(folder)
+            if not files.finished:
+                raise UsageError(f"{folder} is not finished: only kept records are compressed")
+            files.check()
+        for path in plain:
+            packed = path.with_name(f"{path.name}.gz")
+            lines = list(reading.read_lines(path))
+            _pack(lines, packed, root)
+            if list(reading.read_lines(packed)) != lines:
+                raise UsageError(f"{packed} is not what was written: {path} is left as it is")
+            remove(path, root)
+            written.append(packed)
+    return written
 
 
 def _place(run: RunData, to: Path) -> Path:

@@ -487,7 +487,7 @@ def run_state(config: RunConfig, *, resume: bool = False) -> RunState:
 
 def has_measured(folder: Path) -> bool:
     """Whether a run has logged anything there."""
-    logs = (folder / name for name in LOGS)
+    logs = (folder / f"{name}{packed}" for name in LOGS for packed in ("", ".gz"))
     return any(path.stat().st_size for path in logs if path.exists())
 
 

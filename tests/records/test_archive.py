@@ -9,7 +9,7 @@ import pytest
 
 from resd_bench.config import resolve
 from resd_bench.errors import UsageError
-from resd_bench.records.archive import keep
+from resd_bench.records.archive import compact, keep
 from resd_bench.records.find_runs import find_runs
 from resd_bench.records.recorder import to_line
 from resd_bench.report.comparisons import compare, group_runs
@@ -121,3 +121,38 @@ def test_a_record_older_than_a_setting_compares_with_newer_runs(tmp_path: Path) 
         (new / "config.yaml").read_text().replace("seed: 3", "seed: 4")
     )
     assert list(group_runs(find_runs([str(old), str(new)]))) == ["sft"]
+
+
+def unpacked(place: Path) -> Path:
+    """A kept run as it was kept before logs of metrics were compressed."""
+    packed = place / "metrics.jsonl.gz"
+    (place / "metrics.jsonl").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    return place
+
+
+def test_compressing_kept_records_loses_nothing(tmp_path: Path) -> None:
+    runs = find_runs([str(a_run(tmp_path / "run"))])
+    [new], [old] = keep(runs, tmp_path / "new"), keep(runs, tmp_path / "old")
+    unpacked(old)
+    [before] = find_runs([str(old)])
+    assert before.metrics == runs[0].metrics
+    assert compact(tmp_path / "old") == [old / "metrics.jsonl.gz"]
+    assert {p.name: p.read_bytes() for p in old.iterdir()} == {
+        p.name: p.read_bytes() for p in new.iterdir()
+    }
+    [after] = find_runs([str(old)])
+    assert replace(after, files=None) == replace(before, files=None)
+    assert compact(tmp_path / "old") == []
+
+
+def test_a_log_that_is_not_as_it_was_kept_is_not_compressed(tmp_path: Path) -> None:
+    [place] = keep(find_runs([str(a_run(tmp_path / "run"))]), tmp_path / "kept")
+    log = unpacked(place) / "metrics.jsonl"
+    log.write_bytes(log.read_bytes().replace(b"64", b"65"))
+    with pytest.raises(UsageError, match=r"metrics\.jsonl is damaged"):
+        compact(tmp_path)
+    assert log.exists()
+    assert not (place / "metrics.jsonl.gz").exists()
+    with pytest.raises(UsageError, match="is not finished"):
+        compact(a_run(tmp_path / "unfinished", "interrupted"))
