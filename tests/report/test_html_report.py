@@ -7,7 +7,8 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,27 @@ def test_of_many_episodes_successes_and_failures_are_shown_and_the_rest_is_count
     told = episodes_data(episodes(""), {}, {}, 2)
     assert [(e["update"], e["success"]) for e in told["list"][:2]] == [(1, True), (1, False)]
     assert (len(told["list"]), told["left_out"]) == (6, 6)
+
+
+def test_episodes_of_a_long_run_are_read_an_update_at_a_time() -> None:
+    class Row(dict[str, Any]):
+        """A row that can be counted."""
+
+    most = 0
+
+    def long_run() -> Iterator[Row]:
+        nonlocal most
+        for update in range(1, 301):
+            for row in episodes("")[:3]:
+                one = Row(row, update=update)
+                held.append(weakref.ref(one))
+                yield one
+            most = max(most, sum(ref() is not None for ref in held))
+
+    held: list[weakref.ref[Row]] = []
+    told = episodes_data(long_run(), {}, {}, 1)
+    assert (len(told["list"]), told["left_out"]) == (300, 600)
+    assert most <= 8
 
 
 def with_answers(folder: Path, text: str = "") -> Path:

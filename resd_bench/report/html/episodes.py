@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,14 @@ def episodes_data(
 ) -> dict[str, Any]:
     """Episodes for the viewer, at most `per_update` of each update, traced ones first.
 
-    `left_out` counts those that are not shown.
+    `left_out` counts those that are not shown. `rows` are in the order of updates, as runs log
+    them, and are read one update at a time.
     """
-    by_update: dict[int, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        if "turns" in row:
-            by_update.setdefault(int(row["update"]), []).append(row)
     shown: list[dict[str, Any]] = []
     left_out = room = 0
-    for update, own in sorted(by_update.items()):
+    with_texts = (row for row in rows if "turns" in row)
+    for update, played in groupby(with_texts, key=lambda row: int(row["update"])):
+        own = list(played)
         examples = _by_episode(traced.get(update, {}))
         reflections = reflections_on(own, contexts.get(update, {}))
         for row in _choose(own, examples, per_update) if room < MAX_BYTES else ():
