@@ -53,7 +53,7 @@ _OWN_ENGINES = ("auto", "fast", "hf")
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What is to be evaluated."""
 
     update: int
@@ -90,21 +90,21 @@ class EvaluationProcess:
         os.close(given)
         os.close(answers)
         self._to, self._from = Connection(ours, readable=False), Connection(theirs, writable=False)
-        self.pending: Request | None = None
+        self.pending: EvaluationRequest | None = None
         """The evaluation under way."""
         self._send(replace(config, device=device))
 
-    def begin(self, request: Request) -> None:
+    def begin(self, request: EvaluationRequest) -> None:
         """Have it evaluated; nothing else may be under way."""
         assert self.pending is None
         self.pending = request
         self._send(request)
 
-    def _send(self, value: RunConfig | Request) -> None:
+    def _send(self, value: RunConfig | EvaluationRequest) -> None:
         # In a thread: the process reads only once it has loaded the model.
         threading.Thread(target=self._send_now, args=(value,), daemon=True).start()
 
-    def _send_now(self, value: RunConfig | Request) -> None:
+    def _send_now(self, value: RunConfig | EvaluationRequest) -> None:
         with contextlib.suppress(OSError):
             self._to.send(value)
 
@@ -138,7 +138,7 @@ class EvaluationProcess:
         self._from.close()
 
 
-def measure_copy(evaluator: Evaluator, request: Request) -> Measured:
+def measure_copy(evaluator: Evaluator, request: EvaluationRequest) -> Measured:
     """Evaluate an earlier state of an agent, which is afterwards in its present one."""
     now = pack(evaluator.agent.state_dict())
     evaluator.agent.load_state_dict(reading.load_tensors(request.state))
@@ -148,7 +148,7 @@ def measure_copy(evaluator: Evaluator, request: Request) -> Measured:
         evaluator.agent.load_state_dict(reading.load_tensors(now))
 
 
-def _measure(evaluator: Evaluator, request: Request) -> Measured:
+def _measure(evaluator: Evaluator, request: EvaluationRequest) -> Measured:
     return evaluator.measure(
         request.update, request.spent, reported=True, elsewhere=request.elsewhere
     )
@@ -165,7 +165,7 @@ def serve(given: int, answers: int) -> None:
     with Connection(answers, readable=False) as out:
         evaluator = _make(requests.get())
         while True:
-            request: Request = requests.get()
+            request: EvaluationRequest = requests.get()
             evaluator.agent.load_state_dict(reading.load_tensors(request.state))
             try:
                 out.send(_measure(evaluator, request))

@@ -26,7 +26,12 @@ from resd_bench.evaluation.extra import (
 )
 from resd_bench.evaluation.held_out import EvalSet, environment_errors, why_not
 from resd_bench.jobs import setup
-from resd_bench.jobs.evaluation_process import EvaluationProcess, Request, evaluating_apart, pack
+from resd_bench.jobs.evaluation_process import (
+    EvaluationProcess,
+    EvaluationRequest,
+    evaluating_apart,
+    pack,
+)
 from resd_bench.jobs.setup import (
     BuildPolicy,
     choose_tasks,
@@ -269,7 +274,7 @@ class Run:
     def _begin_apart(self, elsewhere: bool) -> None:
         assert self.apart is not None
         state = pack(self.agent.state_dict())
-        self.apart.begin(Request(self.update, elsewhere, replace(self.ledger), state))
+        self.apart.begin(EvaluationRequest(self.update, elsewhere, replace(self.ledger), state))
 
     def collect(self, *, wait: bool = False) -> None:
         """Log the evaluation under way, if it is done; with `wait`, wait for it."""
