@@ -146,8 +146,11 @@ class LogText:
     tail: bytes = b""
 
 
-def read_log(path: Path) -> LogText:
-    """Read a JSONL log. A damaged last line is the tail; a damaged earlier one is a UsageError."""
+def read_log(path: Path, *, whole: bool = True) -> LogText:
+    """Read a JSONL log. A damaged last line is the tail; a damaged earlier one is a UsageError.
+
+    Rows that are not wanted `whole` have only their `update`: those of a long run are large.
+    """
     lines = _log_lines(path)
     rows: list[LogRow] = []
     for number, line in enumerate(lines, start=1):
@@ -157,7 +160,7 @@ def read_log(path: Path) -> LogText:
             row = reading.parse_json(line)
             if not isinstance(row, dict) or not isinstance(row.get("update"), int):
                 raise ValueError("not an object with an update number")
-            rows.append(row)
+            rows.append(row if whole else {"update": row["update"]})
         except ValueError as error:
             if number == len(lines):
                 return LogText(rows, lines[:-1], line)
@@ -606,7 +609,7 @@ def recover(recorder: Recorder) -> Checkpoint | None:
     checkpoints but none can be used.
     """
     folder = recorder.folder
-    logs = {name: read_log(folder / name) for name in LOGS}
+    logs = {name: read_log(folder / name, whole=False) for name in LOGS}
     files = checkpoint_files(folder / "checkpoints")
     chosen: Checkpoint | None = None
     refused: list[Path] = []
