@@ -59,10 +59,13 @@ def too_slow(spent: float, *, marked: bool) -> str | None:
 
 
 @pytest.fixture(autouse=True)
-def no_second_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_second_process(request: pytest.FixtureRequest) -> Iterator[None]:
     """No test's cost depends on whether a core is idle, apart from those of just that."""
-    if "evaluation_process" not in request.path.name:
-        monkeypatch.setattr("resd_bench.monitoring.idle_cores.IdleCores.count", lambda _: 0.0)
+    # Not the fixture `monkeypatch`: it would be undone after other fixtures have ended.
+    with pytest.MonkeyPatch.context() as patch:
+        if "evaluation_process" not in request.path.name:
+            patch.setattr("resd_bench.monitoring.idle_cores.IdleCores.count", lambda _: 0.0)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ def test_times_and_samples_are_whole_at_80_columns(
     activity.settle(done, tokens)
     lines = progress.status(activity.current().since + seconds, 80)
     assert max(map(len, lines)) <= 80
-    assert f"{100 * episodes / 1280:.0f}%" in lines[0]
+    assert f"{100 * (episodes / 1280):.0f}%" in lines[0]
     assert re.search(r" · [\d:]+ elapsed, ([\d:]+|--:--) left$", lines[1])
     if total and seconds < 3600 and tokens < 10**6:
         assert f"evaluating before training {min(done, total)}/{total}" in lines[1]
