@@ -113,7 +113,7 @@ def mean_over_seeds(runs: Sequence[RunData]) -> Table:
     """Success of every seed before and after training, and the mean with its 95% interval."""
     first = runs[0]
     title = f"{first.called} on {first.setting} · {len(runs)} seeds"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", min_width=min(len(title), 78))
     for name in ("seed", "before", "after"):
         table.add_column(name, justify="left" if name == "seed" else "right")
     for run in runs:

@@ -99,8 +99,13 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(out: Path, capsys: Capture)
 
 
 @pytest.mark.slow
-def test_several_seeds_run_in_turn_and_are_compared(out: Path, capsys: Capture) -> None:
+def test_several_seeds_run_in_turn_and_are_compared(
+    out: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Tables fit the columns, which a test's process may have been given.
+    monkeypatch.setenv("COLUMNS", "160")
     assert main([*SMALL, "--seeds", "0-2"]) == 0
+    assert "· 3 seeds" in capsys.readouterr().out
     grouped = [*SMALL, "--method", "toy-group", "--budget", "160ep", "--seeds", "0,1,2"]
     assert main(grouped) == 0
     capsys.readouterr()
