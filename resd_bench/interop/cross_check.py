@@ -30,7 +30,13 @@ from resd_bench.interop.cross_check_setup import (
     run_theirs,
     step_of,
 )
-from resd_bench.interop.same_samples import Difference, compare_step, draw_samples, given
+from resd_bench.interop.same_samples import (
+    Difference,
+    check_signal,
+    compare_step,
+    draw_samples,
+    given,
+)
 from resd_bench.interop.trl import dataset_row
 from resd_bench.jobs.run import batch_of
 from resd_bench.jobs.setup import make_envs
@@ -78,6 +84,8 @@ def cross_check(check: CrossCheck, scratch: Path) -> list[Checked]:
     env, envs = make_envs(config_of(check, "grpo", check.seeds[0]))
     try:
         same = {method: draw_samples(check, method, env, envs) for method in METHODS}
+        for one in same.values():
+            check_signal(one)
         jobs = {scratch / f"{method}-batch": one.job for method, one in same.items()}
         for method in METHODS if check.updates else ():
             for seed in check.seeds:

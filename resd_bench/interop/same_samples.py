@@ -17,6 +17,7 @@ from torch import Tensor
 
 from resd_bench.budget import Ledger
 from resd_bench.env import TextEnv
+from resd_bench.errors import UsageError
 from resd_bench.interop.cross_check_setup import (
     CrossCheck,
     Method,
@@ -118,6 +119,16 @@ def draw_samples(check: CrossCheck, method: Method, env: TextEnv, envs: EnvPool)
     method_over(config, caught).learn(groups, step)
     job = base_job(config, policy, check) | {"given": True, "updates": 1}
     return SameSamples(method, caught, groups, job | given(method, env, policy, groups))
+
+
+def check_signal(same: SameSamples) -> None:
+    """UsageError if nothing can be learned from the samples, so that there is no gradient."""
+    if not same.caught.examples:
+        raise UsageError(
+            f"no group of attempts at these {len(same.groups)} tasks has unequal rewards, so there "
+            "is no gradient to compare: give more --tasks, another first seed, or a --model that "
+            "succeeds more often"
+        )
 
 
 def given(

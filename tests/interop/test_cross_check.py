@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from resd_bench.errors import UsageError
+from resd_bench.interop.cross_check import compare_runs
 from resd_bench.interop.cross_check_page import cross_check_page
 from resd_bench.interop.cross_check_setup import (
     CrossCheck,
@@ -25,11 +27,13 @@ from resd_bench.interop.cross_check_setup import (
 from resd_bench.interop.same_samples import (
     TOLERANCES,
     SameSamples,
+    check_signal,
     compare_step,
     distance,
     draw_samples,
 )
 from resd_bench.jobs.setup import make_envs
+from resd_bench.packaged_models import weights_folder
 
 CHECK = CrossCheck(model="nano-common", tasks=3, group_size=4, demonstrations=3, updates=0)
 
@@ -75,6 +79,36 @@ def play_trl(same: SameSamples, folder: Path, scale: float = 1.0, shift: float =
     save_file(gradients, folder / "g.safetensors")
     first = prompts[:: len(same.groups[0].trajectories)]
     (folder / "told.json").write_text(json.dumps({"prompt_ids": first}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["grpo", "sft"])
+def test_runs_are_compared_with_what_the_other_left(method: Any, tmp_path: Path) -> None:
+    check = replace(CHECK, updates=1, seeds=(0, 1, 2), eval_tasks=3, eval_samples=1, margin=0.9)
+    for seed in check.seeds:
+        place = tmp_path / f"{method}-{seed}"
+        shutil.copytree(weights_folder("nano-common"), place / "model")
+        log = [{"reward": 0.25, "loss": 0.5}, {"train_loss": 1.0}]
+        (place / "told.json").write_text(json.dumps({"log": log}))
+    env, envs = make_envs(config_of(check, method, 0))
+    found = compare_runs(check, method, env, envs, tmp_path)
+    envs.close()
+    assert found.theirs == [[0.25 if method == "grpo" else 0.5]] * 3
+    assert [len(curve) for curve in found.ours] == [1, 1, 1]
+    assert all(0 <= rate <= 1 for pair in found.success for rate in pair)
+    mean = sum(ours - theirs for ours, theirs in found.success) / 3
+    assert found.interval[0] == pytest.approx(mean)
+    assert found.success[0][1] == found.before, "the other is the untrained model"
+
+
+@pytest.mark.slow
+def test_samples_without_a_signal_are_refused_before_anything_is_compared() -> None:
+    check = replace(CHECK, model="nano-rarest", tasks=1, group_size=2)
+    env, envs = make_envs(config_of(check, "grpo", 0))
+    same = draw_samples(check, "grpo", env, envs)
+    envs.close()
+    with pytest.raises(UsageError, match="no gradient to compare: give more --tasks"):
+        check_signal(same)
 
 
 @pytest.mark.slow
