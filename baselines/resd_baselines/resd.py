@@ -222,6 +222,7 @@ class RESDAgent(PolicyAgent):
             solution=solution,
             options=self.config,
             dialect=self.policy.dialect,
+            pack=self.writer.pack,
         )
 
     def contexts(

@@ -145,6 +145,8 @@ def run(
     configs = [resolve(file, {**flags, "seed": seed}, sets or ()) for seed in numbers]
     if warning := unspoken(configs[0].model, configs[0].env):
         note(f"warning: {warning}")
+    if is_rank0() and (told := batch_note(configs[0])):
+        note(told)
     for number, resolved in enumerate(configs, start=1):
         if dry_run:
             show_plan(resolved, gpus, gpu_memory, mean_tokens, fsdp)
@@ -155,6 +157,21 @@ def run(
             raise typer.Exit(code)
     if len(configs) > 1 and not dry_run and is_rank0():
         show_mean([resolved.folder() for resolved in configs])
+
+
+def batch_note(config: RunConfig) -> str:
+    """What a batch of groups makes of the budget; "" for a method with one rollout per task."""
+    group, updates = config.group_size or 1, config.updates()
+    if group == 1 or updates is None:
+        return ""
+    told = (
+        f"{config.method}: an update takes {config.batch_size * group} rollouts "
+        f"({config.batch_size} tasks x {group}), so {config.budget} is {updates:.0f} updates"
+    )
+    smaller = config.batch_size // group
+    if not smaller:
+        return told
+    return f"{told}; --batch-size {smaller} makes {updates * config.batch_size // smaller:.0f}"
 
 
 def run_one(config: RunConfig, resume: bool, fail_fast: bool = False) -> int:

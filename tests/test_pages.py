@@ -1,0 +1,52 @@
+"""The pages in docs: all are listed in the README, and the code in them runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from resd_baselines.resd import RESDConfig
+from resd_bench.check.scripted import ScriptedPolicy
+from resd_bench.commands.run import batch_note
+from resd_bench.config import resolve
+from resd_bench.tuning.definition import load_tuning
+from tests.places import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.+?)```", text, re.S)
+
+
+def test_the_readme_links_every_page() -> None:
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert {page for page in pages if f"]({page}" not in README} == set()
+
+
+def test_a_method_with_a_prompt_pack_of_its_own_asks_in_its_words() -> None:
+    (code,) = blocks("prompts.md", "python")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    agent = names["BRIEF"].build(ScriptedPolicy(lambda *_: "", dialect="full"), RESDConfig())
+    words = {"prompt": "p", "response": "r", "feedback": "f", "playbook": "b"}
+    asked = agent.writer.pack.reflect("full", **words)
+    assert asked.endswith("Use one sentence a field.")
+
+
+def test_the_file_on_tuning_is_a_tuning(tmp_path: Path) -> None:
+    (text,) = blocks("tuning.md", "yaml")
+    path = tmp_path / "my-tuning.yaml"
+    path.write_text(text)
+    assert {len(own) for own in load_tuning(path).methods.values()} == {4}
+
+
+def test_a_method_with_groups_says_what_its_batch_makes_of_the_budget() -> None:
+    grpo = resolve({"method": "grpo", "env": "manufactoria-has", "budget": "1280ep"})
+    assert batch_note(grpo) == (
+        "grpo: an update takes 256 rollouts (32 tasks x 8), so 1280ep is 5 updates; "
+        "--batch-size 4 makes 40"
+    )
+    assert batch_note(resolve({"method": "sft", "env": "manufactoria-has"})) == ""
