@@ -68,6 +68,17 @@ def make_env(name: str, *, grade: Grade = "answer", **kwargs: Any) -> TextEnv:
     return env
 
 
+def refused_options(name: str, error: Exception) -> UsageError:
+    """What a user should know of an environment that did not accept its options."""
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if unknown is None:
+        return UsageError(f"environment {name}: {error}. Check --set env.NAME=VALUE")
+    return UsageError(
+        f"environment {name} has no option {unknown[1]!r}: `resd-bench envs info {name}` names its "
+        "arguments"
+    )
+
+
 def method(name: str) -> MethodSpec:
     """The method `name`."""
     spec: MethodSpec = find("resd_bench.methods", "method", name)

@@ -129,7 +129,7 @@ def open_env(name: str, sets: Iterable[str] | None, **keywords: Any) -> TextEnv:
     try:
         return plugins.make_env(name, **keywords, **options(sets, "env"))
     except (TypeError, ValueError) as error:
-        raise UsageError(f"environment {name}: {error}. Check --set and the flags") from None
+        raise plugins.refused_options(name, error) from None
 
 
 def read_split(name: str) -> Split:

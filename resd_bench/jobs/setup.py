@@ -88,7 +88,7 @@ def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
     try:
         env, pool = make(), EnvPool(make, config.step_seconds, process_group=join(config.device))
     except (TypeError, ValueError) as error:
-        raise UsageError(f"environment {config.env}: {error}. Check --set env.NAME=VALUE") from None
+        raise plugins.refused_options(config.env, error) from None
     if env.verify_seconds is not None and config.step_seconds <= env.verify_seconds:
         warnings.warn(
             f"step_seconds = {config.step_seconds:g}, but {config.env} may take "

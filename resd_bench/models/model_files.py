@@ -32,6 +32,7 @@ TRY_SECONDS = 60
 """Processor time in which a tokenizer must load and encode a page of text."""
 _TRY_WAIT_S = 900.0
 _MODULE = re.compile(r"\^?[\w.-]+\$?")
+_TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken")
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "adapter_model.bin")
 
 
@@ -58,6 +59,16 @@ def check_folder(folder: Path, shown: str) -> None:
         )
     if (folder / "tokenizer.json").is_file():
         check_tokenizer(folder / "tokenizer.json", shown)
+
+
+def check_has_tokenizer(folder: Path, shown: str) -> None:
+    """UsageError if a folder holds a model and no tokenizer; an adapter has its base model's."""
+    whole = (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file()
+    if whole and not any(any(folder.glob(name)) for name in _TOKENIZERS):
+        raise UsageError(
+            f"the model folder {shown!r} has no tokenizer (tokenizer.json): save it there too, "
+            "with tokenizer.save_pretrained"
+        )
 
 
 def _check_counts(config: Any, shown: str) -> None:

@@ -194,6 +194,8 @@ def _refuse_what_does_not_fit(given: _Given, device_map: str | None, attention: 
             f"--model-revision {revision} was given and {given.shown!r} is a folder: a "
             "revision belongs to a hub name such as Qwen/Qwen3-0.6B"
         )
+    if folder:
+        model_files.check_has_tokenizer(Path(given.where), given.shown)
     if device_map is not None and importlib.util.find_spec("accelerate") is None:
         raise UsageError(
             f"--device-map needs accelerate, which is not installed: {install_extra('lora')}"

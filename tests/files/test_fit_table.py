@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Sequence
 
 import pytest
 from rich.table import Table
@@ -17,7 +18,7 @@ ROWS = [
 ]
 
 
-def printed(width: int, rows: list[tuple[str, ...]] = ROWS, terminal: bool = True) -> str:
+def printed(width: int, rows: Sequence[tuple[str, ...]] = ROWS, terminal: bool = True) -> str:
     table = Table("runs", "seeds", "success at 1280 rollouts", title="a title", caption="a caption")
     for row in rows:
         table.add_row(*row)
