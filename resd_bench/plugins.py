@@ -74,8 +74,8 @@ def refused_options(name: str, error: Exception) -> UsageError:
     if unknown is None:
         return UsageError(f"environment {name}: {error}. Check --set env.NAME=VALUE")
     return UsageError(
-        f"environment {name} has no option {unknown[1]!r}: `resd-bench envs info {name}` names its "
-        "arguments"
+        f"environment {name}: it has no option {unknown[1]!r}. Check --set env.NAME=VALUE; "
+        f"`resd-bench envs info {name}` names its arguments"
     )
 
 

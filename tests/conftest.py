@@ -29,6 +29,13 @@ sys.dont_write_bytecode = False
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
+
+@pytest.fixture(autouse=True)
+def _no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output is as in a pipe, whatever width this terminal has or another package has set."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 MOST_CPU_S = 5.0
 """Processor seconds of a test that is not marked slow, children included."""
 

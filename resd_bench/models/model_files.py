@@ -66,8 +66,8 @@ def check_has_tokenizer(folder: Path, shown: str) -> None:
     whole = (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file()
     if whole and not any(any(folder.glob(name)) for name in _TOKENIZERS):
         raise UsageError(
-            f"the model folder {shown!r} has no tokenizer (tokenizer.json): save it there too, "
-            "with tokenizer.save_pretrained"
+            f"the model folder {shown!r} cannot be loaded: it has no tokenizer (tokenizer.json); "
+            "save it there too, with tokenizer.save_pretrained"
         )
 
 

@@ -39,9 +39,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("command", "told"),
     [
         (["run", "--config", "twice.yaml"], "the key 'env' is given twice"),
-        (["run", "--set", "env.nope=1"], "manufactoria-has has no option 'nope'"),
-        (["envs", "info", "finer", "--set", "env.nope=1"], "finer has no option 'nope'"),
-        (["run", "--model", "model", "--budget", "1upd"], "'model' has no tokenizer"),
+        (["run", "--set", "env.nope=1"], "manufactoria-has: it has no option 'nope'"),
+        (["envs", "info", "finer", "--set", "env.nope=1"], "finer: it has no option 'nope'"),
+        (["run", "--model", "model", "--budget", "1upd"], "it has no tokenizer"),
         ([*EVAL, "--out", "adir"], "it is a folder"),
         ([*EVAL, "--out", "afile/rows.jsonl"], "cannot write afile/rows.jsonl"),
         (["compare", "ok.jsonl", "--out", "afile"], "cannot write afile/compare.csv"),
