@@ -31,9 +31,12 @@ hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)
-def _no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_terminal_width() -> Iterator[None]:
     """Output is as in a pipe, whatever width this terminal has or another package has set."""
-    monkeypatch.delenv("COLUMNS", raising=False)
+    # Not the fixture `monkeypatch`: requested here, it would end after those of the tests.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COLUMNS", raising=False)
+        yield
 
 
 MOST_CPU_S = 5.0
