@@ -34,6 +34,7 @@ from resd_envs.guess_number import (
 )
 
 TURNS = GuessNumberEnv.max_turns
+PROMPT = PROMPTS["compact"].format(turns=TURNS)
 ORDER = ("words", "stop", "stick", "repeat", "swap", "creep", "forget")
 """Misconceptions in the order in which attempts reveal them."""
 PRIORS = {
@@ -140,9 +141,6 @@ class _Play:
         kind = "no_number" if self.told.kind == "invalid" else "wrong_guess"
         case = CaseResult("guess", False, kind, " , ".join(self.observations[1:]))
         return Feedback(0.0, False, 0.0, (case,), "", kind, (0,)).render(3)
-
-
-PROMPT = PROMPTS["compact"].format(turns=TURNS)
 
 
 def _answer(play: _Play, wrong: Mapping[str, Mistake]) -> str:

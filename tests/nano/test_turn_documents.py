@@ -14,6 +14,7 @@ from resd_baselines.prompts import PACK
 from resd_bench.nano.curriculum import CheckedTurn, Exercise, Mistake
 from resd_bench.nano.documents import Author, Dials
 from resd_bench.nano.turn_documents import turn_document
+from resd_bench.plugins import find
 from resd_bench.rollout.rollout import EnvPool, roll_out
 from resd_bench.seeds import stream
 from resd_bench.testing import ScriptedPolicy
@@ -22,6 +23,7 @@ from resd_envs import guess_number_curriculum as guesses
 from resd_envs.guess_number import GuessNumberEnv
 from resd_envs.textworld import curriculum as coin
 
+PROMPTS = find("resd_bench.prompts", "prompt pack", "resd")
 ALL: Sequence[Any] = (guesses.CURRICULUM, coin.CURRICULUM)
 
 
@@ -30,12 +32,12 @@ def env() -> GuessNumberEnv:
 
 
 def task_of(number: int) -> Task:
-    tasks = [task for split in ("train", "validation", "test") for task in env().tasks(split)]  # type: ignore[arg-type]
+    tasks = [task for split in ("train", "validation", "test") for task in env().tasks(split)]
     return next(task for task in tasks if task.data["number"] == number)
 
 
 def drawn(curriculum: Any, count: int, seed: int) -> list[tuple[Exercise, dict[str, Mistake]]]:
-    rng, author = stream(seed, "turns"), Author(curriculum, PACK)
+    rng, author = stream(seed, "turns"), Author(curriculum, PROMPTS)
     exercises = [curriculum.exercise(rng) for _ in range(count)]
     return [(exercise, author.attempt(exercise, rng)) for exercise in exercises]
 
@@ -57,7 +59,7 @@ def test_halving_finds_every_number_and_each_mistake_alone_mostly_fails() -> Non
 def test_an_untaught_search_succeeds_at_the_rarities_of_the_experiment(
     odds: float, low: float, high: float
 ) -> None:
-    rng, author, wins = stream(2, "base"), Author(guesses.CURRICULUM, PACK, Dials(odds=odds)), []
+    rng, author, wins = stream(2, "base"), Author(guesses.CURRICULUM, PROMPTS, Dials(odds=odds)), []
     for number in list(range(1, 201)) * 25:
         exercise = Exercise(guesses.PROMPT, "number", (str(number),), "")
         answer = guesses.CURRICULUM.answer(exercise, author.draw(exercise, rng))
@@ -66,7 +68,7 @@ def test_an_untaught_search_succeeds_at_the_rarities_of_the_experiment(
 
 
 def test_simulated_guesses_are_answered_as_the_environment_answers_them() -> None:
-    rng, author = stream(3, "same"), Author(guesses.CURRICULUM, PACK)
+    rng, author = stream(3, "same"), Author(guesses.CURRICULUM, PROMPTS)
     for task in [task_of(number) for number in (1, 57, 100, 138, 200)] * 3:
         exercise = guesses.CURRICULUM.of_task(task)
         made = author.attempt(exercise, rng)
@@ -106,7 +108,7 @@ def test_a_turn_is_blamed_on_the_mistake_without_which_it_would_be_otherwise(
 
 @pytest.mark.parametrize("curriculum", ALL, ids=["guess-number", "textworld-coin"])
 def test_reviews_are_read_whole_and_a_diagnosed_turn_is_mostly_put_right(curriculum: Any) -> None:
-    author, rng = Author(curriculum, PACK, Dials(turns=1.0)), stream(6, "documents")
+    author, rng = Author(curriculum, PROMPTS, Dials(turns=1.0)), stream(6, "documents")
     reviews, followed = 0, []
     for _ in range(150):
         chat = turn_document(author, curriculum, curriculum.exercise(rng), rng)
@@ -158,6 +160,6 @@ def test_hindsight_in_documents_is_worded_as_a_run_words_it() -> None:
 
 
 def test_without_the_dial_documents_are_what_they_were() -> None:
-    plain, turned = (Author(coin.CURRICULUM, PACK, Dials(turns=t)) for t in (0.0, 0.5))
+    plain, turned = (Author(coin.CURRICULUM, PROMPTS, Dials(turns=t)) for t in (0.0, 0.5))
     assert not any("<diagnose>" in plain.document(stream(7, n)).prompt for n in map(str, range(60)))
     assert any("<diagnose>" in turned.document(stream(7, n)).prompt for n in map(str, range(60)))
