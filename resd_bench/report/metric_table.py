@@ -42,6 +42,8 @@ from resd_bench.stats import (
 THRESHOLDS = (0.05, 0.2, 0.5)
 PASS_AT = (4, 8)
 """Besides pass@1, which is the success rate."""
+COUNTED = ("turns", "turns_to_success")
+"""Measurements of environments that are numbers and not shares."""
 
 
 def detail_table(
@@ -124,6 +126,7 @@ def _metrics(
         metrics[f"{name} (environment)"] = lambda k, name=name: _measured(  # type: ignore[misc]
             groups[k], points[k], name
         )
+    metrics["turns per success"] = lambda k: _per_success(points[k])
     return metrics
 
 
@@ -156,12 +159,26 @@ def _sum(rows: Sequence[Mapping[str, object]], ending: str) -> float:
     return sum(float(value) for value in values if isinstance(value, int | float))
 
 
+def _per_success(points: Sequence[EvalPoint]) -> str:
+    """Turns of all held-out attempts over their successes; empty for episodes of one turn."""
+    if not all("turns" in point.measured for point in points):
+        return ""
+    turns = sum(point.measured["turns"] * point.samples for point in points)
+    successes = sum(sum(map(sum, point.success)) for point in points)
+    return f"{turns / successes:.1f}" if successes else "no success"
+
+
 def _measured(runs: Sequence[RunData], points: Sequence[EvalPoint], name: str) -> str:
     """The mean of a number that the environment measured; empty where a run lacks it."""
     if not all(name in point.measured for point in points):
         return ""
     values = dict(zip(map(id, runs), points, strict=True))
-    return _mean(_by_env(runs, lambda run: values[id(run)].measured[name]))
+    found = _by_env(runs, lambda run: values[id(run)].measured[name])
+    if name not in COUNTED:
+        return _mean(found)
+    own = stratified_mean(found)
+    limits = "" if math.isnan(own.low) else f" [{own.low:.1f}, {own.high:.1f}]"
+    return f"{own.mean:.1f}{limits}"
 
 
 def _values(runs: Sequence[RunData], budget: float, axis: Axis) -> dict[str, list[float]]:

@@ -427,3 +427,19 @@ def test_a_column_called_metrics_may_hold_anything() -> None:
     point = {"update": 0, "episodes": 0, "generated_tokens": 0, "score": 1.0, "success": 1.0}
     lines = [point | {"task": str(n), "metrics": each} for n, each in enumerate(told)]
     assert eval_points(lines)[0].measured == {"n": 0.5}
+
+
+def test_turns_are_numbers_in_the_detail_and_are_set_against_successes(
+    tmp_path: Path,
+) -> None:
+    point = EvalPoint(
+        8, 32, 100, ((1.0, 0.0), (0.0, 0.0)), ((1.0, 0.0),) * 2, 0, 1.0, 1.0, ("a", "b")
+    )
+    point = replace(point, measured={"turns": 7.5, "wasted_turns": 0.25}, turns=240.0)
+    runs = {"m": [RunData(tmp_path, {"env": "e", "method": "m", "seed": 0}, [], [point], {})]}
+    table = detail_table(runs, compare(runs, 240, "turns"), 240, "turns")
+    names, cells = (list(column.cells) for column in table.columns)
+    shown = dict(zip(names, cells, strict=True))
+    assert shown["turns (environment)"] == "7.5"
+    assert str(shown["wasted_turns (environment)"]).startswith("25.0%")
+    assert shown["turns per success"] == "30.0"
