@@ -57,7 +57,7 @@ def test_reset_poses_a_task_of_the_split_that_is_asked_for() -> None:
     for split in ("train", "validation", "test"):
         seen = {env.reset(seed=seed, options={"split": split})[1]["task_id"] for seed in range(4)}
         assert len(seen) > 1
-        assert seen <= {task.id for task in env.tasks(split)}  # type: ignore[arg-type]
+        assert seen <= {task.id for task in env.tasks(split)}
     assert env.reset(seed=3)[1] == env.reset(seed=3, options={"split": "train"})[1]
 
 

@@ -252,13 +252,13 @@ def test_the_record_of_a_run_of_two_processes_is_that_of_one(
                 assert one == approximately(other, rel=1e-4, abs=1e-4)
 
 
-def approximately(value: Any, **tolerance: float) -> Any:
+def approximately(value: Any, *, rel: float, abs: float) -> Any:
     """Equal to `value` if every number in it is, up to rounding."""
     if isinstance(value, dict):
-        return {key: approximately(item, **tolerance) for key, item in value.items()}
+        return {key: approximately(item, rel=rel, abs=abs) for key, item in value.items()}
     if isinstance(value, list):
-        return [approximately(item, **tolerance) for item in value]
-    return pytest.approx(value, **tolerance) if isinstance(value, float) else value
+        return [approximately(item, rel=rel, abs=abs) for item in value]
+    return pytest.approx(value, rel=rel, abs=abs) if isinstance(value, float) else value
 
 
 @pytest.mark.parametrize("seed", range(20))
