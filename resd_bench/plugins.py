@@ -58,6 +58,13 @@ def find(group: str, kind: str, name: str) -> Any:
         raise UsageError(f"{kind} {name!r} cannot be imported: {error}") from error
 
 
+def is_for_every_process(group: str, name: str) -> bool:
+    """Whether another process finds this plugin too, as one that a notebook added is not."""
+    from importlib.metadata import entry_points
+
+    return bool(entry_points(group=group, name=name))
+
+
 def make_env(name: str, *, grade: Grade = "answer", **kwargs: Any) -> TextEnv:
     """Make the environment `name` (short name, as in `--env`), graded according to `grade`."""
     from resd_bench.env import TextEnv

@@ -68,13 +68,18 @@ def too_slow(spent: float, *, marked: bool) -> str | None:
     return f"it took {spent:.1f} processor seconds: mark it slow, or make it faster"
 
 
-@pytest.fixture(autouse=True)
-def no_second_process(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No test's cost depends on whether a core is idle, apart from those of just that."""
-    # Not the fixture `monkeypatch`: it would be undone after other fixtures have ended.
+class _Busy:
+    """Cores of which none is idle."""
+
+    def count(self) -> float:
+        return 0.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_second_process() -> Iterator[None]:
+    """No run evaluates in a second process unless it is told to, whichever cores are idle."""
     with pytest.MonkeyPatch.context() as patch:
-        if "evaluation_process" not in request.path.name:
-            patch.setattr("resd_bench.monitoring.idle_cores.IdleCores.count", lambda _: 0.0)
+        patch.setattr("resd_bench.jobs.run.IdleCores", _Busy)
         yield
 
 

@@ -108,7 +108,7 @@ def run_theirs(check: CrossCheck, jobs: TrlJobs, scratch: Path) -> None:
     for folder, job in jobs.items():
         make_folder(folder, folder)
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    words = [check.python, "-m", "resd_bench.interop.trl_worker", *map(str, jobs)]
+    words = [check.python, "-P", "-m", "resd_bench.interop.trl_worker", *map(str, jobs)]
     quiet = {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "TOKENIZERS_PARALLELISM": "0"}
     log = scratch / "trl.log"
     with log.open("w", encoding="utf-8") as said:

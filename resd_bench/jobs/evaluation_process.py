@@ -40,6 +40,8 @@ from resd_bench.jobs.setup import (
     make_extra_evaluations,
 )
 from resd_bench.monitoring.idle_cores import IdleCores
+from resd_bench.options import names_in
+from resd_bench.plugins import is_for_every_process
 
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -207,12 +209,14 @@ def evaluating_apart(
 
 
 def _device_for(config: RunConfig, model: Policy, idle: IdleCores | None) -> str | None:
-    if config.eval_on == "here" or (idle is None and config.eval_on == "auto"):
+    if config.eval_on == "here":
         return None
-    if idle is None:
+    if idle is None or not _is_known_elsewhere(config):
+        if config.eval_on == "auto":
+            return None
         raise UsageError(
             f"--eval-on {config.eval_on} needs a run of a single process whose model is loaded by "
-            "name: leave it out"
+            "name, and an installed method and environments: leave it out"
         )
     if config.eval_on != "auto":
         return config.eval_on
@@ -220,3 +224,10 @@ def _device_for(config: RunConfig, model: Policy, idle: IdleCores | None) -> str
     device = getattr(getattr(model, "model", None), "device", None)
     on_a_core &= getattr(device, "type", "") == "cpu"
     return "cpu" if on_a_core and idle.count() >= _IDLE else None
+
+
+def _is_known_elsewhere(config: RunConfig) -> bool:
+    envs = (config.env, *names_in(config.eval_also))
+    return is_for_every_process("resd_bench.methods", config.method) and all(
+        is_for_every_process("resd_bench.envs", name) for name in envs
+    )

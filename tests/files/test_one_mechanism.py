@@ -28,6 +28,7 @@ WRITERS = {
 OWN = {
     "resd_bench/files/reading.py": "the mechanism itself",
     "resd_bench/files/writing.py": "the mechanism itself",
+    "resd_bench/files/terminal.py": "the null device",
     "resd_bench/records/schema": "the package's own schemas",
     "resd_bench/packaged_models.py": "the package's own defaults, and templates beside models",
     "resd_bench/nano/card.py": "the package's own template",
@@ -52,6 +53,10 @@ OWN = {
     "resd_bench/policy/lora.py": "to a new folder",
     "resd_bench/policy/lm_policy.py": "to a new folder",
     "resd_bench/policy/engines/vllm.py": "to a temporary folder",
+    "resd_bench/models/small.py": "the package's own defaults, and /proc",
+    "resd_bench/monitoring/idle_cores.py": "/proc, and the limits of this process",
+    "resd_bench/jobs/evaluation_process.py": "into memory",
+    "resd_bench/interop": "a temporary folder, and what a child of this process leaves there",
     "resd_bench/commands/plan.py": "a tokenizer that was tried out",
     "envs/resd_envs/ifeval": "the package's own prompts, and answers with a limit",
     "envs/resd_envs/finer": "the package's own sentences",

@@ -186,7 +186,7 @@ def test_the_page_says_equal_only_where_it_is() -> None:
     assert "| 2 | 0.300 | 0.200 |" in text
 
 
-@pytest.mark.skipif(importlib.util.find_spec("trl") is not None, reason="TRL is installed here")
+@pytest.mark.skipif(importlib.util.find_spec("trl") is not None, reason="NOT TESTED: TRL is there")
 def test_without_trl_it_says_what_to_install() -> None:
     with pytest.raises(UsageError, match=r"No module named 'trl'.*pip install -c .*--python"):
         check_python(sys.executable)

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 
 import pytest
+from transformers.utils import get_json_schema
 
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
@@ -116,8 +117,7 @@ def test_the_only_tool_is_described_as_trl_needs_it() -> None:
     ]
     assert public == ["act", "get_reward", "reset"]
     assert "Args:\n" in (EnvEpisode.act.__doc__ or "")
-    json_schema = pytest.importorskip("transformers.utils.chat_template_utils").get_json_schema
-    schema = json_schema(environment_factory("guess-number")().act)
+    schema = get_json_schema(environment_factory("guess-number")().act)
     assert schema["function"]["parameters"]["required"] == ["text"]
 
 

@@ -189,8 +189,10 @@ def main(*folders: str) -> None:
 def do(job: TrlJob, folder: Path) -> None:
     """One job."""
     torch.manual_seed(job["seed"])
-    tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(job["model"], trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        job["model"], dtype=torch.float32, trust_remote_code=False
+    )
     prompts = [row["prompt"] for row in job["rows"]] if "prompt" in job["rows"][0] else []
     train = {"grpo": grpo, "sft": sft}[job["method"]]
     trainer, gradients = train(job, model, tokenizer, folder)
