@@ -32,7 +32,7 @@ def made(name: str) -> TextEnv:
         assert isinstance(env, TextEnv)
         return env
     except UsageError as error:
-        pytest.skip(f"ABSENT: {error}")
+        pytest.skip(f"NOT TESTED: {error}")
 
 
 def test_the_public_functions_are_the_ones_the_commands_use() -> None:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Sequence
 
 import pytest
-from transformers.utils import get_json_schema
+from transformers.utils.chat_template_utils import get_json_schema
 
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
