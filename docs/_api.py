@@ -1,8 +1,7 @@
 """Build the API reference from docstrings: `python docs/_api.py [FOLDER]`, into build/api.
 
 It has a page for every public module of the three packages, and opens with docs/python.md. Left
-out: modules whose name begins with an underscore or that need a package that is missing, source
-code, and values of long constants.
+out: modules whose name begins with an underscore, source code, and values of long constants.
 """
 
 from __future__ import annotations
@@ -79,12 +78,7 @@ def pages() -> dict[str, pdoc.doc.Module]:
     introduction = ModuleType(TEN_LINES, (HERE / "python.md").read_text(encoding="utf-8"))
     found = {TEN_LINES: pdoc.doc.Module(introduction)}
     for name in public_modules():
-        try:
-            module = import_module(name)
-        except ModuleNotFoundError as error:
-            if name != f"resd_bench.interop.{error.name}":
-                raise
-            continue  # it needs the package that it is named after
+        module = import_module(name)
         for public in getattr(module, "__all__", ()):  # some are imported when asked for
             vars(module).setdefault(public, getattr(module, public))
         resolve_types(module)

@@ -12,7 +12,7 @@ from typing import Any
 
 import verifiers.v1 as vf
 
-from resd_bench.interop.verifiers import ResdConfig, ResdEnv, ResdEnvConfig, ResdTaskset
+from resd_bench.interop._verifiers import ResdConfig, ResdEnv, ResdEnvConfig, ResdTaskset
 
 
 def guess(messages: list[dict[str, Any]]) -> str:

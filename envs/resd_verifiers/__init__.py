@@ -1,5 +1,5 @@
-"""`resd_bench.interop.verifiers` under a name that verifiers accepts: it has no dots."""
+"""`resd_bench.interop._verifiers` under a name that verifiers accepts: it has no dots."""
 
-from resd_bench.interop.verifiers import ResdEnv, ResdTaskset
+from resd_bench.interop._verifiers import ResdEnv, ResdTaskset
 
 __all__ = ["ResdEnv", "ResdTaskset"]

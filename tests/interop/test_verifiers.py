@@ -11,7 +11,7 @@ pytest.importorskip("verifiers.v1", reason="VERIFIERS ABSENT: pip install verifi
 
 
 def taskset(**options: Any) -> Any:
-    from resd_bench.interop.verifiers import ResdConfig, ResdTaskset
+    from resd_bench.interop._verifiers import ResdConfig, ResdTaskset
 
     return ResdTaskset(ResdConfig(id="resd-verifiers", **options))
 

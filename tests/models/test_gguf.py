@@ -356,7 +356,7 @@ def test_smollm2_comes_with_settings_for_a_laptop_and_flags_win() -> None:
 @pytest.mark.parametrize("whole_folder", [True, False])
 def test_a_file_beside_a_model_sets_what_suits_it(file: Path, whole_folder: bool) -> None:
     model = str(file.parent if whole_folder else file)
-    assert resolve({"model": model}).max_new_tokens == 20_480
+    assert resolve({"model": model}).max_new_tokens == 96  # as every small model
     settings = {"max_new_tokens": 33, "method": {"max_entries": 5}, "learning_rate": 2e-5}
     (file.parent / packaged_models.SETTINGS_FILE).write_text(json.dumps(settings))
     config = resolve({"model": model, "method": "resd"}, {"learning_rate": "1e-4"})

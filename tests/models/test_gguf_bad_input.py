@@ -21,7 +21,7 @@ from resd_bench.cli import main
 from resd_bench.config import resolve
 from resd_bench.errors import UsageError
 from resd_bench.files.cache import CACHE_VARIABLE
-from resd_bench.models import gguf
+from resd_bench.models import gguf, small
 from resd_bench.policy import loading
 from tests.policy import tiny, tiny_gguf
 
@@ -393,7 +393,7 @@ def test_settings_beside_a_model_that_it_may_not_make_are_refused(
 
 def test_the_shipped_settings_keep_the_rule_for_all() -> None:
     for name in (*packaged_models.NAMES, *packaged_models.GGUF_PACKAGES):
-        settings_of = packaged_models.model_defaults(name)
+        settings_of = small.settings_of(name)
         assert set(settings_of) <= packaged_models.MODEL_SETTINGS
         assert json.dumps(settings_of)
         assert resolve({"model": name}).max_new_tokens == settings_of["max_new_tokens"]

@@ -77,8 +77,8 @@ for module in pkgutil.walk_packages(resd_bench.__path__, "resd_bench."):
         try:
             importlib.import_module(module.name)
         except ModuleNotFoundError as error:
-            # A module of interop may need the package that it is named after.
-            if module.name != f"resd_bench.interop.{error.name}":
+            # A private module of interop may need the package that it is named after.
+            if module.name != f"resd_bench.interop._{error.name}":
                 raise
 from resd_bench.cli import main
 sys.exit(main(["envs", "list"]) or main(["methods", "list"]))
