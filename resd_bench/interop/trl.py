@@ -11,19 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resd_bench import plugins
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.types import Answer, Split, Stop, Task
 
-if TYPE_CHECKING:
-    from datasets import Dataset
 
-
-def dataset(env: TextEnv, split: Split = "train", tasks: Sequence[Task] | None = None) -> Dataset:
-    """A row for each task: `prompt` (a chat), `task` (its id) and `split`.
+def dataset(env: TextEnv, split: Split = "train", tasks: Sequence[Task] | None = None) -> Any:
+    """A `datasets.Dataset` with a row for each task: `prompt` (a chat), `task` (its id), `split`.
 
     `tasks` are those of the split in another order, or some of them. UsageError without the package
     `datasets`.
