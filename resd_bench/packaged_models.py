@@ -9,7 +9,6 @@ a GGUF file has a name too. torch is not imported here.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench.errors import UsageError, install_extra
+from resd_bench.files import reading
 from resd_bench.files.cache import cache_root
 from resd_bench.files.integrity import cached_sha256
 
@@ -212,8 +212,10 @@ def unspoken(model: str, env: str) -> str:
     tiers.
     """
     folder = local_folder(model)
+    if folder is None:
+        return ""
     try:
-        made = json.loads(((folder or Path()) / "pretraining.json").read_text(encoding="utf-8"))
+        made = _read_json(folder / "pretraining.json")
         named = str(made["config"]["curriculum"])
     except (OSError, ValueError, LookupError, TypeError):
         return ""
@@ -241,9 +243,14 @@ def model_defaults(name: str) -> dict[str, Any]:
     return _settings(file) if path.exists() and file.is_file() else {}
 
 
+def _read_json(file: Path) -> Any:
+    """What a file next to a model says, which may be a stranger's; OSError or ValueError."""
+    return reading.parse_json(reading.read_text(file))
+
+
 def _settings(file: Path) -> dict[str, Any]:
     try:
-        settings: Any = json.loads(file.read_text(encoding="utf-8"))
+        settings = _read_json(file)
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: {error}. Fix or remove it") from None
     if not isinstance(settings, dict):

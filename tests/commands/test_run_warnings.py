@@ -27,8 +27,9 @@ def test_the_embedded_models_speak_what_they_were_trained_on(toy: ModuleType, mo
     assert all(name in unspoken(model, "guess-number") for name in ("finer", "textworld-coin"))
 
 
-def test_of_other_models_nothing_is_known(tmp_path: Path) -> None:
-    for told in ("", "[]", json.dumps({"config": {"curriculum": "finer"}})):
+def test_of_other_models_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where a file of that name is not about a model elsewhere
+    for told in ("", "[]", "[" * 100_000, json.dumps({"config": {"curriculum": "finer"}})):
         (tmp_path / "pretraining.json").write_text(told)
         assert bool(unspoken(str(tmp_path), "ifeval")) == ("finer" in told)
     assert not unspoken("smollm2", "ifeval")
