@@ -237,6 +237,12 @@ class PolicyAgent:
         """Answer each prompt `n` times."""
         return self.policy.sample(prompts, n=n, sampling=sampling, purpose=purpose)
 
+    def ask(self, prompts: Sequence[str], sampling: Sampling, purpose: Purpose) -> list[str]:
+        """One answer to each of the method's own questions, asked of the policy alone."""
+        chats = [user(prompt) for prompt in prompts]
+        answers = self.policy.sample(chats, n=1, sampling=sampling, purpose=purpose)
+        return [answer.text for answer, *_ in answers]
+
     def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
         """An update without examples: it counts, but trains nothing."""
         attempts = scored_attempts(groups)
@@ -277,12 +283,6 @@ class PromptedAgent(PolicyAgent):
         """Answer each prompt `n` times, with the memory in it."""
         posed = [self.posed(messages) for messages in prompts]
         return super().act(posed, n=n, sampling=sampling, purpose=purpose)
-
-    def ask(self, prompts: Sequence[str], sampling: Sampling, purpose: Purpose) -> list[str]:
-        """One answer to each of the method's own questions, without the memory around it."""
-        chats = [user(prompt) for prompt in prompts]
-        answers = self.policy.sample(chats, n=1, sampling=sampling, purpose=purpose)
-        return [answer.text for answer, *_ in answers]
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ from resd_baselines.turn_review import review, review_metrics, review_record, up
 from resd_baselines.turn_teacher import TurnContext, TurnContextOptions, turn_examples
 from resd_bench.agent import Load, MethodSpec, Policy, State
 from resd_bench.seeds import derive, stream
-from resd_bench.types import Example, Group, Metrics, Step, user
+from resd_bench.types import Example, Group, Metrics, Step
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,9 @@ class HEROAgent(PolicyAgent):
         }
 
     def _ask(self, prompts: Sequence[str], step: Step, role: str) -> list[str]:
-        sampling = self.config.writing(step.sampling, derive(step.seed, role))
-        chats = [user(prompt) for prompt in prompts]
-        answers = self.policy.sample(chats, n=1, sampling=sampling, purpose="reflection")
-        return [answer.text for answer, *_ in answers]
+        return self.ask(
+            prompts, self.config.writing(step.sampling, derive(step.seed, role)), "reflection"
+        )
 
     def _review(self, attempts: Sequence[Attempt], step: Step) -> list[Diagnoses]:
         if not attempts or not (self.config.reads_diagnoses or self.config.use_playbook):

@@ -51,11 +51,10 @@ from resd_baselines.teacher_prompt import (
 from resd_baselines.turn_review import review, review_metrics, review_record
 from resd_baselines.turn_teacher import TurnContextOptions, turn_examples
 from resd_bench.agent import Load, MethodSpec, Policy, State
-from resd_bench.budget import Purpose
 from resd_bench.options import NOT_NEGATIVE
 from resd_bench.rollout.placebo import length_of
 from resd_bench.seeds import derive, stream
-from resd_bench.types import Example, Group, Metrics, Sampling, Step, user
+from resd_bench.types import Example, Group, Metrics, Sampling, Step
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ class RESDAgent(PolicyAgent):
 
         def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
             sampling = self.config.writing(step.sampling, derive(step.seed, role))
-            texts = self._ask(prompts, sampling, "reflection")
+            texts = self.ask(prompts, sampling, "reflection")
             if role != "reflect":
                 return texts
             failed = [attempt.task_id for attempt in attempts if not attempt.success]
@@ -171,12 +170,7 @@ class RESDAgent(PolicyAgent):
             return (NO_DIAGNOSES,) * len(attempts)
         sampling = self.config.writing(step.sampling, derive(step.seed, "diagnose"))
         dialect = self.policy.dialect
-        return review(attempts, dialect, lambda asked: self._ask(asked, sampling, "reflection"))
-
-    def _ask(self, prompts: Sequence[str], sampling: Sampling, purpose: Purpose) -> list[str]:
-        chats = [user(prompt) for prompt in prompts]
-        answers = self.policy.sample(chats, n=1, sampling=sampling, purpose=purpose)
-        return [answer.text for answer, *_ in answers]
+        return review(attempts, dialect, lambda asked: self.ask(asked, sampling, "reflection"))
 
     def _weights(self, attempts: Sequence[Attempt]) -> list[float]:
         """Of each attempt's turns: success-rate rebalancing over all attempts, even those without
@@ -248,7 +242,7 @@ class RESDAgent(PolicyAgent):
 
         def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
             seed = derive(sampling.seed, "contexts", role)
-            return self._ask(prompts, self.config.writing(sampling, seed), "evaluation")
+            return self.ask(prompts, self.config.writing(sampling, seed), "evaluation")
 
         reflections: Sequence[Reflection] = (NO_REFLECTION,) * len(attempts)
         if self.config.use_reflection:

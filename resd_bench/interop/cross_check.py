@@ -9,7 +9,6 @@ of several turns, other trainers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig
 from resd_bench.env import TextEnv
-from resd_bench.evaluation.held_out import EvalSet, eval_rows, eval_sampling, evaluate
+from resd_bench.evaluation.held_out import eval_rows, evaluate
 from resd_bench.interop.cross_check_setup import (
     METHODS,
     CrossCheck,
@@ -28,7 +27,7 @@ from resd_bench.interop.cross_check_setup import (
     demonstrations,
     method_over,
     run_theirs,
-    step_of,
+    told_by_theirs,
 )
 from resd_bench.interop.same_samples import (
     Difference,
@@ -38,8 +37,8 @@ from resd_bench.interop.same_samples import (
     given,
 )
 from resd_bench.interop.trl import dataset_row
-from resd_bench.jobs.run import batch_of
-from resd_bench.jobs.setup import make_envs
+from resd_bench.jobs.run import batch_of, step_of
+from resd_bench.jobs.setup import make_envs, make_eval_set
 from resd_bench.policy.build import build
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.rollout.rollout import EnvPool, roll_out
@@ -127,7 +126,7 @@ def compare_runs(
         config = config_of(check, method, seed)
         curve, policy = _train(check, config, env, envs)
         place = scratch / f"{method}-{seed}"
-        log = json.loads((place / "told.json").read_text(encoding="utf-8"))["log"]
+        log = told_by_theirs(place)["log"]
         name = "reward" if method == "grpo" else "loss"
         other = LMPolicy.load(place / "model")
         mine = _outcomes(check, policy, config, env, envs)
@@ -175,11 +174,7 @@ def _outcomes(
     check: CrossCheck, policy: LMPolicy, config: RunConfig, env: TextEnv, envs: EnvPool
 ) -> TaskOutcomes:
     """Held-out success of a policy, with the same seeds for both of a pair."""
-    sampling = eval_sampling(
-        config.seed, config.eval_temperature, config.eval_top_p, config.max_new_tokens
-    )
-    tasks = env.tasks("test")[: check.eval_tasks]
-    panel, ledger = EvalSet(tasks, check.eval_samples, sampling, config.seed), Ledger()
+    panel, ledger = make_eval_set(config, env.tasks("test")[: check.eval_tasks]), Ledger()
     rows = eval_rows(evaluate(policy.sample, envs, panel, ledger), 0, ledger)
     return eval_points(rows)[0].outcomes()
 

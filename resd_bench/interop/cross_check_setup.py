@@ -23,13 +23,10 @@ from resd_bench.errors import UsageError
 from resd_bench.files.writing import make_folder
 from resd_bench.policy import loading
 from resd_bench.policy.lm_policy import LMPolicy
-from resd_bench.seeds import derive
 from resd_bench.types import (
     Completion,
     Feedback,
     Group,
-    Sampling,
-    Step,
     Task,
     Trajectory,
     Turn,
@@ -98,6 +95,7 @@ def config_of(check: CrossCheck, method: Method, seed: int) -> RunConfig:
         "top_p": 1.0,
         "budget": f"{max(1, check.updates)}upd",
         "device": "cpu",
+        "eval_samples": check.eval_samples,
         "method_options": own,
     }
     return resolve({}, flags)
@@ -164,7 +162,7 @@ def demonstrations(env: TextEnv, policy: LMPolicy, tasks: Sequence[Task]) -> lis
     return groups
 
 
-def step_of(config: RunConfig, update: int) -> Step:
-    seed = derive(config.seed, "sampler", "rollout", update)
-    sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens, seed)
-    return Step(update, update, 0, sampling, derive(config.seed, "method", update))
+def told_by_theirs(folder: Path) -> dict[str, Any]:
+    """What TRL's training in `folder` logged."""
+    found: dict[str, Any] = json.loads((folder / "told.json").read_text(encoding="utf-8"))
+    return found

@@ -6,7 +6,6 @@ the tolerances allow for.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +24,10 @@ from resd_bench.interop.cross_check_setup import (
     config_of,
     demonstrations,
     method_over,
-    step_of,
+    told_by_theirs,
 )
 from resd_bench.interop.trl import dataset_row
-from resd_bench.jobs.run import batch_of
+from resd_bench.jobs.run import batch_of, step_of
 from resd_bench.objective import Objective
 from resd_bench.policy import trainer
 from resd_bench.policy.build import build
@@ -166,7 +165,7 @@ def compare_step(same: SameSamples, folder: Path) -> Iterator[Difference]:
     policy = caught.policy
     prompts = [policy.codec.prompt_ids(turn.messages) for turn in turns]
     if method == "grpo":
-        told = json.loads((folder / "told.json").read_text(encoding="utf-8"))["prompt_ids"]
+        told = told_by_theirs(folder)["prompt_ids"]
         first = prompts[:: len(same.groups[0].trajectories)]
         wrong = sum(list(a) != list(b) for a, b in zip(first, told, strict=True))
         yield Difference("prompts with other tokens", float(wrong), 0.0)

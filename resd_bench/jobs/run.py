@@ -108,6 +108,14 @@ class Outcome:
     """Notes for the user, e.g. on what resuming moved."""
 
 
+def step_of(config: RunConfig, update: int) -> Step:
+    """The position of an update in a run."""
+    batch, inner = divmod(update, config.inner_steps)
+    seed = derive(config.seed, "sampler", "rollout", update)
+    sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens, seed)
+    return Step(update, batch, inner, sampling, derive(config.seed, "method", update))
+
+
 def batch_of(tasks: Sequence[Task], config: RunConfig, batch: int) -> tuple[int, list[Task]]:
     """The epoch and the tasks of batch number `batch`, the same for every method.
 
@@ -158,11 +166,7 @@ class Run:
 
     def step(self) -> Step:
         """The position of the next update in the run."""
-        config, u = self.config, self.update
-        batch, inner = divmod(u, config.inner_steps)
-        seed = derive(config.seed, "sampler", "rollout", u)
-        sampling = Sampling(config.temperature, config.top_p, config.max_new_tokens, seed)
-        return Step(u, batch, inner, sampling, derive(config.seed, "method", u))
+        return step_of(self.config, self.update)
 
     def advance(self) -> None:
         """One update: fresh rollouts on the current batch, and learning from them."""

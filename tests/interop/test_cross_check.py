@@ -22,7 +22,6 @@ from resd_bench.interop.cross_check_setup import (
     check_python,
     config_of,
     method_over,
-    step_of,
 )
 from resd_bench.interop.same_samples import (
     TOLERANCES,
@@ -32,6 +31,7 @@ from resd_bench.interop.same_samples import (
     distance,
     draw_samples,
 )
+from resd_bench.jobs.run import step_of
 from resd_bench.jobs.setup import make_envs
 from resd_bench.packaged_models import weights_folder
 
