@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from rich.table import Table
@@ -94,6 +94,8 @@ _ABOUT = (
     "there minus what it adds where the other is not, so that parts which replace each other have "
     "a negative one; of three and four, the same again. In the figure a dot is a run, and a line "
     "joins means.",
+    "A run that was evaluated only before and after training has no curve: where there is one "
+    "among the runs of a model, the area under the curve is left out (–).",
 )
 JUDGED = (
     "95% t intervals over seeds, not corrected. Judged, for each environment and model and for "
@@ -126,7 +128,8 @@ def factorial(gathered: Gathered) -> Page:
     page = Page("factorial", "RESD's parts in every combination", [], [], list(_ABOUT))
     shown: dict[FactorialPlace, dict[FactorCell, list[float]]] = {}
     for place, runs in _by_place(gathered).items():
-        ends, areas = _measure(runs, "success"), _measure(runs, "area")
+        ends = _measure(runs, "success")
+        areas = _measure(runs, "area") if _have_curves(runs) else {}
         page.tables.append(_effects_table(page, place, runs, ends, areas))
         page.tables.append(_cells_table(page, place, ends, areas))
         if ends:
@@ -157,6 +160,16 @@ def _budget(runs: Runs) -> float:
     """Rollouts that every run spent."""
     every = [run for own in runs.values() for run in own]
     return common_budget(every) if every else 0.0
+
+
+def _have_curves(runs: Runs) -> bool:
+    """Whether every run was evaluated at a point between the first and the last."""
+    return all(len(run.points) > 2 for own in runs.values() for run in own)
+
+
+def _not_there(measure: str, ends: Mapping[Any, object]) -> str:
+    """What stands for a value that is not there: runs without a curve have no area."""
+    return "–" if measure == "area" and ends else NOT_RUN
 
 
 def _measure(runs: Runs, measure: Measure) -> dict[FactorCell, dict[int, FactorialOutcome]]:
@@ -221,8 +234,9 @@ def _effects_table(
         row: dict[str, object] = {**place._asdict(), "effect": name}
         for measure, found, why in zip(("end", "area"), sides, unlike, strict=True):
             own = found.get(effect)
-            verdict = NOT_RUN if own is None else not_judged(why) if why else _word(own, effect)
-            texts += [NOT_RUN if own is None else _points(own.difference), verdict]
+            missing = _not_there(measure, ends if sides[0] else {})
+            verdict = missing if own is None else not_judged(why) if why else _word(own, effect)
+            texts += [missing if own is None else _points(own.difference), verdict]
             row |= _effect_columns(measure, own, verdict)
         made.add_row(name, *texts)
         page.rows.append(row)
@@ -265,7 +279,8 @@ def _cells_table(
         for measure, measured in (("end", ends), ("area", areas)):
             own = {(place.env, seed): one for seed, one in measured.get(cell, {}).items()}
             mean = overall({key: one.scored for key, one in own.items()}) if own else None
-            texts.append(NOT_RUN if mean is None else percent(mean))
+            missing = _not_there(measure, ends.get(cell, {}))
+            texts.append(missing if mean is None else percent(mean))
             row[measure] = "" if mean is None else round(100 * mean.mean, 4)
         marks = ["yes" if on else "–" for on in cell]
         made.add_row(*marks, str(len(ends.get(cell, ()))), *texts)

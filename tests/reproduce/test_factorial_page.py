@@ -23,9 +23,13 @@ TASKS = 20
 
 
 def a_run(config: RunConfig, share: float, rng: np.random.Generator) -> RunData:
-    """Nothing solved before training, and `share` of 20 tasks x 4 samples after it."""
+    """Nothing solved before training, and `share` of 20 tasks x 4 samples after it.
+
+    Half of it on the way, unless only the ends were evaluated.
+    """
     points = []
-    for update, p in ((0, 0.0), (40, share)):
+    middle = ((20, share / 2),) if config.eval_every else ()
+    for update, p in ((0, 0.0), *middle, (40, share)):
         success = tuple(map(tuple, rng.binomial(1, p, size=(TASKS, 4)).astype(float).tolist()))
         names = tuple(f"t{i}" for i in range(TASKS))
         points.append(EvalPoint(update, 32 * update, 100 * update, success, success, tasks=names))
@@ -45,11 +49,12 @@ def configs(seeds: int) -> list[tuple[FactorCell, RunConfig]]:
     return made
 
 
-def page_of(shares: Mapping[FactorCell, float], seeds: int = 5) -> Page:
+def page_of(shares: Mapping[FactorCell, float], seeds: int = 5, eval_every: int = 8) -> Page:
     """Cells without a share were not run."""
     rng = np.random.default_rng(0)
     trials, runs = [], {}
     for index, (cell, config) in enumerate(configs(seeds)):
+        config = replace(config, eval_every=eval_every)
         trials.append(Trial(index, "factorial", config))
         if cell in shares:
             runs[index] = a_run(config, shares[cell], rng)
@@ -121,3 +126,11 @@ def test_without_any_run_there_is_no_figure() -> None:
     assert page.draw is None
     assert {row.get("end verdict", "not run") for row in page.rows} == {"not run"}
     assert [one.sweep for one in choose_experiments(["factorial"])] == ["factorial"]
+
+
+def test_runs_without_a_curve_have_ends_and_no_area() -> None:
+    shares = {cell: 0.2 + 0.5 * cell[0] for cell in CELLS}
+    for eval_every, words in ((8, {"helps"}), (0, {"–"})):
+        row = effect(page_of(shares, eval_every=eval_every), "attempt")
+        assert row["end verdict"] == "helps"
+        assert {row["area verdict"]} == words
