@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table
 
 from resd_bench.records.runs import RunData
+from resd_bench.report.comparisons import Measure, common_budget, unlikeness
 from resd_bench.report.tables import UNRANKED
 from resd_bench.report.take_off_table import TakeOffs
 from resd_bench.reproduce.match_records import Gathered
@@ -25,13 +26,16 @@ from resd_bench.reproduce.table_cells import (
     TAKE_OFF,
     TAKE_OFF_NOTE,
     Cell,
+    CellOutcomes,
     Metric,
     Rule,
+    areas_by_run,
     by_run,
     cell_of,
     cell_of_runs,
     compare_with_paper,
     count_take_offs,
+    judge_groups,
     judge_pairs,
     outcomes_of,
     take_off_column,
@@ -151,13 +155,19 @@ def environment_cells(
     return cells
 
 
+TunedRule = Literal["last", "validation", "area"]
 TUNED = "-tuned"
 """What a variant with tuned settings is called after the one with default settings."""
 TUNED_CAPTION = (
-    "per task, mean@4, the last checkpoint; settings chosen by `resd-bench tune` on validation "
-    "tasks, as many trials for every method. 95% intervals; verdicts: paired by seed, Holm over "
-    "the rows of an environment."
+    "{}. Settings chosen by `resd-bench tune` on validation tasks by the area under the curve, as "
+    "many trials for every method. 95% intervals; verdicts: paired by seed, Holm over the rows of "
+    "an environment."
 )
+TUNED_RULES: Mapping[TunedRule, str] = {
+    "last": "per task, mean@4, the last checkpoint",
+    "validation": "per task, mean@4, the checkpoint that validation tasks choose",
+    "area": "per task, area under the curve of mean@4 over training rollouts",
+}
 
 
 def add_tuned(page: Page, gathered: Gathered, tuned: Gathered) -> None:
@@ -165,40 +175,53 @@ def add_tuned(page: Page, gathered: Gathered, tuned: Gathered) -> None:
     variants = [v for v in gathered.variants if v + TUNED in tuned.variants]
     if not tuned.runs or not variants:
         return
-    columns = ["method", "seeds", "default", "tuned", "against default", "against tuned resd"]
-    made = empty_table("tuned settings", columns, 1, TUNED_CAPTION)
-    for env in (env for env in gathered.environments if env in tuned.environments):
-        made.add_row(env)
-        default = {variant: gathered.of(env, variant) for variant in variants}
-        own = {variant: tuned.of(env, variant + TUNED) for variant in variants}
-        against = _against_default(default, own)
-        others = verdicts(own, "resd")
-        for variant in variants:
-            before, cell = (cell_of_runs(r[variant], "mean", "last") for r in (default, own))
-            seeds, resd = str(len(own[variant])), others.get(variant)
-            told = [against.get(variant, NOT_RUN), str(resd or NOT_RUN)]
-            if variant == "resd":
-                told[1] = ""
-            made.add_row(variant, seeds, before.shown(), cell.shown(), *told)
-            page.rows.append(
-                {"env": env, "method": variant + TUNED, "metric": "mean", "rule": "last"}
-                | {"seeds": seeds, **cell.row(), "verdict": told[0], "against resd": told[1]}
-            )
-        made.add_section()
-    page.tables.append(made)
+    for rule, told in TUNED_RULES.items():
+        columns = ["method", "seeds", "default", "tuned", "against default", "against tuned resd"]
+        made = empty_table(f"tuned settings, {rule}", columns, 1, TUNED_CAPTION.format(told))
+        for env in (env for env in gathered.environments if env in tuned.environments):
+            made.add_row(env)
+            default = {variant: gathered.of(env, variant) for variant in variants}
+            own = {variant: tuned.of(env, variant + TUNED) for variant in variants}
+            page.rows += _tuned_rows(made, env, rule, default, own)
+            made.add_section()
+        page.tables.append(made)
 
 
-def _against_default(
-    default: Mapping[str, Sequence[RunData]], tuned: Mapping[str, Sequence[RunData]]
-) -> dict[str, str]:
-    """Verdicts on tuned against default settings of each method, where both were run."""
-    sides = {
-        variant: tuple(by_run(runs, "mean", "last") for runs in (own, default[variant]))
-        for variant, own in tuned.items()
-    }
-    common = [v for v, (a, b) in sides.items() if a.scored.keys() & b.scored.keys()]
-    judged = judge_pairs([(sides[v][0], sides[v][1]) for v in common])
-    return {variant: str(verdict) for variant, verdict in zip(common, judged, strict=True)}
+def _tuned_rows(
+    made: Table,
+    env: str,
+    rule: TunedRule,
+    default: Mapping[str, Sequence[RunData]],
+    tuned: Mapping[str, Sequence[RunData]],
+) -> list[dict[str, object]]:
+    """Rows of every method with tuned settings on one environment, into `made` and as data."""
+    every = [run for side in (default, tuned) for runs in side.values() for run in runs]
+    budget = common_budget(every) if every else 0.0
+    before, after = (
+        {variant: _by_rule(runs, rule, budget) for variant, runs in side.items()}
+        for side in (default, tuned)
+    )
+    common = [v for v in after if before[v].scored.keys() & after[v].scored.keys()]
+    judged = judge_pairs([(after[v], before[v]) for v in common])
+    against = dict(zip(common, map(str, judged), strict=True))
+    measure: Measure = "area" if rule == "area" else "success"
+    unlike = partial(unlikeness, budget=budget, axis="episodes", measure=measure, varies=())
+    others = judge_groups(tuned, "resd", after, unlike)
+    rows = []
+    for variant, cell in after.items():
+        seeds, own = str(len(tuned[variant])), cell_of(cell)
+        told = [against.get(variant, NOT_RUN), str(others.get(variant, NOT_RUN))]
+        if variant == "resd":
+            told[1] = ""
+        made.add_row(variant, seeds, cell_of(before[variant]).shown(), own.shown(), *told)
+        named = {"env": env, "method": variant + TUNED, "metric": "mean", "rule": rule}
+        verdict = {"verdict": told[0], "against resd": told[1]}
+        rows.append(named | {"seeds": seeds, **own.row()} | verdict)
+    return rows
+
+
+def _by_rule(runs: Sequence[RunData], rule: TunedRule, budget: float) -> CellOutcomes:
+    return areas_by_run(runs, budget) if rule == "area" else by_run(runs, "mean", rule)
 
 
 def _marked(cell: Cell, reference: bool) -> str:

@@ -8,12 +8,13 @@ upwards and here to be compared with the paper only.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, get_args
 
 from resd_bench.records.runs import RunData
-from resd_bench.report.comparisons import ByRun, overall, pairs
+from resd_bench.report.comparisons import ByRun, outcomes_by_task, overall, pairs
 from resd_bench.report.measured import measured_differently
 from resd_bench.report.tables import UNLIKE, UNRANKED, best_interval, both, if_any, percent
 from resd_bench.report.take_off_table import RULE, TakeOffs, judge_ends
@@ -95,6 +96,15 @@ class CellOutcomes:
         return None if self.scored == self.with_failures else overall(self.with_failures)
 
 
+def areas_by_run(runs: Sequence[RunData], budget: float) -> CellOutcomes:
+    """The area under the curve of each run over `budget` rollouts, divided by it."""
+
+    def areas(found: Sequence[RunData]) -> ByRun:
+        return {(r.env, r.seed): outcomes_by_task(r, budget, "episodes", "area") for r in found}
+
+    return CellOutcomes(areas(runs), areas([run.with_failures() for run in runs]))
+
+
 def outcomes_of(points: Mapping[tuple[str, int], EvalPoint], metric: Metric) -> CellOutcomes:
     """The outcomes of an evaluation of each run."""
     return CellOutcomes(
@@ -168,11 +178,23 @@ def verdicts(
 
     A group that was measured differently is not judged, unless `varies` names the difference.
     """
-    first = groups.get(reference, ())
     found = {name: by_run(runs, metric, rule) for name, runs in groups.items()}
-    base = by_run(first, metric, rule)
+    return judge_groups(groups, reference, found, partial(measured_differently, varies=varies))
+
+
+def judge_groups(
+    groups: Mapping[str, Sequence[RunData]],
+    reference: str,
+    found: Mapping[str, CellOutcomes],
+    unlikeness: Callable[[Sequence[Sequence[RunData]]], Sequence[str]],
+) -> dict[str, Judged]:
+    """The outcomes of each group against those of the reference, as `verdicts` of one number.
+
+    `unlikeness` says why two groups cannot be compared; [] where they can.
+    """
+    first, base = groups.get(reference, ()), found.get(reference, CellOutcomes({}, {}))
     paired = [n for n in groups if n != reference and found[n].scored.keys() & base.scored.keys()]
-    unlike = {name: measured_differently((first, groups[name]), varies) for name in paired}
+    unlike = {name: unlikeness((first, groups[name])) for name in paired}
     alike = [name for name in paired if not unlike[name]]
     judged = dict(zip(alike, judge_pairs([(found[n], base) for n in alike]), strict=True))
     full = is_saturated(own.mean().mean for own in found.values() if own.scored)

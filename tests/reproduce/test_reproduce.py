@@ -426,13 +426,18 @@ def test_tuned_settings_stand_next_to_default_ones_once_they_are_run(four: Gathe
     tuned = gathered(better)
     missing = Trial(99, "resd-tuned", tuned.trials[0].config)
     paper_tables.add_tuned(page, four, replace(tuned, trials=[*tuned.trials, missing]))
-    rows = {row["method"]: row for row in page.rows[len(rows_before) :]}
+    added = page.rows[len(rows_before) :]
+    assert [row["rule"] for row in added[::2]] == ["last", "validation", "area"]
+    areas = {row["method"]: row for row in added[4:]}
+    assert areas["sdpo-tuned"]["ours"] == 40, "a straight line from 0 to 80%"
+    assert areas["sdpo-tuned"]["verdict"] == "better"
+    rows = {row["method"]: row for row in added[:2]}
     assert set(rows) == {"sdpo-tuned", "resd-tuned"}, "base and sdpo+ss have no tuned settings"
     assert rows["sdpo-tuned"]["ours"] == 80
     assert rows["sdpo-tuned"]["verdict"] == "better"
     assert rows["resd-tuned"]["ours"] == ""
     assert rows["resd-tuned"]["verdict"] == table_cells.NOT_RUN
-    cells = [list(column.cells) for column in page.tables[-1].columns]
+    cells = [list(column.cells) for column in page.tables[-3].columns]
     assert [column[1] for column in cells[:1]] == ["sdpo"]
     assert str(cells[2][1]).startswith("22.5%")
     assert str(cells[3][1]).startswith("80.0%")
