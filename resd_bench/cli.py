@@ -55,6 +55,9 @@ COMMANDS: Mapping[str, Mounted] = {
     "init": Mounted("init:app", "Create a package with a new environment or method."),
     "nano": Mounted("nano:app", "Pre-train and measure the embedded model."),
     "cross-check": Mounted("cross_check:app", "Compare our methods with those of another library."),
+    "bench": Mounted(
+        "bench:bench", "Measure speed next to other libraries, and compare with before."
+    ),
 }
 
 

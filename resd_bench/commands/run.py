@@ -177,6 +177,7 @@ def batch_note(config: RunConfig) -> str:
 def run_one(config: RunConfig, resume: bool, fail_fast: bool = False) -> int:
     """Run one configuration and show what came out; the exit code."""
     from resd_bench.distributed.join import join
+    from resd_bench.monitoring.collector import PausedCollector
     from resd_bench.monitoring.progress_bar import Progress
     from resd_bench.monitoring.trackers import make_tracker
 
@@ -185,12 +186,13 @@ def run_one(config: RunConfig, resume: bool, fail_fast: bool = False) -> int:
 
         outcome = run(config, resume=resume, fail_fast=fail_fast)
         return 128 + outcome.signal if outcome.state == "interrupted" else 0
-    with Progress(config) as progress, make_tracker(config) as tracker:
+    loading = PausedCollector()
+    with loading, Progress(config) as progress, make_tracker(config) as tracker:
         # Only now: it takes seconds, in which the run should already be seen.
         from resd_bench.jobs.run import Watcher, run
         from resd_bench.monitoring.duration import DurationEstimate
 
-        watchers: list[Watcher] = [progress, tracker, DurationEstimate(config)]
+        watchers: list[Watcher] = [progress, tracker, loading, DurationEstimate(config)]
         outcome = run(config, resume=resume, fail_fast=fail_fast, watchers=watchers)
     for told in outcome.notes:
         note(f"note: {told}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
@@ -32,6 +32,9 @@ CODE = (type, FunctionType, BuiltinFunctionType, MethodType)
 
 def _text(value: Any, around: tuple[int, ...]) -> str:
     """A value's content as text; `around` holds the objects that contain it."""
+    if type(value) is str:
+        # Most values are; checks of abstract classes would take longer than the rest.
+        return f"{len(value)}:{value};"
     if value is None or isinstance(value, bool | int | float):
         return f"{value!r};"
     if isinstance(value, str):
@@ -51,6 +54,9 @@ def _parts(value: Any) -> tuple[bool, Iterable[Any]]:
     """The values that a value contains, and whether their order matters."""
     if isinstance(value, list | tuple):
         return True, value
+    kind: Any = type(value)
+    if names := _field_names(kind):
+        return False, [(name, getattr(value, name)) for name in names]
     if isinstance(value, Mapping):
         return False, list(value.items())
     if isinstance(value, set | frozenset):
@@ -67,6 +73,14 @@ def _parts(value: Any) -> tuple[bool, Iterable[Any]]:
         return False, list(own.items())
     text = repr(value)
     return True, [type(value).__qualname__, "" if " at 0x" in text else text]
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    """Those of a dataclass that is nothing else; checking every object would take much longer."""
+    if not is_dataclass(kind) or issubclass(kind, Mapping | Set | Sequence):
+        return ()
+    return () if hasattr(kind, "tolist") else tuple(field.name for field in fields(kind))
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -39,12 +39,13 @@ from resd_bench.jobs.setup import (
     make_eval_set,
     make_extra_evaluations,
 )
+from resd_bench.monitoring.collector import leave_loaded
 from resd_bench.monitoring.idle_cores import IdleCores
 from resd_bench.options import names_in
 from resd_bench.plugins import is_for_every_process
 
 _START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "import gc, json, sys; gc.disable(); sys.path[:] = json.loads(sys.argv[1]); "
     "from resd_bench.jobs.evaluation_process import serve; serve(*map(int, sys.argv[2:]))"
 )
 """The program of the process; plug-ins are found where the run finds them."""
@@ -166,6 +167,7 @@ def serve(given: int, answers: int) -> None:
     threading.Thread(target=_receive, args=(incoming, requests.put), daemon=True).start()
     with Connection(answers, readable=False) as out:
         evaluator = _make(requests.get())
+        leave_loaded()
         while True:
             request: EvaluationRequest = requests.get()
             evaluator.agent.load_state_dict(reading.load_tensors(request.state))
