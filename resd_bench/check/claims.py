@@ -53,7 +53,7 @@ def chosen(claims: Iterable[Claim], names: Sequence[str]) -> list[Claim]:
     return found
 
 
-def measure(command: str) -> list[Claim]:
+def run_benchmark(command: str) -> list[Claim]:
     """What `command` measures, with the machine, its load and the versions; UsageError if it fails.
 
     The command is one of `benchmarks/results.json`, and runs on one thread.

@@ -53,7 +53,7 @@ def bench(
     now: list[claims.Claim] = []
     for command in dict.fromkeys([add] if add else [claim["command"] for claim in asked]):
         note(command)
-        rows = claims.measure(command)
+        rows = claims.run_benchmark(command)
         now += [row for row in rows if add or row["name"] in wanted]
     _show(now)
     if write or add:
