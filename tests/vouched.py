@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resd_bench.files import reading
 from resd_bench.files.integrity import Extent, sealed, sha256
+from resd_bench.records.log_files import lines_of, log_file
 from resd_bench.records.recorder import LOGS, files_of, read_json, write_json
 
 
@@ -21,6 +21,6 @@ def vouch(folder: Path) -> Path:
 
 
 def _content(log: Path) -> bytes:
-    """What a log holds, plain or packed; nothing where there is none."""
-    places = (log, log.with_name(f"{log.name}.gz"))
-    return next((b"".join(reading.read_lines(path)) for path in places if path.exists()), b"")
+    """What a log holds in whatever form; nothing where there is none."""
+    path = log_file(log)
+    return b"" if path is None else b"".join(lines_of(path))

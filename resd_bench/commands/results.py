@@ -39,10 +39,10 @@ def keep_command(
 def compact_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of kept records.")],
 ) -> None:
-    """Compress what is not compressed in kept records; nothing is lost."""
+    """Write the logs of kept records in columns, a third as large; nothing is lost."""
     from resd_bench.records.archive import compact
 
-    say(f"compressed {len(compact(folder))} logs below {folder}")
+    say(f"wrote {len(compact(folder))} logs below {folder} in columns")
 
 
 @app.command("show")

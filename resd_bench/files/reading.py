@@ -38,7 +38,7 @@ _MAX_DEPTH = 100
 MAX_NUMBER = 1000
 """Characters of a number in YAML."""
 UNPACKED_AT_LEAST = 16 << 20
-"""Bytes that any gzip file may unpack to."""
+"""Bytes that any compressed file may unpack to."""
 MOST_PACKED = 100
 """How many times its own size a larger one may unpack to; logs shrink to about a fiftieth."""
 _PIPES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
@@ -103,7 +103,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
         if path.suffix != ".gz":
             yield from _lines(file, math.inf)
             return
-        most = _unpacked_bound(os.fstat(file.fileno()).st_size)
+        most = unpacked_bound(os.fstat(file.fileno()).st_size)
         try:
             with gzip.GzipFile(fileobj=file) as unpacked:
                 yield from _lines(io.BufferedReader(unpacked), most)
@@ -124,7 +124,7 @@ def _lines(file: BinaryIO, most: float) -> Iterator[bytes]:
 
 def unpack(data: bytes) -> bytes:
     """Unpack gzip data; Unreadable if it is damaged or unpacks to far more than logs do."""
-    most = _unpacked_bound(len(data))
+    most = unpacked_bound(len(data))
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
             unpacked = file.read(most + 1)
@@ -135,7 +135,8 @@ def unpack(data: bytes) -> bytes:
     return unpacked
 
 
-def _unpacked_bound(packed: int) -> int:
+def unpacked_bound(packed: int) -> int:
+    """Bytes that compressed data of `packed` bytes may unpack to."""
     return max(UNPACKED_AT_LEAST, MOST_PACKED * packed)
 
 

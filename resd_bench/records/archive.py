@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench.errors import UsageError
-from resd_bench.files import reading
+from resd_bench.files import columns, reading
 from resd_bench.files.integrity import Extent, sealed, sha256
 from resd_bench.files.writing import (
     check_name,
@@ -27,6 +27,7 @@ from resd_bench.files.writing import (
     write_atomically,
 )
 from resd_bench.records.checkpoints import by_update
+from resd_bench.records.log_files import lines_of, log_file
 from resd_bench.records.recorder import FOLDERS, LOGS, LogRow, files_of, to_line, write_json
 from resd_bench.records.run_files import EPISODES, EVALS, METRICS, SUFFIX, RunFiles, run_folders
 from resd_bench.records.runs import RunData
@@ -109,24 +110,28 @@ def _pack(lines: Iterable[bytes], path: Path, root: Path) -> None:
 
 
 def compact(root: Path) -> list[Path]:
-    """Compress the logs of the kept runs below `root` that are not; the files written.
+    """Write the logs of the kept runs below `root` in columns; the files written.
 
-    A log is removed only once its compressed copy has been read back. UsageError if a run is
-    unfinished or not as it was written; runs before it are compressed then.
+    A log is removed only once its columns have been read back and give the same lines; one that
+    they cannot give is left as it is. UsageError if a run is unfinished or not as it was written;
+    runs before it are in columns then.
     """
     written = []
     for folder in run_folders(root):
-        plain = [folder / name for name in LOGS if (folder / name).is_file()]
-        if plain:
+        known = [log_file(folder / name) for name in LOGS]
+        logs = [path for path in known if path and not path.name.endswith(columns.COLUMNS_SUFFIX)]
+        if logs:
             files = RunFiles.at(folder)
             if not files.finished:
                 raise UsageError(f"{folder} is not finished: only kept records are compressed")
             files.check()
-        for path in plain:
-            packed = path.with_name(f"{path.name}.gz")
+        for path in logs:
             lines = list(reading.read_lines(path))
-            _pack(lines, packed, root)
-            if list(reading.read_lines(packed)) != lines:
+            if (data := columns.pack_columns(lines)) is None:
+                continue
+            packed = path.with_name(f"{path.name.removesuffix('.gz')}{columns.COLUMNS_SUFFIX}")
+            write_atomically(packed, data, root)
+            if list(lines_of(packed)) != lines:
                 raise UsageError(f"{packed} is not what was written: {path} is left as it is")
             remove(path, root)
             written.append(packed)

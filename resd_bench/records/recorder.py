@@ -60,6 +60,7 @@ from resd_bench.records.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from resd_bench.records.log_files import LOG_SUFFIXES, lines_of, log_file
 from resd_bench.types import Group, Trajectory
 
 LOGS = ("metrics.jsonl", "episodes.jsonl", "evals.jsonl")
@@ -173,10 +174,9 @@ def read_log(path: Path, *, whole: bool = True) -> LogText:
 
 
 def _log_lines(path: Path) -> list[bytes]:
-    packed = path.with_name(path.name + ".gz")
-    here = next((file for file in (path, packed) if file.exists()), None)
+    here = log_file(path)
     try:
-        return [] if here is None else list(reading.read_lines(here))
+        return [] if here is None else list(lines_of(here))
     except (OSError, ValueError) as error:
         raise UsageError(f"{here} is damaged ({error}): restore it from a copy") from None
 
@@ -490,7 +490,7 @@ def run_state(config: RunConfig, *, resume: bool = False) -> RunState:
 
 def has_measured(folder: Path) -> bool:
     """Whether a run has logged anything there."""
-    logs = (folder / f"{name}{packed}" for name in LOGS for packed in ("", ".gz"))
+    logs = (folder / f"{name}{packed}" for name in LOGS for packed in LOG_SUFFIXES)
     return any(path.stat().st_size for path in logs if path.exists())
 
 

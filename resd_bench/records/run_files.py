@@ -21,7 +21,7 @@ from typing import Any
 
 from resd_bench.config import RunConfig, load_file
 from resd_bench.errors import UsageError
-from resd_bench.files import reading
+from resd_bench.files import columns, reading
 from resd_bench.files.integrity import Extent, file_sha256, files_sha256
 from resd_bench.records import schema
 from resd_bench.records.checkpoints import (
@@ -32,6 +32,7 @@ from resd_bench.records.checkpoints import (
     describe_checkpoint,
 )
 from resd_bench.records.jsonl import Line, read_objects
+from resd_bench.records.log_files import LOG_SUFFIXES, lines_of, log_file
 from resd_bench.records.recorder import (
     FOLDERS,
     LOGS,
@@ -65,7 +66,8 @@ def run_folders(root: Path) -> list[Path]:
 
 def is_log(path: Path) -> bool:
     """Whether a file is a log, plain or packed, of the run folder that it is in."""
-    return path.name.removesuffix(".gz") in LOGS and (path.parent / "config.yaml").is_file()
+    known = {f"{name}{packed}" for name in LOGS for packed in LOG_SUFFIXES}
+    return path.name in known and (path.parent / "config.yaml").is_file()
 
 
 @dataclass(frozen=True)
@@ -167,8 +169,24 @@ class RunFiles:
     def stream(self, log: str) -> Iterator[LogRow]:
         """The rows of a log that are on record, one by one; the whole log is checked first."""
         path = self._log(log) or self.folder / log
+        if path.name.endswith(columns.COLUMNS_SUFFIX):
+            yield from self._columns(log, path)
+            return
         for number, line in enumerate(self.lines(log), start=1):
             yield _row(line, number, path)
+
+    def _columns(self, log: str, path: Path) -> list[LogRow]:
+        """The rows of a log in columns, which are checked by the lines that they stand for."""
+        extent, rows = self._extent(log), _in_columns(path)
+        if extent is not None:
+            digest = hashlib.sha256()
+            for row in rows:
+                digest.update(columns.line_of(row))
+            refuse_other(path, Extent(len(rows), digest.hexdigest()), extent, REMEDY)
+        for number, row in enumerate(rows, start=1):
+            if type(row.get("update")) is not int:
+                raise damaged(path, f"row {number} has no update number")
+        return rows
 
     def lines(self, log: str) -> Iterator[bytes]:
         """The lines of a log that are on record, as they were written."""
@@ -215,9 +233,8 @@ class RunFiles:
             raise damaged(path, "its SHA-256 differs from the one that the run recorded")
 
     def _log(self, log: str) -> Path | None:
-        """Path of a log, plain or compressed."""
-        places = (self.folder / log, self.folder / f"{log}.gz")
-        return next((path for path in places if path.is_file()), None)
+        """Path of a log in whatever form."""
+        return log_file(self.folder / log)
 
     def _extent(self, log: str) -> Extent | None:
         """How far a log is on record; None for all of it if there is no hash."""
@@ -242,10 +259,7 @@ class RunFiles:
         """UsageError if the log (of an unfinished run, its beginning) does not match `extent`."""
         found = self._measure(path, None if self.finished else extent.rows)
         remedy = REMEDY if self.finished else "use --resume, which goes back to what is intact"
-        if found.rows != extent.rows:
-            raise damaged(path, f"it has {found.rows} whole rows of {extent.rows}", remedy)
-        if extent.sha256 not in (None, found.sha256):
-            raise damaged(path, f"its {found.rows} rows are not what the run wrote", remedy)
+        refuse_other(path, found, extent, remedy)
 
     def _measure(self, path: Path, most: int | None) -> Extent:
         """Length and hash of the first `most` rows of a log, or of all of it."""
@@ -257,6 +271,14 @@ class RunFiles:
         return Extent(rows, digest.hexdigest())
 
 
+def refuse_other(path: Path, found: Extent, recorded: Extent, remedy: str) -> None:
+    """UsageError if what was found in a log is not what was recorded."""
+    if found.rows != recorded.rows:
+        raise damaged(path, f"it has {found.rows} whole rows of {recorded.rows}", remedy)
+    if recorded.sha256 not in (None, found.sha256):
+        raise damaged(path, f"its {found.rows} rows are not what the run wrote", remedy)
+
+
 def check_said(line: Line) -> None:
     """UsageError if a line does not hold what was said in an attempt, see the schema `answers`."""
     missing = [name for name in schema.load("answers")["required"] if name not in line.row]
@@ -264,11 +286,18 @@ def check_said(line: Line) -> None:
         raise UsageError(f"{line.where}: {problem}; expected a row with texts, as `eval --out` has")
 
 
+def _in_columns(path: Path) -> list[LogRow]:
+    try:
+        return columns.read_columns(path)
+    except (OSError, reading.Unreadable) as error:
+        raise damaged(path, str(error)) from None
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Iterable[bytes]]:
-    """The lines of a log, plain or compressed; UsageError if it cannot be read."""
+    """The lines of a log in whatever form; UsageError if it cannot be read."""
     try:
-        yield reading.read_lines(path)
+        yield lines_of(path)
     except (OSError, reading.Unreadable) as error:
         raise damaged(path, str(error)) from None
 

@@ -9,12 +9,16 @@ import pytest
 
 from resd_bench.config import resolve
 from resd_bench.errors import UsageError
+from resd_bench.files import columns
 from resd_bench.records.archive import compact, keep
 from resd_bench.records.find_runs import find_runs
-from resd_bench.records.recorder import to_line
+from resd_bench.records.recorder import LOGS, to_line
+from resd_bench.records.run_files import RunFiles
 from resd_bench.report.comparisons import compare, group_runs
 from resd_bench.report.markdown import as_markdown
 from resd_bench.report.metric_table import detail_table
+
+GZIPPED = tuple(f"{name}.gz" for name in LOGS)
 
 
 def a_run(folder: Path, state: str = "finished") -> Path:
@@ -131,19 +135,43 @@ def unpacked(place: Path) -> Path:
     return place
 
 
-def test_compressing_kept_records_loses_nothing(tmp_path: Path) -> None:
+def test_kept_records_in_columns_are_smaller_and_lose_nothing(tmp_path: Path) -> None:
     runs = find_runs([str(a_run(tmp_path / "run"))])
     [new], [old] = keep(runs, tmp_path / "new"), keep(runs, tmp_path / "old")
     unpacked(old)
-    [before] = find_runs([str(old)])
-    assert before.metrics == runs[0].metrics
-    assert compact(tmp_path / "old") == [old / "metrics.jsonl.gz"]
-    assert {p.name: p.read_bytes() for p in old.iterdir()} == {
-        p.name: p.read_bytes() for p in new.iterdir()
-    }
-    [after] = find_runs([str(old)])
-    assert replace(after, files=None) == replace(before, files=None)
-    assert compact(tmp_path / "old") == []
+    lines = {name: list(RunFiles.at(new).lines(name)) for name in LOGS}
+    [before] = find_runs([str(new)])
+    for place in (new, old):
+        written = compact(place)
+        assert [path.name for path in written] == [f"{name}.columns.xz" for name in LOGS]
+        assert not [path for path in place.iterdir() if path.name in (*LOGS, *GZIPPED)]
+        assert {name: list(RunFiles.at(place).lines(name)) for name in LOGS} == lines
+        RunFiles.at(place).check()
+        [after] = find_runs([str(place)])
+        assert replace(after, files=None, folder=before.folder) == replace(before, files=None)
+        assert list(after.training()) == list(before.training())
+        assert compact(place) == []
+
+
+def test_columns_that_are_not_as_they_were_kept_are_refused(tmp_path: Path) -> None:
+    [place] = keep(find_runs([str(a_run(tmp_path / "run"))]), tmp_path / "kept")
+    compact(tmp_path)
+    path = place / "evals.jsonl.columns.xz"
+    intact = path.read_bytes()
+    rows = columns.read_columns(path)
+    for changed in (rows[:-1], [{**rows[0], "success": 0.5}, *rows[1:]]):
+        packed = columns.pack_columns(map(columns.line_of, changed))
+        assert packed is not None
+        path.write_bytes(packed)
+        for read in (RunFiles.at(place).rows, lambda log: list(RunFiles.at(place).lines(log))):
+            with pytest.raises(UsageError, match=r"evals\.jsonl\.columns\.xz is damaged"):
+                read("evals.jsonl")
+    path.write_bytes(intact[:-9])
+    with pytest.raises(UsageError, match="end too early"):
+        RunFiles.at(place).rows("evals.jsonl")
+    path.unlink()
+    with pytest.raises(UsageError, match="it is missing"):
+        RunFiles.at(place).rows("evals.jsonl")
 
 
 def test_a_log_that_is_not_as_it_was_kept_is_not_compressed(tmp_path: Path) -> None:
@@ -153,6 +181,6 @@ def test_a_log_that_is_not_as_it_was_kept_is_not_compressed(tmp_path: Path) -> N
     with pytest.raises(UsageError, match=r"metrics\.jsonl is damaged"):
         compact(tmp_path)
     assert log.exists()
-    assert not (place / "metrics.jsonl.gz").exists()
+    assert {path.name for path in place.iterdir()} >= {"evals.jsonl.gz", "episodes.jsonl.gz"}
     with pytest.raises(UsageError, match="is not finished"):
         compact(a_run(tmp_path / "unfinished", "interrupted"))

@@ -18,6 +18,7 @@ from resd_bench.jobs.run import run
 from resd_bench.records import schema
 from resd_bench.records.archive import keep
 from resd_bench.records.find_runs import find_runs
+from resd_bench.records.log_files import log_file
 from resd_bench.records.recorder import read_json, read_log
 from resd_bench.records.run_files import RunFiles
 from resd_bench.records.runs import load_run
@@ -60,7 +61,8 @@ def records(
     if said := files.answers():
         yield "answers", said[:most]
     for name, file in LOGS.items():
-        kept = (folder / f"{file}.gz").exists() and name == "episodes"
+        found = log_file(folder / file)
+        kept = name == "episodes" and found is not None and found.name != file
         lines = list(files.lines(file))
         if most is not None and len(lines) > 2 * most:
             lines = lines[:most] + lines[-most:]
