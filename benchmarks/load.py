@@ -13,6 +13,7 @@ did. Left out: games that need Java, and training.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -162,8 +163,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        # Only ours are counted.
-        tempfile.tempdir = scratch
+        # Only ours are counted, and those of the processes that we start.
+        tempfile.tempdir = os.environ["TMPDIR"] = scratch
         parts = {}
         for part, work, amount in (
             ("episodes", episodes(given.episodes), given.episodes),

@@ -31,6 +31,11 @@ PROMPT = 1000
 PAPER = {"sdpo": "about 400 s", "resd": "between", "grpo": "above 1,200 s"}
 """Seconds of a step in the paper's figure 8."""
 
+HEADER = (
+    "| method | tokens of an answer | rollouts | the method's own sampling | arithmetic | together "
+    "| the paper's figure 8 |"
+)
+
 
 class Seconds(NamedTuple):
     """Where the time of an update goes."""
@@ -73,8 +78,8 @@ def seconds(config: RunConfig, tokens: int) -> Seconds:
 
 
 def main() -> None:
-    print("| method | tokens | rollouts | own | arithmetic | together | the paper's figure 8 |")
-    print("|---|---|---|---|---|---|---|")
+    print(HEADER)
+    print("|---|---:|---:|---:|---:|---:|---|")
     for method, paper in PAPER.items():
         config = resolve(load_file(f"runs/paper/bouncingsim-easy/{method}.yaml"), {})
         for tokens in (config.max_new_tokens // 2, config.max_new_tokens):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.in_turn import in_turn, print_row
+from benchmarks.load import Load, grown
 from resd_bench.check import claims
 from resd_bench.cli import main
 from resd_bench.errors import UsageError
@@ -117,3 +118,18 @@ def test_the_spread_is_that_of_the_ratios_of_turns(capsys: Capture) -> None:
     print_row("a", "ms", (found["ours"], found["peer"]), "a peer", 0.5, target=3)
     row = json.loads(capsys.readouterr().out)
     assert (row["ours"], row["peer"], row["spread"], row["target"]) == (2.0, 8.0, 0.25, 3)
+
+
+@pytest.mark.parametrize(
+    ("last", "found"),
+    [
+        (Load(40, 3, 22, 105.0, 0), []),
+        (Load(40, 3, 22, 120.0, 0), ["memory from 100 to 120"]),
+        (Load(40, 4, 23, 100.0, 1), ["processes", "descriptors", "files"]),
+    ],
+)
+def test_what_grows_under_load_is_found(last: Load, found: list[str]) -> None:
+    seen = [Load(number, 3, 22, 100.0, 0) for number in range(30)]
+    told = grown([*seen, *[last] * 10], 0.1)
+    assert len(told) == len(found)
+    assert all(line.startswith(word) for line, word in zip(told, found, strict=True))
