@@ -106,7 +106,7 @@ def placebo(gathered: Gathered) -> Page:
             word = verdict if isinstance(verdict, str) else verdict.word
             ends += [difference, word]
             row |= _row(kind, verdict)
-        number = sum(1 for _ in areas_by_run(cells, contrast.method, names))
+        number = sum(1 for _ in _areas_by_run(cells, contrast.method, names))
         made.add_row(contrast.method, contrast.text, str(number), *shown, *ends)
         page.rows.append(row)
     drawn = {
@@ -129,7 +129,7 @@ def by_placebo_cell(gathered: Gathered) -> PlaceboCells:
     return found
 
 
-def areas_by_run(
+def _areas_by_run(
     cells: PlaceboCells, variant: str, peers: Sequence[str], with_failures: bool = False
 ) -> ByRun:
     """By cell and seed, the area of each task, at the budget that all of `peers` reached.
@@ -151,7 +151,7 @@ def areas_by_run(
 
 def area_of(cells: PlaceboCells, variant: str, peers: Sequence[str]) -> Interval | None:
     """Mean area of a variant over cells; None without a seed that all of `peers` have."""
-    own = areas_by_run(cells, variant, peers)
+    own = _areas_by_run(cells, variant, peers)
     return overall(own) if own else None
 
 
@@ -160,12 +160,12 @@ def judged(cells: PlaceboCells, kind: TextKind) -> dict[Contrast, ContentVerdict
     sides, again, told = [], [], {}
     for contrast in CONTRASTS:
         names = [contrast.method, contrast.variant(kind)]
-        real, other = (areas_by_run(cells, name, names) for name in names)
+        real, other = (_areas_by_run(cells, name, names) for name in names)
         if not real:
             continue
         told[contrast] = "; ".join(unlike(cells, names))
         sides.append(pairs(real, other))
-        again.append(pairs(*(areas_by_run(cells, name, names, True) for name in names)))
+        again.append(pairs(*(_areas_by_run(cells, name, names, True) for name in names)))
     alike = [i for i, why in enumerate(told.values()) if not why]
     verdicts = judge_content(
         [sides[i] for i in alike],
