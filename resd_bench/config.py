@@ -136,6 +136,11 @@ class RunConfig(PolicyOptions, TaskOptions):
     """Maximum time in seconds for an environment to start an episode or to answer a step. A later
     answer counts as a failure if the environment declares `verify_seconds`, otherwise as an
     error."""
+    rollout_slots: Annotated[int, NOT_NEGATIVE] = 0
+    """Number of episodes under way at a time, in rollouts and evaluations: one that ends makes room
+    for the next, and environments step while others are sampled. Random streams are then named by
+    task, attempt and turn, so that results do not depend on the number. 0: all episodes, turn by
+    turn together."""
     track: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
     """Experiment tracker to log to as well."""
     checkpoint_every: Annotated[int, POSITIVE] = 4

@@ -8,10 +8,12 @@ returns nothing: a sample without privileged context gives no `Example`, not a m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Any, ClassVar, Literal, get_args
+
+from resd_bench.errors import UsageError
 
 Metrics = dict[str, float]
 """Numbers to log, keyed `area/name`; each is explained where it is written."""
@@ -236,6 +238,19 @@ class Sampling:
     max_new_tokens: int = 256
     seed: int = 0
     """Sample j of prompt i draws from its own stream, named by (seed, i, j)."""
+    streams: tuple[int, ...] = ()
+    """Numbers that name the streams of the prompts in place of i, one for each; () for none. Calls
+    that have them may take turns between groups of episodes (`rollout/slots.py`)."""
+
+    def numbers(self, prompts: int) -> Sequence[int]:
+        """What names the streams of so many prompts; UsageError if `streams` are for others."""
+        named = self.streams or range(prompts)
+        if len(named) != prompts:
+            raise UsageError(
+                f"the method asked its policy {prompts} prompts in place of the {len(named)} that "
+                "it was given, whose random streams have names: leave out --rollout-slots"
+            )
+        return named
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,8 @@ class RESDConfig(
     """Options of RESD. Defaults are the preset `paper`.
 
     With a `turn_context` other than `transcript` the teacher of a turn reads a diagnosis of it in
-    place of the reflection, which then serves the playbook alone, and no success of its own.
+    place of the reflection, which then serves the playbook alone, no success of its own, and the
+    playbook of before this update, whose new lessons may tell what came later.
     """
 
     use_reflection: bool = True
@@ -103,7 +104,7 @@ class RESDAgent(PolicyAgent):
 
     def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
         """One inner step of Algorithm 1; see `_metrics` for what is logged."""
-        attempts = self._attempts(groups)
+        attempts, before = self._attempts(groups), self.playbook
         update = self._update_context(attempts, step)
         reviews = self._review(attempts, step)
         if self.config.use_solution_buffer:
@@ -112,10 +113,11 @@ class RESDAgent(PolicyAgent):
         solutions = find_solutions(attempts, self.solutions, distil_successes=distil)
         weights = self._weights(attempts)
         tasks = [attempt.task_id for attempt in attempts]
-        shown = self.dials.show(update.reflections, tasks, self.playbook, step.seed)
-        book = self._worded(shown.playbook)
+        book = before if self.config.own_teachers else self.playbook
+        shown = self.dials.show(update.reflections, tasks, book, step.seed)
+        worded = self._worded(shown.playbook)
         examples = [
-            self._examples(*each, playbook=book)
+            self._examples(*each, playbook=worded)
             for each in zip(attempts, shown.reflections, reviews, solutions, weights, strict=True)
         ]
         learned = self.policy.update(

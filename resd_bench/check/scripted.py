@@ -52,8 +52,8 @@ class ScriptedPolicy:
         """Answer by the script, and charge the ledger."""
         self.calls.append(Call(tuple(prompts), n, sampling, purpose))
         return [
-            [self._complete(messages, sampling, purpose, i, j) for j in range(n)]
-            for i, messages in enumerate(prompts)
+            [self._complete(messages, sampling, purpose, number, j) for j in range(n)]
+            for number, messages in zip(sampling.numbers(len(prompts)), prompts, strict=True)
         ]
 
     def _complete(

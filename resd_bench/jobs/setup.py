@@ -86,7 +86,13 @@ def make_envs(config: RunConfig) -> tuple[TextEnv, EnvPool]:
         **config.env_options,
     )
     try:
-        env, pool = make(), EnvPool(make, config.step_seconds, process_group=join(config.device))
+        env = make()
+        pool = EnvPool(
+            make,
+            config.step_seconds,
+            process_group=join(config.device),
+            slots=config.rollout_slots,
+        )
     except (TypeError, ValueError) as error:
         raise plugins.refused_options(config.env, error) from None
     if env.verify_seconds is not None and config.step_seconds <= env.verify_seconds:

@@ -94,11 +94,12 @@ class ChatPolicy:
         A prompt that does not fit the model's context is not answered, and counted. UsageError if
         none of the first ones fits, and for what the server refuses or fails to answer.
         """
-        seeds = [row_seed(sampling, i, j) for i in range(len(prompts)) for j in range(n)]
+        named = sampling.numbers(len(prompts))
+        seeds = [row_seed(sampling, number, j) for number in named for j in range(n)]
         rows = [(prompts[at // n], seed) for at, seed in enumerate(seeds)]
         bodies = [(self.request.body(chat, sampling, seed), seed) for chat, seed in rows]
         replies = self._ask_all(bodies)
-        if replies and not self._answered and not any(replies):
+        if replies and not self._answered and not any(replies) and not sampling.streams:
             raise UsageError(
                 "no prompt fits the context of the server's model: give shorter prompts, a smaller "
                 "--max-new-tokens, or another --model"

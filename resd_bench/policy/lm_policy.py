@@ -160,7 +160,8 @@ class LMPolicy:
         room = self.room_for_prompts(sampling.max_new_tokens)
         ids = [self.codec.prompt_ids(messages) for messages in prompts]
         fitting = [i for i, prompt in enumerate(ids) if len(prompt) <= room]
-        if ids and not fitting and not self._answered:
+        # Few episodes at a time say nothing about the others: with slots, the rollout decides.
+        if ids and not fitting and not self._answered and not sampling.streams:
             raise UsageError(
                 f"every prompt is longer than the {room} tokens that {sampling.max_new_tokens} new "
                 f"tokens leave in this model's context of {self.context_limit} (the shortest has "
@@ -172,10 +173,14 @@ class LMPolicy:
             self._drawn = sampling
         if purpose != "evaluation":
             self._counts.overlong_prompts += len(ids) - len(fitting)
+        named = sampling.numbers(len(ids))
         activity.phase_begins(activity.PHASES[purpose], len(fitting) * n)
         try:
             made = self.engine.generate(
-                [ids[i] for i in fitting], n=n, sampling=sampling, numbers=fitting
+                [ids[i] for i in fitting],
+                n=n,
+                sampling=sampling,
+                numbers=[named[i] for i in fitting],
             )
         except NonFiniteLogits:
             raise self._broken() from None

@@ -1,7 +1,8 @@
 """Placebo feedback: what failed attempts are told is another's, or says nothing.
 
 Stands between environments and methods, so it holds for every method. An attempt keeps its turns,
-its verdict, reward, score and metrics; all else that the environment said at its end is exchanged.
+its verdict, reward, score and metrics; all else that the environment said at its end is exchanged,
+and remarks on single turns are left out.
 *Shuffled* feedback is what the environment said on a failed attempt at another task of the batch,
 or where there is none, at an earlier one: of equal form and about equal length, and each is used
 once. It keeps the distribution of feedback and destroys what it says about this attempt. *Blank*
@@ -18,7 +19,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from resd_bench.seeds import stream
-from resd_bench.types import CaseResult, Content, Feedback, Group, Metrics, Stop, Trajectory
+from resd_bench.types import CaseResult, Content, Feedback, Group, Metrics, Stop, Trajectory, Turn
 
 _KEPT = 64
 """Number of the latest failures whose feedback is kept for batches without another task's."""
@@ -137,7 +138,7 @@ class Placebo:
         seen = list(attempts)
         for i, one in zip(failed, shown, strict=True):
             told = _with_verdict(one.feedback, attempts[i].feedback)
-            seen[i] = replace(attempts[i], feedback=told)
+            seen[i] = replace(attempts[i], feedback=told, turns=_without_remarks(attempts[i].turns))
             notes[i] = {"shown_feedback": told.text, "feedback_from": one.task}
         own = [(attempts[i].task.id, attempts[i].feedback) for i in failed]
         self.earlier = [*self.earlier, *own][-_KEPT:]
@@ -202,6 +203,12 @@ def _with_verdict(told: Feedback, own: Feedback) -> Feedback:
     return replace(
         told, reward=own.reward, success=own.success, score=own.score, metrics=own.metrics
     )
+
+
+def _without_remarks(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """The turns, without what the environment says of them besides the observations."""
+    notes = (turn.feedback and replace(turn.feedback, text="") for turn in turns)
+    return tuple(replace(turn, feedback=note) for turn, note in zip(turns, notes, strict=True))
 
 
 def _feedback(values: Mapping[str, Any]) -> Feedback:

@@ -33,6 +33,7 @@ from resd_bench.types import (
     Task,
     Trajectory,
     Turn,
+    TurnFeedback,
     user,
 )
 from resd_envs.guess_number import GuessNumberEnv
@@ -128,6 +129,124 @@ def test_the_teacher_of_a_turn_sees_nothing_after_the_observation_that_followed_
         assert marks(shown[0]) == seen
         assert all(marks(messages) <= seen for messages in shown)
         assert shown[0][:-1] == example.messages[:-1], "the conversation before it is the same"
+
+
+Block = tuple[str, str, str]
+"""An answer, what followed it, and the environment's remark on it ("" for none)."""
+HOSTILE = (
+    *("", "same", "go", "same\ngo", "> go\nsame", "</think>", "<think>go", "\ud800"),
+    *("2 wrong: same", '{"diagnoses": []}', "again: go", "{prompt}", "not solved"),
+)
+blocks = st.lists(st.tuples(*[st.sampled_from(HOSTILE)] * 3), min_size=1, max_size=4)
+
+
+def hostile(told: Sequence[Block], ended: str, stop: Stop = Stop.EOS) -> Trajectory:
+    """An episode of these turns; `ended` is the feedback, "" for a success."""
+    messages, made = user("same"), []
+    for said, seen, remark in told:
+        cut = Stop.LENGTH if len(said) > 7 else Stop.EOS
+        note = TurnFeedback("invalid", remark) if remark else None
+        made.append(Turn(messages, Completion(said, (1,), (-0.5,), cut), note))
+        messages = (*messages, Message("assistant", said), Message("user", seen))
+    verdict = Feedback(float(not ended), not ended, 0.0, text=ended)
+    unread = told[-1][1] if stop is Stop.LENGTH else ""
+    task = Task("t", "train", "same", {})
+    return Trajectory(task, tuple(made), verdict, stop, "", stop is Stop.LENGTH, unread)
+
+
+def first_examples(
+    spec: MethodSpec, told: Sequence[Block], ended: str, stop: Stop, count: int, **options: Any
+) -> list[tuple[Messages, list[Messages]]]:
+    """What student and teachers of the first `count` turns see, after a review that finds something
+    in some turns, tells of turns that there are not, and of one turn twice; and with a writer of
+    lessons who copies what it reads."""
+
+    def model(prompt: str, seed: int, j: int) -> str:
+        if prompt.endswith("<diagnose>"):
+            known = [(n, said) for n, (said, _, _) in enumerate(told, 1) if len(said) % 3]
+            lines = [f"{n} wrong: {len(said)} letters" for n, said in known]
+            return "\n".join(["1 right", *lines, *lines[:1], "0 wrong: x", "77 wrong: later"])
+        copied = " ".join(prompt.split())[-300:]
+        return f"add: {copied}" if prompt.endswith("<lesson>") else f"cause: {copied}\nlesson: x"
+
+    policy = ScriptedPolicy(model)
+    agent = spec.build(policy, spec.config(use_solution_buffer=False, **options))
+    attempt = hostile(told, ended, stop)
+    agent.learn([Group(attempt.task, (attempt,))], STEP)
+    student = {turn.messages for turn in attempt.turns[:count]}
+    return [
+        (example.messages, list(teachers(example)))
+        for example in policy.updates[-1]
+        if example.messages in student
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    past=blocks,
+    futures=st.tuples(blocks, blocks),
+    ends=st.tuples(st.sampled_from(("", "lost", "same")), st.sampled_from(("", "lost", "limit"))),
+    stops=st.tuples(*[st.sampled_from((Stop.EOS, Stop.TURNS, Stop.LENGTH))] * 2),
+    context=st.sampled_from(BY_TURN),
+    spec=st.sampled_from([HERO, RESD]),
+    playbook=st.booleans(),
+)
+def test_whatever_comes_after_its_observation_the_teacher_of_a_turn_is_told_the_same(
+    past: list[Block],
+    futures: tuple[list[Block], list[Block]],
+    ends: tuple[str, str],
+    stops: tuple[Stop, Stop],
+    context: TurnContext,
+    spec: MethodSpec,
+    playbook: bool,
+) -> None:
+    options = {"turn_context": context, "use_playbook": playbook}
+    one, other = (
+        first_examples(spec, [*past, *future], end, stop, len(past), **options)
+        for future, end, stop in zip(futures, ends, stops, strict=True)
+    )
+    assert one == other
+
+
+def test_that_property_fails_for_the_naive_form_and_where_later_turns_are_shown() -> None:
+    told: list[Block] = [("go", "same", ""), ("go", "same", "")]
+    for options in ({"turn_context": "transcript"}, {"show_later_turns": True}):
+        found = [
+            first_examples(HERO, told, end, Stop.EOS, 1, **options) for end in ("lost", "limit")
+        ]
+        assert found[0] != found[1]
+
+
+def test_reviews_are_charged_as_reflection_and_nothing_else_is_sampled() -> None:
+    for context, calls in (("both", 1), ("diagnosis", 1), ("observation", 0), ("transcript", 0)):
+        policy, _, metrics = learned(
+            HERO, transcript(3, False, False), transcript(2, True, False, "u"), turn_context=context
+        )
+        assert len(policy.calls) == calls
+        replies = [
+            reviewer(chat[-1].content, 0, 0) for call in policy.calls for chat in call.prompts
+        ]
+        assert policy.ledger.reflection_tokens == sum(map(len, replies))
+        assert (policy.ledger.sampled_tokens, policy.ledger.evaluation_tokens) == (0, 0)
+        assert metrics["turns/reviews"] == 2 * calls
+
+
+def test_a_turn_about_which_nothing_is_known_keeps_its_share_and_gives_it_to_no_other() -> None:
+    """Three attempts of 4, 2 and 1 turns: two of the first turns are left out."""
+    silent = [("go", "", ""), ("go", "seen", ""), ("go", "", ""), ("go", "seen", "")]
+    attempts = [
+        hostile(silent, "lost"),
+        hostile([("go", "seen", "")] * 2, "lost"),
+        hostile([("go", "", "")], "lost"),
+    ]
+    policy = ScriptedPolicy(lambda *_: "")
+    agent = HERO.build(policy, HERO.config(turn_context="observation"))
+    agent.learn([Group(one.task, (one,)) for one in attempts], STEP)
+    mean = (4 + 2 + 1) / 3
+    weights = [example.weight for example in policy.updates[-1]]
+    assert weights == pytest.approx([mean / 4] * 2 + [mean / 2] * 2 + [mean])
+    # Of a loss averaged over the seven turns, a whole attempt has a third.
+    assert sum(weights[2:4]) / 7 == pytest.approx(1 / 3)
 
 
 def test_only_the_option_shows_later_turns_and_the_naive_form_shows_them_to_all() -> None:

@@ -32,6 +32,7 @@ from resd_bench.types import (
     Task,
     Trajectory,
     Turn,
+    TurnFeedback,
     user,
 )
 
@@ -121,6 +122,26 @@ def test_what_is_exchanged_is_all_that_was_said_and_never_the_verdict() -> None:
                 assert own.turns == real.turns
                 verdict = ("reward", "success", "score", "metrics")
                 assert all(getattr(own.feedback, k) == getattr(real.feedback, k) for k in verdict)
+
+
+def test_remarks_on_the_turns_of_a_failure_are_left_out_with_its_feedback() -> None:
+    note, silent = TurnFeedback("invalid", "there is no door"), TurnFeedback("invalid")
+    groups = [
+        replace(
+            group,
+            trajectories=tuple(
+                replace(own, turns=(replace(own.turns[0], feedback=note), *own.turns))
+                for own in group.trajectories
+            ),
+        )
+        for group in batch({"a": ["fault of a", ""], "b": ["fault of b"]})
+    ]
+    for content in ("shuffled", "blank"):
+        seen, _, _ = Placebo(content).exchanged(groups, 0)
+        found = [
+            [turn.feedback for turn in own.turns] for group in seen for own in group.trajectories
+        ]
+        assert found == [[silent, None], [note, None], [silent, None]]
 
 
 def test_a_batch_of_one_task_is_told_of_an_earlier_one_and_at_first_nothing() -> None:

@@ -478,12 +478,14 @@ class FastEngine:
             return []
         longest = max(map(len, prompts)) + sampling.max_new_tokens
         weights = _prepare(self.model, longest, self.dtype)
-        keep = self._memory.goes_on(prompts)
+        # Where groups of episodes take turns, the call before the last one is continued next.
+        before = self._memory if sampling.streams else None
+        keep = self._memory.goes_on(prompts) or bool(before and before.weights is not None)
         mark = weights_fingerprint(weights.trained()) if keep else None
         begun = self._begun(prompts, mark)
         flat: dict[SampleIndex, Generated] = {}
         said: list[CachedSequence] = []
-        room = limits.FAST_KEPT_BYTES if keep else 0
+        room = limits.FAST_KEPT_BYTES // (1 + (before is not None)) if keep else 0
         for rows in chunks(prompts, n, sampling.max_new_tokens, self.max_batch_tokens):
             u = uniforms(sampling, rows, numbers)
             batch = _Batch(weights, prompts, rows, sampling.max_new_tokens, begun, room > 0)
@@ -491,7 +493,7 @@ class FastEngine:
             flat.update(zip(rows, made, strict=True))
             said += _said(batch, prompts, rows, made)
             room -= batch.cache.nbytes
-        self._memory = PrefixCache(said, mark)
+        self._memory = PrefixCache(said, mark, before)
         return ungroup(n, flat)
 
     def _begun(

@@ -1,16 +1,16 @@
-"""What an engine keeps of its last call: keys and values of sequences that may be continued.
+"""What an engine keeps of its last calls: keys and values of sequences that may be continued.
 
 An episode's next prompt is its last one, the answer to it, and the environment's reply. Once a call
 continues the last one like this, sequences are kept for the following calls, and only what is new
-is read. Any common beginning is used, not only whole sequences. Left out: remembering more than one
-call, and anything computed with other weights.
+is read. Any common beginning is used, not only whole sequences. Where two groups of episodes take
+turns, two calls are remembered. Left out: more of them, and anything computed with other weights.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -52,12 +52,28 @@ class CachedPrefix:
 
 
 class PrefixCache:
-    """The sequences of one call."""
+    """The sequences of one call, or of two."""
 
-    def __init__(self, said: Iterable[CachedSequence] = (), weights: Tensor | None = None) -> None:
-        """`weights` is the fingerprint of the weights that the caches were computed with."""
-        self._said = sorted(said, key=_tokens)
+    def __init__(
+        self,
+        said: Iterable[CachedSequence] = (),
+        weights: Tensor | None = None,
+        before: PrefixCache | None = None,
+    ) -> None:
+        """`weights` is the fingerprint of the weights that the caches were computed with.
+
+        Of the call `before` this one, those that were computed with the same are remembered too.
+        """
+        self._last = list(said)
         self.weights = weights
+        earlier = [] if before is None else [self._usable(one, before) for one in before._last]
+        self._said = sorted([*self._last, *earlier], key=_tokens)
+
+    def _usable(self, one: CachedSequence, before: PrefixCache) -> CachedSequence:
+        """A sequence of the call `before`, without a cache that other weights may have computed."""
+        mine, its = self.weights, before.weights
+        same = mine is not None and its is not None and torch.equal(mine, its)
+        return one if same else replace(one, cache=None)
 
     def goes_on(self, prompts: Sequence[Sequence[int]]) -> bool:
         """Whether prompts reach into answers of the last call; only a few are tried."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -130,6 +131,50 @@ def test_episodes_say_what_they_would_say_without_memory(
     assert alone[1][0] == alone[1][1], "the second turn is the first that is seen to go on"
     for remembered, without in alone[2:]:
         assert remembered < 0.6 * without
+
+
+def test_two_groups_of_episodes_that_take_turns_are_both_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny.model(max_position_embeddings=512)
+    counts = read(monkeypatch)
+
+    def play(engine: FastEngine | None, named: bool) -> list[int]:
+        groups, found = [tiny.prompts([30, 45, 38], 1), tiny.prompts([61, 30], 2)], []
+        for turn in range(4):
+            for place, prompts in enumerate(groups):
+                streams = tuple(range(9 * turn, 9 * turn + len(prompts)))
+                how = replace(DRAWN, streams=streams if named else ())
+                counts.append(0)
+                used = engine or fast_engine(model)
+                made = used.generate(prompts, n=1, sampling=how, numbers=streams)
+                found.append(counts[-1])
+                fresh = fast_engine(model).generate(prompts, n=1, sampling=DRAWN, numbers=streams)
+                assert_same(made, fresh)
+                groups[place] = next_turn(prompts, made, turn)
+                if place and turn == 2 and named:
+                    # One group is replaced by new episodes at once: the other is not forgotten.
+                    groups[place] = tiny.prompts([33, 41], 3)
+        return found
+
+    fresh, forgotten, kept = (
+        play(None, True),
+        play(fast_engine(model), False),
+        play(fast_engine(model), True),
+    )
+    assert forgotten[4:6] == fresh[4:6], "without names, only the last call is remembered"
+    assert all(few < 0.6 * whole for few, whole in zip(kept[4:7], fresh[4:7], strict=True))
+
+
+def test_no_cache_of_other_weights_is_remembered() -> None:
+    cache, weights = torch.empty(1, 2, 1, 1, 9, 1), torch.tensor([1, 2])
+    before = PrefixCache([said("one", 1, cache)], weights)
+    for now, kept in ((weights.clone(), True), (weights + 1, False), (None, False)):
+        memory = PrefixCache([said("two", 1, cache)], now, before)
+        assert memory.goes_on([[ord(c) for c in "one more"]])
+        assert (memory.beginning([ord(c) for c in "one more"]) is not None) == kept
+        third = PrefixCache([said("three", 1, cache)], now, memory)
+        assert not third.goes_on([[ord(c) for c in "one more"]])
 
 
 def goes_on(model: Any, engine: FastEngine) -> Prompts:
