@@ -197,7 +197,7 @@ def _parts(row: Row) -> Iterator[tuple[str, str]]:
         if answer != response:
             yield f"response{count}, with its reasoning", response
         yield f"answer{count}", answer or "(nothing)"
-    for name in ("error", "feedback", "shown_feedback", "reflection"):
+    for name in ("unread", "error", "feedback", "shown_feedback", "reflection"):
         if row.get(name):
             yield name.replace("_", " "), row[name]
 

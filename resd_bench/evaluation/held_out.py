@@ -90,7 +90,7 @@ def eval_rows(groups: Sequence[Group], update: int, ledger: Ledger) -> list[dict
                     "error": attempt.error,
                     "response_tokens": sum(t.completion.tokens for t in attempt.turns),
                     "metrics": dict(attempt.feedback.metrics),
-                    **{name: texts[name] for name in SAID},
+                    **{name: texts[name] for name in SAID if name in texts},
                 }
             )
     return rows

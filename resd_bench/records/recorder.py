@@ -68,8 +68,8 @@ WHOLE = ("config.yaml", "manifest.json", "summary.json")
 """Files that are hashed when a run finishes, besides the logs and `FOLDERS`."""
 FOLDERS = {"context": ".json", "traces": ".json", "answers": ".jsonl.gz"}
 """Folders with a file for an update, and the suffix of these files."""
-SAID = ("turns", "feedback", "cases")
-"""Fields of an evaluation's row that are kept in `answers`."""
+SAID = ("turns", "unread", "feedback", "cases")
+"""Fields of an evaluation's row that are kept in `answers`, those that it has."""
 RunState = Literal["new", "running", "interrupted", "failed", "finished"]
 LogRow = dict[str, Any]
 
@@ -747,4 +747,4 @@ def told(attempt: Trajectory) -> LogRow:
         "stop": attempt.stop.value,
         "error": attempt.error,
         "metrics": dict(attempt.feedback.metrics),
-    }
+    } | ({"unread": attempt.unread} if attempt.unread else {})

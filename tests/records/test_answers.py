@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from resd_bench.budget import Purpose
 from resd_bench.cli import main
 from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
@@ -20,6 +21,8 @@ from resd_bench.records.archive import keep
 from resd_bench.records.find_runs import find_runs
 from resd_bench.records.recorder import read_log, to_line
 from resd_bench.records.run_files import RunFiles
+from resd_bench.testing import ScriptedPolicy
+from resd_bench.types import Completion, Messages, Sampling, Stop
 
 SETTINGS = {
     **{"env": "toy-count", "method": "toy-learner", "model": "scripted", "budget": "40ep"},
@@ -130,3 +133,35 @@ def test_rows_of_eval_hold_answers_that_can_be_graded_again(
         assert {k: again[k] for k in ("task", "sample", "turns", "feedback", "cases")} == {
             k: kept[k] for k in ("task", "sample", "turns", "feedback", "cases")
         }
+
+
+class ShortContext(ScriptedPolicy):
+    """Has room for two turns: what follows the second is read by nobody."""
+
+    def _complete(
+        self, messages: Messages, sampling: Sampling, purpose: Purpose, i: int, j: int
+    ) -> Completion:
+        if len(messages) > 3:
+            return Completion("", stop=Stop.LENGTH)
+        return super()._complete(messages, sampling, purpose, i, j)
+
+
+@pytest.mark.parametrize("slots", [0, 3])
+def test_an_episode_that_fills_the_context_is_recorded_to_the_last_word_it_was_told(
+    config: RunConfig, slots: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = replace(
+        config, rollout_slots=slots, budget="10ep", eval_also=None, eval_validation=0, eval_every=0
+    )
+    run(short, policy=lambda _: ShortContext(lambda prompt, seed, j: "1"))
+    episodes = read_log(short.folder() / "episodes.jsonl").rows
+    for row in [*episodes, *said(short)]:
+        assert [turn["response"] for turn in row["turns"]] == ["1", "1"]
+        assert row["unread"] == "go on after 1"
+    assert {(row["stop"], row["kind"], row["success"], row["error"]) for row in episodes} == {
+        ("length", "truncated", False, "")
+    }
+    [last] = read_log(short.folder() / "metrics.jsonl").rows[-1:]
+    assert (last["env_steps"], last["train/unanswered"]) == (2 * len(episodes), 1.0)
+    assert main(["show", str(short.folder())]) == 0
+    assert "go on after 1" in capsys.readouterr().out.split("unread")[1]
