@@ -1,7 +1,7 @@
 """`run --dry-run`: what a run would do, in tokens and memory; refuses what cannot fit.
 
-Everything is printed as YAML with comments, so that the output is a configuration to run. Left
-out: times, which depend on the machine more than on anything that is known before.
+Everything is printed as YAML with comments, so that the output is a configuration to run. Hours are
+told only at rates that were measured: they depend on the machine more than on anything else.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from resd_bench import packaged_models, plugins
 from resd_bench.agent import Load
@@ -17,6 +19,8 @@ from resd_bench.config import RunConfig, method_config
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import out
+from resd_bench.planning.duration import evaluations_left, number_of_updates
+from resd_bench.planning.hours import Rates, read_rates, told_hours
 from resd_bench.planning.memory import (
     CHARACTERS_PER_TOKEN,
     Lengths,
@@ -34,8 +38,11 @@ from resd_bench.planning.memory import (
     ways,
 )
 from resd_bench.policy.engines import registry
-from resd_bench.policy.parallel.supported import check_processes
+from resd_bench.policy.parallel.supported import check_devices, check_processes
 from resd_bench.types import Task
+
+if TYPE_CHECKING:
+    from resd_bench.planning.architecture import Architecture
 
 EXPECTED_SHARE = 0.5
 """Of the longest completion, unless `--mean-tokens` says how long one is."""
@@ -48,15 +55,17 @@ def show_plan(
     gpu_memory: str | None = None,
     mean_tokens: int | None = None,
     shared: bool = False,
+    rates: str | None = None,
 ) -> None:
     """What a run would do: settings, updates, tokens, memory. UsageError where it cannot fit.
 
     `gpus` and `gpu_memory` describe the machine to plan for, by default this one; of several GPUs
     each is reckoned with a copy of the weights, or with `shared` a share of them. Where nothing is
-    known about its memory, nothing is refused.
+    known about its memory, nothing is refused. `rates` are measured ones, see `read_rates`.
     """
     from resd_bench.jobs.setup import choose_tasks, make_envs
 
+    measured = None if rates is None else read_rates(rates)
     env = make_envs(config)[0]
     train, held_out = choose_tasks(env, config)
     console = out()
@@ -67,8 +76,9 @@ def show_plan(
             f"--mean-tokens {mean} is more than --max-new-tokens {config.max_new_tokens}"
         )
     plan = Plan(config, env, train, len(held_out), mean)
-    check_processes(config, 1 if config.device_map else gpus or 1, sharded=shared)
-    for line in plan.lines(replace(find_machine(config, gpus, gpu_memory), shared=shared)):
+    machine = replace(find_machine(config, gpus, gpu_memory), shared=shared)
+    refuse_as_run_does(config, replace(machine, gpus=gpus or 1))
+    for line in plan.lines(machine, measured):
         console.print(f"# {line}", soft_wrap=True)
     console.print(f"# would write to {config.folder()}; nothing was written", soft_wrap=True)
 
@@ -88,8 +98,8 @@ class Plan:
         self.longest = Lengths(prompt, config.max_new_tokens, turns)
         self.expected = Lengths(prompt, mean, turns)
 
-    def lines(self, machine: Machine) -> Iterator[str]:
-        """Updates, tokens, memory; UsageError where the memory of `machine` is not enough."""
+    def lines(self, machine: Machine, rates: Rates | None = None) -> Iterator[str]:
+        """Updates, tokens, memory, hours; UsageError where `machine` has not enough memory."""
         from resd_bench.planning import architecture
 
         model: architecture.Architecture | None = None
@@ -106,31 +116,36 @@ class Plan:
         yield from self._amounts(most)
         yield from self._tokens(most, mean, context)
         if model is None:
-            yield f"memory: not estimated: {reason}"
+            yield f"memory{' and hours' if rates else ''}: not estimated: {reason}"
             return
         adapter = self.config.lora_rank > 0
         work = [tokens.flops(model.active, adapter) for tokens in (most, mean)]
         yield f"FLOPs per update: at most {work[0]:.2g}, expected {work[1]:.2g}, and attention's"
         needed = memory(self.config, model, self.longest, self.load, machine)
         yield from _memory_lines(needed, model.parameters, machine, ways(self.config, machine))
-        check_fits(needed, machine)
+        check_fits(needed, machine, partial(self._what_fits, model, machine))
+        if rates is not None:
+            yield told_hours(self.config, model, mean, self.held_out, machine, rates)
+
+    def _what_fits(self, model: Architecture, machine: Machine) -> list[str]:
+        from resd_bench.planning.suggestions import what_fits
+
+        return what_fits(self.config, model, self.longest, self.load, machine, refuse_as_run_does)
 
     def _amounts(self, most: Tokens) -> Iterator[str]:
         """Updates and evaluations of the whole run."""
         config, budget = self.config, self.config.parsed_budget()
         per_update = config.batch_size * (config.group_size or 1)
-        updates: float | None = config.updates()
-        if budget.unit == "tok":
-            updates = max(1.0, budget.amount / (most.rollouts + most.own))
+        updates = number_of_updates(config, most)
         if updates is None:
             yield f"updates: as many as {config.budget} allows"
             return
         least = "at least " if budget.unit == "tok" else ""
         yield f"updates: {least}{updates:.0f} of {per_update} rollouts each"
         yield f"rollout tokens: at most {updates * most.rollouts:,.0f}"
-        evaluations = 2 + ((updates - 1) // config.eval_every if config.eval_every else 0)
+        evaluations = 1 + len(evaluations_left(round(updates), config.eval_every, 0))
         samples = self.held_out * config.eval_samples
-        yield f"evaluations: about {evaluations:.0f} of {samples} samples"
+        yield f"evaluations: about {evaluations} of {samples} samples"
         tokens = evaluations * most.evaluation
         yield f"evaluation tokens, not charged: at most {tokens:,.0f}"
         if config.eval_also or config.eval_validation or config.eval_contexts:
@@ -169,6 +184,17 @@ def _memory_lines(needed: Memory, parameters: int, machine: Machine, used: int) 
         each = sorted(parts, key=lambda part: -part.bytes)
         listed = ", ".join(f"{part.name} {gigabytes(part.bytes)}" for part in each)
         yield f"  {phase}: {gigabytes(total(parts))} = {listed}"
+
+
+def refuse_as_run_does(config: RunConfig, machine: Machine) -> None:
+    """UsageError for what `run` refuses with a process on each GPU: the same functions decide."""
+    layers = config.device_map is not None and not machine.shared
+    processes = 1 if layers else machine.gpus
+    if processes > 1:
+        check_devices(
+            config.device, config.device_map, trace=config.trace > 0, sharded=machine.shared
+        )
+    check_processes(config, processes, sharded=machine.shared)
 
 
 def longest_prompt(tasks: Sequence[Task], model: str) -> int:

@@ -130,6 +130,14 @@ def run(
             "Needs --dry-run.",
         ),
     ] = None,
+    rates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="A run on such a machine whose rates give the hours, or FLOPs and evaluated "
+            "tokens a second of one GPU, e.g. 2e14,3000. Needs --dry-run.",
+        ),
+    ] = None,
     **flags: str | None,
 ) -> None:
     """Run a method on an environment, and report held-out success."""
@@ -138,8 +146,10 @@ def run(
 
     if seeds is not None and flags.get("seed") is not None:
         raise UsageError("--seed and --seeds were both given: give one of them")
-    if not dry_run and (gpus or gpu_memory or fsdp or mean_tokens):
-        raise UsageError("--gpus, --gpu-memory, --fsdp and --mean-tokens need --dry-run: add it")
+    if not dry_run and (gpus or gpu_memory or fsdp or mean_tokens or rates):
+        raise UsageError(
+            "--gpus, --gpu-memory, --fsdp, --mean-tokens and --rates need --dry-run: add it"
+        )
     file = load_file(config) if config is not None else {}
     numbers = whole_numbers("--seeds", seeds) if seeds is not None else [flags.get("seed")]
     configs = [resolve(file, {**flags, "seed": seed}, sets or ()) for seed in numbers]
@@ -149,7 +159,7 @@ def run(
         note(told)
     for number, resolved in enumerate(configs, start=1):
         if dry_run:
-            show_plan(resolved, gpus, gpu_memory, mean_tokens, fsdp)
+            show_plan(resolved, gpus, gpu_memory, mean_tokens, fsdp, rates)
             continue
         if len(configs) > 1 and is_rank0():
             note(f"run {number} of {len(configs)}: seed {resolved.seed}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from resd_bench import plugins
 from resd_bench.agent import Load
 from resd_bench.config import RunConfig, method_config
-from resd_bench.planning.memory import Lengths, count_tokens
+from resd_bench.planning.memory import Lengths, Tokens, count_tokens
 from resd_bench.types import Speed
 
 TRAINING_PASSES = 3
@@ -68,12 +68,10 @@ def estimate(
     spec = plugins.method(config.method)
     load: Load = spec.load(method_config(spec.config, config.method_options, spec.name))
     tokens = count_tokens(config, lengths, load, held_out, context)
-    sampled, budget = tokens.rollouts + tokens.own, config.parsed_budget()
-    updates = config.updates()
-    if budget.unit == "tok":
-        updates = max(1, round(budget.amount / sampled))
-    if updates is None:
+    sampled, expected = tokens.rollouts + tokens.own, number_of_updates(config, tokens)
+    if expected is None:
         return None
+    updates = round(expected)
     read = tokens.read + tokens.scored + TRAINING_PASSES * tokens.trained
     prompts = held_out * lengths.turns * lengths.prompt
     return Duration(
@@ -82,6 +80,14 @@ def estimate(
         len(evaluations_left(updates, config.eval_every, done)) + (done == 0),
         tokens.evaluation * speed.sampled + prompts * speed.read,
     )
+
+
+def number_of_updates(config: RunConfig, tokens: Tokens) -> float | None:
+    """Updates of a run, at these tokens for each; None where only the clock says."""
+    budget = config.parsed_budget()
+    if budget.unit == "tok":
+        return max(1.0, budget.amount / (tokens.rollouts + tokens.own))
+    return config.updates()
 
 
 def evaluations_left(updates: int, every: int, done: int) -> Sequence[int]:

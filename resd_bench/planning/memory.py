@@ -13,7 +13,7 @@ what an allocator wastes, CUDA itself (`RESERVED`), and the main memory of a mac
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from resd_bench.agent import Load
@@ -479,16 +479,27 @@ def gigabytes(size: float) -> str:
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e9:.2g} GB"
 
 
-def check_fits(needed: Memory, machine: Machine) -> None:
-    """UsageError if a device cannot hold its part; names the largest part and how to reduce it."""
-    if machine.bytes_each is None:
+def fits(needed: Memory, machine: Machine) -> bool:
+    """Whether each device can hold its part; True where nothing is known about its memory."""
+    known = machine.bytes_each
+    return known is None or total(needed.peak) <= known * RESERVED
+
+
+def check_fits(
+    needed: Memory, machine: Machine, suggest: Callable[[], Sequence[str]] = tuple
+) -> None:
+    """UsageError if a device cannot hold its part; names the largest part and how to reduce it.
+
+    `suggest` gives flags with which the run would fit.
+    """
+    if machine.bytes_each is None or fits(needed, machine):
         return
     parts = needed.peak
     size, room = total(parts), machine.bytes_each * RESERVED
-    if size <= room:
-        return
+    flags = suggest()
+    told = f". It fits with {', or with '.join(flags)}" if flags else f": try {parts[0].remedy}"
     raise UsageError(
         f"this run does not fit: {needed.largest} takes {gigabytes(size)} on a {machine.name}, of "
         f"whose {gigabytes(machine.bytes_each)} only {gigabytes(room)} can be planned with. The "
-        f"largest part is {parts[0].name}, {gigabytes(parts[0].bytes)}: try {parts[0].remedy}"
+        f"largest part is {parts[0].name}, {gigabytes(parts[0].bytes)}{told}"
     )

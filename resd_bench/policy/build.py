@@ -15,6 +15,7 @@ from resd_bench.policy import loading
 from resd_bench.policy.config import PolicyConfig, PolicyOptions
 from resd_bench.policy.engines import registry
 from resd_bench.policy.lm_policy import LMPolicy
+from resd_bench.policy.parallel.supported import check_devices
 from resd_bench.seeds import derive
 
 if TYPE_CHECKING:
@@ -76,18 +77,9 @@ def choose_device(device: str) -> str:
 
 def device_in(process_group: TorchGroup, config: RunConfig) -> str:
     """Where this process of a group computes; UsageError for what several processes cannot do."""
-    if config.device_map is not None:
-        raise UsageError(
-            f"--device-map {config.device_map} spreads one model over the GPUs of one process, but "
-            "there are several: leave it out, and use FSDP if the model is too large for one GPU"
-        )
-    if config.device not in ("auto", "cpu", "cuda"):
-        raise UsageError(
-            f"--device {config.device} was given to several processes, each with a device of its "
-            "own: give auto, cpu or cuda; CUDA_VISIBLE_DEVICES chooses among GPUs"
-        )
-    if config.trace and process_group.sharded:
-        raise UsageError("--trace reads all weights, but with FSDP each process has only a shard")
+    check_devices(
+        config.device, config.device_map, trace=config.trace > 0, sharded=process_group.sharded
+    )
     return str(process_group.device)
 
 

@@ -28,3 +28,19 @@ def check_sharded(options: PolicyOptions) -> None:
             "--teacher-precision bfloat16 and --teacher-offload save memory of a full teacher; "
             "with FSDP each process holds a shard of it in float32: leave them out"
         )
+
+
+def check_devices(device: str, device_map: str | None, *, trace: bool, sharded: bool) -> None:
+    """UsageError for what several processes cannot do with a run's devices; settings as given."""
+    if device_map is not None:
+        raise UsageError(
+            f"--device-map {device_map} spreads one model over the GPUs of one process, but "
+            "there are several: leave it out, and use FSDP if the model is too large for one GPU"
+        )
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(
+            f"--device {device} was given to several processes, each with a device of its "
+            "own: give auto, cpu or cuda; CUDA_VISIBLE_DEVICES chooses among GPUs"
+        )
+    if trace and sharded:
+        raise UsageError("--trace reads all weights, but with FSDP each process has only a shard")
