@@ -6,17 +6,16 @@ A mistake of the user's is reported in one line on stderr, with exit code 2.
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from resd_bench.commands.groups import WholeHelp
+from resd_bench.commands.groups import CommandLineError, WholeHelp, told
 from resd_bench.distributed.process_group import wait_for_rank0_error
 from resd_bench.errors import UsageError, explaining_disk
-from resd_bench.files.terminal import complain, guard_python
+from resd_bench.files.terminal import complain, guard_python, note
 
 
 class Mounted(NamedTuple):
@@ -86,6 +85,15 @@ class LazyCommands(WholeHelp):
             holder.command(cmd_name)(found)
         return typer.main.get_group(holder).commands[cmd_name]
 
+    def invoke(self, ctx: Any) -> Any:
+        """The command; one that Ctrl-C ends says so."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            again = "; the same command with --resume continues" * (ctx.invoked_subcommand == "run")
+            note(f"stopped at once: what was written before is kept{again}")
+            raise typer.Exit(130) from None
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """A row per command; the width of the terminal wraps it and cuts nothing off."""
         with formatter.section("Commands"):
@@ -118,14 +126,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     guard_python()
     try:
         with explaining_disk():
-            app(args=list(argv) if argv is not None else None, prog_name="resd-bench")
+            given = list(argv) if argv is not None else None
+            code = app(args=given, prog_name="resd-bench", standalone_mode=False)
     except UsageError as error:
         wait_for_rank0_error()
         complain(error)
         return 2
+    except CommandLineError as error:
+        return _refuse(error)
+    except typer.Abort:
+        return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
-        print("stopped at once; the same command with --resume continues", file=sys.stderr)
         return 130
-    return 0
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(error: Any) -> int:
+    if text := told(error):
+        complain(UsageError(text))
+    else:
+        error.show()
+    return int(error.exit_code)

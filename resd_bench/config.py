@@ -21,7 +21,7 @@ import yaml
 
 from resd_bench import packaged_models, plugins
 from resd_bench.budget import Budget
-from resd_bench.errors import UsageError, near_miss
+from resd_bench.errors import UsageError, near_miss, reason_of
 from resd_bench.files import reading
 from resd_bench.files.redaction import HIDDEN, redact_values
 from resd_bench.models import adapters, small
@@ -397,7 +397,7 @@ def load_file(path: str | Path) -> dict[str, Any]:
     try:
         text = reading.read_text(Path(path), reading.MAX_YAML)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--config {path} cannot be read: {error}. Give a YAML file") from None
+        raise UsageError(f"{path} cannot be read: {reason_of(error)}. Give a YAML file") from None
     return _parse_yaml(text, str(path))
 
 
@@ -536,8 +536,10 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
-        kind = type(loaded).__name__
-        raise UsageError(f"{source} holds a {kind}: give a mapping of `key: value` lines")
+        raise UsageError(
+            f"{source} holds {'a list' if isinstance(loaded, list) else 'a single value'}: "
+            "give a mapping of `key: value` lines"
+        )
     return loaded
 
 

@@ -39,6 +39,11 @@ def explaining_disk() -> Iterator[None]:
         raise
 
 
+def reason_of(error: Exception) -> str:
+    """Why something failed, without the number and path that the system adds to its words."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def near_miss(kind: str, given: str, known: Iterable[str]) -> UsageError:
     """An error for an unknown name, with the nearest valid one."""
     names = sorted(known)

@@ -62,11 +62,13 @@ def trl(
     ] = None,
 ) -> None:
     """Compare our GRPO and SFT with TRL's: one step, then whole runs."""
-    from resd_bench.files.writing import write_named
+    from resd_bench.files.writing import check_folder_target, write_named
     from resd_bench.interop.cross_check import cross_check, to_record
     from resd_bench.interop.cross_check_page import cross_check_page
     from resd_bench.interop.cross_check_setup import CrossCheck, check_python
 
+    if out is not None:
+        check_folder_target(out, "--out")
     check = CrossCheck(
         python=python,
         env=env,

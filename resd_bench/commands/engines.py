@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import Annotated
 
@@ -90,13 +91,20 @@ def check_command(
     if name not in known:
         raise errors.near_miss("engine", name, known)
     registry.check_loaded(name)
+    if device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise UsageError(f"unknown device {device!r}; give cpu, cuda or cuda:0")
+    if model is not None:
+        from resd_bench.policy.loading import local_path
+
+        local_path(model)
+    given = options(sets, "engine")
     verdicts = check_engine(
         name,
         model=model,
-        options=options(sets, "engine"),
+        options=given,
         device=device,
         deadline=deadline,
         tolerance=tolerance,
     )
-    if show_verdicts(name, verdicts):
+    if show_verdicts(name, verdicts, given):
         raise typer.Exit(1)

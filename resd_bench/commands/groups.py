@@ -7,6 +7,18 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+CommandLineError: type[Exception] = typer.BadParameter.__bases__[0]
+"""What a mistake in options or arguments raises; typer gives it no name of its own."""
+
+
+def told(error: Any) -> str:
+    """A `CommandLineError` in a line that says where help is; "" if all that was asked is help."""
+    message = error.format_message().strip().rstrip(".")
+    if message.startswith("Usage:"):
+        return ""
+    command = error.ctx.command_path if error.ctx is not None else "resd-bench"
+    return f"{message[:1].lower()}{message[1:]}: see `{command} --help`"
+
 
 def _off(option: Any) -> Any:
     if option is not None:

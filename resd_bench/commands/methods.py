@@ -64,6 +64,7 @@ def check(name: Name, deadline: DeadlineOption = 60.0, sets: MethodSets = None) 
     known = plugins.installed("resd_bench.methods")
     if name not in known:
         raise errors.near_miss("method", name, known)
-    verdicts = check_method(name, options=options(sets, "method"), deadline=deadline)
-    if show_verdicts(name, verdicts):
+    given = options(sets, "method")
+    verdicts = check_method(name, options=given, deadline=deadline)
+    if show_verdicts(name, verdicts, given):
         raise typer.Exit(1)

@@ -25,10 +25,12 @@ def pretrain(
         Path, typer.Option(metavar="FOLDER", help="Folder for checkpoints and the model.")
     ] = Path("nano-out"),
     steps: Annotated[
-        int | None, typer.Option(metavar="INT", help="Total number of optimiser steps.")
+        int | None, typer.Option(min=1, metavar="INT", help="Total number of optimiser steps.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="INT", help="Seed of weights and documents.")] = 0,
-    threads: Annotated[int, typer.Option(metavar="INT", help="Number of torch threads.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=1, metavar="INT", help="Number of torch threads.")
+    ] = 1,
     curriculum: Annotated[
         str | None,
         typer.Option(metavar="LIST", help="Environments with a curriculum, separated by commas."),
@@ -121,7 +123,9 @@ def probe(
     env: Annotated[
         str, typer.Option(metavar="ENV", help="Environment with a curriculum.")
     ] = "manufactoria-has",
-    samples: Annotated[int, typer.Option(metavar="INT", help="Samples per held-out task.")] = 4,
+    samples: Annotated[
+        int, typer.Option(min=1, metavar="INT", help="Samples per held-out task.")
+    ] = 4,
 ) -> None:
     """Measure success with each kind of context on held-out tasks."""
     from resd_bench.nano.card import dials_of
@@ -138,7 +142,9 @@ def card(
     model: Annotated[
         str, typer.Option(metavar="MODEL", help="`nano`, or the folder of a model.")
     ] = "nano",
-    samples: Annotated[int, typer.Option(metavar="INT", help="Samples per held-out task.")] = 4,
+    samples: Annotated[
+        int, typer.Option(min=1, metavar="INT", help="Samples per held-out task.")
+    ] = 4,
 ) -> None:
     """Measure the model and write its card, README.md, into its folder."""
     from resd_bench.nano.card import write

@@ -15,6 +15,7 @@ from resd_bench import plugins
 from resd_bench.commands import sweep
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files.terminal import note, out
+from resd_bench.files.writing import check_folder_target
 from resd_bench.sweep.definition import Sweep, Trial, load_sweep, sweep_out
 from resd_bench.sweep.scheduler import RETRIES
 
@@ -82,6 +83,11 @@ def reproduce(
     if show or not names:
         list_experiments()
         return
+    for folder in records or ():
+        if not folder.is_dir():
+            note(f"warning: --records {folder}: there is no such folder")
+    if save is not None:
+        check_folder_target(save, "--out")
     wanted = Wanted(tier, tuple(env or ()), runs, tuple(records or ()), save)
     raise typer.Exit(make_pages(names, wanted, start, jobs))
 

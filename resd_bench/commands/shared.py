@@ -138,11 +138,20 @@ def read_split(name: str) -> Split:
     return split
 
 
-def show_verdicts(name: str, verdicts: Iterable[PropertyVerdict]) -> int:
-    """Print each verdict as it comes; the number of properties that do not hold."""
+def show_verdicts(name: str, verdicts: Iterable[PropertyVerdict], given: Iterable[str] = ()) -> int:
+    """Print each verdict as it comes; the number of properties that do not hold.
+
+    UsageError if one of the options that were `given` is unknown: that is no fault of `name`.
+    """
     console, failed, seen = out(), 0, 0
-    console.print(name)
     for verdict in verdicts:
+        if given and verdict.evidence.startswith("UsageError: unknown option"):
+            raise UsageError(verdict.evidence.removeprefix("UsageError: "))
+        for option in given:
+            if f"unexpected keyword argument '{option}'" in verdict.evidence:
+                raise UsageError(f"{name} has no option {option!r}: check --set")
+        if not seen:
+            console.print(name)
         console.print(f"  {verdict}", soft_wrap=True)
         failed, seen = failed + verdict.failed, seen + 1
     word = "passes" if not failed else f"FAILS {failed} of {seen} properties"

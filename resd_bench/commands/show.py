@@ -95,11 +95,13 @@ def evaluated_rows(place: Path, evaluation: str | None, update: int | None) -> l
 
     panel = evaluation or HELD_OUT
     rows = _rows_of_file(place) if place.is_file() else RunFiles.at(place).answers()
+    if not rows and place.is_file():
+        raise UsageError(f"{place} is empty: give a run folder, or rows that `eval --out` wrote")
     if not rows:
         raise UsageError(
-            f"{place} holds no answers to held-out tasks: it is a kept or an old record, or ran "
-            f"with --keep-texts none. `eval {place} --out answers.jsonl` samples them again and "
-            "`show answers.jsonl` shows them; `show --training` shows training rollouts"
+            f"{place} holds no answers to held-out tasks (a kept or old record, or --keep-texts "
+            "none): sample them again with `eval RUN --out answers.jsonl`, then `show "
+            "answers.jsonl`; --training shows training rollouts"
         )
     named = [row for row in rows if row.get("panel", HELD_OUT) == panel]
     if not named:
@@ -135,7 +137,10 @@ def trained_rows(place: Path, update: int | None) -> list[Row]:
     files = RunFiles.at(place)
     rows = files.rows(EPISODES)
     if not any("turns" in row for row in rows):
-        raise UsageError(f"{place} holds no texts of training rollouts: it is a kept record")
+        raise UsageError(
+            f"{place} holds no texts of training rollouts, as kept records have none: give the "
+            "folder that `run` wrote"
+        )
     chosen = [row for row in rows if update in (None, row["update"])]
     if not chosen:
         raise UsageError(

@@ -12,6 +12,7 @@ import typer
 from resd_bench.commands.shared import ServerOption, Trust
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out, say
+from resd_bench.files.writing import check_folder_target
 from resd_bench.options import whole_numbers
 from resd_bench.sweep.definition import Sweep, Trial, load_sweep
 from resd_bench.sweep.launch import Launcher, LocalLauncher, RayLauncher, cores, run_command
@@ -81,6 +82,8 @@ def sweep(
     if show:
         list_trials(trials)
         return
+    if keep is not None:
+        check_folder_target(keep, "--keep")
     where = make_launcher(launcher, jobs, address, cpus, gpus, named)
     received, done = run_sweep(file.stem, trials, where, retries)
     if keep is not None:

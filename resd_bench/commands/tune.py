@@ -13,6 +13,7 @@ from resd_bench.commands import sweep
 from resd_bench.commands.shared import ServerOption, Trust
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out
+from resd_bench.files.writing import check_folder_target
 from resd_bench.sweep.scheduler import RETRIES, Job
 
 
@@ -62,6 +63,12 @@ def tune(
         return
     if not start and (only or keep):
         raise UsageError("--no-run starts nothing: leave out --only and --keep")
+    for folder in records or ():
+        if not folder.is_dir():
+            note(f"warning: --records {folder}: there is no such folder")
+    for target, option in ((keep, "--keep"), (pages, "--pages")):
+        if target is not None:
+            check_folder_target(target, option)
     received, done = 0, list[Job]()
     if start:
         where = sweep.make_launcher(launcher, jobs, address, cpus, gpus, named)

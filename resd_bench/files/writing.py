@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, reason_of
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LONGEST_NAME = 200
@@ -102,7 +102,7 @@ def write_named(path: Path, data: bytes) -> Path:
             return path
         return write_atomically(path, data)
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error}. Give another --out") from None
+        raise UsageError(f"cannot write {path}: {reason_of(error)}. Give another --out") from None
 
 
 def check_target(path: Path) -> Path:
@@ -113,12 +113,27 @@ def check_target(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error}. Give another --out") from None
+        raise UsageError(f"cannot write {path}: {reason_of(error)}. Give another --out") from None
     if path.is_dir():
         raise UsageError(f"cannot write {path}: it is a folder. Give a file with --out")
     if not os.access(path if path.exists() and not path.is_file() else path.parent, os.W_OK):
         raise UsageError(f"cannot write {path}: permission denied. Give another --out")
     return path
+
+
+def check_folder_target(folder: Path, option: str) -> Path:
+    """`folder`, if files can be written below it; UsageError otherwise, before any work is done.
+
+    Nothing is made. `option` is the flag that named it.
+    """
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise UsageError(
+            f"cannot write to {folder}: {nearest} is a file. Give another folder with {option}"
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write to {folder}: permission denied. Give another {option}")
+    return folder
 
 
 def append_to(path: Path, root: Path | None = None) -> IO[bytes]:

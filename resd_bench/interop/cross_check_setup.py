@@ -19,7 +19,7 @@ from resd_bench import plugins
 from resd_bench.agent import Agent, Policy
 from resd_bench.config import RunConfig, method_config, resolve
 from resd_bench.env import TextEnv
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, reason_of
 from resd_bench.files.writing import make_folder
 from resd_bench.policy import loading
 from resd_bench.policy.lm_policy import LMPolicy
@@ -69,7 +69,7 @@ def check_python(python: str) -> str:
         told = subprocess.run([python, "-c", asked], capture_output=True, text=True, timeout=300)
     except OSError as error:
         raise UsageError(
-            f"--python {python}: {error}. Make an environment: {TRL_INSTALL}"
+            f"--python {python}: {reason_of(error)}. Make an environment: {TRL_INSTALL}"
         ) from None
     if told.returncode:
         last = (told.stderr.strip().splitlines() or ["no message"])[-1]
@@ -77,6 +77,8 @@ def check_python(python: str) -> str:
             f"{python} cannot import TRL and resd-bench ({last}). Make an environment that has "
             f"both, in a clone: {TRL_INSTALL}; then give --python trl-venv/bin/python"
         )
+    if not told.stdout.strip():
+        raise UsageError(f"{python} is not a Python. Make an environment: {TRL_INSTALL}")
     return told.stdout.strip()
 
 

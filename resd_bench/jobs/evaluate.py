@@ -99,7 +99,10 @@ def find_checkpoint(folder: Path, update: int | None) -> Checkpoint:
     """The checkpoint after `update` updates; UsageError lists the existing ones."""
     files = by_update(folder / "checkpoints", ".ckpt")
     if not files:
-        raise UsageError(f"{folder} has no checkpoint: continue it with `run --resume`")
+        raise UsageError(
+            f"{folder} has no checkpoint, as kept records have none: give the folder that `run` "
+            "wrote; an unfinished run goes on with `run --resume`"
+        )
     wanted = max(files) if update is None else update
     if wanted not in files:
         known = ", ".join(map(str, sorted(files)))

@@ -117,7 +117,10 @@ def compact(root: Path) -> list[Path]:
     runs before it are in columns then.
     """
     written = []
-    for folder in run_folders(root):
+    runs = run_folders(root)
+    if not runs:
+        raise UsageError(f"no run found in {root}: give a folder of kept records")
+    for folder in runs:
         known = [log_file(folder / name) for name in LOGS]
         logs = [path for path in known if path and not path.name.endswith(columns.COLUMNS_SUFFIX)]
         if logs:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, reason_of
 from resd_bench.files import reading
 
 
@@ -34,7 +34,7 @@ def read_objects(path: Path, expected: str, *, strict: bool = False) -> Iterator
     try:
         yield from parse_objects(reading.read_lines(path), str(path), expected, strict=strict)
     except (OSError, reading.Unreadable) as error:
-        raise UsageError(f"{path} cannot be read: {error}. Give a JSONL file") from None
+        raise UsageError(f"{path} cannot be read: {reason_of(error)}. Give a JSONL file") from None
 
 
 def parse_objects(

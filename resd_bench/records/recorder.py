@@ -30,7 +30,7 @@ from resd_bench.agent import State
 from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig, differences
 from resd_bench.distributed.process_group import ProcessGroup, rank0_first
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, reason_of
 from resd_bench.files import reading
 from resd_bench.files.integrity import (
     CHECKSUM,
@@ -529,7 +529,9 @@ def _make_folder(folder: Path, root: Path) -> None:
     try:
         make_folder(folder, root)
     except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error}. Give another --out") from None
+        raise UsageError(
+            f"cannot write to {folder}: {reason_of(error)}. Give another --out"
+        ) from None
 
 
 def _with_another_budget(

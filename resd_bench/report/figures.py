@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, which colour-blind readers can distinguish."""
-_METHODS = ("resd", "sft", "sdpo", "grpo", "sdpo+ss", "grpo-small-batch", "base")
-"""The methods with these colours, in order."""
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
+    *("#7A5CC0", "#882255", "#117733", "#999933", "#332288", "#CC6677", "#44AA99", "#AA4499"),
+)
+"""Okabe and Ito's palette, which colour-blind readers can distinguish, then colours like Tol's."""
+METHODS = ("resd", "sft", "sdpo", "grpo", "sdpo+ss", "grpo-small-batch", "base")
+"""The methods with the first colours, in order. Nothing else is drawn in them."""
 HASHED = re.compile(r'id="([A-Za-z][0-9a-f]{10})"')
 """A name that matplotlib gives to a clip or a marker in an SVG."""
 
@@ -49,13 +52,14 @@ def learning_curve(run: RunData, stem: Path, root: Path | None = None) -> list[P
     intervals = [point.interval() for point in run.points]
     k = run.points[-1].per_task
     low, high = [100 * i.low for i in intervals], [100 * i.high for i in intervals]
-    axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.2, linewidth=0)
+    colour = colours_of([run.method])[run.method]
+    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     mean, best = [100 * i.mean for i in intervals], [100 * p.best for p in run.points]
-    axes.plot(x, mean, "o-", color=COLOURS[0], markersize=4, label=f"held-out mean@{k}, 95% band")
-    axes.plot(x, best, "--", color=COLOURS[1], label=f"held-out best@{k}")
+    axes.plot(x, mean, "o-", color=colour, markersize=4, label=f"held-out mean@{k}, 95% band")
+    axes.plot(x, best, "--", color=colour, alpha=0.7, label=f"held-out best@{k}")
     if any(point.errors for point in run.points):
         least = [100 * p.with_failures().mean for p in run.points]
-        axes.plot(x, least, ":", color=COLOURS[0], label=f"mean@{k}, no verdict as failure")
+        axes.plot(x, least, ":", color=colour, label=f"mean@{k}, no verdict as failure")
     rows = [row for row in run.metrics if row.get("train/success") is not None]
     axes.plot(
         [row["episodes"] for row in rows],
@@ -94,7 +98,8 @@ def draw_comparison(groups: Mapping[str, Sequence[RunData]], axis: Axis = "episo
     ]
     environments = list(dict.fromkeys(run.env for run in runs))
     shape = (len(environments), len(axes))
-    figure = Figure(figsize=(0.4 + 5.3 * shape[1], 0.4 + 4 * shape[0]), layout="constrained")
+    width = min(5.3, 10.6 / shape[1])
+    figure = Figure(figsize=(0.4 + width * shape[1], 0.4 + 4 * shape[0]), layout="constrained")
     grid = figure.subplots(*shape, sharey=True, squeeze=False)
     for panels, env in zip(grid, environments, strict=True):
         for panel, over in zip(panels, axes, strict=True):
@@ -108,15 +113,8 @@ def draw_comparison(groups: Mapping[str, Sequence[RunData]], axis: Axis = "episo
     }
     told = {label: _with_seeds(label, group) for label, group in groups.items() if group}
     lines = [handles[plain_text(label)] for label in told]
-    columns = _legend_columns(told.values(), figure.get_figwidth())
-    figure.legend(lines, told.values(), loc="outside lower center", ncols=columns, frameon=False)
+    _legend_below(figure, dict(zip(told.values(), lines, strict=True)))
     return figure
-
-
-def _legend_columns(labels: Iterable[str], inches: float) -> int:
-    """How many columns of a legend fit the figure: a character takes about 0.07 inches."""
-    widest = 0.07 * (max(map(len, labels)) + 6)
-    return max(1, min(4, int(inches / widest)))
 
 
 def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: Axis) -> None:
@@ -142,12 +140,21 @@ def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: 
     panel.set_ylabel("")
 
 
+def slots_of(labels: Sequence[str]) -> dict[str, int]:
+    """The number of each label's colour: a fixed one for a method's name, else the next free."""
+    others = [label for label in labels if label not in METHODS]
+    return {label: METHODS.index(label) for label in labels if label in METHODS} | {
+        label: number for number, label in enumerate(others, start=len(METHODS))
+    }
+
+
 def colours_of(labels: Sequence[str]) -> dict[str, str]:
-    """A colour for each label: a fixed one for a method's name, else one that is free."""
-    own = {label: COLOURS[_METHODS.index(label)] for label in labels if label in _METHODS}
-    spare = [colour for colour in COLOURS if colour not in own.values()] or list(COLOURS)
-    others = [label for label in labels if label not in own]
-    return own | {label: spare[i % len(spare)] for i, label in enumerate(others)}
+    """A colour for each label, the same as in other figures if it is a method's name."""
+    free = len(COLOURS) - len(METHODS)
+    return {
+        label: COLOURS[slot if slot < len(METHODS) else len(METHODS) + (slot - len(METHODS)) % free]
+        for label, slot in slots_of(labels).items()
+    }
 
 
 def _with_seeds(label: str, group: Sequence[RunData]) -> str:
@@ -156,6 +163,38 @@ def _with_seeds(label: str, group: Sequence[RunData]) -> str:
     few, many = min(counts, default=0), max(counts, default=0)
     number = str(many) if few == many else f"{few} to {many}"
     return f"{plain_text(label)} ({number} seed{'s' * (many > 1)})"
+
+
+def panel_grid(count: int, *, sharey: bool = True) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels in rows of three: its text can be read at 800 pixels' width."""
+    from matplotlib.figure import Figure
+
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(max(5.0, 3.2 * columns), 0.6 + 2.9 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, sharey=sharey, squeeze=False).ravel())
+    for panel in panels[count:]:
+        panel.remove()
+    return figure, panels[:count]
+
+
+def shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend below the panels for what any of them shows."""
+    named = {
+        name: line
+        for panel in panels
+        for line, name in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    _legend_below(figure, named)
+
+
+def _legend_below(figure: Figure, named: Mapping[str, Any]) -> None:
+    """A legend in as many columns as fit the figure: a character takes about 0.07 inches."""
+    widest = 0.07 * (max(map(len, named)) + 6)
+    columns = max(1, min(4, int(figure.get_figwidth() / widest)))
+    figure.legend(
+        list(named.values()), list(named), loc="outside lower center", ncols=columns, frameon=False
+    )
 
 
 def plain_text(text: str, longest: int = 60) -> str:

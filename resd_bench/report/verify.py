@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, reason_of
 from resd_bench.files import reading
 from resd_bench.files.writing import make_folder, write_atomically
 
@@ -97,7 +97,7 @@ def _text(path: Path) -> str:
     try:
         return reading.read_text(path)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
+        raise UsageError(f"{path} cannot be read: {reason_of(error)}") from None
 
 
 def verify(folder: Path, *, write: bool = False) -> Iterator[_Check]:

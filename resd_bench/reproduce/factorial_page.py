@@ -25,7 +25,7 @@ from resd_bench.report.comparisons import (
     overall,
     unlikeness,
 )
-from resd_bench.report.figures import COLOURS, plain_text
+from resd_bench.report.figures import colours_of, plain_text
 from resd_bench.report.tables import percent
 from resd_bench.report.take_off_table import RULE
 from resd_bench.reproduce.match_records import Gathered
@@ -349,9 +349,10 @@ def _draw(shown: Mapping[FactorialPlace, Mapping[FactorCell, Sequence[float]]]) 
 
 
 def _draw_place(panel: Axes, cells: Mapping[FactorCell, Sequence[float]]) -> None:
+    with_feedback, without = colours_of(["feedback", "no feedback"]).values()
     for number, line in enumerate(LINES):
         feedback, rebalancing = line
-        colour = COLOURS[0] if feedback else COLOURS[1]
+        colour = with_feedback if feedback else without
         x = np.arange(len(COLUMNS)) + 0.09 * (number - 1.5)
         values = [cells.get((*column, *line), ()) for column in COLUMNS]
         for at, own in zip(x, values, strict=True):

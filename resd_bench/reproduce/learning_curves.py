@@ -17,7 +17,13 @@ from resd_bench.report.comparisons import (
     compare,
     compare_times,
 )
-from resd_bench.report.figures import COLOURS, draw_comparison, plain_text
+from resd_bench.report.figures import (
+    colours_of,
+    draw_comparison,
+    panel_grid,
+    plain_text,
+    shared_legend,
+)
 from resd_bench.report.measured import measured_differently
 from resd_bench.report.tables import AXIS_NAMES, amount, both, duration, if_any, saturation
 from resd_bench.reproduce.match_records import Gathered
@@ -269,21 +275,17 @@ def success_shares(runs: Sequence[RunData]) -> dict[int, np.ndarray]:
 
 
 def _draw_shares(shares: Mapping[str, Mapping[int, np.ndarray]]) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(0.4 + 4.6 * len(shares), 4), layout="constrained")
-    for panel, (name, own) in zip(
-        figure.subplots(1, len(shares), sharey=True, squeeze=False)[0], shares.items(), strict=True
-    ):
+    figure, panels = panel_grid(len(shares))
+    for panel, (name, own) in zip(panels, shares.items(), strict=True):
         stacked = 100 * np.array(list(own.values())).T
         k = len(stacked) - 1
-        greys = [(1 - i / max(1, k), 0.75 - 0.3 * i / max(1, k), 0.4) for i in range(k + 1)]
+        shades = [(1 - i / max(1, k), 0.75 - 0.3 * i / max(1, k), 0.4) for i in range(k + 1)]
         labels = [f"{i} of {k}" for i in range(k + 1)]
-        panel.stackplot(list(own), stacked, colors=greys, labels=labels)
+        panel.stackplot(list(own), stacked, colors=shades, labels=labels)
         panel.set_title(plain_text(name), fontsize=10)
         panel.set_xlabel("updates")
-    figure.axes[0].set_ylabel("tasks (%)")
-    figure.axes[0].legend(loc="upper left", fontsize=8)
+    panels[0].set_ylabel("tasks (%)")
+    shared_legend(figure, panels)
     return figure
 
 
@@ -298,7 +300,7 @@ def fig5(gathered: Gathered) -> Page:
     made = empty_table(
         "mean loss", ["environment", "method", "seeds", "first updates", "last updates"], 2
     )
-    curves: dict[str, np.ndarray] = {}
+    curves: dict[str, dict[str, np.ndarray]] = {}
     for env in gathered.environments:
         for variant in variants:
             runs = gathered.of(env, variant)
@@ -308,7 +310,7 @@ def fig5(gathered: Gathered) -> Page:
                 continue
             fewest = min(map(len, losses))
             mean = np.nanmean([own[:fewest] for own in losses], axis=0)
-            curves[f"{env} · {variant}"] = mean
+            curves.setdefault(env, {})[variant] = mean
             ends = [f"{np.nanmean(part):.4g}" for part in (mean[:4], mean[-4:])]
             made.add_row(env, variant, str(len(runs)), *ends)
             page.rows += [
@@ -326,18 +328,20 @@ def _series(run: RunData, key: str) -> np.ndarray:
     return np.array([np.nan if value is None else float(value) for value in values])
 
 
-def _draw_losses(curves: Mapping[str, np.ndarray]) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for number, (name, own) in enumerate(curves.items()):
-        colour, dashes = COLOURS[number % len(COLOURS)], "-" if number < len(COLOURS) else "--"
-        axes.plot(range(1, len(own) + 1), own, dashes, color=colour, label=plain_text(name))
-    axes.set_xlabel("updates")
-    axes.set_ylabel("mean loss")
-    axes.set_yscale("symlog", linthresh=1e-3)
-    axes.legend(frameon=False, fontsize=8)
+def _draw_losses(curves: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """A panel for each environment, and in all of them a colour for each method."""
+    figure, panels = panel_grid(len(curves))
+    for panel, (env, own) in zip(panels, curves.items(), strict=True):
+        colours = colours_of(list(own))
+        for name, losses in own.items():
+            x = range(1, len(losses) + 1)
+            panel.plot(x, losses, color=colours[name], label=plain_text(name))
+        panel.set_title(plain_text(env), fontsize=10)
+        panel.set_xlabel("updates")
+        panel.set_yscale("symlog", linthresh=1e-3)
+        panel.grid(alpha=0.25)
+    panels[0].set_ylabel("mean loss")
+    shared_legend(figure, panels)
     return figure
 
 
@@ -355,7 +359,7 @@ def fig8(gathered: Gathered) -> Page:
         "In the paper SDPO is faster than RESD, and GRPO (eight rollouts) slower. Times depend on "
         "the machine and its load, so an order counts only where the intervals do not overlap."
     )
-    drawn: dict[str, Interval] = {}
+    drawn: dict[tuple[str, str], Interval] = {}
     for env in gathered.environments:
         runs = {v: gathered.of(env, v) for v in ("resd", *SLOWER)}
         found = {v: seconds_per_update(own) for v, own in runs.items()}
@@ -368,7 +372,7 @@ def fig8(gathered: Gathered) -> Page:
             shown = NOT_RUN if own is None else f"{own.mean:.2f} [{own.low:.2f}, {own.high:.2f}]"
             made.add_row(env, variant, str(0 if own is None else own.n), shown, order)
             if own is not None:
-                drawn[f"{env} · {variant}"] = own
+                drawn[env, variant] = own
                 row = {"env": env, "method": variant, "seconds": own.mean}
                 page.rows.append(row | {"low": own.low, "high": own.high, "verdict": order})
     if drawn:
@@ -396,18 +400,21 @@ def _order(own: Interval | None, resd: Interval | None, expected: float | None) 
     return REPRODUCED if slower == (expected > 0) else CONTRADICTED
 
 
-def _draw_bars(bars: Mapping[str, Interval], label: str) -> Figure:
+def _draw_bars(bars: Mapping[tuple[str, str], Interval], label: str) -> Figure:
+    """A bar for each environment and method, in the method's colour."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 0.8 + 0.3 * len(bars)), layout="constrained")
     axes: Axes = figure.subplots()
-    names = [plain_text(name) for name in bars]
+    colours = colours_of(list(dict.fromkeys(method for _, method in bars)))
+    names = [plain_text(f"{env} · {method}") for env, method in bars]
     means = [own.mean for own in bars.values()]
     errors = [
         [np.nan_to_num(own.mean - own.low), np.nan_to_num(own.high - own.mean)]
         for own in bars.values()
     ]
-    axes.barh(names, means, xerr=np.abs(np.array(errors)).T, color=COLOURS[0], alpha=0.7)
+    shown = [colours[method] for _, method in bars]
+    axes.barh(names, means, xerr=np.abs(np.array(errors)).T, color=shown, alpha=0.7)
     axes.invert_yaxis()
     axes.set_xlabel(label)
     return figure

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from textwrap import fill
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from resd_bench.records.runs import RunData
 from resd_bench.report.comparisons import overall
-from resd_bench.report.figures import COLOURS, plain_text
+from resd_bench.report.figures import colours_of, panel_grid, plain_text, shared_legend
 from resd_bench.report.tables import both, if_any
 from resd_bench.reproduce.learning_curves import curves_page, equal_budgets
 from resd_bench.reproduce.match_records import Gathered, family
@@ -42,6 +43,7 @@ from resd_bench.stats import EvalPoint, Interval
 from resd_bench.sweep.definition import Trial
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 RARITY_LEVELS = range(5)
@@ -181,7 +183,8 @@ def _add_leaders(page: Page, maps: Mapping[str, np.ndarray], places: _Places, ce
     made = empty_table("leaders", places.heads, 2, AHEAD)
     for place, leaders in zip(places.rows, first, strict=True):
         made.add_row(*place, places.shown[place], *map(", ".join, leaders))
-    page.tables.insert(0, made)
+    if any(map(any, first)):
+        page.tables.insert(0, made)
     run = places.run
     page.draw = partial(
         _draw_phase,
@@ -191,22 +194,25 @@ def _add_leaders(page: Page, maps: Mapping[str, np.ndarray], places: _Places, ce
     )
 
 
+FEWEST_SEEDS = 3
+"""With fewer, no method can be found worse than another."""
 AHEAD = (
     "The method with the highest mean, and those not found worse than it (paired by seed, Holm), "
-    "over the seeds that all methods have; fewer than three seeds cannot show a difference."
+    f"over the seeds that all methods have; none where these are fewer than {FEWEST_SEEDS}, and "
+    "none that never succeeds."
 )
 
 
 def ahead(cells: Cells, place: PhaseRow, methods: Sequence[str], level: int) -> list[str]:
     """The leaders: the method with the highest mean, and those not found worse than it.
 
-    None unless all were run, and measured alike. All are judged over the seeds that all were run
-    with.
+    None unless all were run, and measured alike, with seeds enough to find one worse; and none that
+    never succeeds. All are judged over the seeds that all were run with.
     """
     runs = {method: cells.get((place, method, level), []) for method in methods}
     every = {method: by_run(own, "mean", "last").scored for method, own in runs.items()}
     common = set.intersection(*(set(own) for own in every.values()))
-    if not common:
+    if len(common) < FEWEST_SEEDS:
         return []
     groups = {m: [r for r in own if (r.env, r.seed) in common] for m, own in runs.items()}
     means = {m: overall({key: own[key] for key in sorted(common)}).mean for m, own in every.items()}
@@ -214,7 +220,7 @@ def ahead(cells: Cells, place: PhaseRow, methods: Sequence[str], level: int) -> 
     found = verdicts(groups, order[0], varies=VARIES)
     if any(own.unlike for own in found.values()):
         return []
-    return [m for m in order if m not in found or found[m].word != "worse"]
+    return [m for m in order if means[m] and (m not in found or found[m].word != "worse")]
 
 
 def _contenders(cells: Cells, methods: Sequence[str], rows: Sequence[PhaseRow]) -> list[str]:
@@ -297,48 +303,58 @@ def _mean(interval: Interval) -> str:
 def _draw_phase(
     grids: Mapping[str, np.ndarray], first: Sequence[Sequence[list[str]]], rows: Sequence[str]
 ) -> Figure:
-    from matplotlib.colors import to_rgb
+    """A map for each method, three in a row, below the leaders of each cell if there are any."""
     from matplotlib.figure import Figure
 
-    columns = 3
-    lines = -(-(1 + len(grids)) // columns)
-    size = (11, 0.6 + (1.0 + 0.34 * len(rows)) * lines)
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    leaders, panels, unused = axes[0], axes[1 : 1 + len(grids)], axes[1 + len(grids) :]
-    for panel in unused:
-        panel.set_visible(False)
-    names = list(grids)
-    pale = {
-        name: 1 - 0.45 * (1 - np.array(to_rgb(c))) for name, c in zip(names, COLOURS, strict=False)
-    }
+    lines, led = -(-len(grids) // 3), any(map(any, first))
+    each, tall = 0.75 + 0.32 * len(rows), 0.75 + 0.5 * len(rows)
+    heights = [tall] * led + [each] * lines
+    figure = Figure(figsize=(9.6, 0.5 + sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(heights), 3, height_ratios=heights)
     # Drawn as squares, since a raster's compressed bytes depend on the processor.
     edges = [np.arange(count + 1) - 0.5 for count in (len(RARITY_LEVELS), len(rows))]
-    style = {"edgecolors": "white", "linewidth": 0.5}
-    shades = [[pale[cell[0]] if cell else np.ones(3) for cell in row] for row in first]
-    leaders.pcolormesh(*edges, np.array(shades), **style)
-    for i, row in enumerate(first):
-        for j, cell in enumerate(row):
-            text = "\n".join(map(_short_name, cell)) or "–"
-            leaders.text(j, i, text, ha="center", va="center", fontsize=5.5, linespacing=0.9)
-    leaders.set_title("ahead, or not found worse", fontsize=10)
-    for panel, (method, values) in zip(panels, grids.items(), strict=True):
-        mesh = panel.pcolormesh(*edges, 100 * values, vmin=0, vmax=100, cmap="viridis", **style)
+    if led:
+        _draw_leaders(figure.add_subplot(grid[0, :]), edges, first, list(grids))
+    for number, (method, values) in enumerate(grids.items()):
+        panel = figure.add_subplot(grid[led + number // 3, number % 3])
+        mesh = panel.pcolormesh(*edges, 100 * values, vmin=0, vmax=100, cmap="viridis", **SQUARES)
         for (i, j), value in np.ndenumerate(values):
             text, dark = ("–", True) if np.isnan(value) else (f"{100 * value:.0f}", value < 0.6)
             colour = "white" if dark else "black"
             panel.text(j, i, text, ha="center", va="center", fontsize=9, color=colour)
         panel.set_title(_short_name(method), fontsize=10)
         panel.set_facecolor("0.6")
-    for panel in axes:
+    for number, panel in enumerate(figure.axes):
         panel.set_xticks(list(RARITY_LEVELS))
         panel.set_xlabel("feedback level")
-    leaders.set_yticks(range(len(rows)), [plain_text(row) for row in rows])
-    leaders.invert_yaxis()
-    bar = figure.colorbar(mesh, ax=axes, label="success (%)")
+        named = (led and number == 0) or (number - led) % 3 == 0
+        panel.set_yticks(range(len(rows)), map(plain_text, rows) if named else [""] * len(rows))
+        panel.invert_yaxis()
+    bar = figure.colorbar(mesh, ax=figure.axes[led:], label="success (%)")
     for colours in bar.ax.collections:
         colours.set_rasterized(False)
     return figure
+
+
+SQUARES: Mapping[str, Any] = {"edgecolors": "white", "linewidth": 0.5}
+
+
+def _draw_leaders(
+    panel: Axes, edges: Sequence[np.ndarray], first: Sequence[Sequence[list[str]]], names: list[str]
+) -> None:
+    """The names of the leaders in each cell, on the first one's colour, paler."""
+    from matplotlib.colors import to_rgb
+
+    colours = colours_of(list(map(_short_name, names)))
+    pale = {name: 1 - 0.45 * (1 - np.array(to_rgb(colours[_short_name(name)]))) for name in names}
+    shades = [[pale[cell[0]] if cell else np.ones(3) for cell in row] for row in first]
+    panel.pcolormesh(*edges, np.array(shades), **SQUARES)
+    for i, row in enumerate(first):
+        for j, cell in enumerate(row):
+            told = ", ".join(map(_short_name, cell)) or "–"
+            text = fill(told, 16, break_long_words=False, break_on_hyphens=False)
+            panel.text(j, i, text, ha="center", va="center", fontsize=8, linespacing=1.0)
+    panel.set_title("ahead, or not found worse", fontsize=10)
 
 
 def _short_name(variant: str) -> str:
@@ -363,7 +379,7 @@ def reflector(gathered: Gathered) -> Page:
         "counts them), and the playbook is made from right lessons all the same. For wrong lessons "
         "see the page `lies`."
     )
-    curves: dict[str, list[tuple[float, Interval]]] = {}
+    curves: dict[str, dict[str, list[tuple[float, Interval]]]] = {}
     for env in gathered.environments:
         for name in dict.fromkeys(map(family, gathered.variants)):
             labels = [v for v in gathered.variants if family(v) == name]
@@ -379,7 +395,7 @@ def reflector(gathered: Gathered) -> Page:
                 row = {"env": env, "variant": name, "kept": kept} | own.row() | took_off
                 page.rows.append(row)
                 if own.ours is not None:
-                    curves.setdefault(f"{env} · {name}", []).append((kept, own.ours))
+                    curves.setdefault(env, {}).setdefault(name, []).append((kept, own.ours))
     if any(TAKE_OFF in row for row in page.rows):
         page.notes.append(TAKE_OFF_NOTE)
     if curves:
@@ -392,22 +408,27 @@ def _share(gathered: Gathered, label: str) -> float:
     return float(trial.config.method_options.get(_SHARE, 0.0))
 
 
-def _draw_doses(curves: Mapping[str, list[tuple[float, Interval]]], dose: str) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for number, (name, points) in enumerate(curves.items()):
-        points = sorted(points, key=lambda point: point[0])
-        x = [100 * kept for kept, _ in points]
-        y = np.array([[100 * i.mean, 100 * i.low, 100 * i.high] for _, i in points])
-        errors = np.nan_to_num(np.abs(y[:, 1:].T - y[:, 0]))
-        colour = COLOURS[number % len(COLOURS)]
-        axes.errorbar(x, y[:, 0], yerr=errors, fmt="o-", color=colour, label=plain_text(name))
-    axes.set_xlabel(dose)
-    axes.set_ylabel("success (%)")
-    axes.set_ylim(-2, 102)
-    axes.legend(frameon=False, fontsize=8)
+def _draw_doses(
+    curves: Mapping[str, Mapping[str, list[tuple[float, Interval]]]], dose: str
+) -> Figure:
+    """A panel for each place, each with as much of the scale as its values need."""
+    figure, panels = panel_grid(len(curves), sharey=False)
+    for panel, (place, lines) in zip(panels, curves.items(), strict=True):
+        colours = colours_of(list(lines))
+        for number, (name, unordered) in enumerate(lines.items()):
+            points = sorted(unordered, key=lambda point: point[0])
+            # Next to each other, where lines would hide each other.
+            x = [100 * kept + 1.6 * (number - (len(lines) - 1) / 2) for kept, _ in points]
+            y = np.array([[100 * i.mean, 100 * i.low, 100 * i.high] for _, i in points])
+            errors = np.nan_to_num(np.abs(y[:, 1:].T - y[:, 0]))
+            label = plain_text(name)
+            panel.errorbar(x, y[:, 0], yerr=errors, fmt="o-", color=colours[name], label=label)
+        panel.set_title(plain_text(place), fontsize=10)
+        panel.set_xlabel(dose)
+        panel.margins(y=0.15)
+        panel.grid(alpha=0.25)
+    panels[0].set_ylabel("success (%)")
+    shared_legend(figure, panels)
     return figure
 
 
@@ -427,7 +448,7 @@ def lies(gathered: Gathered) -> Page:
         "starts empty, with every right lesson, or with every wrong one; RESD may drop them and "
         "add others."
     )
-    curves: dict[str, list[tuple[float, Interval]]] = {}
+    curves: dict[str, dict[str, list[tuple[float, Interval]]]] = {}
     for place in dict.fromkeys(map(PhaseRow.of, gathered.trials)):
         groups: dict[tuple[str, float], list[RunData]] = {}
         for trial in gathered.trials:
@@ -449,8 +470,8 @@ def lies(gathered: Gathered) -> Page:
             row = {"env": place.env, "model": place.model, "playbook": start, "lies": share}
             page.rows.append(row | {"exchanged": checks[0], "left": checks[1]} | own.row())
             if own.ours is not None:
-                label = f"{place.env} · {place.model} · {start}"
-                curves.setdefault(label, []).append((1 - share, own.ours))
+                label = f"{place.env} · {place.model}"
+                curves.setdefault(label, {}).setdefault(start, []).append((1 - share, own.ours))
     if curves:
         page.draw = partial(_draw_doses, curves, "reflections that do not lie (%)")
     return page
@@ -605,17 +626,16 @@ def _context_curve(runs: Sequence[RunData], context: str) -> list[tuple[float, f
 
 
 def _draw_contexts(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(0.4 + 4.8 * len(curves), 4), layout="constrained")
-    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    figure, panels = panel_grid(len(curves))
     for panel, (name, lines) in zip(panels, curves.items(), strict=True):
-        for number, (context, points) in enumerate(lines.items()):
+        colours = colours_of([CONTEXT_NAMES[context] for context in lines])
+        for style, (context, points) in zip(("o-", "s--", "^:"), lines.items(), strict=False):
             x, y = [p[0] for p in points], [100 * p[1] for p in points]
-            panel.plot(x, y, "o-", color=COLOURS[number], label=CONTEXT_NAMES[context])
+            told = CONTEXT_NAMES[context]
+            panel.plot(x, y, style, color=colours[told], markersize=4, label=told)
         panel.set_title(plain_text(name), fontsize=10)
         panel.set_xlabel("training rollouts")
         panel.set_ylim(-2, 102)
     panels[0].set_ylabel("success (%)")
-    panels[0].legend(frameon=False, fontsize=8)
+    shared_legend(figure, panels)
     return figure

@@ -23,7 +23,7 @@ from resd_bench.report.comparisons import (
     pairs,
     unlikeness,
 )
-from resd_bench.report.figures import COLOURS, plain_text
+from resd_bench.report.figures import colours_of, plain_text
 from resd_bench.report.tables import percent
 from resd_bench.reproduce.match_records import Gathered, family
 from resd_bench.reproduce.page import Page, empty_table
@@ -250,13 +250,14 @@ def draw_placebo(differences: Mapping[TextKind, Mapping[str, Interval]]) -> Figu
     axes = figure.subplots()
     axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="0.9", label="margin")
     axes.axvline(0, color="0.5", linewidth=0.8)
+    colours = colours_of(list(differences))
     for number, (kind, own) in enumerate(differences.items()):
         places = [names.index(name) + 0.24 * number - 0.12 for name in own]
         x = np.array([[100 * i.mean, 100 * i.low, 100 * i.high] for i in own.values()])
         if len(x):
             errors = np.nan_to_num(np.abs(x[:, 1:].T - x[:, 0]))
             axes.errorbar(
-                x[:, 0], places, xerr=errors, fmt="os"[number], color=COLOURS[number],
+                x[:, 0], places, xerr=errors, fmt="os"[number], color=colours[kind],
                 label=f"against {kind}",
             )  # fmt: skip
     axes.set_yticks(range(len(names)), [plain_text(name) for name in names])

@@ -97,6 +97,8 @@ def load_sweep(
     stay those of the whole file.
     """
     values = load_file(path)
+    if not values:
+        raise UsageError(f"{path} is empty: give base, variants or grid, see docs/sweeps.md")
     for key in values:
         if key not in KEYS:
             raise near_miss(f"key of the sweep {path}", str(key), KEYS)

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from resd_bench import packaged_models
+from resd_bench.check.result import PropertyVerdict
 from resd_bench.cli import main
+from resd_bench.commands.shared import show_verdicts
 from resd_bench.errors import UsageError
 from resd_bench.files.writing import check_target
 from tests.places import ROOT
 
 KEPT = ROOT / "results/nano/manufactoria-has/sft/seed-0"
+TABLE2, TUNE = str(ROOT / "runs/nano/table2.yaml"), str(ROOT / "runs/nano/tune.yaml")
 EVAL = ["eval", "--model", "nano", "--env", "finer", "--tasks", "1", "--samples", "1"]
 
 
@@ -23,6 +26,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "afile").write_text("x")
     (tmp_path / "adir").mkdir()
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "answers.jsonl").write_text('{"task": "t", "answer": "a"}\n')
     (tmp_path / "twice.yaml").write_text("env: finer\nseed: 1\nenv: finer\n")
     (tmp_path / "ok.jsonl").write_text(
         '{"task": "t", "sample": 0, "success": 1, "episodes": 0, "generated_tokens": 0, '
@@ -47,6 +52,37 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["compare", "ok.jsonl", "--out", "afile"], "cannot write afile/compare.csv"),
         (["compare", "ok.jsonl", "--out", "adir", "--baseline", "b"], "unknown group of runs 'b'"),
         (["report", str(KEPT), "--out", "afile/r.html"], "cannot write afile/r.html"),
+        (["sweep", "nope.yaml"], "nope.yaml cannot be read: No such file or directory"),
+        (["sweep", "adir"], "adir cannot be read: Is a directory"),
+        (["sweep", "empty"], "empty is empty: give base, variants or grid"),
+        (["sweep", "afile"], "afile holds a single value"),
+        (["sweep", "twice.yaml"], "the key 'env' is given twice"),
+        (["sweep", TABLE2, "--only", "0", "--keep", "afile"], "cannot write to afile: afile is a"),
+        (["tune", TUNE, "--no-run", "--pages", "afile/x"], "cannot write to afile/x"),
+        (["show", "empty"], "empty is empty: give a run folder"),
+        (["show", str(KEPT)], "holds no answers to held-out tasks (a kept or old record"),
+        (["show", str(KEPT), "--training"], "give the folder that `run` wrote"),
+        (["envs", "play", "finer", "--task", "nope"], "without --task any is played"),
+        (["envs", "score", "finer", "empty"], "empty has no answers"),
+        (["envs", "score", "finer", "adir"], "adir cannot be read: Is a directory. Give a JSONL"),
+        (["envs", "score", "finer", "answers.jsonl", "--out", "adir"], "cannot write adir"),
+        (["envs", "calibrate", "finer", "--split", "nope"], "--split: expected 'train'"),
+        (["engines", "check", "fast", "--device", "nope"], "unknown device 'nope'"),
+        (["engines", "check", "fast", "--model", "nope"], "no model at 'nope'"),
+        (["results", "compact", "nope"], "no run found in nope"),
+        (["results", "keep", str(KEPT), "--to", "afile"], "afile: File exists"),
+        (["results", "schema", "nope"], "unknown schema 'nope'"),
+        (["reproduce", "table2", "--no-run", "--out", "afile"], "cannot write to afile"),
+        (["export", "adir", "--to", "x"], "adir is not a run folder"),
+        (["trace", "afile"], "afile is not a run folder"),
+        (["init", "env", "my-task", "--out", "adir"], "adir exists and is not overwritten"),
+        (["nano", "probe", "--samples", "0"], "greater than or equal to 1: see `resd-bench nano"),
+        (["cross-check", "trl", "--python", "/bin/true"], "/bin/true is not a Python"),
+        (["cross-check", "trl", "--out", "afile"], "cannot write to afile"),
+        (["eval", str(KEPT)], "has no checkpoint, as kept records have none"),
+        (["nope"], "no such command 'nope': see `resd-bench --help`"),
+        (["export", "x"], "missing option '--to': see `resd-bench export --help`"),
+        (["envs", "list", "x"], "see `resd-bench envs list --help`"),
         (["reproduce", "table2", "--env", "nope", "--no-run"], "unknown environment 'nope'"),
         (["reproduce", "table2", "--env", "ifeval", "--no-run"], "table2 has no runs there"),
     ],
@@ -54,12 +90,45 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_mistake_is_told_in_a_line(
     here: Path, command: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if command[0] == "reproduce":
+    if command[0] == "reproduce" and "--env" in command:
         command = [*command, "--runs", str(ROOT / "runs/nano"), "--records", "adir"]
     assert main(command) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
+    said = capsys.readouterr()
+    error = said.err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert told in error
+    assert "Errno" not in error
+
+
+def test_an_unknown_option_is_no_fault_of_what_is_checked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    verdicts = [
+        PropertyVerdict("docs", "FAIL", "TypeError: f() got an unexpected keyword argument 'nope'"),
+        PropertyVerdict("pure", "pass", "fine"),
+    ]
+    with pytest.raises(UsageError, match="finer has no option 'nope': check --set"):
+        show_verdicts("finer", verdicts, ["nope"])
+    assert not capsys.readouterr().out
+    # A constructor that lacks what every one must take is at fault itself.
+    assert show_verdicts("finer", verdicts, ["other"]) == 1
+
+
+def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "--help"]) == 0
+    assert main([]) == 2
+    assert "error:" not in capsys.readouterr().err
+
+
+def test_control_c_in_any_command_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("resd_bench.report.eval_table.find_evaluations", stop)
+    assert main(["results", "show", "x"]) == 130
+    assert capsys.readouterr().err.strip() == "stopped at once: what was written before is kept"
 
 
 def test_a_target_is_checked_before_anything_is_measured(here: Path) -> None:

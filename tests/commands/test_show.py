@@ -103,7 +103,7 @@ MISTAKES = (
     (["."], "not a run folder"),
     (["bad.jsonl"], "line 1"),
     (["worse.jsonl"], "turns"),
-    ([KEPT], "samples them again"),
+    ([KEPT], "sample them again"),
     ([KEPT, "--training"], "kept record"),
 )
 

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from resd_bench.config import resolve
@@ -17,11 +18,15 @@ from resd_bench.jobs.run import run
 from resd_bench.records.find_runs import find_runs
 from resd_bench.records.runs import RunData, load_run, model_label
 from resd_bench.report.figures import (
+    METHODS,
     colours_of,
     comparison,
+    draw_comparison,
     learning_curve,
     mean_curve,
+    panel_grid,
     save_figure,
+    shared_legend,
 )
 from resd_bench.report.tables import (
     common_budget,
@@ -76,6 +81,27 @@ def test_a_method_has_one_colour_whoever_is_drawn_beside_it() -> None:
     assert few["resd"] == many["resd"]
     assert len(set(many.values())) == 5
     assert len(colours_of([f"label {i}" for i in range(20)])) == 20
+    of_methods = set(colours_of(METHODS).values())
+    assert not of_methods & set(colours_of(["a", "sft", "b"])[name] for name in "ab")
+
+
+def pixels(size: float, figure: Figure) -> float:
+    """The height of text of `size` points where the figure is 800 pixels wide."""
+    return size / 72 * 800 / figure.get_figwidth()
+
+
+def test_text_of_panels_can_be_read_at_800_pixels() -> None:
+    for count in range(1, 8):
+        figure, panels = panel_grid(count)
+        assert len(panels) == len(figure.axes) == count
+        panels[0].plot([0, 1], label="resd")
+        shared_legend(figure, panels)
+        sizes = [label.get_size() for panel in panels for label in panel.get_xticklabels()]
+        sizes += [text.get_size() for text in figure.legends[0].get_texts()]
+        assert min(pixels(size, figure) for size in sizes) > 9
+    runs = {"resd": [data("resd", 0, [0.0, 0.5])]}
+    wide = draw_comparison(runs, "updates")
+    assert min(pixels(one.xaxis.label.get_size(), wide) for one in wide.axes) > 9
 
 
 def test_the_legend_names_groups_that_the_first_environment_lacks(tmp_path: Path) -> None:
@@ -104,8 +130,6 @@ def test_equal_records_give_equal_figures(tmp_path: Path) -> None:
 
 
 def test_the_last_digit_of_a_layout_leaves_an_svg_as_it_is(tmp_path: Path) -> None:
-    from matplotlib.figure import Figure
-
     def drawn(left: float, name: str) -> bytes:
         figure = Figure()
         axes = figure.add_axes((left, 0.1, 0.7, 0.8))

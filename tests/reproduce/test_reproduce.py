@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from resd_bench.cli import main
@@ -265,7 +266,34 @@ def test_ahead_are_the_highest_mean_and_all_that_are_not_found_worse() -> None:
     assert own_experiments.ahead(found, place, list(means), level + 1) == []
     few = {"sft": runs["sft"][:1], "resd": runs["resd"], "grpo": runs["grpo"]}
     one_seed = own_experiments.by_cell(gathered(few, config))
-    assert own_experiments.ahead(one_seed, place, list(means), level) == ["sft", "resd", "grpo"]
+    assert own_experiments.ahead(one_seed, place, list(means), level) == []
+
+
+def test_names_of_leaders_fit_their_cells_and_can_be_read_at_800_pixels() -> None:
+    names = ["resd", "sdpo+ss", "sdpo+ss-attempt", "sft-phase", "grpo-phase"]
+    grids = {name: np.full((2, 5), 0.5) for name in names}
+    figure = own_experiments._draw_phase(grids, [[names] * 5, [[]] * 5], ["finer", "other"])
+    figure.canvas.draw()
+    leaders, *maps = figure.axes[:6]
+    cell = leaders.transData.transform((1, 1)) - leaders.transData.transform((0, 0))
+    for text in leaders.texts:
+        box = text.get_window_extent()
+        assert box.width < abs(cell[0])
+        assert box.height < abs(cell[1])
+        assert text.get_size() / 72 * 800 / figure.get_figwidth() > 9
+    assert [one.get_title() for one in maps] == [*names[:3], "sft", "grpo"]
+    without = own_experiments._draw_phase(grids, [[[]] * 5] * 2, ["finer", "other"])
+    assert len(without.axes) == len(figure.axes) - 1
+
+
+def test_no_leader_is_named_where_nothing_succeeds() -> None:
+    means = {"sft": [0.0] * 4, "resd": [0.0] * 4, "grpo": [0.0, 0.5, 0.0, 0.0]}
+    runs = {k: [a_run(k, i, [0.0, m]) for i, m in enumerate(own)] for k, own in means.items()}
+    config = RunConfig(method="resd", model="nano")
+    found = own_experiments.by_cell(gathered(runs, config))
+    place, level = own_experiments.PhaseRow("manufactoria-has", "nano"), config.feedback_level
+    assert own_experiments.ahead(found, place, ["sft", "resd"], level) == []
+    assert own_experiments.ahead(found, place, list(means), level) == ["grpo"]
 
 
 def test_a_cell_that_no_trial_asks_for_is_empty_and_one_without_a_run_is_not_run() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from resd_bench.commands.shared import Device, EnvSets, Name, SplitFlag, options
+from resd_bench.commands.shared import Device, EnvSets, Name, SplitFlag, options, read_split
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out
 from resd_bench.options import names_in
@@ -58,6 +58,7 @@ def calibrate(
 
     if target is not None and not 0 < target < 1:
         raise UsageError(f"--target {target} is not a success rate: give one between 0 and 1")
+    read_split(split)
     names = names_in(chosen)
     names = names or (all_tiers(name) if target is not None else [name])
     flags = {

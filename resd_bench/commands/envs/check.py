@@ -48,11 +48,9 @@ def check(
     for part in chosen:
         if part not in property_names():
             raise errors.near_miss("property", part, property_names())
-    failed = 0
+    failed, given = 0, options(sets, "env")
     for name in names or known:
-        verdicts = verdicts_on(
-            name, options=options(sets, "env"), only=chosen, deadline=deadline, seconds=seconds
-        )
-        failed += show_verdicts(name, verdicts)
+        verdicts = verdicts_on(name, options=given, only=chosen, deadline=deadline, seconds=seconds)
+        failed += show_verdicts(name, verdicts, given)
     if failed:
         raise typer.Exit(1)

@@ -37,14 +37,18 @@ def _show_sizes(installed: Mapping[str, EntryPoint]) -> None:
     table = Table("environment", title=title, title_justify="left")
     for name in (*SPLITS, "turns"):
         table.add_column(name.replace("validation", "valid."), justify="right")
+    missing: list[str] = []
     for name, entry in installed.items():
         try:
             env = plugins.make_env(name)
             sizes = [str(len(checked_tasks(env, split))) for split in SPLITS]
             about = [name, _description(entry), plugins.gym_id(name)]
             table.add_row("\n".join(filter(None, about)), *sizes, str(env.max_turns))
+            table.add_section()
         except Exception as error:
-            table.add_row(f"{name}\ncannot be made: {error}")
+            missing.append(f"{name}\ncannot be made: {error}")
+    for told in missing:
+        table.add_row(told)
         table.add_section()
     out().print(table)
 

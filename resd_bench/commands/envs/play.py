@@ -60,7 +60,7 @@ def _to_play(env: TextEnv, task: str | None, split: str, seed: int) -> Iterator[
         try:
             yield env.find(task)
         except KeyError as error:
-            raise UsageError(str(error.args[0])) from None
+            raise UsageError(f"{error.args[0]}; without --task any is played") from None
         return
     tasks = checked_tasks(env, read_split(split))
     for place in stream(seed, "play").permutation(len(tasks)):

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from resd_bench.commands.shared import DialectFlag, EnvSets, LevelOption, Name, open_env
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, reason_of
 from resd_bench.files import reading
 from resd_bench.files.terminal import note
-from resd_bench.files.writing import write_named
+from resd_bench.files.writing import check_target, write_named
 from resd_bench.options import coerce
 from resd_bench.parsing import Grade
 
@@ -48,6 +48,10 @@ def score(
     chosen: Grade = coerce("--grade", what, Grade)
     env = open_env(name, sets, dialect=dialect, feedback_level=level, grade=chosen)
     answers = list(read_answers(_read(file).splitlines(), "stdin" if file == "-" else file))
+    if not answers:
+        raise UsageError(f'{file} has no answers: give lines of {{"task": ID, "answer": TEXT}}')
+    if save is not None:
+        check_target(save)
     rows = list(grade(env, answers))
     lines = b"".join(to_line(row) for row in rows)
     if save is not None:
@@ -68,7 +72,7 @@ def _read(file: str) -> bytes:
     try:
         return reading.read_bytes(path)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read: {error}. Give a JSONL file") from None
+        raise UsageError(f"{file} cannot be read: {reason_of(error)}. Give a JSONL file") from None
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -24,7 +24,7 @@ from resd_bench.report.comparisons import (
     success_of,
     varying_settings,
 )
-from resd_bench.report.figures import AXIS_LABELS
+from resd_bench.report.figures import AXIS_LABELS, slots_of
 from resd_bench.report.measured import facts_of, label_of, measured_differently
 from resd_bench.report.metric_table import detail_table, written_table
 from resd_bench.report.tables import AXIS_NAMES, amount, compare_table, learning_table
@@ -52,6 +52,7 @@ def suite(groups: Groups, at: float, axis: Axis, varies: Collection[str] = ()) -
     runs = [run for group in groups.values() for run in group]
     title = " | ".join(dict.fromkeys(run.setting for run in runs))
     rows = compare(groups, at, axis, varies=varies)
+    slots = slots_of([row.label for row in rows])
     full = saturated_environments(groups, at, axis)
     tables = {"success": table_data(compare_table(rows, title, at, axis, full))}
     if split := take_offs(groups, at, axis, varies):
@@ -67,7 +68,9 @@ def suite(groups: Groups, at: float, axis: Axis, varies: Collection[str] = ()) -
         "title": title,
         "budget": f"{amount(at)} {AXIS_NAMES[axis]}",
         "organism": any("model organism" in run.setting for run in runs),
-        "groups": [{"label": row.label, "runs": row.runs} for row in rows],
+        "groups": [
+            {"label": row.label, "runs": row.runs, "slot": slots[row.label]} for row in rows
+        ],
         "results": [_result(row) for row in rows],
         "tables": tables,
         "curves": curves(groups),

@@ -46,8 +46,8 @@ function amount(value) {
   return String(+value.toPrecision(3));
 }
 
-/* Colours, dashes and marks tell series apart, so that no reader depends on colour alone. */
-const colour = (index) => `var(--s${index % 8})`;
+/* Colours, dashes and marks tell series apart, so that no reader depends on colour alone. A method has the colour that it has in figures. */
+const colour = (index) => `var(--s${(DATA.groups?.[index]?.slot ?? index) % 15})`;
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "5 2 1 2 1 2", "12 4", "4 4", "1 4"];
 const dash = (index) => DASHES[index % DASHES.length] || null;
 const swatch = (index) => el("span", { class: "swatch", "--c": colour(index) });
