@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import pytest
 
 from resd_baselines.resd import RESDConfig
 from resd_bench.check.scripted import ScriptedPolicy
 from resd_bench.commands.run import batch_note
 from resd_bench.config import resolve
+from resd_bench.jobs.run import run
 from resd_bench.tuning.definition import load_tuning
 from tests.places import ROOT
 
@@ -34,6 +38,16 @@ def test_a_method_with_a_prompt_pack_of_its_own_asks_in_its_words() -> None:
     words = {"prompt": "p", "response": "r", "feedback": "f", "playbook": "b"}
     asked = agent.writer.pack.reflect("full", **words)
     assert asked.endswith("Use one sentence a field.")
+
+
+def test_the_code_on_reading_answers_reads_those_of_a_run(
+    toy: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = blocks("reading-answers.md", "python")
+    small = {"env": "toy-say", "method": "toy-learner", "model": "scripted", "budget": "10ep"}
+    folder = run(resolve({**small, "batch_size": 5, "out": str(tmp_path)})).folder
+    exec(re.sub(r'"runs-out/[^"]+"', repr(str(folder)), code), {})
+    assert "Counter({" in capsys.readouterr().out
 
 
 def test_the_file_on_tuning_is_a_tuning(tmp_path: Path) -> None:

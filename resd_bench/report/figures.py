@@ -19,13 +19,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
-    *("#7A5CC0", "#882255", "#117733", "#999933", "#332288", "#CC6677", "#44AA99", "#AA4499"),
+METHOD_COLOURS: Mapping[str, str] = {
+    "resd": "#0072B2",
+    "sft": "#D55E00",
+    "sdpo": "#009E73",
+    "grpo": "#CC79A7",
+    "sdpo+ss": "#E69F00",
+    "grpo-small-batch": "#56B4E9",
+    "base": "#000000",
+}
+"""Okabe and Ito's palette, which colour-blind readers can distinguish; for nothing else."""
+OTHER_COLOURS = (
+    *("#7A5CC0", "#882255", "#117733", "#999933"),
+    *("#332288", "#CC6677", "#44AA99", "#AA4499"),
 )
-"""Okabe and Ito's palette, which colour-blind readers can distinguish, then colours like Tol's."""
-METHODS = ("resd", "sft", "sdpo", "grpo", "sdpo+ss", "grpo-small-batch", "base")
-"""The methods with the first colours, in order. Nothing else is drawn in them."""
+"""Like Paul Tol's muted ones, for everything that is not one of these methods."""
 HASHED = re.compile(r'id="([A-Za-z][0-9a-f]{10})"')
 """A name that matplotlib gives to a clip or a marker in an SVG."""
 
@@ -142,17 +150,19 @@ def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: 
 
 def slots_of(labels: Sequence[str]) -> dict[str, int]:
     """The number of each label's colour: a fixed one for a method's name, else the next free."""
-    others = [label for label in labels if label not in METHODS]
-    return {label: METHODS.index(label) for label in labels if label in METHODS} | {
-        label: number for number, label in enumerate(others, start=len(METHODS))
+    fixed = {label: number for number, label in enumerate(METHOD_COLOURS)}
+    others = [label for label in labels if label not in fixed]
+    return {label: fixed[label] for label in labels if label in fixed} | {
+        label: number for number, label in enumerate(others, start=len(fixed))
     }
 
 
 def colours_of(labels: Sequence[str]) -> dict[str, str]:
     """A colour for each label, the same as in other figures if it is a method's name."""
-    free = len(COLOURS) - len(METHODS)
+    colours = [*METHOD_COLOURS.values(), *OTHER_COLOURS]
+    first, free = len(METHOD_COLOURS), len(OTHER_COLOURS)
     return {
-        label: COLOURS[slot if slot < len(METHODS) else len(METHODS) + (slot - len(METHODS)) % free]
+        label: colours[slot if slot < first else first + (slot - first) % free]
         for label, slot in slots_of(labels).items()
     }
 

@@ -194,11 +194,11 @@ def _add_leaders(page: Page, maps: Mapping[str, np.ndarray], places: _Places, ce
     )
 
 
-FEWEST_SEEDS = 3
+SEEDS_TO_LEAD = 3
 """With fewer, no method can be found worse than another."""
 AHEAD = (
     "The method with the highest mean, and those not found worse than it (paired by seed, Holm), "
-    f"over the seeds that all methods have; none where these are fewer than {FEWEST_SEEDS}, and "
+    f"over the seeds that all methods have; none where these are fewer than {SEEDS_TO_LEAD}, and "
     "none that never succeeds."
 )
 
@@ -212,7 +212,7 @@ def ahead(cells: Cells, place: PhaseRow, methods: Sequence[str], level: int) -> 
     runs = {method: cells.get((place, method, level), []) for method in methods}
     every = {method: by_run(own, "mean", "last").scored for method, own in runs.items()}
     common = set.intersection(*(set(own) for own in every.values()))
-    if len(common) < FEWEST_SEEDS:
+    if len(common) < SEEDS_TO_LEAD:
         return []
     groups = {m: [r for r in own if (r.env, r.seed) in common] for m, own in runs.items()}
     means = {m: overall({key: own[key] for key in sorted(common)}).mean for m, own in every.items()}

@@ -18,7 +18,7 @@ from resd_bench.jobs.run import run
 from resd_bench.records.find_runs import find_runs
 from resd_bench.records.runs import RunData, load_run, model_label
 from resd_bench.report.figures import (
-    METHODS,
+    METHOD_COLOURS,
     colours_of,
     comparison,
     draw_comparison,
@@ -81,7 +81,7 @@ def test_a_method_has_one_colour_whoever_is_drawn_beside_it() -> None:
     assert few["resd"] == many["resd"]
     assert len(set(many.values())) == 5
     assert len(colours_of([f"label {i}" for i in range(20)])) == 20
-    of_methods = set(colours_of(METHODS).values())
+    of_methods = set(METHOD_COLOURS.values())
     assert not of_methods & set(colours_of(["a", "sft", "b"])[name] for name in "ab")
 
 
