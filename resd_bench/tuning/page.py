@@ -15,7 +15,7 @@ from rich.table import Table
 
 from resd_bench.files.writing import make_folder, write_atomically
 from resd_bench.records.runs import model_label
-from resd_bench.report.figures import colours_of
+from resd_bench.report.figures import colours_of, panel_grid, shared_legend
 from resd_bench.reproduce.page import Page, empty_table
 from resd_bench.reproduce.paper_tables import TUNED
 from resd_bench.seeds import stream
@@ -174,16 +174,13 @@ def _percent(share: float) -> str:
 
 def draw_tuning(tuning: Tuning, found: Found) -> Figure:
     """Expected best area against number of trials: jointly, and on each environment."""
-    from matplotlib.figure import Figure
-
     places = [None, *tuning.envs] if len(tuning.envs) > 1 else [*tuning.envs]
-    figure = Figure(figsize=(0.6 + 4.2 * len(places), 4.2), layout="constrained")
-    panels = figure.subplots(1, len(places), sharey=True, squeeze=False)[0]
+    figure, panels = panel_grid(len(places))
     for panel, env in zip(panels, places, strict=True):
         _draw_panel(panel, found, env)
         panel.set_title(env or "mean over environments", fontsize=10)
     panels[0].set_ylabel("expected best validation area (%)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    shared_legend(figure, panels)
     return figure
 
 
