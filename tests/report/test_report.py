@@ -96,12 +96,12 @@ def test_text_of_panels_can_be_read_at_800_pixels() -> None:
         assert len(panels) == len(figure.axes) == count
         panels[0].plot([0, 1], label="resd")
         shared_legend(figure, panels)
-        sizes = [label.get_size() for panel in panels for label in panel.get_xticklabels()]
-        sizes += [text.get_size() for text in figure.legends[0].get_texts()]
+        sizes = [label.get_fontsize() for panel in panels for label in panel.get_xticklabels()]
+        sizes += [text.get_fontsize() for text in figure.legends[0].get_texts()]
         assert min(pixels(size, figure) for size in sizes) > 9
     runs = {"resd": [data("resd", 0, [0.0, 0.5])]}
     wide = draw_comparison(runs, "updates")
-    assert min(pixels(one.xaxis.label.get_size(), wide) for one in wide.axes) > 9
+    assert min(pixels(one.xaxis.label.get_fontsize(), wide) for one in wide.axes) > 9
 
 
 def test_the_legend_names_groups_that_the_first_environment_lacks(tmp_path: Path) -> None:
