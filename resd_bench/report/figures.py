@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -149,12 +150,18 @@ def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: 
 
 
 def slots_of(labels: Sequence[str]) -> dict[str, int]:
-    """The number of each label's colour: a fixed one for a method's name, else the next free."""
+    """The number of each label's colour: a fixed one for a method's name, else the next free.
+
+    Of several settings of a method (`grpo · batch_size=4`) the first has the method's.
+    """
     fixed = {label: number for number, label in enumerate(METHOD_COLOURS)}
-    others = [label for label in labels if label not in fixed]
-    return {label: fixed[label] for label in labels if label in fixed} | {
-        label: number for number, label in enumerate(others, start=len(fixed))
-    }
+    slots = {label: fixed[label] for label in labels if label in fixed}
+    free = itertools.count(len(fixed))
+    for label in labels:
+        own = fixed.get(label.partition(" · ")[0])
+        if label not in slots:
+            slots[label] = next(free) if own is None or own in slots.values() else own
+    return slots
 
 
 def colours_of(labels: Sequence[str]) -> dict[str, str]:

@@ -81,6 +81,11 @@ def test_a_method_has_one_colour_whoever_is_drawn_beside_it() -> None:
     assert few["resd"] == many["resd"]
     assert len(set(many.values())) == 5
     assert len(colours_of([f"label {i}" for i in range(20)])) == 20
+    settings = colours_of(["grpo · batch_size=4", "grpo · batch_size=32", "sft · x=1", "sft"])
+    assert list(settings) == ["sft", "grpo · batch_size=4", "grpo · batch_size=32", "sft · x=1"]
+    assert settings["grpo · batch_size=4"] == METHOD_COLOURS["grpo"]
+    assert settings["sft"] == METHOD_COLOURS["sft"]
+    assert len(set(settings.values())) == 4
     of_methods = set(METHOD_COLOURS.values())
     assert not of_methods & set(colours_of(["a", "sft", "b"])[name] for name in "ab")
 
