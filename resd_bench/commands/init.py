@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +41,17 @@ def _write(kind: PluginKind, name: str, folder: Path | None) -> None:
     for path in write_package(kind, name, place):
         out().print(f"wrote {path}", soft_wrap=True)
     group = "envs" if kind == "env" else "methods"
+    python = f"{_python()} -m"
     out().print(
-        f"\npip install -e {place}\npython -m resd_bench {group} check {name}\npytest {place}",
+        f"\n{python} pip install -e {place} pytest\n"
+        f"{python} resd_bench {group} check {name}\n{python} pytest {place}",
         soft_wrap=True,
     )
+
+
+def _python() -> str:
+    """How this Python is called from here: by its path, unless its environment is activated."""
+    if "VIRTUAL_ENV" in os.environ:
+        return "python"
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

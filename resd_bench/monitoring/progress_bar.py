@@ -117,7 +117,7 @@ class Progress:
         filled = round(_BAR * share)
         bar = f" {'━' * filled}{'─' * (_BAR - filled)} {100 * share:3.0f}%"
         times = f"{clock(now - self._began)} elapsed, {self._left(now)}"
-        doing = _doing(activity.current(), now, before=not self._evaluated)
+        doing = _doing(activity.current(), now, before=not (self._evaluated or self._spent))
         return [
             _shortened(self._name, width - len(bar)) + bar,
             _shortened(doing, width - len(times) - 3) + f" · {times}",
