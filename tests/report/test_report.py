@@ -90,9 +90,9 @@ def test_a_method_has_one_colour_whoever_is_drawn_beside_it() -> None:
     assert not of_methods & set(colours_of(["a", "sft", "b"])[name] for name in "ab")
 
 
-def pixels(size: float, figure: Figure) -> float:
+def pixels(size: float | str, figure: Figure) -> float:
     """The height of text of `size` points where the figure is 800 pixels wide."""
-    return size / 72 * 800 / figure.get_figwidth()
+    return float(size) / 72 * 800 / figure.get_figwidth()
 
 
 def test_text_of_panels_can_be_read_at_800_pixels() -> None:

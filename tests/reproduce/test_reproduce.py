@@ -280,7 +280,7 @@ def test_names_of_leaders_fit_their_cells_and_can_be_read_at_800_pixels() -> Non
         box = text.get_window_extent()
         assert box.width < abs(cell[0])
         assert box.height < abs(cell[1])
-        assert text.get_fontsize() / 72 * 800 / figure.get_figwidth() > 9
+        assert float(text.get_fontsize()) / 72 * 800 / figure.get_figwidth() > 9
     assert [one.get_title() for one in maps] == [*names[:3], "sft", "grpo"]
     without = own_experiments._draw_phase(grids, [[[]] * 5] * 2, ["finer", "other"])
     assert len(without.axes) == len(figure.axes) - 1
