@@ -159,7 +159,7 @@ TunedRule = Literal["last", "validation", "area"]
 TUNED = "-tuned"
 """What a variant with tuned settings is called after the one with default settings."""
 TUNED_CAPTION = (
-    "{}. Settings chosen by `resd-bench tune` on validation tasks by the area under the curve, as "
+    "{}. Settings chosen by resd-bench tune on validation tasks by the area under the curve, as "
     "many trials for every method. 95% intervals; verdicts: paired by seed, Holm over the rows of "
     "an environment."
 )
