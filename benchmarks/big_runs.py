@@ -4,13 +4,13 @@
 
 A run folder of that many made-up episodes is written through the recorder, as a run would. Every
 step is a process of its own, whose processor time and largest resident memory are read when it
-ends; a row of JSON per step. Left out: sweeps of many runs, and the time of sampling.
+ends; a row for each step, beside a yardstick. Left out: sweeps of many runs, and the time of
+sampling.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import subprocess
@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.in_turn import YARDSTICK, print_row, yardstick
 from resd_bench.budget import Ledger
 from resd_bench.cli import main as command_line
 from resd_bench.config import RunConfig, resolve
@@ -126,6 +127,8 @@ def report(folder: Path, seed: int, episodes: int) -> None:
     assert command_line(["report", str(folder), "--out", str(folder / "page.html")]) == 0
 
 
+TARGETS: Mapping[str, Mapping[str, float]] = {"report": {"target": 60}}
+"""CPU seconds, whatever the number of episodes."""
 STEPS: Mapping[str, Callable[[Path, int, int], None]] = {
     "append": append,
     "compare": compare,
@@ -134,15 +137,15 @@ STEPS: Mapping[str, Callable[[Path, int, int], None]] = {
 }
 
 
-def measure(step: str, folder: Path, seed: int, episodes: int) -> LogRow:
+def measure(step: str, folder: Path, seed: int, episodes: int) -> tuple[float, float]:
     """Run a step in a process of its own: CPU seconds and MiB."""
     words = [sys.executable, __file__, "--step", step, "--folder", str(folder)]
     words += ["--seed", str(seed), "--episodes", str(episodes)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
-    seconds = round(used.ru_utime + used.ru_stime, 1)
-    row = {"name": f"big runs: {step}", "episodes": episodes, "ours": seconds}
-    return {**row, "peak_mib": round(used.ru_maxrss / 1024), "failed": status != 0}
+    if status:
+        sys.exit(f"{step} failed")
+    return used.ru_utime + used.ru_stime, round(used.ru_maxrss / 1024)
 
 
 def main() -> None:
@@ -158,10 +161,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.folder or Path(scratch)
         for step, seed in [("append", 0), ("append", 1), *((s, 0) for s in list(STEPS)[1:])]:
-            row = measure(step, folder, seed, given.episodes)
-            if step == "report" and not row["failed"]:
-                row["page_mib"] = round((folder / "page.html").stat().st_size / 2**20, 1)
-            print(json.dumps(row), flush=True)
+            seconds, told = measure(step, folder, seed, given.episodes), dict(TARGETS.get(step, {}))
+            if step == "report":
+                told["page_mib"] = round((folder / "page.html").stat().st_size / 2**20, 1)
+            if seed == 0:
+                name = f"big runs: {step}, {given.episodes:,} episodes"
+                row = ([seconds[0]], [yardstick()])
+                print_row(name, "CPU s", row, YARDSTICK, **told, peak_mib=seconds[1])
 
 
 if __name__ == "__main__":
