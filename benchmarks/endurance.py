@@ -1,6 +1,6 @@
 """Many random episodes of an environment: do processes, descriptors and memory stay flat?
 
-    OMP_NUM_THREADS=1 python benchmarks/endurance.py textworld-express-coin scienceworld-easy
+    OMP_NUM_THREADS=1 python -m benchmarks.endurance textworld-express-coin scienceworld-easy
 
 Episodes are stepped as a run steps them, several at once, in worker processes where the environment
 asks for them. An action is a line of a solution, words of what was just said, or an odd text. What
