@@ -7,25 +7,16 @@ similarity, and labels as feedback.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-from resd_baselines.base import PromptedAgent, count_turns, scored_attempts, signal_metrics
-from resd_baselines.context_update import (
-    ContextOptions,
-    PromptRole,
-    PromptWriter,
-    as_record,
-    births_after,
-    update_context,
-    written_metrics,
-)
-from resd_baselines.losses import nll_objective
-from resd_baselines.playbook import Playbook
+from resd_baselines.base import PromptedAgent, scored_attempts
+from resd_baselines.context_update import ContextOptions, update_context, written_metrics
+from resd_baselines.playbook_agent import PlaybookAgent
 from resd_baselines.teacher_prompt import ENTRY_TOKENS
-from resd_bench.agent import Load, MethodSpec, Policy, State
-from resd_bench.seeds import derive, stream
+from resd_bench.agent import Load, MethodSpec
+from resd_bench.seeds import stream
 from resd_bench.types import Group, Metrics, Step
 
 
@@ -34,20 +25,14 @@ class ACEConfig(ContextOptions):
     """Options of ACE: those of the context update."""
 
 
-class ACEAgent(PromptedAgent):
+class ACEAgent(PromptedAgent, PlaybookAgent):
     """Learns what to tell itself."""
 
-    def __init__(self, policy: Policy, config: ACEConfig) -> None:
-        super().__init__(policy)
-        self.config = config
-        self.writer = PromptWriter(policy.dialect)
-        self.playbook = Playbook()
-        self.births: dict[str, int] = {}
-        self._last: dict[str, Any] = {}
+    config: ACEConfig
 
     def memory(self) -> str:
         """The playbook; nothing while it has no entries."""
-        return "" if self.playbook.headers_only else self.writer.playbook(self.playbook)
+        return self.worded(self.playbook)
 
     def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
         """One context update.
@@ -56,44 +41,21 @@ class ACEAgent(PromptedAgent):
         `ace/curations` made, `ace/unparsed_reflections` and `ace/unparsed_curations` among them.
         """
         attempts = scored_attempts(groups)
-
-        def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
-            seed = derive(step.seed, role)
-            return self.ask(prompts, self.config.writing(step.sampling, seed), "reflection")
-
         update = update_context(
             self.playbook,
             attempts,
             writer=self.writer,
-            generate=generate,
+            generate=partial(self.write, step),
             options=self.config,
             rng=stream(step.seed, "concise"),
         )
-        self.playbook = update.playbook
-        self.births = births_after(self.births, update, step.update)
-        self._last = as_record(update, attempts, self.births, step.update)
+        self.adopt(update, attempts, step)
         return {
-            **self.policy.update([], nll_objective, batch_size=count_turns(attempts)),
-            **signal_metrics(attempts, sum(not attempt.success for attempt in attempts)),
+            **super().learn(groups, step),
             "ace/entries": float(len(self.playbook.entries)),
             "ace/entries_added": float(len(update.added)),
             **{f"ace/{name}": number for name, number in written_metrics(update).items()},
         }
-
-    def context(self) -> Mapping[str, Any]:
-        """The last context update; entries of the playbook say which update added them."""
-        return self._last
-
-    def state_dict(self) -> State:
-        """Policy, playbook and births."""
-        own = {"playbook": self.playbook.to_state(), "births": dict(self.births)}
-        return {**super().state_dict(), **own}
-
-    def load_state_dict(self, state: State) -> None:
-        """Go on from `state_dict`."""
-        super().load_state_dict(state)
-        self.playbook = Playbook.from_state(state["playbook"])
-        self.births = dict(state["births"])
 
 
 ACE = MethodSpec(

@@ -206,6 +206,12 @@ def count_turns(attempts: Sequence[Attempt]) -> int:
     return max(1, sum(len(attempt.turns) for attempt in attempts))
 
 
+def mean_reward(group: Group) -> float:
+    """Mean reward of a task's attempts with a verdict; 0 without any."""
+    rewards = [attempt.reward for attempt in scored_attempts([group])]
+    return sum(rewards) / len(rewards) if rewards else 0.0
+
+
 def share(count: int, total: int) -> float:
     """`count` / `total`; 0 if `total` is 0."""
     return count / total if total else 0.0
@@ -283,6 +289,12 @@ class PromptedAgent(PolicyAgent):
         """Answer each prompt `n` times, with the memory in it."""
         posed = [self.posed(messages) for messages in prompts]
         return super().act(posed, n=n, sampling=sampling, purpose=purpose)
+
+    def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
+        """An update that trains nothing; what the memory learns from is failures."""
+        attempts = scored_attempts(groups)
+        failures = sum(not attempt.success for attempt in attempts)
+        return {**super().learn(groups, step), **signal_metrics(attempts, failures)}
 
 
 @dataclass(frozen=True)

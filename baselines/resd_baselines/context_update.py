@@ -246,10 +246,7 @@ def update_context(
     if options.tag_successes:
         playbook = tag_successes(playbook, attempts, writer, generate)
     curations = curate(playbook, attempts, reflections, writer, generate)
-    additions = [one for curated in curations for one in curated.additions or ()]
-    if options.drop_duplicate_lessons:
-        additions = new_lessons(playbook, additions)
-    full = playbook.extend(additions) if additions else playbook
+    full = with_lessons(playbook, curations, drop_duplicates=options.drop_duplicate_lessons)
     playbook = full
     if options.concise_after_curation and full.due(None, options.max_entries):
         playbook = full.concise(options.concise_method, options.max_entries, rng)
@@ -297,6 +294,16 @@ def curate(
         Curated(attempts[i].task_id, answer, writer.read_curation(answer))
         for i, answer in zip(failures, answers, strict=True)
     )
+
+
+def with_lessons(
+    playbook: Playbook, curations: Sequence[Curated], *, drop_duplicates: bool = True
+) -> Playbook:
+    """The playbook with what curators add, without repetitions unless they are wanted."""
+    additions = [one for curated in curations for one in curated.additions or ()]
+    if drop_duplicates:
+        additions = new_lessons(playbook, additions)
+    return playbook.extend(additions) if additions else playbook
 
 
 def new_lessons(playbook: Playbook, additions: Iterable[Addition]) -> list[Addition]:

@@ -9,27 +9,20 @@ it sampled. A playbook and a solution buffer, both of earlier updates only, are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from resd_baselines.base import (
     Attempt,
-    PolicyAgent,
     count_turns,
     make_examples,
     scored_attempts,
     signal_metrics,
 )
-from resd_baselines.context_update import (
-    ContextOptions,
-    ContextUpdate,
-    PromptWriter,
-    as_record,
-    births_after,
-)
+from resd_baselines.context_update import ContextOptions, ContextUpdate
 from resd_baselines.parse_replies import NO_DIAGNOSES, NO_REFLECTION, Diagnoses
-from resd_baselines.playbook import Playbook
+from resd_baselines.playbook_agent import PlaybookAgent
 from resd_baselines.self_distillation import DistillationOptions
 from resd_baselines.teacher_prompt import (
     ENTRY_TOKENS,
@@ -42,7 +35,7 @@ from resd_baselines.teacher_prompt import (
 from resd_baselines.turn_review import review, review_metrics, review_record, update_from_reviews
 from resd_baselines.turn_teacher import TurnContext, TurnContextOptions, turn_examples
 from resd_bench.agent import Load, MethodSpec, Policy, State
-from resd_bench.seeds import derive, stream
+from resd_bench.seeds import stream
 from resd_bench.types import Example, Group, Metrics, Step
 
 
@@ -60,16 +53,14 @@ class HEROConfig(TurnContextOptions, ContextOptions, DistillationOptions):
     """Remember the last success of each task, and show it to the teacher of a later failure."""
 
 
-class HEROAgent(PolicyAgent):
+class HEROAgent(PlaybookAgent):
     """Distils, turn by turn, what hindsight says about the turn."""
 
+    config: HEROConfig
+
     def __init__(self, policy: Policy, config: HEROConfig) -> None:
-        super().__init__(policy)
-        self.config = config
-        self.playbook = Playbook()
-        self.births: dict[str, int] = {}
+        super().__init__(policy, config)
         self.solutions: dict[str, str] = {}
-        self._last: dict[str, Any] = {}
         policy.use_teacher(config.teacher, config.ema_rate)
 
     def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
@@ -97,17 +88,10 @@ class HEROAgent(PolicyAgent):
             "hero/solutions": float(sum(solution is not None for solution in solutions)),
         }
 
-    def _ask(self, prompts: Sequence[str], step: Step, role: str) -> list[str]:
-        return self.ask(
-            prompts, self.config.writing(step.sampling, derive(step.seed, role)), "reflection"
-        )
-
     def _review(self, attempts: Sequence[Attempt], step: Step) -> list[Diagnoses]:
         if not attempts or not (self.config.reads_diagnoses or self.config.use_playbook):
             return [NO_DIAGNOSES] * len(attempts)
-        return review(
-            attempts, self.policy.dialect, lambda prompts: self._ask(prompts, step, "diagnose")
-        )
+        return review(attempts, self.policy.dialect, partial(self.write, step, "diagnose"))
 
     def _solutions(self, attempts: Sequence[Attempt]) -> list[str | None]:
         """For each failure, a peer's success or an earlier one; never the attempt itself."""
@@ -120,8 +104,7 @@ class HEROAgent(PolicyAgent):
     def _examples(
         self, attempt: Attempt, reviewed: Diagnoses, solution: str | None, weight: float
     ) -> list[Example]:
-        writer, dialect = PromptWriter(self.policy.dialect), self.policy.dialect
-        playbook = "" if self.playbook.headers_only else writer.playbook(self.playbook)
+        playbook, dialect = self.worded(self.playbook), self.policy.dialect
         if self.config.own_teachers:
             return turn_examples(
                 attempt,
@@ -155,28 +138,21 @@ class HEROAgent(PolicyAgent):
                 attempts,
                 reviews,
                 dialect=self.policy.dialect,
-                generate=lambda role, prompts: self._ask(prompts, step, role),
+                generate=partial(self.write, step),
                 options=self.config,
                 rng=stream(step.seed, "concise"),
             )
-        self.playbook, self.births = update.playbook, births_after(self.births, update, step.update)
-        self._last = as_record(update, attempts, self.births, step.update)
-        self._last |= {"reflections": [], "reviews": review_record(reviews, attempts)}
-
-    def context(self) -> Mapping[str, Any]:
-        """The reviews of the last update, and the playbook; entries say which update added them."""
-        return self._last
+        self.adopt(update, attempts, step)
+        self.last |= {"reflections": [], "reviews": review_record(reviews, attempts)}
 
     def state_dict(self) -> State:
         """Policy, playbook, births and solution buffer."""
-        own = {"playbook": self.playbook.to_state(), "births": dict(self.births)}
-        return {**super().state_dict(), **own, "solutions": dict(self.solutions)}
+        return {**super().state_dict(), "solutions": dict(self.solutions)}
 
     def load_state_dict(self, state: State) -> None:
         """Resume from `state_dict`."""
         super().load_state_dict(state)
-        self.playbook = Playbook.from_state(state["playbook"])
-        self.births, self.solutions = dict(state["births"]), dict(state["solutions"])
+        self.solutions = dict(state["solutions"])
 
 
 def _load(config: HEROConfig) -> Load:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import torch
 
 from resd_baselines.base import (
     PER_TURN,
     Attempt,
-    PolicyAgent,
     count_turns,
     make_examples,
     scored_attempts,
@@ -27,18 +27,15 @@ from resd_baselines.context_update import (
     ContextOptions,
     ContextUpdate,
     PromptRole,
-    PromptWriter,
-    as_record,
-    births_after,
     reflect,
     update_context,
     written_metrics,
 )
-from resd_baselines.experiments.context_dials import ContextDials, DialOptions, ShownContext
+from resd_baselines.experiments.context_dials import ContextDials, DialOptions
 from resd_baselines.experiments.given_lessons import GIVEN
 from resd_baselines.losses import success_rate_weights
 from resd_baselines.parse_replies import NO_DIAGNOSES, NO_REFLECTION, Diagnoses, Reflection
-from resd_baselines.playbook import Playbook
+from resd_baselines.playbook_agent import PlaybookAgent
 from resd_baselines.self_distillation import DistillationOptions
 from resd_baselines.teacher_prompt import (
     ENTRY_TOKENS,
@@ -87,19 +84,17 @@ class RESDConfig(
                 raise ValueError(f"{used}={getattr(self, used)} needs use_{name}=true")
 
 
-class RESDAgent(PolicyAgent):
+class RESDAgent(PlaybookAgent):
     """Distils what the model can do with hindsight into what it does without it."""
 
+    config: RESDConfig
+
     def __init__(self, policy: Policy, config: RESDConfig) -> None:
-        super().__init__(policy)
-        self.config = config
-        self.writer = PromptWriter(policy.dialect)
+        super().__init__(policy, config)
         self.dials = ContextDials(config, length_of(policy))
         self.playbook = self.dials.playbook()
-        self.solutions: dict[str, str] = {}
         self.births = dict.fromkeys((entry.id for entry in self.playbook.entries), GIVEN)
-        """The update that added each entry of the playbook, from 0; -1 for those it was given."""
-        self._last: dict[str, Any] = {}
+        self.solutions: dict[str, str] = {}
         policy.use_teacher(config.teacher, config.ema_rate)
 
     def learn(self, groups: Sequence[Group], step: Step) -> Metrics:
@@ -115,7 +110,7 @@ class RESDAgent(PolicyAgent):
         tasks = [attempt.task_id for attempt in attempts]
         book = before if self.config.own_teachers else self.playbook
         shown = self.dials.show(update.reflections, tasks, book, step.seed)
-        worded = self._worded(shown.playbook)
+        worded = self.worded(shown.playbook)
         examples = [
             self._examples(*each, playbook=worded)
             for each in zip(attempts, shown.reflections, reviews, solutions, weights, strict=True)
@@ -125,17 +120,13 @@ class RESDAgent(PolicyAgent):
             self.config.objective(step),
             batch_size=count_turns(attempts),
         )
-        self._last = self._record(attempts, update, shown, step)
+        self.dials.annotate(self.last["reflections"], attempts, update.reflections, shown)
         turns = {}
         if self.config.reads_diagnoses:
-            self._last["reviews"] = review_record(reviews, attempts)
+            self.last["reviews"] = review_record(reviews, attempts)
             turns = review_metrics(reviews, attempts)
         signal = signal_metrics(attempts, sum(map(bool, examples)))
         return {**learned, **signal, **self._metrics(update, solutions), **turns, **shown.check}
-
-    def _worded(self, playbook: Playbook) -> str:
-        """A playbook as the teacher reads it; "" for one without anything to show."""
-        return "" if playbook.headers_only else self.writer.playbook(playbook)
 
     def _attempts(self, groups: Sequence[Group]) -> list[Attempt]:
         return scored_attempts(groups, show_unfinished=self.config.show_unfinished_thinking)
@@ -143,36 +134,32 @@ class RESDAgent(PolicyAgent):
     def _update_context(self, attempts: Sequence[Attempt], step: Step) -> ContextUpdate:
         """CONCISE, REFLECT, tag and CURATE with the weights before this update."""
         self.dials.reset()
-        if not (self.config.use_reflection or self.config.use_playbook):
-            return ContextUpdate(self.playbook, (NO_REFLECTION,) * len(attempts))
 
         def generate(role: PromptRole, prompts: Sequence[str]) -> list[str]:
-            sampling = self.config.writing(step.sampling, derive(step.seed, role))
-            texts = self.ask(prompts, sampling, "reflection")
+            texts = self.write(step, role, prompts)
             if role != "reflect":
                 return texts
             failed = [attempt.task_id for attempt in attempts if not attempt.success]
             return self.dials.exchange(texts, failed, step.seed)
 
-        update = update_context(
-            self.playbook,
-            attempts,
-            writer=self.writer,
-            generate=generate,
-            options=self.config,
-            rng=stream(step.seed, "concise"),
-        )
-        self.playbook = update.playbook
-        self.births = births_after(self.births, update, step.update)
+        update = ContextUpdate(self.playbook, (NO_REFLECTION,) * len(attempts))
+        if self.config.use_reflection or self.config.use_playbook:
+            update = update_context(
+                self.playbook,
+                attempts,
+                writer=self.writer,
+                generate=generate,
+                options=self.config,
+                rng=stream(step.seed, "concise"),
+            )
+        self.adopt(update, attempts, step)
         return update
 
     def _review(self, attempts: Sequence[Attempt], step: Step) -> Sequence[Diagnoses]:
         """A diagnosis of each turn, if the teachers of turns read them."""
         if not (attempts and self.config.reads_diagnoses):
             return (NO_DIAGNOSES,) * len(attempts)
-        sampling = self.config.writing(step.sampling, derive(step.seed, "diagnose"))
-        dialect = self.policy.dialect
-        return review(attempts, dialect, lambda asked: self.ask(asked, sampling, "reflection"))
+        return review(attempts, self.policy.dialect, partial(self.write, step, "diagnose"))
 
     def _weights(self, attempts: Sequence[Attempt]) -> list[float]:
         """Of each attempt's turns: success-rate rebalancing over all attempts, even those without
@@ -251,7 +238,7 @@ class RESDAgent(PolicyAgent):
             reflections = reflect(self.playbook, attempts, self.writer, generate)
         distil = self.config.distil_successes
         solutions = find_solutions(attempts, {}, distil_successes=distil)
-        playbook = self._worded(self.playbook)
+        playbook = self.worded(self.playbook)
         found = {
             attempt.prompt: self._teacher_prompts(attempt, reflection, solution, playbook)[:1]
             for attempt, reflection, solution in zip(attempts, reflections, solutions, strict=True)
@@ -277,38 +264,13 @@ class RESDAgent(PolicyAgent):
             **self.dials.metrics(self.births),
         }
 
-    def _record(
-        self,
-        attempts: Sequence[Attempt],
-        update: ContextUpdate,
-        shown: ShownContext,
-        step: Step,
-    ) -> dict[str, Any]:
-        record = as_record(update, attempts, self.births, step.update)
-        self.dials.annotate(record["reflections"], attempts, update.reflections, shown)
-        return record
-
-    def context(self) -> Mapping[str, Any]:
-        """Entries with the update that added each, reflections and curations of the last update.
-
-        A reflection that was exchanged has its own text under `own`.
-        """
-        return self._last
-
     def state_dict(self) -> State:
         """Policy, playbook, births and solution buffer."""
-        return {
-            **super().state_dict(),
-            "playbook": self.playbook.to_state(),
-            "births": dict(self.births),
-            "solutions": dict(self.solutions),
-        }
+        return {**super().state_dict(), "solutions": dict(self.solutions)}
 
     def load_state_dict(self, state: State) -> None:
         """Resume from `state_dict`."""
         super().load_state_dict(state)
-        self.playbook = Playbook.from_state(state["playbook"])
-        self.births = dict(state["births"])
         self.solutions = dict(state["solutions"])
 
 

@@ -18,46 +18,54 @@ if TYPE_CHECKING:
     from resd_bench.jobs.evaluate import Scored
 
 
+RunFolder = Annotated[
+    Path | None, typer.Argument(metavar="RUN", help="Run folder to take a checkpoint from.")
+]
+CheckpointUpdate = Annotated[
+    int | None, typer.Option(metavar="UPDATE", help="Update of the checkpoint (default: the last).")
+]
+Model = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="Model to evaluate as it is, in place of a run.")
+]
+EnvName = Annotated[
+    str | None, typer.Option(metavar="ENV", help="Environment (default: the one of the run).")
+]
+SplitName = Annotated[str | None, typer.Option(metavar="SPLIT", help="train, validation or test.")]
+Samples = Annotated[str | None, typer.Option(metavar="INT", help="Samples per task.")]
+Tasks = Annotated[
+    str | None,
+    typer.Option(metavar="INT", help="Number of tasks, the first of the split (default: all)."),
+]
+Temperature = Annotated[str | None, typer.Option(metavar="NUMBER", help="Sampling temperature.")]
+MaxNewTokens = Annotated[
+    str | None, typer.Option(metavar="INT", help="Maximum completion length in tokens.")
+]
+Seed = Annotated[str | None, typer.Option(metavar="INT", help="Seed of the samples.")]
+DeviceName = Annotated[
+    str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")
+]
+RowsFile = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FILE", help="Write a row per sample to this JSONL file."),
+]
+
+
 def evaluate(
-    run_folder: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="Run folder to take a checkpoint from.")
-    ] = None,
-    checkpoint: Annotated[
-        int | None,
-        typer.Option(metavar="UPDATE", help="Update of the checkpoint (default: the last)."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Model to evaluate as it is, in place of a run."),
-    ] = None,
-    env: Annotated[
-        str | None, typer.Option(metavar="ENV", help="Environment (default: the one of the run).")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(metavar="SPLIT", help="train, validation or test.")
-    ] = None,
-    samples: Annotated[str | None, typer.Option(metavar="INT", help="Samples per task.")] = None,
-    tasks: Annotated[
-        str | None,
-        typer.Option(metavar="INT", help="Number of tasks, the first of the split (default: all)."),
-    ] = None,
-    temperature: Annotated[
-        str | None, typer.Option(metavar="NUMBER", help="Sampling temperature.")
-    ] = None,
-    max_new_tokens: Annotated[
-        str | None, typer.Option(metavar="INT", help="Maximum completion length in tokens.")
-    ] = None,
-    seed: Annotated[str | None, typer.Option(metavar="INT", help="Seed of the samples.")] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:1.")
-    ] = None,
+    run_folder: RunFolder = None,
+    checkpoint: CheckpointUpdate = None,
+    model: Model = None,
+    env: EnvName = None,
+    split: SplitName = None,
+    samples: Samples = None,
+    tasks: Tasks = None,
+    temperature: Temperature = None,
+    max_new_tokens: MaxNewTokens = None,
+    seed: Seed = None,
+    device: DeviceName = None,
     server: ServerOption = None,
     trust_remote_code: Trust = None,
     sets: Sets = None,
-    save: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Write a row per sample to this JSONL file."),
-    ] = None,
+    save: RowsFile = None,
 ) -> None:
     """Measure held-out success of a checkpoint or of a model."""
     from resd_bench.jobs.evaluate import score_model, score_run
@@ -86,10 +94,15 @@ def evaluate(
         scored = score_model({**flags, "model": model}, sets or ())
     show(scored)
     if save is not None:
-        from resd_bench.records.recorder import to_line
+        write_rows(scored, save)
 
-        write_named(save, b"".join(to_line(row) for row in scored.rows))
-        out().print(f"rows    {save}", soft_wrap=True)
+
+def write_rows(scored: Scored, save: Path) -> None:
+    """Write a row per sample, and say where."""
+    from resd_bench.records.recorder import to_line
+
+    write_named(save, b"".join(to_line(row) for row in scored.rows))
+    out().print(f"rows    {save}", soft_wrap=True)
 
 
 def show(scored: Scored) -> None:

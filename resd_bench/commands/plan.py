@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -49,35 +49,41 @@ EXPECTED_SHARE = 0.5
 _UNBOUNDED = 2**31 - 1
 
 
-def show_plan(
-    config: RunConfig,
-    gpus: int | None = None,
-    gpu_memory: str | None = None,
-    mean_tokens: int | None = None,
-    shared: bool = False,
-    rates: str | None = None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class PlanFor:
+    """What a run is planned for; by default this machine."""
+
+    gpus: int | None = None
+    gpu_memory: str | None = None
+    """Of each GPU, such as `80GB`."""
+    fsdp: bool = False
+    """Whether each GPU has a share of the weights, and not a copy."""
+    mean_tokens: int | None = None
+    """Mean length of a completion."""
+    rates: str | None = None
+    """Measured ones, see `read_rates`."""
+
+
+def show_plan(config: RunConfig, given: PlanFor) -> None:
     """What a run would do: settings, updates, tokens, memory. UsageError where it cannot fit.
 
-    `gpus` and `gpu_memory` describe the machine to plan for, by default this one; of several GPUs
-    each is reckoned with a copy of the weights, or with `shared` a share of them. Where nothing is
-    known about its memory, nothing is refused. `rates` are measured ones, see `read_rates`.
+    Where nothing is known about the memory of a machine, nothing is refused.
     """
     from resd_bench.jobs.setup import choose_tasks, make_envs
 
-    measured = None if rates is None else read_rates(rates)
+    measured = None if given.rates is None else read_rates(given.rates)
     env = make_envs(config)[0]
     train, held_out = choose_tasks(env, config)
     console = out()
     console.print(config.to_yaml(), end="")
-    mean = mean_tokens or max(1, round(config.max_new_tokens * EXPECTED_SHARE))
+    mean = given.mean_tokens or max(1, round(config.max_new_tokens * EXPECTED_SHARE))
     if mean > config.max_new_tokens:
         raise UsageError(
             f"--mean-tokens {mean} is more than --max-new-tokens {config.max_new_tokens}"
         )
     plan = Plan(config, env, train, len(held_out), mean)
-    machine = replace(find_machine(config, gpus, gpu_memory), shared=shared)
-    refuse_as_run_does(config, replace(machine, gpus=gpus or 1))
+    machine = replace(find_machine(config, given.gpus, given.gpu_memory), shared=given.fsdp)
+    refuse_as_run_does(config, replace(machine, gpus=given.gpus or 1))
     for line in plan.lines(machine, measured):
         console.print(f"# {line}", soft_wrap=True)
     console.print(f"# would write to {config.folder()}; nothing was written", soft_wrap=True)

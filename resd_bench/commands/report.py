@@ -13,6 +13,15 @@ from resd_bench.errors import UsageError
 from resd_bench.files.terminal import out
 from resd_bench.files.writing import check_target
 
+Audit = Annotated[
+    bool,
+    typer.Option(
+        "--audit",
+        help="Also look for copied answers and wrong solutions in what those runs wrote; the "
+        "environment grades their solutions again.",
+    ),
+]
+
 
 def report(
     runs: Runs,
@@ -42,14 +51,7 @@ def report(
             help="Runs per group to show with their playbook and episodes.",
         ),
     ] = 1,
-    audit: Annotated[
-        bool,
-        typer.Option(
-            "--audit",
-            help="Also look for copied answers and wrong solutions in what those runs wrote; the "
-            "environment grades their solutions again.",
-        ),
-    ] = False,
+    audit: Audit = False,
 ) -> None:
     """Write an HTML page about runs.
 

@@ -17,6 +17,68 @@ from resd_bench.files.terminal import note, out
 from resd_bench.options import field_help, whole_numbers
 from resd_bench.packaged_models import model_defaults, unspoken
 
+ConfigFile = Annotated[
+    str | None, typer.Option(metavar="FILE", help="YAML file with settings; flags override it.")
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(metavar="LIST", help="Run these seeds one after the other: 0,1,2 or 0-4."),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Resume an unfinished run; start it if there is none.")
+]
+FailFast = Annotated[
+    bool,
+    typer.Option(
+        "--fail-fast", help="Stop a run that cannot learn, with exit code 2 and the reason."
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Show the settings, tokens and memory of the run; write nothing."
+    ),
+]
+PlannedGPUs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="INT",
+        help="Number of GPUs to plan for (default: those visible here). Needs --dry-run.",
+    ),
+]
+PlannedMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="80GB",
+        help="Memory of each GPU to plan for (default: of those visible here). Needs --dry-run.",
+    ),
+]
+PlannedFSDP = Annotated[
+    bool,
+    typer.Option(
+        "--fsdp", help="Assume weights are sharded over processes (FSDP). Needs --dry-run."
+    ),
+]
+MeanTokens = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="INT",
+        help="Expected mean completion length (default: half of --max-new-tokens). "
+        "Needs --dry-run.",
+    ),
+]
+
+MeasuredRates = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="A run on such a machine whose rates give the hours, or FLOPs and evaluated "
+        "tokens a second of one GPU, e.g. 2e14,3000. Needs --dry-run.",
+    ),
+]
+
 
 def flags_of_config() -> list[inspect.Parameter]:
     """A command-line option for each setting that is not nested, with its docstring as help."""
@@ -75,98 +137,55 @@ def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
 @with_config_flags
 def run(
     *,
-    config: Annotated[
-        str | None, typer.Option(metavar="FILE", help="YAML file with settings; flags override it.")
-    ] = None,
+    config: ConfigFile = None,
     sets: Sets = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(metavar="LIST", help="Run these seeds one after the other: 0,1,2 or 0-4."),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Resume an unfinished run; start it if there is none."),
-    ] = False,
-    fail_fast: Annotated[
-        bool,
-        typer.Option(
-            "--fail-fast", help="Stop a run that cannot learn, with exit code 2 and the reason."
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Show the settings, tokens and memory of the run; write nothing."
-        ),
-    ] = False,
-    gpus: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="INT",
-            help="Number of GPUs to plan for (default: those visible here). Needs --dry-run.",
-        ),
-    ] = None,
-    gpu_memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="80GB",
-            help="Memory of each GPU to plan for (default: of those visible here). "
-            "Needs --dry-run.",
-        ),
-    ] = None,
-    fsdp: Annotated[
-        bool,
-        typer.Option(
-            "--fsdp", help="Assume weights are sharded over processes (FSDP). Needs --dry-run."
-        ),
-    ] = False,
-    mean_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="INT",
-            help="Expected mean completion length (default: half of --max-new-tokens). "
-            "Needs --dry-run.",
-        ),
-    ] = None,
-    rates: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="A run on such a machine whose rates give the hours, or FLOPs and evaluated "
-            "tokens a second of one GPU, e.g. 2e14,3000. Needs --dry-run.",
-        ),
-    ] = None,
+    seeds: Seeds = None,
+    resume: Resume = False,
+    fail_fast: FailFast = False,
+    dry_run: DryRun = False,
+    gpus: PlannedGPUs = None,
+    gpu_memory: PlannedMemory = None,
+    fsdp: PlannedFSDP = False,
+    mean_tokens: MeanTokens = None,
+    rates: MeasuredRates = None,
     **flags: str | None,
 ) -> None:
     """Run a method on an environment, and report held-out success."""
-    from resd_bench.commands.plan import show_plan
+    from resd_bench.commands.plan import PlanFor, show_plan
     from resd_bench.distributed.process_group import is_rank0
 
-    if seeds is not None and flags.get("seed") is not None:
-        raise UsageError("--seed and --seeds were both given: give one of them")
-    if not dry_run and (gpus or gpu_memory or fsdp or mean_tokens or rates):
+    given = PlanFor(gpus, gpu_memory, fsdp, mean_tokens, rates)
+    if not dry_run and given != PlanFor():
         raise UsageError(
             "--gpus, --gpu-memory, --fsdp, --mean-tokens and --rates need --dry-run: add it"
         )
-    file = load_file(config) if config is not None else {}
-    numbers = whole_numbers("--seeds", seeds) if seeds is not None else [flags.get("seed")]
-    configs = [resolve(file, {**flags, "seed": seed}, sets or ()) for seed in numbers]
+    configs = one_for_each_seed(config, sets or (), seeds, flags)
     if warning := unspoken(configs[0].model, configs[0].env):
         note(f"warning: {warning}")
     if is_rank0() and (told := batch_note(configs[0])):
         note(told)
+    if dry_run:
+        for resolved in configs:
+            show_plan(resolved, given)
+        return
     for number, resolved in enumerate(configs, start=1):
-        if dry_run:
-            show_plan(resolved, gpus, gpu_memory, mean_tokens, fsdp, rates)
-            continue
         if len(configs) > 1 and is_rank0():
             note(f"run {number} of {len(configs)}: seed {resolved.seed}")
         if code := run_one(resolved, resume, fail_fast):
             raise typer.Exit(code)
-    if len(configs) > 1 and not dry_run and is_rank0():
+    if len(configs) > 1 and is_rank0():
         show_mean([resolved.folder() for resolved in configs])
+
+
+def one_for_each_seed(
+    file: str | None, sets: Sequence[str], seeds: str | None, flags: Mapping[str, str | None]
+) -> list[RunConfig]:
+    """The settings of each run: those of a file, over which flags and `--set` have their way."""
+    if seeds is not None and flags.get("seed") is not None:
+        raise UsageError("--seed and --seeds were both given: give one of them")
+    settings = load_file(file) if file is not None else {}
+    numbers = whole_numbers("--seeds", seeds) if seeds is not None else [flags.get("seed")]
+    return [resolve(settings, {**flags, "seed": seed}, sets) for seed in numbers]
 
 
 def batch_note(config: RunConfig) -> str:

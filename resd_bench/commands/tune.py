@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,23 @@ from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out
 from resd_bench.files.writing import check_folder_target
 from resd_bench.sweep.scheduler import RETRIES, Job
+
+if TYPE_CHECKING:
+    from resd_bench.tuning.definition import Tuning
+
+Start = Annotated[
+    bool, typer.Option("--run/--no-run", help="Run what is missing, or only read records.")
+]
+KeptRecords = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FOLDER", help="Folder of kept records; can be repeated."),
+]
+PagesFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Folder to write the results to (default: where the runs are)."
+    ),
+]
 
 
 def tune(
@@ -29,19 +46,9 @@ def tune(
     show: sweep.ShowList = False,
     save: sweep.RunsFolder = None,
     keep: sweep.KeepFolder = None,
-    start: Annotated[
-        bool, typer.Option("--run/--no-run", help="Run what is missing, or only read records.")
-    ] = True,
-    records: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FOLDER", help="Folder of kept records; can be repeated."),
-    ] = None,
-    pages: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Folder to write the results to (default: where the runs are)."
-        ),
-    ] = None,
+    start: Start = True,
+    records: KeptRecords = None,
+    pages: PagesFolder = None,
     server: ServerOption = None,
     trust_remote_code: Trust = None,
 ) -> None:
@@ -50,10 +57,7 @@ def tune(
     Writes tuning.md, tuning.json and tuned.yaml, a sweep of the chosen settings. Finished runs are
     skipped and unfinished ones resumed.
     """
-    from resd_bench.reproduce.match_records import Records
-    from resd_bench.tuning.choice import measure_trials
     from resd_bench.tuning.definition import load_tuning
-    from resd_bench.tuning.page import make_page, save_choice
 
     named = {"server": server, "trust_remote_code": trust_remote_code}
     tuning = load_tuning(file, out=save, named=named)
@@ -76,15 +80,24 @@ def tune(
         if keep is not None:
             sweep.keep_finished(done, keep)
     kept = [*(records or ()), *([keep] if keep else ()), Path(tuning.out)]
-    found = measure_trials(tuning, Records.scan(kept), failures(done))
+    choose(tuning, kept, failures(done), pages or Path(tuning.out), command(file, records))
+    raise typer.Exit(sweep.finish(received, done) if start else 0)
+
+
+def choose(
+    tuning: Tuning, kept: Sequence[Path], failed: Mapping[str, str], target: Path, made_by: str
+) -> None:
+    """Show what the trials on record reached, and write that and the chosen settings."""
+    from resd_bench.reproduce.match_records import Records
+    from resd_bench.tuning.choice import measure_trials
+    from resd_bench.tuning.page import make_page, save_choice
+
+    found = measure_trials(tuning, Records.scan(kept), failed)
     page = make_page(tuning, found)
     for table in page.tables:
         out().print(table)
-    target = pages or Path(tuning.out)
-    written = page.save(target, command(file, records))
-    for path in [*written, *save_choice(tuning, found, target)]:
+    for path in [*page.save(target, made_by), *save_choice(tuning, found, target)]:
         note(f"wrote {path}")
-    raise typer.Exit(sweep.finish(received, done) if start else 0)
 
 
 def failures(jobs: Sequence[Job]) -> dict[str, str]:

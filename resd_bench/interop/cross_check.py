@@ -27,6 +27,7 @@ from resd_bench.interop.cross_check_setup import (
     demonstrations,
     method_over,
     run_theirs,
+    samples_of,
     told_by_theirs,
 )
 from resd_bench.interop.same_samples import (
@@ -37,11 +38,11 @@ from resd_bench.interop.same_samples import (
     given,
 )
 from resd_bench.interop.trl import dataset_row
-from resd_bench.jobs.run import batch_of, step_of
+from resd_bench.jobs.run import batch_of
 from resd_bench.jobs.setup import make_envs, make_eval_set
 from resd_bench.policy.build import build
 from resd_bench.policy.lm_policy import LMPolicy
-from resd_bench.rollout.rollout import EnvPool, roll_out
+from resd_bench.rollout.rollout import EnvPool
 from resd_bench.stats import eval_points
 from resd_bench.stats.equivalence import equivalence_p
 from resd_bench.stats.power import ALPHA
@@ -147,26 +148,13 @@ def _train(
 ) -> tuple[list[float], LMPolicy]:
     """A run of ours: training reward (GRPO) or loss (SFT) by update, and the policy."""
     policy = build(config)
-    agent, train, curve = method_over(config, policy), env.tasks("train"), []
+    agent, curve = method_over(config, policy), []
     for u in range(check.updates):
-        tasks, step = batch_of(train, config, u)[1], step_of(config, u)
-        if config.method == "sft":
-            groups = demonstrations(env, policy, tasks)
-            curve.append(agent.learn(groups, step)["policy/loss"])
-            continue
-        groups = roll_out(
-            agent.act,
-            envs,
-            tasks,
-            n=check.group_size,
-            sampling=step.sampling,
-            purpose="rollout",
-            ledger=policy.ledger,
-            seed=config.seed,
-        )
-        agent.learn(groups, step)
+        step, groups = samples_of(check, config, u, policy, env, envs)
+        learned = agent.learn(groups, step)
         rewards = [a.feedback.reward for group in groups for a in group.trajectories]
-        curve.append(sum(rewards) / len(rewards))
+        mean = sum(rewards) / len(rewards)
+        curve.append(learned["policy/loss"] if config.method == "sft" else mean)
     return curve, policy
 
 

@@ -21,12 +21,15 @@ from resd_bench.config import RunConfig, method_config, resolve
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError, reason_of
 from resd_bench.files.writing import make_folder
+from resd_bench.jobs.run import batch_of, step_of
 from resd_bench.policy import loading
 from resd_bench.policy.lm_policy import LMPolicy
+from resd_bench.rollout.rollout import EnvPool, roll_out
 from resd_bench.types import (
     Completion,
     Feedback,
     Group,
+    Step,
     Task,
     Trajectory,
     Turn,
@@ -162,6 +165,30 @@ def demonstrations(env: TextEnv, policy: LMPolicy, tasks: Sequence[Task]) -> lis
         turn = Turn(user(env.opening(task)), said)
         groups.append(Group(task, (Trajectory(task, (turn,), won),)))
     return groups
+
+
+def samples_of(
+    check: CrossCheck,
+    config: RunConfig,
+    update: int,
+    policy: LMPolicy,
+    env: TextEnv,
+    envs: EnvPool,
+) -> tuple[Step, list[Group]]:
+    """An update, and what a method learns from in it: attempts; for SFT, reference solutions."""
+    step, tasks = step_of(config, update), batch_of(env.tasks("train"), config, update)[1]
+    if config.method == "sft":
+        return step, demonstrations(env, policy, tasks)
+    return step, roll_out(
+        policy.sample,
+        envs,
+        tasks,
+        n=check.group_size,
+        sampling=step.sampling,
+        purpose="rollout",
+        ledger=policy.ledger,
+        seed=config.seed,
+    )
 
 
 def told_by_theirs(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resd_bench.budget import Ledger
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.interop.cross_check_setup import (
@@ -22,17 +21,16 @@ from resd_bench.interop.cross_check_setup import (
     Method,
     base_job,
     config_of,
-    demonstrations,
     method_over,
+    samples_of,
     told_by_theirs,
 )
 from resd_bench.interop.trl import dataset_row
-from resd_bench.jobs.run import batch_of, step_of
 from resd_bench.objective import Objective
 from resd_bench.policy import trainer
 from resd_bench.policy.build import build
 from resd_bench.policy.lm_policy import LMPolicy
-from resd_bench.rollout.rollout import EnvPool, roll_out
+from resd_bench.rollout.rollout import EnvPool
 from resd_bench.types import Example, Group, Metrics, Turn
 
 TOLERANCES: Mapping[str, float] = {
@@ -99,21 +97,7 @@ def draw_samples(check: CrossCheck, method: Method, env: TextEnv, envs: EnvPool)
     """Attempts at the first batch of tasks; for SFT, their reference solutions."""
     config = config_of(check, method, check.seeds[0])
     policy = build(config)
-    tasks, step = batch_of(env.tasks("train"), config, 0)[1], step_of(config, 0)
-    groups = (
-        roll_out(
-            policy.sample,
-            envs,
-            tasks,
-            n=check.group_size,
-            sampling=step.sampling,
-            purpose="rollout",
-            ledger=Ledger(),
-            seed=config.seed,
-        )
-        if method == "grpo"
-        else demonstrations(env, policy, tasks)
-    )
+    step, groups = samples_of(check, config, 0, policy, env, envs)
     caught = Caught(policy)
     method_over(config, caught).learn(groups, step)
     job = base_job(config, policy, check) | {"given": True, "updates": 1}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,12 +17,10 @@ from resd_bench.agent import Agent, Charged, Collects, Policy
 from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig
 from resd_bench.distributed.join import join
-from resd_bench.distributed.process_group import SINGLE_PROCESS, ProcessGroup, rank0_first
+from resd_bench.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from resd_bench.errors import UsageError, explaining_disk
 from resd_bench.evaluation.evaluator import Evaluator, Measured
-from resd_bench.evaluation.extra import (
-    ExtraEvaluations,
-)
+from resd_bench.evaluation.extra import ExtraEvaluations
 from resd_bench.evaluation.held_out import EvalSet, environment_errors, why_not
 from resd_bench.jobs import setup
 from resd_bench.jobs.evaluation_process import (
@@ -34,15 +31,12 @@ from resd_bench.jobs.evaluation_process import (
 )
 from resd_bench.jobs.setup import (
     BuildPolicy,
-    choose_tasks,
+    Setup,
     closing,
-    identity_of,
     make_agent,
-    make_envs,
     make_eval_set,
-    make_extra_evaluations,
     note_session,
-    refuse_other_content,
+    set_up,
     take_over,
 )
 from resd_bench.jobs.summary import summarise, train_metrics
@@ -418,62 +412,68 @@ def run(
     `fail_fast` ends a run that cannot learn, see `resd_bench.monitoring.faults`.
     """
     idle, process_group = IdleCores(), join(config.device)
-    env, envs = make_envs(config)
-    # Rank 0 first: some environments generate their tasks and cache them.
-    chosen = partial(choose_tasks, env, config)
-    train, held_out = rank0_first(process_group, chosen, chosen)
-    used = [*train, *held_out]
-    extra = make_extra_evaluations(env, config, used)
-    about = cache(partial(identity_of, config, env, extra))
+    made = set_up(config, process_group)
     if process_group.broadcast_from_rank0(lambda: run_state(config, resume=resume)) == "finished":
-        notes = process_group.broadcast_from_rank0(
-            lambda: refuse_other_content(config, about, used)
-        )
+        notes = process_group.broadcast_from_rank0(made.refuse_other_content)
         return Outcome(config.folder(), "already finished", notes=notes)
     # Before the folder is created: a model that cannot be loaded must not leave one behind.
     tracer = Tracer(config.trace) if config.trace else None
     build = policy or setup.build_policy
-    model, agent = make_agent(config, tracer.around(build) if tracer else build, env)
+    model, agent = make_agent(config, tracer.around(build) if tracer else build, made.env)
     # Only now: the commit of a model on the Hub is known once it is loaded.
-    notes = process_group.broadcast_from_rank0(lambda: refuse_other_content(config, about, used))
+    notes = process_group.broadcast_from_rank0(made.refuse_other_content)
     recorder = open_together(config, process_group, resume=resume)
     usual = process_group.size == 1 and build.__module__ == setup.__name__
     apart = evaluating_apart(config, model, idle if usual else None)
-    with closing(recorder, envs, extra), Signals() as signals, apart as second:
+    with closing(recorder, made), Signals() as signals, apart as second:
         checkpoint = recover_together(recorder, process_group)
         this = Run(
             config,
             agent,
             model.ledger,
-            envs,
-            train,
-            make_eval_set(config, held_out),
+            made.envs,
+            made.train,
+            make_eval_set(config, made.held_out),
             recorder,
             watchers,
             tracer,
-            extra,
+            made.extra,
             process_group,
             Placebo(config.feedback, length_of(model)),
             FaultMonitor.of(config),
             apart=second,
         )
-        if checkpoint is not None:
-            this.restore(checkpoint)
-            recorder.notes.append(f"resumed after update {checkpoint.update}")
-        recorder.notes += notes
-        if process_group.rank == 0:
-            note_session(recorder, config, used, about(), this.update, process_group.size)
-        recorder.status("running", **this.progress())
-        for watcher in watchers:
-            if isinstance(watcher, SeesStart):
-                watcher.starting(model, train, len(held_out), env.max_turns, this.update)
+        begin(this, checkpoint, notes, made, model)
         if not loop(this, lambda: this.signal(signals) != 0, fail_fast):
             recorder.status("interrupted", **this.progress())
             return Outcome(recorder.folder, "interrupted", this.signal(signals), recorder.notes)
-        if process_group.rank == 0:
-            told = summarise(recorder.folder, this.ledger)
-            write_json(recorder.folder / "summary.json", told, recorder.root)
-        recorder.status("finished", **this.progress())
-        if isinstance(model, Charged):
-            recorder.notes.append(model.spending())
+        conclude(this, model)
     return Outcome(recorder.folder, "finished", notes=recorder.notes)
+
+
+def begin(
+    run: Run, checkpoint: Checkpoint | None, notes: Sequence[str], made: Setup, model: Policy
+) -> None:
+    """Go on from a checkpoint, if there is one; note the session, and tell whoever watches."""
+    recorder = run.recorder
+    if checkpoint is not None:
+        run.restore(checkpoint)
+        recorder.notes.append(f"resumed after update {checkpoint.update}")
+    recorder.notes += notes
+    if run.process_group.rank == 0:
+        note_session(recorder, made, run.update, run.process_group.size)
+    recorder.status("running", **run.progress())
+    for watcher in run.watchers:
+        if isinstance(watcher, SeesStart):
+            watcher.starting(model, made.train, len(made.held_out), made.env.max_turns, run.update)
+
+
+def conclude(run: Run, model: Policy) -> None:
+    """Sum up a run that has spent its budget."""
+    recorder = run.recorder
+    if run.process_group.rank == 0:
+        told = summarise(recorder.folder, run.ledger)
+        write_json(recorder.folder / "summary.json", told, recorder.root)
+    recorder.status("finished", **run.progress())
+    if isinstance(model, Charged):
+        recorder.notes.append(model.spending())

@@ -5,13 +5,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 from resd_bench import plugins
 from resd_bench.agent import SEES_REFERENCE, Agent, Policy, SeesReferences
 from resd_bench.config import RunConfig, method_config
 from resd_bench.distributed.join import join
+from resd_bench.distributed.process_group import SINGLE_PROCESS, ProcessGroup, rank0_first
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.evaluation.extra import (
@@ -181,22 +183,57 @@ def make_extra_evaluations(
     return ExtraEvaluations(validation, config.eval_contexts, elsewhere)
 
 
-def identity_of(config: RunConfig, env: TextEnv, extra: ExtraEvaluations) -> Identity:
-    """The present content of the run's tasks, model and code."""
-    there = {name: (own.env, own.eval_set.tasks) for name, own in extra.elsewhere.items()}
-    return identity(config, env, there)
+@dataclass(frozen=True)
+class Setup:
+    """What a run is made of, except for its model and its folder."""
+
+    config: RunConfig
+    env: TextEnv
+    """Where tasks are from."""
+    envs: EnvPool
+    train: Sequence[Task]
+    held_out: Sequence[Task]
+    extra: ExtraEvaluations
+
+    @property
+    def used(self) -> Sequence[Task]:
+        """The tasks of training and evaluation."""
+        return [*self.train, *self.held_out]
+
+    @cached_property
+    def content(self) -> Identity:
+        """The present content of the run's tasks, model and code."""
+        elsewhere = self.extra.elsewhere.items()
+        there = {name: (own.env, own.eval_set.tasks) for name, own in elsewhere}
+        return identity(self.config, self.env, there)
+
+    def refuse_other_content(self) -> list[str]:
+        """UsageError if the run began with other content, see the function of this name."""
+        return refuse_other_content(self.config, lambda: self.content, self.used)
+
+    def close(self) -> None:
+        """End the environments."""
+        self.envs.close()
+        self.extra.close()
+
+
+def set_up(config: RunConfig, process_group: ProcessGroup = SINGLE_PROCESS) -> Setup:
+    """Environments, tasks and evaluations of `config`."""
+    env, envs = make_envs(config)
+    # Rank 0 first: some environments generate their tasks and cache them.
+    chosen = partial(choose_tasks, env, config)
+    train, held_out = rank0_first(process_group, chosen, chosen)
+    extra = make_extra_evaluations(env, config, [*train, *held_out])
+    return Setup(config, env, envs, train, held_out, extra)
 
 
 def content_of(config: RunConfig) -> tuple[Identity, Sequence[Task]]:
     """The present content of a run of `config`, and its training and evaluation tasks."""
-    env, envs = make_envs(config)
-    train, held_out = choose_tasks(env, config)
-    extra = make_extra_evaluations(env, config, used := [*train, *held_out])
+    made = set_up(config)
     try:
-        return identity_of(config, env, extra), used
+        return made.content, made.used
     finally:
-        envs.close()
-        extra.close()
+        made.close()
 
 
 def refuse_other_content(
@@ -213,7 +250,7 @@ def refuse_other_content(
 
 
 @contextmanager
-def closing(recorder: Recorder, envs: EnvPool, extra: ExtraEvaluations) -> Iterator[None]:
+def closing(recorder: Recorder, made: Setup) -> Iterator[None]:
     """Release the folder and the environments in any case; record a failure in the status."""
     try:
         yield
@@ -225,24 +262,17 @@ def closing(recorder: Recorder, envs: EnvPool, extra: ExtraEvaluations) -> Itera
         raise
     finally:
         recorder.close()
-        envs.close()
-        extra.close()
+        made.close()
 
 
-def note_session(
-    recorder: Recorder,
-    config: RunConfig,
-    tasks: Sequence[Task],
-    about: Identity,
-    from_update: int,
-    processes: int,
-) -> None:
+def note_session(recorder: Recorder, made: Setup, from_update: int, processes: int) -> None:
     """Add this session to the manifest: a run may be resumed on another machine."""
     import torch
 
+    config = made.config
     sessions = RunFiles.at(recorder.folder).json("manifest.json").get("sessions", [])
     model, revision = config.model, config.model_revision
-    facts = manifest(tasks, torch.get_num_threads(), model, revision, about)
+    facts = manifest(made.used, torch.get_num_threads(), model, revision, made.content)
     if plugins.method(config.method).sees_reference:
         facts["sees"] = SEES_REFERENCE
     if processes > 1:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from resd_baselines.archive_agent import Archive, NoRollouts
 from resd_baselines.gepa import GEPA
-from resd_baselines.gepa_search import Archive, NoRollouts, iterate
+from resd_baselines.gepa_search import iterate
 from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs import setup

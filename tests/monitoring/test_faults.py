@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -28,7 +29,10 @@ NANO |= {"warmup_updates": "0", "max_new_tokens": "48"}
 
 def faults(base: Mapping[str, str], out: Path, sets: Sequence[str] = (), **flags: str) -> set[str]:
     """The faults on record of a small run; they are those of its metrics read again."""
-    folder = run(resolve({**base, **flags}, {"out": str(out)}, sets)).folder
+    return on_record(run(resolve({**base, **flags}, {"out": str(out)}, sets)).folder)
+
+
+def on_record(folder: Path) -> set[str]:
     rows = read_log(folder / "metrics.jsonl").rows
     told = {k.removeprefix(_PREFIX) for row in rows for k in row if k.startswith(_PREFIX)}
     data = load_run(folder)
@@ -44,51 +48,86 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     )
 
 
-def test_every_rollout_truncated_and_no_reflection_read(tmp_path: Path) -> None:
-    found = faults(NANO, tmp_path, max_new_tokens="1")
-    assert {"truncated", "unread_reflections"} <= found
+class Cause(NamedTuple):
+    """Settings that cause a fault, and the ones that its rule names to mend it."""
+
+    flags: dict[str, str]
+    mend: dict[str, str]
+    sets: Sequence[str] = ()
+    mend_sets: Sequence[str] = ()
+    shows: str = ""
+    """A metric above 0 in the mended run, without which its silence would say nothing."""
 
 
-def test_a_group_of_one(tmp_path: Path) -> None:
-    assert "single_groups" in faults(NANO, tmp_path, method="grpo", group_size="1")
-
-
-def test_a_teacher_that_equals_the_student(tmp_path: Path) -> None:
-    """Over the likeliest token alone any two distributions are equal."""
-    sets = ["method.top_k=1", "method.tail=false", "method.include_previous_attempt=true"]
-    assert "same_teacher" in faults(NANO, tmp_path, sets, method="sdpo")
-
-
-def test_a_learning_rate_that_changes_nothing(tmp_path: Path) -> None:
-    assert "no_step" in faults(NANO, tmp_path, method="sft", learning_rate="1e-12")
-
-
-def test_a_warm_up_of_most_of_the_run(tmp_path: Path) -> None:
-    assert "warming_up" in faults(NANO, tmp_path, method="sft", warmup_updates="3")
-
-
-CAUSED: Mapping[str, tuple[dict[str, str], list[str], dict[str, str], list[str]]] = {
-    "no_variance": (
-        {"method": "grpo", "model": "nano-rarest", "group_size": "2", "budget": "32upd"},
-        [],
-        {"model": "nano-common", "group_size": "4"},
-        [],
-    ),
-    "no_examples": (
-        {"method": "sft", "model": "nano-rarest", "budget": "32upd"},
-        [],
+_SHORT = {"method": "resd", "max_new_tokens": "1"}
+_TEACHER = ["method.include_previous_attempt=true", "method.top_k=1"]
+QUICK: Mapping[str, Cause] = {
+    "truncated": Cause(_SHORT, {"max_new_tokens": "100"}, shows="train/response_tokens"),
+    "unread_reflections": Cause(_SHORT, {"max_new_tokens": "100"}, shows="resd/reflections"),
+    "single_groups": Cause({"method": "grpo", "group_size": "1"}, {"group_size": "2"}),
+    # Over the likeliest token alone any two distributions are equal.
+    "same_teacher": Cause(
         {"method": "sdpo"},
-        [],
+        {},
+        [*_TEACHER, "method.tail=false"],
+        ["method.tail=true", "method.top_k=100"],
+        "policy/examples",
+    ),
+    "no_step": Cause({"method": "sft", "learning_rate": "1e-12"}, {"learning_rate": "3e-4"}),
+    "warming_up": Cause({"method": "sft", "warmup_updates": "3"}, {"warmup_updates": "0"}),
+}
+"""What a run of four updates shows."""
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a small run; the same settings run once."""
+    done: dict[str, Path] = {}
+
+    def folder(flags: Mapping[str, str], sets: Sequence[str] = ()) -> Path:
+        config = resolve({"learning_rate": "3e-4", **NANO, **flags}, {}, sets)
+        if (key := str(config)) not in done:
+            out = tmp_path_factory.mktemp("run")
+            done[key] = run(replace(config, out=str(out))).folder
+        return done[key]
+
+    return folder
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_short_run_says_its_fault_and_with_the_named_flag_it_does_not(
+    name: str, ran: Callable[..., Path]
+) -> None:
+    case = QUICK[name]
+    assert name in on_record(ran(case.flags, case.sets))
+    mended = ran({**case.flags, **case.mend}, [*case.sets, *case.mend_sets])
+    rows = read_log(mended / "metrics.jsonl").rows
+    [rule] = [rule for rule in FAULT_RULES if rule.name == name]
+    assert len(rows) >= rule.updates
+    assert not case.shows or all(row[case.shows] > 0 for row in rows)
+    assert name not in on_record(mended)
+    given = [*case.mend, *case.mend_sets]
+    flags = [flag.partition("=")[0].replace("_", "-") for flag in given]
+    assert any(flag.removeprefix("method.") in rule.mend.replace("_", "-") for flag in flags)
+
+
+CAUSED: Mapping[str, Cause] = {
+    "no_variance": Cause(
+        {"method": "grpo", "model": "nano-rarest", "group_size": "2", "budget": "32upd"},
+        {"model": "nano-common", "group_size": "4"},
+    ),
+    "no_examples": Cause(
+        {"method": "sft", "model": "nano-rarest", "budget": "32upd"}, {"method": "sdpo"}
     ),
     # A teacher that is far below the student everywhere, as constants: the terms cancel.
-    "no_gradient": (
+    "no_gradient": Cause(
         {"method": "sdpo"},
-        ["method.include_previous_attempt=true", "method.clip_high=0.001", "method.clip_low=none"],
         {},
+        ["method.include_previous_attempt=true", "method.clip_high=0.001", "method.clip_low=none"],
         ["method.clip_high=none"],
     ),
 }
-"""Settings that cause a fault, with options of the method, and those that mend it."""
+"""What takes a longer run."""
 
 
 @pytest.mark.slow
@@ -96,7 +135,7 @@ CAUSED: Mapping[str, tuple[dict[str, str], list[str], dict[str, str], list[str]]
 def test_a_run_with_a_fault_says_so_as_it_runs_and_in_its_report_and_a_mended_one_does_not(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags, sets, mend, mend_sets = CAUSED[name]
+    case = CAUSED[name]
     base = {**NANO, "batch_size": "1", "max_new_tokens": "100"}
     [rule] = [rule for rule in FAULT_RULES if rule.name == name]
 
@@ -106,13 +145,14 @@ def test_a_run_with_a_fault_says_so_as_it_runs_and_in_its_report_and_a_mended_on
         assert main(["run", *words, f"--out={out}", "--fail-fast"]) == code
         return re.sub(r"\s+", " ", capsys.readouterr().err)
 
-    said = told(tmp_path / "bad", flags, sets, 2)
+    said = told(tmp_path / "bad", case.flags, case.sets, 2)
     assert f"--fail-fast: update {rule.updates}, {rule.says}" in said
     assert rule.mend in said
     [folder] = (tmp_path / "bad").glob("*/*/seed-0")
     page = suite({"one": [load_run(folder)]}, 8, "episodes")
     assert any(f"updates 1 to {rule.updates}: {rule.says}" in fault for fault in page["faults"])
-    said = told(tmp_path / "good", {**flags, **mend}, [*sets, *mend_sets], 0)
+    good = {**case.flags, **case.mend}
+    said = told(tmp_path / "good", good, [*case.sets, *case.mend_sets], 0)
     assert rule.says not in said
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -54,7 +54,6 @@ def calibrate(
     episodes to the first success.
     """
     from resd_bench.jobs.difficulty import all_tiers, nearest
-    from resd_bench.jobs.difficulty import calibrate as measure
 
     if target is not None and not 0 < target < 1:
         raise UsageError(f"--target {target} is not a success rate: give one between 0 and 1")
@@ -72,14 +71,20 @@ def calibrate(
         "device": device,
         "env_options": options(sets, "env"),
     }
-    found = []
-    for one in measure(names, flags):
-        found.append(one)
-        note(f"{one.env}: done, {one.p0.n} samples")
+    found = list(measured(names, flags))
     out().print(rarity_table(found, model))
     if target is not None:
         best = nearest(found, target)
         out().print(f"nearest to {target:g}: {best.env}")
+
+
+def measured(names: Sequence[str], flags: Mapping[str, Any]) -> Iterator[Rarity]:
+    """The rarity of success on each tier, told as it is found."""
+    from resd_bench.jobs.difficulty import calibrate as measure
+
+    for one in measure(names, flags):
+        note(f"{one.env}: done, {one.p0.n} samples")
+        yield one
 
 
 def rarity_table(found: Sequence[Rarity], model: str) -> Table:
