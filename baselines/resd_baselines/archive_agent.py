@@ -18,7 +18,7 @@ from resd_bench.agent import MoreRollouts, Policy, State
 from resd_bench.budget import Purpose
 from resd_bench.types import Completion, Group, Messages, Metrics, Sampling, Step
 
-START = Playbook().render()
+NO_LESSONS = Playbook().render()
 """The text without a lesson."""
 
 
@@ -54,12 +54,12 @@ class ArchiveAgent(PromptedAgent, WritingAgent):
         self.archive: Archive | None = None
         self.validation: list[str] = []
         """Ids of the validation tasks, drawn in the first update."""
-        self.parent = self._shown = START
+        self.parent = self._shown = NO_LESSONS
 
     @property
     def playbook(self) -> Playbook:
         """The best text so far."""
-        return Playbook.parse(self.archive.texts[self.archive.best] if self.archive else START)
+        return Playbook.parse(self.archive.texts[self.archive.best] if self.archive else NO_LESSONS)
 
     def memory(self) -> str:
         """The text that was last asked with; the best one unless a step is being rolled out."""
@@ -68,7 +68,7 @@ class ArchiveAgent(PromptedAgent, WritingAgent):
     def adopt(self, archive: Archive | None) -> None:
         """Go on from the parent that `archive` has chosen."""
         self.archive = archive
-        self.parent = archive.texts[archive.parent] if archive else START
+        self.parent = archive.texts[archive.parent] if archive else NO_LESSONS
 
     def try_out(self, text: str, ids: Sequence[str], more: MoreRollouts) -> list[float]:
         """Mean reward of `text` on each of some tasks, in rollouts of its own; `NoRollouts` if

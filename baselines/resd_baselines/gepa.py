@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
-from resd_baselines.archive_agent import START, ArchiveAgent
+from resd_baselines.archive_agent import NO_LESSONS, ArchiveAgent
 from resd_baselines.base import mean_reward, scored_attempts
 from resd_baselines.context_update import WriterOptions, curate, reflect, with_lessons
 from resd_baselines.gepa_search import iterate
@@ -61,7 +61,7 @@ class GEPAAgent(ArchiveAgent):
 
         archive = iterate(
             self.archive,
-            start=START,
+            start=NO_LESSONS,
             batch=batch,
             validation=self.validation,
             evaluate=evaluate,

@@ -22,7 +22,7 @@ from resd_baselines.gepa_adapter import (
     StopAfter,
     WholeBatch,
 )
-from resd_baselines.gepa_state import as_json, package, restored
+from resd_baselines.gepa_state import package, state_as_json, state_from_json
 
 
 def iterate(
@@ -52,7 +52,7 @@ def iterate(
     adapter = Adapter(gepa.EvaluationBatch, evaluate, propose)
     with TemporaryDirectory() as folder:
         if archive:
-            restored(archive.state).save(folder)
+            state_from_json(archive.state).save(folder)
         try:
             gepa.optimize(
                 seed_candidate={COMPONENT: start},
@@ -74,7 +74,7 @@ def iterate(
         state = gepa.core.state.GEPAState.load(folder)
     front = gepa.strategies.candidate_selector.ParetoCandidateSelector(random.Random(seed))
     return Archive(
-        as_json(state),
+        state_as_json(state),
         tuple(candidate[COMPONENT] for candidate in state.program_candidates),
         tuple(state.program_full_scores_val_set),
         policy.get_best_program(state),

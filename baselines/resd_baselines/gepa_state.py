@@ -31,13 +31,13 @@ def package() -> Any:
     return gepa
 
 
-def as_json(state: Any) -> str:
+def state_as_json(state: Any) -> str:
     """A state without what no iteration reads."""
     return json.dumps(_encoded({**vars(state), **_DROPPED}))
 
 
-def restored(text: str) -> Any:
-    """The state that `as_json` was given."""
+def state_from_json(text: str) -> Any:
+    """The state that `state_as_json` was given."""
     kind = package().core.state.GEPAState
     state = kind.__new__(kind)
     state.__dict__.update(_decoded(reading.parse_json(text)))

@@ -82,6 +82,21 @@ class RESDConfig(
         for name, used in (("reflection", "reflections_shown"), ("playbook", "playbook_shown")):
             if getattr(self, used) != "real" and not getattr(self, f"use_{name}"):
                 raise ValueError(f"{used}={getattr(self, used)} needs use_{name}=true")
+        # A dial that nothing reads would measure the method as it is, under another name.
+        shown = self.use_reflection and not self.own_teachers
+        if self.reflections_shown != "real" and not shown:
+            raise ValueError(
+                f"reflections_shown={self.reflections_shown} needs turn_context=transcript: with "
+                f"{self.turn_context} no teacher is shown a reflection"
+            )
+        turned = next(
+            (dial for dial in ("lies", "misplaced_reflections") if getattr(self, dial)), ""
+        )
+        if turned and not (shown or self.use_playbook):
+            raise ValueError(
+                f"{turned}: nothing reads a reflection without use_playbook=true, or "
+                "use_reflection=true with turn_context=transcript"
+            )
 
 
 class RESDAgent(PlaybookAgent):

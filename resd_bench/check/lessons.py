@@ -38,7 +38,7 @@ COPIED = 0.5
 MOST_TASKS = 400
 """Tasks of a split that are looked at, evenly spread."""
 MOST_SOLUTIONS = 256
-"""Solutions that are graded again, the latest."""
+"""Successes that are graded again, the latest."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 Gram = tuple[str, ...]
 
@@ -112,9 +112,7 @@ def audit(folder: Path) -> Audit:
     written = list(distinct(texts_of(files)))
     shown, left_out = solutions_of(files, env)
     secrets, unknown = secrets_of(env, config)
-    graded, wrong = graded_again(env, shown[-MOST_SOLUTIONS:])
-    if len(shown) > MOST_SOLUTIONS:
-        left_out = [*left_out, f"{len(shown) - MOST_SOLUTIONS} older solutions were not graded"]
+    graded, wrong = graded_again(env, shown)
     found = (*copied(written, secrets), *wrong)
     told = [*unknown, *left_out]
     return Audit(len(written), len(secrets.sizes), graded, tuple(told), found)
@@ -124,22 +122,38 @@ def audit(folder: Path) -> Audit:
 
 
 def texts_of(files: RunFiles) -> Iterator[Written]:
-    """Lessons, reflections and curations of a run, from its `context/`."""
+    """Every text in the `context/` of a run: lessons, reflections, curations, whatever else."""
     for update, context in sorted(files.numbered("context").items()):
-        for key, name in (("playbook", "id"), ("reflections", "task"), ("curations", "task")):
-            rows = context.get(key)
-            for row in rows if isinstance(rows, list) else ():
-                text = row.get("content", row.get("text")) if isinstance(row, Mapping) else None
-                if isinstance(text, str):
-                    what = _WHAT[key].format(row.get(name, ""))
-                    yield Written(f"{what}, update {update}", text, str(row.get("task", "")))
+        for key, value in context.items():
+            for row in value if isinstance(value, list) else [value]:
+                told = row if isinstance(row, Mapping) else {}
+                name = str(told.get("id", told.get("task", "")))
+                what = _WHAT.get(key, f"{key}, {{}}" if name else key).format(name)
+                for text in _strings(row):
+                    yield Written(f"{what}, update {update}", text, str(told.get("task", "")))
 
 
 _WHAT = {
     "playbook": "playbook entry {}",
     "reflections": "reflection on {}",
     "curations": "curation after {}",
+    "reviews": "review of {}",
 }
+_NO_TEXT = {"id", "task", "section"}
+"""Fields whose values are names."""
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """The texts in a value of JSON that are long enough to have anything copied."""
+    if isinstance(value, str):
+        if len(value.strip()) >= FEWEST_CHARS:
+            yield value
+    elif isinstance(value, Mapping):
+        for name, own in value.items():
+            yield from () if name in _NO_TEXT else _strings(own)
+    elif isinstance(value, list):
+        for own in value:
+            yield from _strings(own)
 
 
 def distinct(written: Iterable[Written]) -> Iterator[Written]:
@@ -152,10 +166,10 @@ def distinct(written: Iterable[Written]) -> Iterator[Written]:
 
 
 def solutions_of(files: RunFiles, env: TextEnv) -> tuple[list[Written], list[str]]:
-    """The texts that teachers are shown as correct: the latest success of each task, and what the
-    newest checkpoint remembers as `solutions`; and why some are left out."""
+    """The texts that teachers are shown as correct, different successes and what the newest
+    checkpoint remembers as `solutions`; and why some are left out."""
     found: dict[tuple[str, str], Written] = {}
-    several = 0
+    several = older = 0
     for row in files.stream(EPISODES):
         turns = row.get("turns") or ()
         if not row["success"] or not turns:
@@ -163,14 +177,20 @@ def solutions_of(files: RunFiles, env: TextEnv) -> tuple[list[Written], list[str
         if len(turns) > 1:
             several += 1
             continue
-        where = f"success of update {row['update']}"
-        found["success", row["task"]] = Written(where, str(turns[0]["response"]), row["task"])
+        text, where = str(turns[0]["response"]), f"success of update {row['update']}"
+        found.pop((row["task"], text), None)
+        found[row["task"], text] = Written(where, text, row["task"])
+        if len(found) > MOST_SOLUTIONS:
+            del found[next(iter(found))]
+            older += 1
     if env.max_turns == 1:
         for task, text in _remembered(files.folder).items():
-            found["buffer", task] = Written("solution buffer", text, task)
-    texts = {(one.task, one.text): one for one in found.values()}
-    why = f"{several} successes of several turns are no text that could be graded"
-    return list(texts.values()), [why] if several else []
+            found[task, text] = Written("solution buffer", text, task)
+    left_out = {
+        f"{several} successes of several turns are no text that could be graded": several,
+        f"{older} older successes were not graded": older,
+    }
+    return list(found.values()), [why for why, count in left_out.items() if count]
 
 
 def _remembered(folder: Path) -> Mapping[str, str]:
@@ -201,15 +221,27 @@ class Secrets:
 def secrets_of(env: TextEnv, config: RunConfig) -> tuple[Secrets, list[str]]:
     """Answers and prompts of training and evaluation tasks, and what is not known of them."""
     splits: tuple[Split, ...] = tuple(dict.fromkeys(("train", config.eval_split)))
-    tasks = {split: _spread(env.tasks(split)) for split in splits}
-    every = [(split, task) for split, own in tasks.items() for task in own]
+    tasks = {split: env.tasks(split) for split in splits}
+    every = [(split, task) for split, own in tasks.items() for task in _spread(own)]
     answers = {task.id: _oracle(env, task) for _, task in every}
-    unknown = sum(not own for own in answers.values())
     secrets = Secrets()
     _add(secrets, "gold answer", [(split, t.id, answers[t.id]) for split, t in every])
     if not env.answer_in_prompt:
         _add(secrets, "task text", [(split, t.id, t.prompt) for split, t in every])
-    return secrets, [f"{unknown} of {len(every)} answers are not known"] if unknown else []
+    unknown = sum(not own for own in answers.values())
+    told = Counter(kind for kind, _, _ in secrets.sizes)
+    answers_alike = len(every) - unknown - told["gold answer"]
+    prompts_alike = 0 if env.answer_in_prompt else len(every) - told["task text"]
+    skipped = sum(map(len, tasks.values())) - len(every)
+    why = "not searched for: too short, or too much like others"
+    left_out = {
+        f"{skipped} tasks left out, evenly spread": skipped,
+        f"{unknown} of {len(every)} answers are not known": unknown,
+        f"{answers_alike} of {len(every)} answers {why}": answers_alike,
+        f"{prompts_alike} of {len(every)} prompts {why}": prompts_alike,
+        "prompts not searched for: they hold the answers": int(env.answer_in_prompt),
+    }
+    return secrets, [why for why, count in left_out.items() if count]
 
 
 def _spread(tasks: Sequence[Task]) -> list[Task]:

@@ -60,6 +60,8 @@ def report(
     from resd_bench.report.html.build import write_report
     from resd_bench.report.measured import parse_varies
 
+    if audit and not runs_in_detail:
+        raise UsageError("--audit is of the runs shown in detail: give --runs-in-detail 1 or more")
     page = page_file(save)
     chosen, wanted = choose_axis(axis, budget)
     on_purpose = parse_varies(varies)

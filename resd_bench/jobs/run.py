@@ -40,7 +40,7 @@ from resd_bench.jobs.setup import (
     take_over,
 )
 from resd_bench.jobs.summary import summarise, train_metrics
-from resd_bench.monitoring.faults import FaultMonitor, FaultRule, new_faults
+from resd_bench.monitoring.faults import FaultMonitor, FaultRule, firing
 from resd_bench.monitoring.idle_cores import IdleCores
 from resd_bench.monitoring.interrupts import Signals
 from resd_bench.records.checkpoints import Checkpoint
@@ -142,7 +142,7 @@ class Run:
     placebo: Placebo = field(default_factory=Placebo)
     monitor: FaultMonitor = field(default_factory=FaultMonitor)
     faults: list[FaultRule] = field(default_factory=list)
-    """Rules that have fired in this session."""
+    """Rules that the last update says have held for long enough."""
     update: int = 0
     """Updates done."""
     evaluated: int = -1
@@ -210,7 +210,7 @@ class Run:
             )
         row |= learned
         row |= self.monitor.updated(row)
-        self.faults += new_faults(row)
+        self.faults = firing(row)
         episodes = [
             {**one, **note}
             for own in rollouts.played
@@ -443,7 +443,7 @@ def run(
             FaultMonitor.of(config),
             apart=second,
         )
-        begin(this, checkpoint, notes, made, model)
+        start_session(this, checkpoint, notes, made, model)
         if not loop(this, lambda: this.signal(signals) != 0, fail_fast):
             recorder.status("interrupted", **this.progress())
             return Outcome(recorder.folder, "interrupted", this.signal(signals), recorder.notes)
@@ -451,7 +451,7 @@ def run(
     return Outcome(recorder.folder, "finished", notes=recorder.notes)
 
 
-def begin(
+def start_session(
     run: Run, checkpoint: Checkpoint | None, notes: Sequence[str], made: Setup, model: Policy
 ) -> None:
     """Go on from a checkpoint, if there is one; note the session, and tell whoever watches."""

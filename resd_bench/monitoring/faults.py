@@ -98,9 +98,17 @@ def _unscored(row: Row, about: About) -> bool:
     return success is None or success != success
 
 
+def _too_long(row: Row, about: About) -> bool:
+    """No room in the context: for any prompt, or any example."""
+    return _is(row, "train/unanswered", 1) or (
+        _is(row, "policy/examples", 0) and (row.get("policy/overlong_examples") or 0) > 0
+    )
+
+
 def _waiting(row: Row, about: About) -> bool:
-    """Nothing to train on, in a method that would; groups without variance say so themselves."""
-    return about.learns and _is(row, "policy/examples", 0) and "grpo/mixed_groups" not in row
+    """Nothing to train on, in a method that would, and no other rule says why."""
+    idle = about.learns and _is(row, "policy/examples", 0) and not _too_long(row, about)
+    return idle and "grpo/mixed_groups" not in row
 
 
 def _still(row: Row, name: str, zero: float = ZERO) -> bool:
@@ -119,9 +127,11 @@ def _no_gradient(row: Row, about: About) -> bool:
     return _still(row, "policy/grad_norm", zero) and not _same_teacher(row, about)
 
 
-def _unread(row: Row, about: About) -> bool:
-    made = row.get("resd/reflections") or 0
-    return made > 0 and row.get("resd/unparsed_reflections") == made
+def _unread(row: Row, *names: str) -> bool:
+    """Whether something of one of these names was written, and none of it could be read."""
+    pairs = [name.rpartition("/") for name in names]
+    made = [(row.get(f"{a}/{b}") or 0, row.get(f"{a}/unparsed_{b}")) for a, _, b in pairs]
+    return any(count > 0 and unread == count for count, unread in made)
 
 
 def _warming_up(row: Row, about: About) -> bool:
@@ -161,6 +171,13 @@ FAULT_RULES = (
         "(--method resd)",
     ),
     FaultRule(
+        "too_long",
+        3,
+        _too_long,
+        "nothing fits the context of the model",
+        "give a model with a longer context, a smaller --max-new-tokens, or a shorter --dialect",
+    ),
+    FaultRule(
         "no_examples",
         _WAIT,
         _waiting,
@@ -193,10 +210,24 @@ FAULT_RULES = (
     FaultRule(
         "unread_reflections",
         3,
-        _unread,
+        lambda row, about: _unread(row, "resd/reflections"),
         "no reflection could be read",
         "give a larger --max-new-tokens, another --dialect, or method.use_reflection=false with "
         "method.use_playbook=false",
+    ),
+    FaultRule(
+        "unread_reviews",
+        3,
+        lambda row, about: _unread(row, "turns/reviews"),
+        "no review of an interaction could be read",
+        "give a larger --max-new-tokens, another --dialect, or method.turn_context=observation",
+    ),
+    FaultRule(
+        "unread_lessons",
+        3,
+        lambda row, about: _unread(row, "ace/reflections", "ace/curations"),
+        "nothing that should become a lesson could be read",
+        "give a larger --max-new-tokens, or another --dialect",
     ),
     FaultRule(
         "warming_up",
@@ -246,6 +277,11 @@ class Fault:
 
     def __str__(self) -> str:
         return f"updates {self.first} to {self.last}: {self.rule.text}"
+
+
+def firing(row: Row) -> list[FaultRule]:
+    """The rules that an update's record says have held for long enough, just now or for longer."""
+    return [rule for rule in FAULT_RULES if _PREFIX + rule.name in row]
 
 
 def new_faults(row: Row) -> list[FaultRule]:

@@ -77,9 +77,11 @@ def _overlong(rows: Sequence[_Row]) -> Iterator[str]:
 
 
 def _unparsed(rows: Sequence[_Row]) -> Iterator[str]:
-    for what in ("reflections", "curations"):
-        if count := round(_total(rows, f"resd/unparsed_{what}")):
-            yield f"unparsed: {count} of {round(_total(rows, f'resd/{what}'))} {what}"
+    written = ("resd/reflections", "resd/curations", "ace/reflections", "ace/curations")
+    for name in (*written, "turns/reviews"):
+        area, _, what = name.rpartition("/")
+        if count := round(_total(rows, f"{area}/unparsed_{what}")):
+            yield f"unparsed: {count} of {round(_total(rows, name))} {what}"
 
 
 def _without_signal(rows: Sequence[_Row]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from resd_bench.stats import (
     TakeOffVerdict,
     count_taken_off,
     judge_taken_off,
+    measured_ends,
     splits_in_two,
     success_at,
     taken_off,
@@ -32,6 +33,10 @@ RULE = (
     f"shown where the seeds of a method split in two (some above {TOOK_OFF:.0%}, some below "
     f"{NOT_STARTED:.0%}), since a t interval of their mean covers too little"
 )
+
+
+NO_END = "no verdict at the end"
+"""Said of a group none of whose runs ended with an attempt that has a verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +80,20 @@ def judge_ends(
 ) -> dict[str, TakeOffs]:
     """How many runs of each group took off, on one environment; {} where no group splits.
 
-    The other groups are judged against the first where either of the two splits, Holm over these.
-    `with_failures` are the ends with attempts without a verdict as failures. Groups in `unlike`
-    are not judged.
+    The other groups are judged against the first where either of the two splits, Holm over these;
+    none is where the first has no run. `with_failures` are the ends with attempts without a verdict
+    as failures. Groups in `unlike` are not judged.
     """
+    first = next(iter(ends), "")
+    counted = ends if with_failures is None else with_failures
+    known = {label: measured_ends(own) for label, own in ends.items()}
+    played = [label for label, own in ends.items() if own]
+    ends = {label: own for label, own in known.items() if own}
     if not any(splits_in_two(own) for own in ends.values()):
         return {}
-    first, *others = ends
+    others = [label for label in ends if label != first] if first in ends else []
     apart = [k for k in others if splits_in_two(ends[k]) or splits_in_two(ends[first])]
     judged = [k for k in apart if k not in unlike]
-    counted = ends if with_failures is None else with_failures
     found = judge_taken_off(
         [(ends[label], ends[first]) for label in judged],
         with_failures=[(counted[label], counted[first]) for label in judged],
@@ -92,7 +101,7 @@ def judge_ends(
     verdicts = dict(zip(judged, found, strict=True))
     return {
         label: TakeOffs(tuple(own), verdicts.get(label), label in apart and label in unlike)
-        for label, own in ends.items()
+        for label, own in ((label, known[label]) for label in played)
     }
 
 
@@ -106,8 +115,9 @@ def take_offs(
         own = {label: [r for r in runs if r.env == env] for label, runs in groups.items()}
         counted = {k: [r.with_failures() for r in runs] for k, runs in own.items()}
         ends, least = (_ends(side, budget, axis) for side in (own, counted))
+        there = [k for k in own if own[first] and own[k]]
         unlike = [
-            k for k in own if unlikeness((own[first], own[k]), budget, axis, "success", varies)
+            k for k in there if unlikeness((own[first], own[k]), budget, axis, "success", varies)
         ]
         if judged := judge_ends(ends, least, unlike):
             found[env] = judged
@@ -140,11 +150,11 @@ def take_off_table(
     for env, groups in found.items():
         for label, own in groups.items():
             difference = "" if own.judged is None else f"{100 * own.judged.difference:+.0f} points"
-            cell = f"{own.count}: {percent(own.share) if own.share.mean else _none(own.share)}"
+            cell = NO_END if not own.ends else f"{own.count}: {_share(own.share)}"
             table.add_row(table_label(env), table_label(label), cell, difference, own.verdict)
         table.add_section()
     return table
 
 
-def _none(share: Interval) -> str:
-    return f"0.0% [0.0, {100 * share.high:.1f}]"
+def _share(share: Interval) -> str:
+    return percent(share) if share.mean else f"0.0% [0.0, {100 * share.high:.1f}]"

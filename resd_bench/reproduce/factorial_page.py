@@ -43,6 +43,7 @@ from resd_bench.stats import (
     effects_of,
     judge,
     judge_taken_off,
+    measured_ends,
     splits_in_two,
 )
 
@@ -320,7 +321,7 @@ def _ends_where(
     ends: MeasuredCells, part: int, on: bool, with_failures: bool = False
 ) -> list[float]:
     runs = [one for cell, own in ends.items() if cell[part] == on for one in own.values()]
-    return [_mean(one.with_failures if with_failures else one.scored) for one in runs]
+    return measured_ends([_mean(o.with_failures if with_failures else o.scored) for o in runs])
 
 
 COLUMNS = ((False, False), (True, False), (False, True), (True, True))

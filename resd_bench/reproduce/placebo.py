@@ -82,8 +82,11 @@ _ABOUT = (
 CHECKED = (
     "Equal: share of texts that were word for word the real one all the same, because most of a "
     "batch were equal; words kept: mean share of the real one's words; length: the shorter in "
-    "units of the longer. Where most are equal, nothing was replaced, and no verdict can be had."
+    "units of the longer. Where fewer than half of the texts were replaced by another (equal ones "
+    "and, for shuffled texts, those for which only filler was left are not), there is no verdict."
 )
+REPLACED = 0.5
+"""Share of texts, at least, that a verdict needs to have been replaced, in every cell."""
 
 
 def placebo(gathered: Gathered) -> Page:
@@ -163,7 +166,8 @@ def judged(cells: PlaceboCells, kind: TextKind) -> dict[Contrast, ContentVerdict
         real, other = (_areas_by_run(cells, name, names) for name in names)
         if not real:
             continue
-        told[contrast] = "; ".join(unlike(cells, names))
+        apart = unlike(cells, names)
+        told[contrast] = not_judged(apart) if apart else hardly_replaced(cells, contrast, kind)
         sides.append(pairs(real, other))
         again.append(pairs(*(_areas_by_run(cells, name, names, True) for name in names)))
     alike = [i for i, why in enumerate(told.values()) if not why]
@@ -174,7 +178,7 @@ def judged(cells: PlaceboCells, kind: TextKind) -> dict[Contrast, ContentVerdict
         with_failures=[again[i] for i in alike],
     )
     found = dict(zip(alike, verdicts, strict=True))
-    return {c: found.get(i, not_judged([why])) for i, (c, why) in enumerate(told.items())}
+    return {c: found.get(i, why) for i, (c, why) in enumerate(told.items())}
 
 
 def unlike(cells: PlaceboCells, names: Sequence[str]) -> list[str]:
@@ -186,6 +190,31 @@ def unlike(cells: PlaceboCells, names: Sequence[str]) -> list[str]:
             budget = common_budget([run for runs in sides for run in runs])
             found |= dict.fromkeys(unlikeness(sides, budget, "episodes", "area", ()))
     return list(found)
+
+
+def hardly_replaced(cells: PlaceboCells, contrast: Contrast, kind: TextKind) -> str:
+    """Why too little was replaced in a cell for a verdict on the contrast; "" where it was not."""
+    name = contrast.variant(kind)
+    shares = {
+        cell: replaced(runs, contrast.area, kind)
+        for cell, variants in cells.items()
+        if (runs := variants.get(name, ()))
+    }
+    cell = min(shares, key=shares.__getitem__)
+    if shares[cell] >= REPLACED:
+        return ""
+    return f"not judged: {shares[cell]:.0%} of the texts replaced on {', '.join(cell)}"
+
+
+def replaced(runs: Sequence[RunData], area: str, kind: TextKind) -> float:
+    """Share of texts that were replaced by what they should be, a mean over updates that had any;
+    0 without one."""
+    shares = []
+    for row in (row for run in runs for row in run.metrics):
+        if (equal := row.get(f"{area}/equal_by_chance")) is not None:
+            filler = (row.get(f"{area}/blank") or 0.0) if kind == "shuffled" else 0.0
+            shares.append(max(0.0, 1 - equal - filler))
+    return float(np.mean(shares)) if shares else 0.0
 
 
 def checks(cells: PlaceboCells) -> Table:

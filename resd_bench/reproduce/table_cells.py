@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
 
@@ -17,7 +17,7 @@ from resd_bench.records.runs import RunData
 from resd_bench.report.comparisons import ByRun, outcomes_by_task, overall, pairs
 from resd_bench.report.measured import measured_differently
 from resd_bench.report.tables import UNLIKE, UNRANKED, best_interval, both, if_any, percent
-from resd_bench.report.take_off_table import RULE, TakeOffs, judge_ends
+from resd_bench.report.take_off_table import NO_END, RULE, TakeOffs, judge_ends
 from resd_bench.seeds import stream
 from resd_bench.stats import (
     EvalPoint,
@@ -208,24 +208,23 @@ def count_take_offs(
 
     Judged against the reference, if that was run.
     """
-    ordered = {k: groups[k] for k in dict.fromkeys((reference, *groups)) if groups.get(k)}
+    ordered = {k: groups.get(k, ()) for k in dict.fromkeys((reference, *groups))}
     chosen = {k: [choose_point(run, "last") for run in runs] for k, runs in ordered.items()}
     points = {k: [p for p in own if p is not None] for k, own in chosen.items()}
-    first = next(iter(ordered), "")
-    found = judge_ends(
+    there = [k for k, own in ordered.items() if own and ordered[reference]]
+    return judge_ends(
         {k: [p.mean for p in own] for k, own in points.items()},
         {k: [p.with_failures().mean for p in own] for k, own in points.items()},
-        [k for k in ordered if measured_differently((ordered[first], ordered[k]), varies)],
+        [k for k in there if measured_differently((ordered[reference], ordered[k]), varies)],
     )
-    if first == reference:
-        return found
-    return {label: replace(own, judged=None, unlike=False) for label, own in found.items()}
 
 
 def take_off_column(found: TakeOffs | None) -> dict[str, str]:
     """`3/5 [14.7, 94.7] worse` (? is inconclusive) in the column `took off`; {} for none."""
     if found is None:
         return {}
+    if not found.ends:
+        return {TAKE_OFF: NO_END}
     share, verdict = found.share, found.verdict
     word = "?" if verdict.startswith(INCONCLUSIVE) else verdict
     text = f"{found.count} [{100 * share.low:.1f}, {100 * share.high:.1f}] {word}"

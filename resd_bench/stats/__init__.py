@@ -69,6 +69,7 @@ from resd_bench.stats.take_off import (
     count_taken_off,
     is_saturated,
     judge_taken_off,
+    measured_ends,
     splits_in_two,
     taken_off,
 )
@@ -143,6 +144,7 @@ __all__ = [
     "make_pair",
     "mean_at_k",
     "mean_both",
+    "measured_ends",
     "paired_difference",
     "pass_at_k",
     "pass_at_k_interval",

@@ -31,7 +31,13 @@ MOST_RUNS = 1000
 """A verdict does not ask for more."""
 
 Ends = Sequence[float]
-"""Success at the end of each run, from 0 to 1."""
+"""Success at the end of each run, from 0 to 1; NaN of one whose end has no verdict, which did
+neither take off nor not."""
+
+
+def measured_ends(ends: Ends) -> list[float]:
+    """Those with a verdict."""
+    return [end for end in ends if not math.isnan(end)]
 
 
 def splits_in_two(ends: Ends) -> bool:
@@ -66,8 +72,8 @@ def count_taken_off(ends: Ends) -> int:
 
 
 def taken_off(ends: Ends) -> Interval:
-    """Share of runs that took off, with exact limits. Raises ValueError without runs."""
-    count, n = count_taken_off(ends), len(ends)
+    """Share of the measured runs that took off, with exact limits. ValueError without any."""
+    count, n = count_taken_off(ends), len(measured_ends(ends))
     low, high = clopper_pearson(count, n)
     return Interval(count / n, low, high, n)
 
@@ -107,7 +113,7 @@ def judge_taken_off(
 
     The test is unconditional: a group's number of runs is fixed, and how many take off is not. It
     takes runs as independent; a seed's start that helps both groups makes it cautious.
-    `with_failures` as for `judge`. Raises ValueError for a group without runs.
+    `with_failures` as for `judge`. Raises ValueError for a group without measured runs.
     """
     verdicts = _judge(comparisons)
     if with_failures is None:
@@ -119,7 +125,9 @@ def judge_taken_off(
 
 
 def _judge(comparisons: Sequence[tuple[Ends, Ends]]) -> list[TakeOffVerdict]:
-    counts = [[(count_taken_off(ends), len(ends)) for ends in pair] for pair in comparisons]
+    counts = [
+        [(count_taken_off(ends), len(measured_ends(ends))) for ends in pair] for pair in comparisons
+    ]
     p_values = [_boschloo(*own, *other) for own, other in counts]
     found = []
     for (own, other), p, p_holm in zip(counts, p_values, holm(p_values), strict=True):

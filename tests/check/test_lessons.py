@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,60 @@ def test_a_wrong_solution_is_found_and_the_command_fails(
     assert main(["results", "audit", str(folder)]) == 1
     assert "the verifier does not accept it" in capsys.readouterr().out
     assert main(["results", "audit", str(fresh)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("reviews", [{"task": "t", "text": "", "diagnoses": [{"turn": 1, "text": "GOLD"}]}]),
+        ("texts", [{"text": "## OTHERS\n[misc-00001] helpful=0 harmful=0 :: GOLD", "score": 1.0}]),
+        ("memory", {"of mine": ["GOLD"]}),
+        ("note", "GOLD"),
+    ],
+)
+def test_an_answer_is_found_wherever_a_method_writes_it(
+    key: str, value: Any, fresh: Path, tmp_path: Path
+) -> None:
+    env = make_env("manufactoria-has", dialect="compact")
+    gold = env.oracle(env.tasks("test")[0])
+
+    def plant(folder: Path) -> None:
+        path = folder / "context" / "update-0002.json"
+        written = json.dumps(value).replace("GOLD", json.dumps(gold)[1:-1])
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: json.loads(written)}))
+
+    [found] = audit(edited(fresh, tmp_path / "run", plant)).findings
+    assert (found.kind, found.split, found.share) == ("gold answer", "test", 1.0)
+
+
+def test_every_success_is_graded_again_and_not_the_latest_of_a_task_alone(
+    fresh: Path, tmp_path: Path
+) -> None:
+    def plant(folder: Path) -> None:
+        path = folder / "episodes.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        [won, *_] = [row for row in rows if row["success"]]
+        wrong = json.loads(json.dumps(won))
+        wrong["turns"][0]["response"] = "a wrong program"
+        path.write_text("".join(json.dumps(row) + "\n" for row in (wrong, *rows)))
+
+    [found] = audit(edited(fresh, tmp_path / "run", plant)).findings
+    assert (found.kind, found.text) == ("wrong solution", "a wrong program")
+
+
+def test_what_was_not_looked_at_is_said(fresh: Path) -> None:
+    """Against a count by hand."""
+    env = make_env("manufactoria-has", dialect="compact")
+    tasks = [env.tasks("train"), env.tasks("test")]
+    seen = [task for own in tasks for task in own[:: -(-len(own) // lessons.MOST_TASKS)]]
+    told = audit(fresh).left_out
+    assert f"{sum(map(len, tasks)) - len(seen)} tasks left out, evenly spread" in told
+    counts = Counter(gram for task in seen for gram in grams(task.prompt))
+    most = lessons._COMMON * len(seen)
+    mute = sum(all(counts[gram] > most for gram in grams(task.prompt)) for task in seen)
+    assert 0 < mute < len(seen)
+    why = "not searched for: too short, or too much like others"
+    assert f"{mute} of {len(seen)} prompts {why}" in told
 
 
 ANSWERS = {

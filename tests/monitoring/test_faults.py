@@ -64,6 +64,12 @@ _TEACHER = ["method.include_previous_attempt=true", "method.top_k=1"]
 QUICK: Mapping[str, Cause] = {
     "truncated": Cause(_SHORT, {"max_new_tokens": "100"}, shows="train/response_tokens"),
     "unread_reflections": Cause(_SHORT, {"max_new_tokens": "100"}, shows="resd/reflections"),
+    "unread_lessons": Cause(
+        {**_SHORT, "method": "ace"}, {"max_new_tokens": "100"}, shows="ace/reflections"
+    ),
+    "unread_reviews": Cause(
+        {**_SHORT, "method": "hero"}, {}, [], ["method.turn_context=observation"], "policy/examples"
+    ),
     "single_groups": Cause({"method": "grpo", "group_size": "1"}, {"group_size": "2"}),
     # Over the likeliest token alone any two distributions are equal.
     "same_teacher": Cause(
@@ -202,8 +208,11 @@ ROWS: Mapping[str, tuple[dict[str, Any], About]] = {
         row(policy__examples=4.0, policy__loss=2.0, policy__grad_norm=0.0),
         About(teacher=True),
     ),
+    "too_long": (row(policy__examples=0.0, policy__overlong_examples=2.0), About()),
     "no_step": (row(), About(learning_rate=1e-10)),
     "unread_reflections": (row(resd__reflections=4.0, resd__unparsed_reflections=4.0), About()),
+    "unread_reviews": (row(turns__reviews=4.0, turns__unparsed_reviews=4.0), About()),
+    "unread_lessons": (row(ace__curations=2.0, ace__unparsed_curations=2.0), About(learns=False)),
     "warming_up": (row(episodes=50, policy__lr=1e-4), About(learning_rate=1e-3, budget="100ep")),
 }
 
@@ -254,6 +263,30 @@ def test_fail_fast_stops_a_resumed_run_with_the_flag_that_mends_it(
     assert "could not learn, updates 1 to 4: every rollout is truncated" in said
     page = suite({"sft": [load_run(folder)]}, 8, "episodes")
     assert any("updates 1 to 4: every rollout is truncated" in fault for fault in page["faults"])
+
+
+def test_fail_fast_stops_a_resumed_run_whose_fault_was_told_before_the_interruption(
+    tmp_path: Path,
+) -> None:
+    settings = {**NANO, "method": "sft", "max_new_tokens": "1", "out": str(tmp_path)}
+    folder = run(resolve(settings)).folder
+    with pytest.raises(UsageError, match=r"--fail-fast: update 5, every rollout is truncated"):
+        run(resolve({**settings, "budget": "9upd"}), resume=True, fail_fast=True)
+    assert len(read_log(folder / "metrics.jsonl").rows) == 5
+
+
+def test_what_does_not_fit_is_not_told_to_be_too_rare_to_train_on() -> None:
+    """The flag that mends one fault does nothing about the other."""
+    for bad in (
+        row(policy__examples=0.0, policy__overlong_examples=2.0),
+        row(policy__examples=0.0, train__unanswered=1.0),
+    ):
+        monitor = FaultMonitor(About())
+        told = set().union(*(monitor.updated(bad) for _ in range(40)))
+        assert told == {_PREFIX + "too_long"}
+    some = row(policy__examples=3.0, policy__overlong_examples=2.0, train__unanswered=0.5)
+    monitor = FaultMonitor(About())
+    assert not set().union(*(monitor.updated(some) for _ in range(40)))
 
 
 SETTING = re.compile(r"^(method|group_size|learning_rate|budget): '?([^'\n]+)'?$", re.MULTILINE)

@@ -65,6 +65,31 @@ def test_only_pairs_of_which_one_splits_are_judged_and_holm_is_over_these() -> N
     assert found["b"].judged.p_holm == pytest.approx(2 * found["b"].judged.p)
 
 
+def test_a_run_whose_end_has_no_verdict_did_neither_take_off_nor_not() -> None:
+    nan = float("nan")
+    found = judge_ends({"a": [*SURE, 0.05], "b": [nan] * 6, "c": [0.9, 0.05, nan]})
+    assert [found[k].count for k in "abc"] == ["5/6", "0/0", "1/2"]
+    assert (found["b"].judged, found["b"].verdict) == (None, "")
+    assert "no verdict at the end" in shown(take_off_table({"e": found}, 100))
+    # As failures they would be worse: then the verdict is contested.
+    counted = {"a": SURE, "b": LOTTERY}
+    assert judge_ends(counted)["b"].verdict == "worse"
+    ends = {"a": SURE, "b": [nan] * 4 + [0.95], "c": LOTTERY}
+    assert judge_ends(ends, {**ends, "b": LOTTERY})["b"].judged is None
+    ends = {"a": LOTTERY, "b": [0.95] + [nan] * 4}
+    assert judge_ends(ends, {"a": LOTTERY, "b": LOTTERY})["b"].count == "1/1"
+
+
+def test_groups_without_a_run_on_an_environment_are_not_judged_there() -> None:
+    both = {**groups({"resd": SURE}), "sft": [*groups({"sft": SURE})["sft"]]}
+    both["sft"] += groups({"sft": LOTTERY}, "other")["sft"]
+    found = take_offs(both, 100)
+    assert list(found) == ["other"]
+    assert (list(found["other"]), found["other"]["sft"].verdict) == (["sft"], "")
+    found = take_offs({k: both[k] for k in ("sft", "resd")}, 100)
+    assert list(found["other"]) == ["sft"]
+
+
 def test_runs_that_were_measured_differently_are_not_judged() -> None:
     found = judge_ends({"a": SURE, "b": LOTTERY}, None, ["b"])
     assert (found["b"].judged, found["b"].verdict) == (None, "not judged: measured differently")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from resd_bench.config import RunConfig
 from resd_bench.records.runs import RunData
 from resd_bench.reproduce import placebo
@@ -16,19 +18,26 @@ from tests.places import ROOT
 ENVS, MODELS = ("finer", "manufactoria-has"), ("nano", "nano-rarest")
 
 
-def a_run(env: str, model: str, seed: int, wins: int, equal: float | None) -> RunData:
+def a_run(
+    env: str, model: str, seed: int, wins: int, equal: float | None, filler: float = 0.0
+) -> RunData:
     """Of 40 tasks `wins` (and the seed) are solved after the last update, none before."""
     points = []
     for update, won in ((0, 0), (40, wins + seed % 3)):
         success = tuple((float(i < won),) for i in range(40))
         tasks = tuple(f"t{i}" for i in range(40))
         points.append(EvalPoint(update, 32 * update, 0, success, success, 0, 0.0, 0.0, tasks))
-    row = {"update": 1} if equal is None else {"update": 1, "placebo/equal_by_chance": equal}
+    row = {"update": 1}
+    if equal is not None:
+        row |= {"placebo/equal_by_chance": equal, "placebo/blank": filler}
     settings = {"env": env, "method": "m", "model": model, "seed": seed}
     return RunData(Path(f"seed-{seed}"), settings, [row], points, {"state": "finished"})
 
 
-def gathered(wins: dict[str, int], equal: float = 0.25) -> Gathered:
+def gathered(
+    wins: dict[str, int], equal: float | None = 0.25, filler: float = 0.0, where: str = ""
+) -> Gathered:
+    """Runs with the check `equal` and `filler`, in every environment or in `where`."""
     trials, runs = list[Trial](), dict[int, RunData]()
     for variant, won in wins.items():
         for env in ENVS:
@@ -36,8 +45,9 @@ def gathered(wins: dict[str, int], equal: float = 0.25) -> Gathered:
                 for seed in range(5):
                     config = replace(RunConfig(), env=env, model=model, seed=seed)
                     trials.append(Trial(len(trials), variant, config))
-                    checked = equal if "feedback" in variant else None
-                    runs[len(trials) - 1] = a_run(env, model, seed, won, checked)
+                    told = (equal, filler) if where in ("", env) else (0.25, 0.0)
+                    checked = told if "feedback" in variant else (None, 0.0)
+                    runs[len(trials) - 1] = a_run(env, model, seed, won, *checked)
     return Gathered(trials, runs)
 
 
@@ -56,6 +66,23 @@ def test_content_matters_does_not_or_was_not_run() -> None:
     assert next(iter(page.tables[0].columns[2].cells)) == "20"
     assert page.draw is not None
     page.draw()
+
+
+@pytest.mark.parametrize(
+    ("equal", "filler", "share"), [(0.6, 0.0, "40%"), (0.3, 0.3, "40%"), (None, 0.0, "0%")]
+)
+def test_where_little_was_replaced_there_is_no_verdict(
+    equal: float | None, filler: float, share: str
+) -> None:
+    """Most texts equal, most replaced by filler for want of another, or no text at all."""
+    rows = placebo.placebo(gathered(WINS, equal, filler, where="finer")).rows
+    found = {(row["method"], row["text"]): row for row in rows}
+    for method in ("resd", "sdpo+ss"):
+        told = found[method, "feedback"]["against shuffled"]
+        assert told == f"not judged: {share} of the texts replaced on finer, nano"
+    # Filler is what a blank text is meant to be.
+    blank = found["resd", "feedback"]["against blank"]
+    assert (blank == "matters") == (filler > 0)
 
 
 def test_every_cell_says_how_much_was_exchanged() -> None:

@@ -240,6 +240,29 @@ def test_there_must_be_feedback_to_replace() -> None:
         resolve({}, sets=["method.reflections_shown=blank", "method.use_reflection=false"])
 
 
+UNREAD = ("use_reflection=false", "use_playbook=false")
+
+
+@pytest.mark.parametrize(
+    ("sets", "why"),
+    [
+        (["reflections_shown=shuffled", "turn_context=both"], "no teacher is shown a reflection"),
+        (["misplaced_reflections=1", "turn_context=both", "use_playbook=false"], "nothing reads"),
+        (
+            ["misplaced_reflections=1", "use_reflection=false", "use_playbook=false"],
+            "nothing reads",
+        ),
+        (["lies=1", "lies_file=x", *UNREAD], "nothing reads"),
+    ],
+)
+def test_a_dial_that_nothing_reads_is_refused(sets: list[str], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        resolve({}, sets=[f"method.{one}" for one in sets])
+    # A playbook is curated from them.
+    read = [one for one in sets if "use_playbook" not in one and "_shown" not in one]
+    resolve({}, sets=[f"method.{one}" for one in read])
+
+
 def reflector(prompt: str, seed: int, j: int) -> str:
     task = prompt.split()[0]
     if prompt.endswith("<reflect>"):
