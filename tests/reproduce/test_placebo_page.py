@@ -27,7 +27,7 @@ def a_run(
         success = tuple((float(i < won),) for i in range(40))
         tasks = tuple(f"t{i}" for i in range(40))
         points.append(EvalPoint(update, 32 * update, 0, success, success, 0, 0.0, 0.0, tasks))
-    row = {"update": 1}
+    row: dict[str, float] = {"update": 1}
     if equal is not None:
         row |= {"placebo/equal_by_chance": equal, "placebo/blank": filler}
     settings = {"env": env, "method": "m", "model": model, "seed": seed}
