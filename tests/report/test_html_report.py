@@ -428,6 +428,9 @@ def test_pages_that_are_no_pages_are_refused(
 ) -> None:
     assert main(["report", str(suite_folder), "--out", "report.pdf"]) == 2
     assert "give a file that ends in .html" in capsys.readouterr().err
+    asked = ["report", str(suite_folder), "--audit", "--runs-in-detail", "0"]
+    assert main(asked) == 2, "an audit of no run would find nothing"
+    assert "give --runs-in-detail 1 or more" in capsys.readouterr().err
 
 
 def test_a_page_escapes_its_title() -> None:
