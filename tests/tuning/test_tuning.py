@@ -155,9 +155,9 @@ def test_mistakes_are_named(
         load_tuning(written(tmp_path, **changes))
 
 
-def test_the_embedded_models_file_is_144_runs_of_1280_rollouts() -> None:
+def test_the_embedded_models_file_is_108_runs_of_1280_rollouts() -> None:
     tuning = load_tuning(ROOT / "runs" / "nano" / "tune.yaml")
-    assert len(tuning.runs) == 144
+    assert len(tuning.runs) == 108
     for trial in tuning.runs.values():
         each = trial.config.batch_size * (trial.config.group_size or 1)
         assert trial.config.eval_every * each == 256
