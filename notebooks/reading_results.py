@@ -26,12 +26,13 @@ import pandas as pd
 import resd_bench
 from resd_bench.records.find_runs import find_runs
 from resd_bench.report.comparisons import compare, group_runs
-from resd_bench.report.figures import COLOURS, mean_curve
+from resd_bench.report.figures import colours_of, mean_curve
 from resd_bench.stats import discovery_curve, kaplan_meier, success_at, time_to_threshold
 
 RECORDS = Path(resd_bench.__file__).parents[1] / "results/nano/manufactoria-has"
 METHODS = ["resd", "sft", "sdpo+ss", "sdpo", "grpo", "base"]
 groups = group_runs(find_runs([str(RECORDS / method) for method in METHODS]))
+colours = colours_of(list(groups))
 {label: len(runs) for label, runs in groups.items()}
 
 # %% [markdown]
@@ -62,12 +63,14 @@ pd.DataFrame(
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
 for panel, axis, unit in zip(panels, ("episodes", "tokens"), (1, 1000), strict=True):
-    for colour, (label, runs) in zip(COLOURS, groups.items(), strict=False):
+    for label, runs in groups.items():
         for own in runs:
             x = [p.at(axis) / unit for p in own.points]
-            panel.plot(x, [100 * p.mean for p in own.points], color=colour, lw=0.6, alpha=0.4)
+            panel.plot(
+                x, [100 * p.mean for p in own.points], color=colours[label], lw=0.6, alpha=0.4
+            )
         x, y = mean_curve(runs, axis)
-        panel.plot(x / unit, 100 * y, color=colour, lw=2, label=label)
+        panel.plot(x / unit, 100 * y, color=colours[label], lw=2, label=label)
     panel.spines[["top", "right"]].set_visible(False)
 panels[0].set_xlabel("training rollouts")
 panels[1].set_xlabel("generated tokens, all (thousands)")
@@ -120,7 +123,7 @@ for place, (label, runs) in enumerate(groups.items()):
         waits.append(time_to_threshold(x, y, 0.05, 1280))
     curve = kaplan_meier(waits)
     x, y = [0, *curve.times, 1280], [1, *curve.share, curve.share[-1]]
-    axes.step(x, y, where="post", color=COLOURS[place], lw=6 - place, label=label)
+    axes.step(x, y, where="post", color=colours[label], lw=6 - place, label=label)
 axes.set(xlabel="training rollouts", ylabel="runs not yet at 5%", ylim=(-0.03, 1.05))
 axes.spines[["top", "right"]].set_visible(False)
 axes.legend(frameon=False, fontsize=8, ncols=2)
@@ -134,11 +137,17 @@ plt.show()
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 2.8), layout="constrained")
-for colour, (label, runs) in zip(COLOURS, groups.items(), strict=False):
+for label, runs in groups.items():
     for number, own in enumerate(runs):
         x, y = zip(*discovery_curve(own.training()), strict=True)
         axes.step(
-            x, y, where="post", color=colour, lw=1.2, alpha=0.8, label=label if not number else None
+            x,
+            y,
+            where="post",
+            color=colours[label],
+            lw=1.2,
+            alpha=0.8,
+            label=label if not number else None,
         )
 axes.set(xlabel="training rollouts", ylabel="different tasks ever solved")
 axes.spines[["top", "right"]].set_visible(False)

@@ -39,7 +39,7 @@ def keep_command(
 def compact_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of kept records.")],
 ) -> None:
-    """Write the logs of kept records in columns, a third as large; nothing is lost."""
+    """Store logs of kept records in columns, a third as large."""
     from resd_bench.records.archive import compact
 
     say(f"wrote {len(compact(folder))} logs below {folder} in columns")

@@ -30,7 +30,10 @@ def pack_columns(lines: Iterable[bytes]) -> bytes | None:
     order: list[int] = []
     columns: dict[str, list[Any]] = {}
     for line in given:
-        row = json.loads(line)
+        try:
+            row = reading.parse_json(line)
+        except ValueError:
+            return None
         if not isinstance(row, dict) or line_of(row) != line:
             return None
         order.append(kinds.setdefault(tuple(row), len(kinds)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
 from resd_bench.monitoring.faults import _PREFIX, FAULT_RULES, About, Fault, FaultMonitor, faults_of
 from resd_bench.records.recorder import read_json, read_log
+from resd_bench.records.run_files import run_folders
 from resd_bench.records.runs import load_run
 from resd_bench.report.html.suite import suite
 from tests.places import ROOT
@@ -294,15 +294,14 @@ SETTING = re.compile(r"^(method|group_size|learning_rate|budget): '?([^'\n]+)'?$
 
 def committed(every: int) -> Iterator[tuple[Path, float, list[Fault]]]:
     """Kept runs with what they gained in held-out success, and their faults; each `every`-th."""
-    for path in sorted((ROOT / "results").rglob("metrics.jsonl"))[::every]:
-        folder = path.parent
+    for folder in run_folders(ROOT / "results")[::every]:
         settings = dict(SETTING.findall((folder / "config.yaml").read_text()))
         ends = [read_json(folder / "summary.json")[end] for end in ("first", "last")]
         first, last = (
             next(value for name, value in end.items() if name.startswith("per_task_mean"))
             for end in ends
         )
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = read_log(folder / "metrics.jsonl").rows
         yield folder, last - first, faults_of(rows, settings)
 
 

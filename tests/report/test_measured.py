@@ -339,6 +339,6 @@ def test_every_setting_is_of_training_or_of_the_measurement() -> None:
         *("warmup_updates", "feedback"),  # a placebo is never in an evaluation
         *("weight_decay", "grad_clip", "engine", "precision", "lora_rank", "lora_alpha"),
         *("gradient_checkpointing", "teacher_precision", "teacher_offload", "attention"),
-        *("device", "device_map", "threads"),
+        *("device", "device_map", "threads", "rollout_slots"),
     }
     assert settings - MEASUREMENT - UNSEEN == training
