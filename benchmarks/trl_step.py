@@ -29,13 +29,11 @@ from resd_bench.interop.cross_check_setup import (
     Method,
     check_python,
     config_of,
-    demonstrations,
     method_over,
+    samples_of,
 )
-from resd_bench.jobs.run import batch_of, step_of
 from resd_bench.jobs.setup import make_envs
 from resd_bench.policy.build import build
-from resd_bench.rollout.rollout import roll_out
 
 TARGET = 2.0
 THEIRS = """
@@ -64,24 +62,11 @@ def ours(check: CrossCheck, method: Method) -> list[float]:
     config = config_of(check, method, check.seeds[0])
     env, envs = make_envs(config)
     policy = build(config)
-    agent, train, spent = method_over(config, policy), env.tasks("train"), []
+    agent, spent = method_over(config, policy), []
     for number in range(check.updates):
         start = time.process_time()
-        tasks, step = batch_of(train, config, number)[1], step_of(config, number)
-        if method == "sft":
-            agent.learn(demonstrations(env, policy, tasks), step)
-        else:
-            groups = roll_out(
-                agent.act,
-                envs,
-                tasks,
-                n=check.group_size,
-                sampling=step.sampling,
-                purpose="rollout",
-                ledger=policy.ledger,
-                seed=config.seed,
-            )
-            agent.learn(groups, step)
+        step, groups = samples_of(check, config, number, policy, env, envs)
+        agent.learn(groups, step)
         spent.append(time.process_time() - start)
     envs.close()
     return spent

@@ -19,7 +19,7 @@ from resd_bench.config import RunConfig, method_config
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import out
-from resd_bench.planning.duration import evaluations_left, number_of_updates
+from resd_bench.planning.duration import number_of_evaluations, number_of_updates
 from resd_bench.planning.hours import Rates, read_rates, told_hours
 from resd_bench.planning.memory import (
     CHARACTERS_PER_TOKEN,
@@ -149,7 +149,7 @@ class Plan:
         least = "at least " if budget.unit == "tok" else ""
         yield f"updates: {least}{updates:.0f} of {per_update} rollouts each"
         yield f"rollout tokens: at most {updates * most.rollouts:,.0f}"
-        evaluations = 1 + len(evaluations_left(round(updates), config.eval_every, 0))
+        evaluations = number_of_evaluations(round(updates), config.eval_every)
         samples = self.held_out * config.eval_samples
         yield f"evaluations: about {evaluations} of {samples} samples"
         tokens = evaluations * most.evaluation

@@ -83,9 +83,7 @@ def reproduce(
     if show or not names:
         list_experiments()
         return
-    for folder in records or ():
-        if not folder.is_dir():
-            note(f"warning: --records {folder}: there is no such folder")
+    sweep.warn_of_missing(records or ())
     if save is not None:
         check_folder_target(save, "--out")
     wanted = Wanted(tier, tuple(env or ()), runs, tuple(records or ()), save)

@@ -69,7 +69,6 @@ MeanTokens = Annotated[
         "Needs --dry-run.",
     ),
 ]
-
 MeasuredRates = Annotated[
     str | None,
     typer.Option(

@@ -159,6 +159,13 @@ def run_sweep(
     return received, jobs
 
 
+def warn_of_missing(records: Sequence[Path]) -> None:
+    """Say which folders of `--records` are not there; the others are read all the same."""
+    for folder in records:
+        if not folder.is_dir():
+            note(f"warning: --records {folder}: there is no such folder")
+
+
 def keep_finished(jobs: Sequence[Job], to: Path) -> None:
     """Keep the records of the runs that are done, those apart that `to` has already."""
     from resd_bench.records.archive import keep_at

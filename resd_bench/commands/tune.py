@@ -67,9 +67,7 @@ def tune(
         return
     if not start and (only or keep):
         raise UsageError("--no-run starts nothing: leave out --only and --keep")
-    for folder in records or ():
-        if not folder.is_dir():
-            note(f"warning: --records {folder}: there is no such folder")
+    sweep.warn_of_missing(records or ())
     for target, option in ((keep, "--keep"), (pages, "--pages")):
         if target is not None:
             check_folder_target(target, option)

@@ -77,7 +77,7 @@ def estimate(
     return Duration(
         max(0, updates - done),
         sampled * speed.sampled + read * speed.read,
-        len(evaluations_left(updates, config.eval_every, done)) + (done == 0),
+        number_of_evaluations(updates, config.eval_every, done),
         tokens.evaluation * speed.sampled + prompts * speed.read,
     )
 
@@ -88,6 +88,11 @@ def number_of_updates(config: RunConfig, tokens: Tokens) -> float | None:
     if budget.unit == "tok":
         return max(1.0, budget.amount / (tokens.rollouts + tokens.own))
     return config.updates()
+
+
+def number_of_evaluations(updates: int, every: int, done: int = 0) -> int:
+    """How often a run still evaluates; one that begins does so before its first update too."""
+    return len(evaluations_left(updates, every, done)) + (done == 0)
 
 
 def evaluations_left(updates: int, every: int, done: int) -> Sequence[int]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from resd_bench.config import RunConfig
 from resd_bench.errors import UsageError
 from resd_bench.planning.architecture import Architecture
-from resd_bench.planning.duration import evaluations_left, number_of_updates
+from resd_bench.planning.duration import number_of_evaluations, number_of_updates
 from resd_bench.planning.memory import Machine, Tokens
 from resd_bench.records.run_files import EVALS, METRICS, RunFiles
 
@@ -103,7 +103,7 @@ def told_hours(
     """
     updates, budget = number_of_updates(config, tokens), config.parsed_budget()
     done = 1 if updates is None else round(updates)
-    evaluations = 1 + len(evaluations_left(done, config.eval_every, 0))
+    evaluations = number_of_evaluations(done, config.eval_every)
     pilot = rates.pilot
     if pilot is not None and _is_alike(config, pilot.config):
         update = config.batch_size * (config.group_size or 1) * pilot.rollout

@@ -64,6 +64,8 @@ from resd_bench.records.log_files import LOG_SUFFIXES, lines_of, log_file
 from resd_bench.types import Group, Trajectory
 
 LOGS = ("metrics.jsonl", "episodes.jsonl", "evals.jsonl")
+LOG_FILES = tuple(f"{name}{suffix}" for name in LOGS for suffix in LOG_SUFFIXES)
+"""The names that a log may have."""
 WHOLE = ("config.yaml", "manifest.json", "summary.json")
 """Files that are hashed when a run finishes, besides the logs and `FOLDERS`."""
 FOLDERS = {"context": ".json", "traces": ".json", "answers": ".jsonl.gz"}
@@ -490,7 +492,7 @@ def run_state(config: RunConfig, *, resume: bool = False) -> RunState:
 
 def has_measured(folder: Path) -> bool:
     """Whether a run has logged anything there."""
-    logs = (folder / f"{name}{packed}" for name in LOGS for packed in LOG_SUFFIXES)
+    logs = (folder / name for name in LOG_FILES)
     return any(path.stat().st_size for path in logs if path.exists())
 
 

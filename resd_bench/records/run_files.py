@@ -32,9 +32,10 @@ from resd_bench.records.checkpoints import (
     describe_checkpoint,
 )
 from resd_bench.records.jsonl import Line, read_objects
-from resd_bench.records.log_files import LOG_SUFFIXES, lines_of, log_file
+from resd_bench.records.log_files import lines_of, log_file
 from resd_bench.records.recorder import (
     FOLDERS,
+    LOG_FILES,
     LOGS,
     REMEDY,
     WHOLE,
@@ -66,8 +67,7 @@ def run_folders(root: Path) -> list[Path]:
 
 def is_log(path: Path) -> bool:
     """Whether a file is a log, plain or packed, of the run folder that it is in."""
-    known = {f"{name}{packed}" for name in LOGS for packed in LOG_SUFFIXES}
-    return path.name in known and (path.parent / "config.yaml").is_file()
+    return path.name in LOG_FILES and (path.parent / "config.yaml").is_file()
 
 
 @dataclass(frozen=True)

@@ -302,10 +302,7 @@ def saturated_environments(groups: Groups, budget: float, axis: Axis = "episodes
 def _outcomes_of(
     groups: Groups, budget: float, axis: Axis, measure: Measure
 ) -> dict[str, dict[tuple[str, int], ByTask]]:
-    return {
-        label: {(run.env, run.seed): outcomes_by_task(run, budget, axis, measure) for run in runs}
-        for label, runs in groups.items()
-    }
+    return {label: outcomes_by_run(runs, budget, axis, measure) for label, runs in groups.items()}
 
 
 def with_failures(groups: Groups) -> dict[str, list[RunData]]:
@@ -351,6 +348,13 @@ def outcomes_by_task(run: RunData, budget: float, axis: Axis, measure: Measure) 
     return {task: (area,) for task, area in area_by_task(run.points, budget, axis).items()}
 
 
+def outcomes_by_run(
+    runs: Sequence[RunData], budget: float, axis: Axis, measure: Measure
+) -> dict[tuple[str, int], ByTask]:
+    """`outcomes_by_task` of each run; UsageError where nothing was scored."""
+    return {(run.env, run.seed): outcomes_by_task(run, budget, axis, measure) for run in runs}
+
+
 def pairs(own: ByRun, first: ByRun) -> dict[str, list[Pair]]:
     """Pairs of runs with the same environment and seed, by environment."""
     found: dict[str, list[Pair]] = {}
@@ -361,7 +365,7 @@ def pairs(own: ByRun, first: ByRun) -> dict[str, list[Pair]]:
 
 def success_of(runs: Sequence[RunData], budget: float, axis: Axis = "episodes") -> Interval:
     """Success of a group of runs at `budget`, as `compare` computes it."""
-    outcomes = {(run.env, run.seed): outcomes_by_task(run, budget, axis, "success") for run in runs}
+    outcomes = outcomes_by_run(runs, budget, axis, "success")
     return _overall(runs, outcomes, budget, axis, "success")
 
 

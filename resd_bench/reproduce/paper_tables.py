@@ -37,6 +37,7 @@ from resd_bench.reproduce.table_cells import (
     count_take_offs,
     judge_groups,
     judge_pairs,
+    not_judged,
     outcomes_of,
     take_off_column,
     verdicts,
@@ -201,11 +202,13 @@ def _tuned_rows(
         {variant: _by_rule(runs, rule, budget) for variant, runs in side.items()}
         for side in (default, tuned)
     )
-    common = [v for v in after if before[v].scored.keys() & after[v].scored.keys()]
-    judged = judge_pairs([(after[v], before[v]) for v in common])
-    against = dict(zip(common, map(str, judged), strict=True))
     measure: Measure = "area" if rule == "area" else "success"
     unlike = partial(unlikeness, budget=budget, axis="episodes", measure=measure, varies=())
+    common = [v for v in after if before[v].scored.keys() & after[v].scored.keys()]
+    against = {v: not_judged(why) for v in common if (why := unlike((default[v], tuned[v])))}
+    alike = [v for v in common if v not in against]
+    judged = judge_pairs([(after[v], before[v]) for v in alike])
+    against |= dict(zip(alike, map(str, judged), strict=True))
     others = judge_groups(tuned, "resd", after, unlike)
     rows = []
     for variant, cell in after.items():

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Literal, get_args
 
 from resd_bench.records.runs import RunData
-from resd_bench.report.comparisons import ByRun, outcomes_by_task, overall, pairs
+from resd_bench.report.comparisons import ByRun, outcomes_by_run, overall, pairs
 from resd_bench.report.measured import measured_differently
 from resd_bench.report.tables import UNLIKE, UNRANKED, best_interval, both, if_any, percent
 from resd_bench.report.take_off_table import NO_END, RULE, TakeOffs, judge_ends
@@ -98,11 +98,8 @@ class CellOutcomes:
 
 def areas_by_run(runs: Sequence[RunData], budget: float) -> CellOutcomes:
     """The area under the curve of each run over `budget` rollouts, divided by it."""
-
-    def areas(found: Sequence[RunData]) -> ByRun:
-        return {(r.env, r.seed): outcomes_by_task(r, budget, "episodes", "area") for r in found}
-
-    return CellOutcomes(areas(runs), areas([run.with_failures() for run in runs]))
+    sides = (runs, [run.with_failures() for run in runs])
+    return CellOutcomes(*(outcomes_by_run(own, budget, "episodes", "area") for own in sides))
 
 
 def outcomes_of(points: Mapping[tuple[str, int], EvalPoint], metric: Metric) -> CellOutcomes:
