@@ -5,24 +5,14 @@ The scripted model is a small server on this machine, as a real one would be els
 
 import asyncio
 import json
-import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import verifiers.v1 as vf
+from bisection import guess
 
 from resd_bench.interop._verifiers import ResdConfig, ResdEnv, ResdEnvConfig, ResdTaskset
-
-
-def guess(messages: list[dict[str, Any]]) -> str:
-    """The middle of what the hints leave."""
-    low, high = 1, 200
-    for message in messages[1:]:
-        if found := re.match(r"(\d+) is too (low|high)", str(message["content"])):
-            number = int(found[1])
-            low, high = (number + 1, high) if found[2] == "low" else (low, number - 1)
-    return str((low + high) // 2)
 
 
 class Model(BaseHTTPRequestHandler):

@@ -88,7 +88,8 @@ def _compare(
     title = " | ".join(dict.fromkeys(run.setting for own in groups.values() for run in own))
     rows = comparisons.compare(groups, at, axis, varies=varies)
     full = comparisons.saturated_environments(groups, at, axis)
-    shown = [tables.compare_table(rows, title, at, axis, full)]
+    stopped = tables.unfinished_runs(groups)
+    shown = [tables.compare_table(rows, title, at, axis, full, stopped)]
     if split := take_off_table.take_offs(groups, at, axis, varies):
         shown.append(take_off_table.take_off_table(split, at, axis))
     if at > 0:

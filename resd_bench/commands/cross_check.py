@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,6 +80,7 @@ def trl(
     from resd_bench.interop.cross_check import cross_check, to_record
     from resd_bench.interop.cross_check_page import cross_check_page
     from resd_bench.interop.cross_check_setup import CrossCheck, check_python
+    from resd_bench.monitoring.progress_bar import clock
 
     if out is not None:
         check_folder_target(out, "--out")
@@ -94,9 +96,12 @@ def trl(
         margin=margin,
     )
     version = check_python(python)
-    note(f"TRL {version}; this says nothing until all runs are done")
+    note(f"TRL {version}")
+    began = monotonic()
     with tempfile.TemporaryDirectory(prefix="resd-cross-check-") as scratch:
-        checked = cross_check(check, Path(scratch))
+        checked = cross_check(
+            check, Path(scratch), lambda text: note(f"{clock(monotonic() - began)} {text}")
+        )
     found = to_record(check, version, checked)
     text = cross_check_page(found, command_of(check, seeds))
     say(text)

@@ -22,6 +22,7 @@ from resd_bench.interop.cross_check_setup import (
     METHODS,
     CrossCheck,
     Method,
+    Tell,
     base_job,
     config_of,
     demonstrations,
@@ -79,10 +80,11 @@ class Checked:
     """None if no runs were asked for."""
 
 
-def cross_check(check: CrossCheck, scratch: Path) -> list[Checked]:
-    """Compare both methods; files are left in the folder `scratch`."""
+def cross_check(check: CrossCheck, scratch: Path, tell: Tell) -> list[Checked]:
+    """Compare both methods; files are left in the folder `scratch`, and `tell` gets progress."""
     env, envs = make_envs(config_of(check, "grpo", check.seeds[0]))
     try:
+        tell("sampling one batch of each method")
         same = {method: draw_samples(check, method, env, envs) for method in METHODS}
         for one in same.values():
             check_signal(one)
@@ -91,12 +93,12 @@ def cross_check(check: CrossCheck, scratch: Path) -> list[Checked]:
             for seed in check.seeds:
                 job = run_job(check, config_of(check, method, seed), env)
                 jobs[scratch / f"{method}-{seed}"] = job
-        run_theirs(check, jobs, scratch)
+        run_theirs(check, jobs, scratch, tell)
         return [
             Checked(
                 method,
                 list(compare_step(one, scratch / f"{method}-batch")),
-                compare_runs(check, method, env, envs, scratch) if check.updates else None,
+                compare_runs(check, method, env, envs, scratch, tell) if check.updates else None,
             )
             for method, one in same.items()
         ]
@@ -115,21 +117,24 @@ def run_job(check: CrossCheck, config: RunConfig, env: TextEnv) -> dict[str, Any
 
 
 def compare_runs(
-    check: CrossCheck, method: Method, env: TextEnv, envs: EnvPool, scratch: Path
+    check: CrossCheck, method: Method, env: TextEnv, envs: EnvPool, scratch: Path, tell: Tell
 ) -> Curves:
     """Our runs, held-out success of both, and the verdict on it."""
     ours: list[list[float]] = []
     theirs: list[list[float]] = []
     pairs, rates = [], []
     first = config_of(check, method, check.seeds[0])
+    tell(f"held-out success before training: {method}")
     before = _rate(_outcomes(check, build(first), first, env, envs))
     for seed in check.seeds:
         config = config_of(check, method, seed)
+        tell(f"ours: {method}, seed {seed}, {check.updates} updates")
         curve, policy = _train(check, config, env, envs)
         place = scratch / f"{method}-{seed}"
         log = told_by_theirs(place)["log"]
         name = "reward" if method == "grpo" else "loss"
         other = LMPolicy.load(place / "model")
+        tell(f"held-out success of both: {method}, seed {seed}")
         mine = _outcomes(check, policy, config, env, envs)
         its = _outcomes(check, other, config, env, envs)
         ours.append(curve)

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -41,6 +41,12 @@ METHODS: tuple[Method, ...] = get_args(Method)
 TRL_INSTALL = "python3 -m venv trl-venv && trl-venv/bin/pip install -c constraints.txt -e . trl"
 TrlJobs = Mapping[Path, Mapping[str, Any]]
 """What TRL is to do, by the folder where it leaves what came out."""
+Tell = Callable[[str], None]
+"""Takes a line of progress."""
+TOLD = "told.json"
+"""The last file that a job of TRL leaves."""
+POLL = 0.5
+"""Seconds between two looks at what TRL has left."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def config_of(check: CrossCheck, method: Method, seed: int) -> RunConfig:
     return resolve({}, flags)
 
 
-def run_theirs(check: CrossCheck, jobs: TrlJobs, scratch: Path) -> None:
+def run_theirs(check: CrossCheck, jobs: TrlJobs, scratch: Path, tell: Tell) -> None:
     """Do all jobs by TRL in one process; UsageError with its last line if it fails."""
     for folder, job in jobs.items():
         make_folder(folder, folder)
@@ -115,10 +121,30 @@ def run_theirs(check: CrossCheck, jobs: TrlJobs, scratch: Path) -> None:
     quiet = {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "TOKENIZERS_PARALLELISM": "0"}
     log = scratch / "trl.log"
     with log.open("w", encoding="utf-8") as said:
-        done = subprocess.run(words, stdout=said, stderr=said, env={**os.environ, **quiet})
-    if done.returncode:
+        theirs = subprocess.Popen(words, stdout=said, stderr=said, env={**os.environ, **quiet})
+        try:
+            _follow(theirs, list(jobs), tell)
+        finally:
+            theirs.kill()
+            theirs.wait()
+    if theirs.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise UsageError(f"TRL failed: {(lines or ['it said nothing'])[-1][:500]}")
+
+
+def _follow(theirs: subprocess.Popen[bytes], folders: Sequence[Path], tell: Tell) -> None:
+    """Wait until TRL ends, and tell of each job that it begins: the last file of one is there."""
+    begun = 0
+    while True:
+        left = sum((folder / TOLD).is_file() for folder in folders)
+        while begun <= left and begun < len(folders):
+            tell(f"TRL: {folders[begun].name}, job {begun + 1} of {len(folders)}")
+            begun += 1
+        try:
+            theirs.wait(POLL)
+            return
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def base_job(config: RunConfig, policy: LMPolicy, check: CrossCheck) -> dict[str, Any]:
@@ -193,5 +219,5 @@ def samples_of(
 
 def told_by_theirs(folder: Path) -> dict[str, Any]:
     """What TRL's training in `folder` logged."""
-    found: dict[str, Any] = json.loads((folder / "told.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((folder / TOLD).read_text(encoding="utf-8"))
     return found

@@ -65,6 +65,17 @@ class RunData:
             extra={k: [point.with_failures() for point in own] for k, own in self.extra.items()},
         )
 
+    @property
+    def stopped(self) -> str:
+        """How far an unfinished run has got, and of which budget; empty for a finished one."""
+        state = self.status.get("state", "finished")
+        if state == "finished":
+            return ""
+        last = self.metrics[-1] if self.metrics else {}
+        spent = f"{last.get('episodes', 0)} rollouts ({last.get('update', 0)} updates)"
+        word = "running or killed" if state == "running" else state
+        return f"{word} after {spent} of {self.settings['budget']}"
+
     def check_axis(self, axis: Axis) -> None:
         """UsageError if its evaluations do not say what had been spent on `axis`."""
         if axis in self.lacks or any(point.at(axis) != point.at(axis) for point in self.points):

@@ -36,6 +36,7 @@ __all__ = [
     "percent",
     "run_table",
     "table_label",
+    "unfinished_runs",
     "write_csv",
 ]
 
@@ -54,6 +55,8 @@ def percent(interval: Interval) -> str:
 WITH_FAILURES = "with failures: attempts without a verdict count as failures"
 UNLIKE = "not judged: measured differently"
 UNRANKED = "saturated"
+MOST_UNFINISHED = 6
+"""Unfinished runs that a table names."""
 
 
 def both(scored: str, with_failures: str | None) -> str:
@@ -162,13 +165,15 @@ def compare_table(
     budget: float,
     axis: Axis = "episodes",
     saturated: Sequence[str] = (),
+    unfinished: str = "",
 ) -> Table:
     """Success at the budget, paired differences to the first row, verdicts.
 
-    A line below names the environments that are `saturated`.
+    Lines below name the environments that are `saturated`, and the runs that are `unfinished`.
     """
     table = Table(title=table_label(title, 400), title_justify="left", caption_justify="left")
-    table.caption = ".\n".join(filter(None, [_caption(rows), saturation(saturated)]))
+    told = [_caption(rows), saturation(saturated), unfinished]
+    table.caption = ".\n".join(filter(None, told))
     table.add_column("runs")
     table.add_column("seeds", justify="right")
     success = f"success at {amount(budget)} {AXIS_NAMES[axis]}"
@@ -240,6 +245,18 @@ def saturation(environments: Sequence[str]) -> str:
         f"{', '.join(map(table_label, environments))} {'is' if len(environments) == 1 else 'are'} "
         f"saturated: every group ends above {SATURATED:.0%}, so success there ranks none of them"
     )
+
+
+def unfinished_runs(groups: Mapping[str, Sequence[RunData]]) -> str:
+    """Which runs are unfinished, and where each stopped; empty if all are finished."""
+    found = [
+        f"{table_label(label)} on {table_label(run.env)}, seed {run.seed}, {run.stopped}"
+        for label, runs in groups.items()
+        for run in runs
+        if run.stopped
+    ]
+    more = f"; and {len(found) - MOST_UNFINISHED} more" if len(found) > MOST_UNFINISHED else ""
+    return f"unfinished: {'; '.join(found[:MOST_UNFINISHED])}{more}" if found else ""
 
 
 def _points(row: Comparison, first: Comparison) -> str:

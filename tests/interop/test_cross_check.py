@@ -22,6 +22,7 @@ from resd_bench.interop.cross_check_setup import (
     check_python,
     config_of,
     method_over,
+    run_theirs,
 )
 from resd_bench.interop.same_samples import (
     TOLERANCES,
@@ -81,6 +82,34 @@ def play_trl(same: SameSamples, folder: Path, scale: float = 1.0, shift: float =
     (folder / "told.json").write_text(json.dumps({"prompt_ids": first}))
 
 
+def worker(path: Path, body: str) -> str:
+    """A Python that does `body` to every job folder it is given, in place of TRL's part."""
+    path.write_text(f"#!{sys.executable}\nimport pathlib, sys, time\n{body}")
+    path.chmod(0o755)
+    return str(path)
+
+
+WRITES = """
+for folder in map(pathlib.Path, sys.argv[4:]):
+    (folder / "told.json").write_text("{}")
+    time.sleep(0.3)
+"""
+
+
+def test_jobs_of_the_other_are_told_as_they_begin_and_its_failure_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resd_bench.interop.cross_check_setup.POLL", 0.02)
+    jobs: dict[Path, dict[str, Any]] = {tmp_path / name: {} for name in ("grpo-batch", "grpo-0")}
+    told: list[str] = []
+    writes = replace(CHECK, python=worker(tmp_path / "writes", WRITES))
+    run_theirs(writes, jobs, tmp_path, told.append)
+    assert told == ["TRL: grpo-batch, job 1 of 2", "TRL: grpo-0, job 2 of 2"]
+    fails = replace(CHECK, python=worker(tmp_path / "fails", "sys.exit('no memory')"))
+    with pytest.raises(UsageError, match="TRL failed: no memory"):
+        run_theirs(fails, jobs, tmp_path, told.append)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["grpo", "sft"])
 def test_runs_are_compared_with_what_the_other_left(method: Any, tmp_path: Path) -> None:
@@ -91,10 +120,12 @@ def test_runs_are_compared_with_what_the_other_left(method: Any, tmp_path: Path)
         log = [{"reward": 0.25, "loss": 0.5}, {"train_loss": 1.0}]
         (place / "told.json").write_text(json.dumps({"log": log}))
     env, envs = make_envs(config_of(check, method, 0))
-    found = compare_runs(check, method, env, envs, tmp_path)
+    told: list[str] = []
+    found = compare_runs(check, method, env, envs, tmp_path, told.append)
     envs.close()
     assert found.theirs == [[0.25 if method == "grpo" else 0.5]] * 3
     assert [len(curve) for curve in found.ours] == [1, 1, 1]
+    assert [f"ours: {method}, seed {seed}, 1 updates" in told for seed in range(3)] == [True] * 3
     assert all(0 <= rate <= 1 for pair in found.success for rate in pair)
     mean = sum(ours - theirs for ours, theirs in found.success) / 3
     assert found.interval[0] == pytest.approx(mean)

@@ -30,7 +30,14 @@ from resd_bench.report.comparisons import (
 )
 from resd_bench.report.figures import comparison
 from resd_bench.report.metric_table import detail_table
-from resd_bench.report.tables import amount, compare_table, duration, learning_table, table_label
+from resd_bench.report.tables import (
+    amount,
+    compare_table,
+    duration,
+    learning_table,
+    table_label,
+    unfinished_runs,
+)
 from resd_bench.stats import EvalPoint, Interval, eval_points
 
 Capture = pytest.CaptureFixture[str]
@@ -92,6 +99,21 @@ def test_other_peoples_results_get_verdicts(results: Path, tmp_path: Path, capsy
         assert metric in printed
     with (tmp_path / "o/compare.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2 * 3 * 4
+
+
+def test_a_table_names_the_runs_that_are_unfinished_and_where_they_stopped(results: Path) -> None:
+    groups = group_runs(find_runs([str(results)]))
+    assert unfinished_runs(groups) == "", "what other programs say is not in question"
+    slow, fast = groups.values()
+    killed = {"status": {"state": "running"}, "settings": {**fast[1].settings, "budget": "900ep"}}
+    fast[1] = replace(fast[1], **killed, metrics=[{"episodes": 300, "update": 5}])
+    slow[0] = replace(slow[0], status={"state": "finished"})
+    text = unfinished_runs(groups)
+    stopped = "running or killed after 300 rollouts (5 updates) of 900ep"
+    assert text == f"unfinished: fast on results, seed 1, {stopped}"
+    assert text in shown(compare_table(compare(groups, 300), "title", 300, unfinished=text))
+    many = [replace(fast[1], settings={**fast[1].settings, "seed": n}) for n in range(9)]
+    assert unfinished_runs({"fast": many}).endswith("of 900ep; and 3 more")
 
 
 def test_budgets_on_another_axis_are_equal_on_that_axis(results: Path) -> None:

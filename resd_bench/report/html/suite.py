@@ -27,7 +27,13 @@ from resd_bench.report.comparisons import (
 from resd_bench.report.figures import AXIS_LABELS, slots_of
 from resd_bench.report.measured import facts_of, label_of, measured_differently
 from resd_bench.report.metric_table import detail_table, written_table
-from resd_bench.report.tables import AXIS_NAMES, amount, compare_table, learning_table
+from resd_bench.report.tables import (
+    AXIS_NAMES,
+    amount,
+    compare_table,
+    learning_table,
+    unfinished_runs,
+)
 from resd_bench.report.take_off_table import take_off_table, take_offs
 from resd_bench.stats import Axis, Interval, success_at
 
@@ -54,7 +60,8 @@ def suite(groups: Groups, at: float, axis: Axis, varies: Collection[str] = ()) -
     rows = compare(groups, at, axis, varies=varies)
     slots = slots_of([row.label for row in rows])
     full = saturated_environments(groups, at, axis)
-    tables = {"success": table_data(compare_table(rows, title, at, axis, full))}
+    main = compare_table(rows, title, at, axis, full, unfinished_runs(groups))
+    tables = {"success": table_data(main)}
     if split := take_offs(groups, at, axis, varies):
         tables["take_off"] = table_data(take_off_table(split, at, axis))
     if at > 0:
