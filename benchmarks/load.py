@@ -23,6 +23,7 @@ from pathlib import Path
 from benchmarks.endurance import AT_ONCE, Player, look, solutions
 from benchmarks.environment_steps import NAMES
 from benchmarks.sandbox_throughput import WORKS
+from resd_bench.env import TextEnv
 from resd_bench.plugins import make_env
 from resd_bench.rollout.vector_env import EpisodeSlot, make_vector
 from resd_bench.sandbox import Limits, Sandbox
@@ -93,7 +94,7 @@ class Make:
 
     name: str
 
-    def __call__(self) -> object:
+    def __call__(self) -> TextEnv:
         return make_env(self.name, dialect="compact")
 
 

@@ -3,7 +3,7 @@
     python docs/_transcripts.py [NAME ...] [--python PATH]
 
 A comment `<!-- transcript: PYTHON examples/NAME.py -->` precedes the block that is written. Left
-out: what goes to standard error, such as progress.
+out: what goes to standard error, such as progress, and the rows that a trainer logs.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ BLOCK = re.compile(
     re.DOTALL,
 )
 
+LOGGED = re.compile(r"^\{'(?:loss|train_runtime)': .*\n", re.MULTILINE)
+"""Rows of a trainer's own log."""
+
 
 def transcribe(name: str, python: str) -> str:
     """What an example prints, at 80 columns; it runs in the root of the clone."""
@@ -35,7 +38,7 @@ def transcribe(name: str, python: str) -> str:
         text=True,
         check=True,
     )
-    return done.stdout
+    return LOGGED.sub("", done.stdout)
 
 
 def write(page: str, name: str, text: str) -> str:
@@ -60,7 +63,8 @@ def main() -> None:
         sys.exit(f"no transcript of {', '.join(sorted(unknown))}: give {', '.join(known)}")
     for name in given.names or known:
         python = given.python or str(ROOT / known[name])
-        PAGE.write_text(write(PAGE.read_text(), name, transcribe(name, python)))
+        text = transcribe(name, python)
+        PAGE.write_text(write(PAGE.read_text(), name, text))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,10 @@ def evaluate(
 
     if (run_folder is None) == (model is None):
         raise UsageError("give a run folder or --model, and not both")
+    if run_folder is not None and is_model(run_folder):
+        raise UsageError(
+            f"{run_folder} is a model, not a run folder: give --model {run_folder} --env ENV"
+        )
     if save is not None:
         check_target(save)
     flags = {
@@ -95,6 +99,11 @@ def evaluate(
     show(scored)
     if save is not None:
         write_rows(scored, save)
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds a model, such as `export` writes."""
+    return (folder / "config.json").is_file() and not (folder / "config.yaml").is_file()
 
 
 def write_rows(scored: Scored, save: Path) -> None:

@@ -69,7 +69,8 @@ def trace(
     paths = write_trace(traced, run_folder, page)
     weights, console = traced["weights"], out()
     origin = weights["checkpoint"] or "the start of the run"
-    console.print(f"scored after {weights['after_updates']} updates, repeated from {origin}")
+    done = weights["after_updates"]
+    console.print(f"scored after {done} update{'s' * (done != 1)}, repeated from {origin}")
     if weights["same"] is not None:
         console.print("responses as recorded: {} of {}".format(*weights["same"]))
     console.print(f"trace {paths[0]}\ndata  {paths[1]}", soft_wrap=True)

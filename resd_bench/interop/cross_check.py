@@ -22,7 +22,6 @@ from resd_bench.interop.cross_check_setup import (
     METHODS,
     CrossCheck,
     Method,
-    Tell,
     base_job,
     config_of,
     demonstrations,
@@ -39,6 +38,7 @@ from resd_bench.interop.same_samples import (
     given,
 )
 from resd_bench.interop.trl import dataset_row
+from resd_bench.jobs.replay import Tell
 from resd_bench.jobs.run import batch_of
 from resd_bench.jobs.setup import make_envs, make_eval_set
 from resd_bench.policy.build import build

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -21,6 +21,7 @@ from resd_bench.config import RunConfig, method_config, resolve
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError, reason_of
 from resd_bench.files.writing import make_folder
+from resd_bench.jobs.replay import Tell
 from resd_bench.jobs.run import batch_of, step_of
 from resd_bench.policy import loading
 from resd_bench.policy.lm_policy import LMPolicy
@@ -41,8 +42,6 @@ METHODS: tuple[Method, ...] = get_args(Method)
 TRL_INSTALL = "python3 -m venv trl-venv && trl-venv/bin/pip install -c constraints.txt -e . trl"
 TrlJobs = Mapping[Path, Mapping[str, Any]]
 """What TRL is to do, by the folder where it leaves what came out."""
-Tell = Callable[[str], None]
-"""Takes a line of progress."""
 TOLD = "told.json"
 """The last file that a job of TRL leaves."""
 POLL = 0.5

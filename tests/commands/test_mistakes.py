@@ -47,6 +47,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["run", "--set", "env.nope=1"], "manufactoria-has: it has no option 'nope'"),
         (["envs", "info", "finer", "--set", "env.nope=1"], "finer: it has no option 'nope'"),
         (["run", "--model", "model", "--budget", "1upd"], "it has no tokenizer"),
+        (["eval", "model"], "model is a model, not a run folder: give --model model --env ENV"),
         ([*EVAL, "--out", "adir"], "it is a folder"),
         ([*EVAL, "--out", "afile/rows.jsonl"], "cannot write afile/rows.jsonl"),
         (["compare", "ok.jsonl", "--out", "afile"], "cannot write afile/compare.csv"),

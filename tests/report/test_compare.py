@@ -105,8 +105,12 @@ def test_a_table_names_the_runs_that_are_unfinished_and_where_they_stopped(resul
     groups = group_runs(find_runs([str(results)]))
     assert unfinished_runs(groups) == "", "what other programs say is not in question"
     slow, fast = groups.values()
-    killed = {"status": {"state": "running"}, "settings": {**fast[1].settings, "budget": "900ep"}}
-    fast[1] = replace(fast[1], **killed, metrics=[{"episodes": 300, "update": 5}])
+    fast[1] = replace(
+        fast[1],
+        status={"state": "running"},
+        settings={**fast[1].settings, "budget": "900ep"},
+        metrics=[{"episodes": 300, "update": 5}],
+    )
     slow[0] = replace(slow[0], status={"state": "finished"})
     text = unfinished_runs(groups)
     stopped = "running or killed after 300 rollouts (5 updates) of 900ep"

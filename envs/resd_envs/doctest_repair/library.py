@@ -20,14 +20,14 @@ from pathlib import Path
 from resd_bench.errors import UsageError, install_extra
 
 PACKAGE = "more-itertools"
-VERSION = "11.2.1"
+PACKAGE_VERSION = "11.2.1"
 """The version that `mutants.json` was made from; another one has other functions."""
 MODULES = ("recipes.py", "more.py")
 """In the order in which the package imports them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class Doctest:
     """One doctest: statements, of which the last shows something."""
 
     statements: tuple[str, ...]
@@ -48,7 +48,7 @@ class Function:
     """Without its docstring and comments."""
     prose: str
     """Its docstring without the examples."""
-    examples: tuple[Example, ...]
+    examples: tuple[Doctest, ...]
     names: tuple[str, ...]
     """What it uses of its module."""
     needs: str
@@ -63,9 +63,9 @@ def functions() -> Mapping[str, Function]:
         found = version(PACKAGE) if place else ""
     except PackageNotFoundError:
         found = ""
-    if place is None or found != VERSION:
+    if place is None or found != PACKAGE_VERSION:
         raise UsageError(
-            f"doctest-repair needs the package {PACKAGE} {VERSION}, here is "
+            f"doctest-repair needs the package {PACKAGE} {PACKAGE_VERSION}, here is "
             f"{found or 'none'}: {install_extra('doctest-repair')}"
         )
     return read(place)
@@ -103,7 +103,7 @@ class _Scope:
             for name in _bound(statement):
                 self.by_name.setdefault(name, []).append(statement)
 
-    def function(self, made: ast.FunctionDef, text: str, examples: tuple[Example, ...]) -> Function:
+    def function(self, made: ast.FunctionDef, text: str, examples: tuple[Doctest, ...]) -> Function:
         """The function that the statement `made` defines, whose docstring is `text`."""
         used = _used([made])
         asked = used | _used(ast.parse(s) for one in examples for s in one.statements)
@@ -178,7 +178,7 @@ def _prose(docstring: str) -> str:
     return "\n".join(kept).strip()
 
 
-def _examples(docstring: str) -> Iterator[Example]:
+def _examples(docstring: str) -> Iterator[Doctest]:
     """The examples of a docstring that show something, each with what precedes it."""
     before: list[str] = []
     for one in doctest.DocTestParser().get_examples(docstring):
@@ -188,7 +188,7 @@ def _examples(docstring: str) -> Iterator[Example]:
             wanted = one.want if one.exc_msg is None else one.exc_msg
             flags = sum(flag for flag, on in one.options.items() if on)
             flags |= doctest.DONT_ACCEPT_TRUE_FOR_1
-            yield Example((*before, one.source), wanted, one.exc_msg is not None, flags)
+            yield Doctest((*before, one.source), wanted, one.exc_msg is not None, flags)
             before = []
         else:
             before.append(one.source)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from resd_bench.sandbox import Limits, Sandbox
-from resd_envs.doctest_repair.library import PACKAGE, VERSION, Function, functions
+from resd_envs.doctest_repair.library import PACKAGE, PACKAGE_VERSION, Function, functions
 from resd_envs.doctest_repair.mutations import count, mutant
 from resd_envs.doctest_repair.verifier import run
 
@@ -36,7 +36,7 @@ def main() -> None:
             for name, function in sorted(functions().items())
             if usable(function, box) and (kept := sorted(failing(function, box)))
         }
-    record = {"package": PACKAGE, "version": VERSION, "mutants": found}
+    record = {"package": PACKAGE, "version": PACKAGE_VERSION, "mutants": found}
     lines = [f' "{name}": {json.dumps(numbers)}' for name, numbers in found.items()]
     body = ",\n".join(lines)
     head = json.dumps({k: v for k, v in record.items() if k != "mutants"})[:-1]

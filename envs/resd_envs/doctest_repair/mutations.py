@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
+from typing import Any
 
 Change = Callable[[], None]
 """Changes a node of a tree."""
@@ -47,15 +48,16 @@ def _sites(tree: ast.AST) -> list[Change]:
 def _changes(node: ast.AST) -> Iterator[Change]:
     if isinstance(node, ast.Compare):
         if type(node.ops[0]) in _OTHER:
-            yield lambda: node.ops.__setitem__(0, _other(node.ops[0]))
+            yield lambda: _swap_first(node.ops)
     elif isinstance(node, ast.BinOp | ast.AugAssign | ast.BoolOp):
         if type(node.op) in _OTHER:
             yield lambda: setattr(node, "op", _other(node.op))
     elif isinstance(node, ast.Constant):
-        if isinstance(node.value, bool):
-            yield lambda: setattr(node, "value", not node.value)
-        elif isinstance(node.value, int):
-            yield lambda: setattr(node, "value", node.value + 1)
+        value = node.value
+        if isinstance(value, bool):
+            yield lambda: setattr(node, "value", not value)
+        elif isinstance(value, int):
+            yield lambda: setattr(node, "value", value + 1)
     elif isinstance(node, ast.If | ast.IfExp | ast.While):
         if not isinstance(node.test, ast.Compare | ast.BoolOp | ast.Constant):
             yield lambda: setattr(node, "test", _negated(node.test))
@@ -80,6 +82,10 @@ def _deletions(body: list[ast.stmt]) -> Iterator[Change]:
 
 def _other(operator: ast.AST) -> ast.AST:
     return _OTHER[type(operator)]()
+
+
+def _swap_first(operators: list[Any]) -> None:
+    operators[0] = _other(operators[0])
 
 
 def _negated(test: ast.expr) -> ast.expr:

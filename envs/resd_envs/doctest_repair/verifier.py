@@ -15,7 +15,7 @@ from typing import Any
 
 from resd_bench.sandbox import Limits, ProgramCase, Sandbox, shared
 from resd_bench.types import CaseResult, Dialect, Feedback
-from resd_envs.doctest_repair.library import Example, Function
+from resd_envs.doctest_repair.library import Doctest, Function
 from resd_envs.python_functions.answer import TAG, program_of
 from resd_envs.python_functions.verifier import KINDS, LIMITS, MAX_CODE_CHARS
 
@@ -83,7 +83,7 @@ def run(code: str, function: Function, box: Sandbox, limits: Limits = LIMITS) ->
     return [_outcome(*pair) for pair in zip(function.examples, ran.cases, strict=True)]
 
 
-def _outcome(example: Example, ran: ProgramCase) -> Outcome:
+def _outcome(example: Doctest, ran: ProgramCase) -> Outcome:
     if ran.kind not in ("ok", "wrong"):
         syntax = ran.detail.startswith(("SyntaxError: ", "IndentationError: ", "TabError: "))
         return Outcome("syntax_error" if syntax else KINDS[ran.kind], ran.detail)
@@ -137,7 +137,7 @@ def _names(function: Function) -> list[str]:
     return [f"example {number}" for number in range(1, len(function.examples) + 1)]
 
 
-def _detail(example: Example, outcome: Outcome) -> str:
+def _detail(example: Doctest, outcome: Outcome) -> str:
     if outcome.kind == "syntax_error":
         return f"The program does not compile: {_line(outcome.shown)}"
     asked = "\n".join(f">>> {_line(statement)}" for statement in example.statements)
