@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from resd_bench.reproduce.match_records import Records
     from resd_bench.reproduce.page import Page
 
-TIERS = ("nano", "paper")
+TIERS = ("nano", "smollm2", "paper")
 FRESH = Path("runs-out")
 """Where the runs of sweeps write unless their files say otherwise."""
 
@@ -35,7 +35,10 @@ def reproduce(
         typer.Argument(metavar="NAME", help="table2, fig1, ..., all or experiments; see --list."),
     ] = None,
     tier: Annotated[
-        str, typer.Option(metavar="nano|paper", help="Which runs: of nano, or of the paper's size.")
+        str,
+        typer.Option(
+            metavar="nano|smollm2|paper", help="Which runs: of one of these models, or the paper's."
+        ),
     ] = "nano",
     env: Annotated[
         list[str] | None,
@@ -141,7 +144,7 @@ def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: i
     from resd_bench.sweep.progress_table import summary_table
 
     if wanted.tier not in TIERS:
-        raise UsageError(f"--tier {wanted.tier!r}: give nano or paper")
+        raise UsageError(f"--tier {wanted.tier!r}: give nano, smollm2 or paper")
     chosen, failed = choose_experiments(names), 0
     records = scan(wanted)
     # Several experiments are of one sweep.
@@ -218,7 +221,7 @@ def trials_of(
         return sweep_trials(read(path), wanted.envs, one.variants)
     if wanted.tier == "paper" and (one.of_paper or one.variants):
         return folder_trials(wanted.runs_folder, records, wanted.envs, one.variants)
-    raise UsageError(f"{one.name} needs {path}, which is not there: it is of the nano tier")
+    raise UsageError(f"{one.name} needs {path}, which is not there: give --tier nano")
 
 
 def tuned_trials(one: Experiment, wanted: Wanted) -> list[Trial]:

@@ -26,7 +26,7 @@ from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.rollout.rollout import EnvPool, roll_out
 from resd_bench.seeds import derive, stream
 from resd_bench.stats import Interval, success_interval
-from resd_bench.types import Group, Sampling, Task, user
+from resd_bench.types import Group, PromptDialect, Sampling, Task, user
 
 SAMPLING = Sampling(temperature=1.0, top_p=0.95, max_new_tokens=320)
 """The sampling of runs with the embedded model."""
@@ -59,10 +59,14 @@ class WithContext(gym.Wrapper[str, str, str, str]):
     """An environment whose first observation adds context, task by task."""
 
     def __init__(
-        self, env: gym.Env[str, str], prompts: Prompts, told: Mapping[str, Context]
+        self,
+        env: gym.Env[str, str],
+        prompts: Prompts,
+        told: Mapping[str, Context],
+        dialect: PromptDialect = "compact",
     ) -> None:
         super().__init__(env)
-        self._prompts, self._told = prompts, told
+        self._prompts, self._told, self._dialect = prompts, told, dialect
 
     def reset(self, **given: Any) -> tuple[str, dict[str, Any]]:
         """The opening, in a teacher prompt if there is any context for the task."""
@@ -70,7 +74,7 @@ class WithContext(gym.Wrapper[str, str, str, str]):
         if known := self._told.get(info["task_id"]):
             names = ("playbook", "previous_trial", "feedback", "reflection", "solution")
             fields = dict.fromkeys(names, "") | dict(known)
-            opening = self._prompts.teacher("compact", prompt=opening, **fields)
+            opening = self._prompts.teacher(self._dialect, prompt=opening, **fields)
         return opening, info
 
 

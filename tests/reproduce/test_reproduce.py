@@ -412,6 +412,27 @@ def test_sweeps_of_the_small_tier_exist_and_are_what_experiments_need() -> None:
         assert set(one.variants) <= variants, one.name
 
 
+def test_runs_of_the_real_model_are_alike_and_are_not_started_unless_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    from resd_bench.sweep.definition import load_sweep
+
+    trials = load_sweep(ROOT / "runs/smollm2/table2.yaml").trials
+    (table,) = experiments.choose_experiments(["table2"])
+    assert {trial.variant for trial in trials} <= set(table.variants)
+    alike = {
+        (c.model, c.env, c.budget, c.batch_size * c.group_size, c.lora_rank, c.learning_rate)
+        for c in (trial.config for trial in trials)
+    }
+    assert len(alike) == 1
+    monkeypatch.setattr(sweep, "run_sweep", lambda *given: pytest.fail("a run was started"))
+    monkeypatch.chdir(tmp_path)
+    arguments = ["reproduce", "table2", "--tier", "smollm2", "--records", str(tmp_path / "none")]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert "not run" in capsys.readouterr().out
+    assert "--tier smollm2" in (tmp_path / "table2.md").read_text()
+
+
 def test_percentages_of_a_cell_without_runs_are_blank() -> None:
     row = table_cells.Cell(1.0, None, table_cells.NOT_RUN).row()
     assert (row["ours"], row["low"], row["paper"]) == ("", "", 1.0)

@@ -4,8 +4,16 @@
 it from a file or from Hugging Face.
 """
 
+from typing import Any
+
 from resd_envs.finer.data import Item, load
 from resd_envs.finer.env import FinerEnv
 from resd_envs.finer.scoring import score
 
-__all__ = ["FinerEnv", "Item", "load", "score"]
+
+def few(**options: Any) -> FinerEnv:
+    """One question and four tags, for small language models."""
+    return FinerEnv(**{"few": True} | options)
+
+
+__all__ = ["FinerEnv", "Item", "few", "load", "score"]

@@ -15,8 +15,8 @@ from resd_bench.errors import UsageError
 from resd_bench.types import Dialect, Feedback, Split, Task, was_cut_off
 from resd_envs.finer import compact
 from resd_envs.finer.data import Item, load
-from resd_envs.finer.scoring import score
-from resd_envs.finer.sentences import builtin
+from resd_envs.finer.scoring import score, score_named
+from resd_envs.finer.sentences import FEW_TAGS, builtin, few_items
 
 
 class FinerEnv(TextEnv):
@@ -58,6 +58,8 @@ class FinerEnv(TextEnv):
     - `partial_credit`: whether the reward is the fraction of right tags.
     - `data`: None for the built-in set; else a JSONL file (split by sentence), a folder with
       train.jsonl, validation.jsonl and test.jsonl, or "hf:owner/name". Only in the full dialect.
+    - `few`: one question with four tags to choose from, for small language models. The answer has
+      to name the right one, in any words, and no other; one guess in four is right.
 
     ## Version History
     - v0: first version.
@@ -74,14 +76,21 @@ class FinerEnv(TextEnv):
         feedback_level: int = 3,
         partial_credit: bool = False,
         data: str | Path | None = None,
+        few: bool = False,
     ) -> None:
         super().__init__(dialect=dialect, feedback_level=feedback_level)
+        if few and data is not None:
+            raise UsageError("few and data were both given: give one of them")
         if data is not None and dialect == "compact":
             raise UsageError(
                 f"data={str(data)!r} is given, but the compact dialect has a set of its own: "
                 "give dialect='full' or leave data out"
             )
-        self.partial_credit = partial_credit
+        self.partial_credit, self.few = partial_credit, few
+        if few:
+            # One class serves both tiers, so these belong to the instance.
+            self.name, self.answer_in_prompt = "finer-few", True
+            self.chance = 1 / FEW_TAGS
         self._loaded = None if data is None else load(data)
         self._tasks = self.shared_tasks() if data is None else {}
 
@@ -95,17 +104,23 @@ class FinerEnv(TextEnv):
     def _items(self, split: Split) -> Sequence[Item]:
         if self._loaded is not None:
             return self._loaded[split]
+        if self.few:
+            return few_items(split)
         return compact.build_splits()[split] if self.dialect == "compact" else builtin(split)
 
     def _task(self, split: Split, number: int, item: Item) -> Task:
         prompt = item.context
-        if self.dialect == "full":
-            prompt = _frame().replace("{question}", prompt)
+        if self.few:
+            prompt = _frame("few").replace("{question}", prompt)
+        elif self.dialect == "full":
+            prompt = _frame("full").replace("{question}", prompt)
         data = {"gold": item.gold, "questions": item.questions, "options": item.options}
-        return Task(f"finer/{split}/{number:04d}", split, prompt, data)
+        return Task(f"{self.name}/{split}/{number:04d}", split, prompt, data)
 
     def verify(self, task: Task, action: str) -> Feedback:
         """Compare the tags with the right ones, position by position."""
+        if self.few:
+            return self._verify_named(task, action)
         return score(
             action,
             task.data["gold"],
@@ -117,14 +132,28 @@ class FinerEnv(TextEnv):
             grade=self.grade,
         )
 
+    def _verify_named(self, task: Task, action: str) -> Feedback:
+        (right,), (question,) = task.data["gold"], task.data["questions"]
+        return score_named(
+            action,
+            right,
+            question=question,
+            options=task.data["options"],
+            dialect=self.dialect,
+            truncated=was_cut_off(action),
+            grade=self.grade,
+        )
+
     def oracle(self, task: Task) -> str:
-        """The right tags in an answer element."""
+        """The right tags in an answer element; the tag alone of `few`."""
+        if self.few:
+            return str(task.data["gold"][0])
         return f"<answer>{','.join(task.data['gold'])}</answer>"
 
 
 @cache
-def _frame() -> str:
-    text = files("resd_envs.finer").joinpath("prompts/full.md").read_text(encoding="utf-8")
+def _frame(name: str) -> str:
+    text = files("resd_envs.finer").joinpath(f"prompts/{name}.md").read_text(encoding="utf-8")
     if text.count("{question}") != 1:
-        raise UsageError("prompts/full.md must hold the field {question} exactly once")
+        raise UsageError(f"prompts/{name}.md must hold the field {{question}} exactly once")
     return text

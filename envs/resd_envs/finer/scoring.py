@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from resd_bench.parsing import Grade, last_answer_tag, visible_answer
@@ -30,6 +31,7 @@ TEXTS: Mapping[Dialect, Mapping[str, str]] = {
         "unknown_tag": "Question {n}{about}: {said} is not one of the tags.",
         "missing": "Question {n}{about}: no tag was given.",
         "incorrect_format": "There was no answer between <answer> and </answer>.",
+        "named": "The answer must name one of the tags, but it names {n} of them.",
         "truncated": "The response was cut off before it was complete.",
         "about": " ({question})",
     },
@@ -38,6 +40,7 @@ TEXTS: Mapping[Dialect, Mapping[str, str]] = {
         "unknown_tag": "{n} {said} unknown{about}",
         "missing": "{n} missing{about}",
         "incorrect_format": "no answer element",
+        "named": "{n} tags named , not 1",
         "truncated": "cut off",
         "about": " : {question}",
     },
@@ -79,6 +82,37 @@ def score(
         detail = "" if kind == "pass" else texts[kind].format(**fields)
         cases.append(CaseResult(f"question {place + 1}", kind == "pass", kind, detail, tag.strip()))
     return _verdict(cases, answer is None, truncated, partial_credit, texts)
+
+
+def score_named(
+    response_text: str,
+    right: str,
+    *,
+    question: str,
+    options: Sequence[str],
+    dialect: Dialect = "full",
+    truncated: bool = False,
+    grade: Grade = "release",
+) -> Feedback:
+    """Grade a response that should name the right one of `options`, in any words, and no other.
+
+    `kind` is "incorrect_format" if it names none or several, else as for `score`.
+    """
+    read = response_text if grade == "release" else visible_answer(response_text)
+    words = set(re.findall(r"\w+", read.lower()))
+    named = [tag for tag in options if _norm(tag) in words]
+    texts = TEXTS[dialect]
+    about = texts["about"].format(question=question)
+    if len(named) != 1:
+        kind, detail = "incorrect_format", texts["named"].format(n=len(named))
+    elif agrees(named[0], right):
+        kind, detail = "pass", ""
+    else:
+        kind = "wrong_tag"
+        detail = texts[kind].format(n=1, said=_shown(named[0]), about=about)
+    cases = [CaseResult("question 1", kind == "pass", kind, detail, right)]
+    found = _verdict(cases, kind == "incorrect_format", truncated, False, texts)
+    return replace(found, solution=right)
 
 
 def _verdict(

@@ -22,6 +22,8 @@ from resd_envs.finer.data import Item
 _SIZES: Mapping[Split, int] = {"train": 240, "validation": 48, "test": 96}
 _QUESTIONS = 4
 """Per item, as in the paper."""
+FEW_TAGS = 4
+"""To choose from in the tier for small models, for a single number."""
 
 HEADS = (
     "Alder",
@@ -103,16 +105,49 @@ def _companies() -> Mapping[Split, Sequence[str]]:
     return found
 
 
-def _item(companies: Sequence[str], rng: np.random.Generator) -> Item:
-    """Four questions from as many sentences as necessary."""
+@cache
+def few_items(split: Split) -> tuple[Item, ...]:
+    """Items of one question with `FEW_TAGS` tags to choose from."""
+    rng = stream(0, "finer", "few", split)
+    found: dict[str, Item] = {}
+    while len(found) < _SIZES[split]:
+        item = _few_item(_companies()[split], rng)
+        found[item.context] = item
+    return tuple(found.values())
+
+
+def _few_item(companies: Sequence[str], rng: np.random.Generator) -> Item:
+    ((entity, sentence, right),) = _asked(companies, rng, 1)
+    others = [tag for tag in tags() if tag != right]
+    chosen = rng.choice(len(others), size=FEW_TAGS - 1, replace=False)
+    options = sorted([right, *(others[int(n)] for n in chosen)])
+    return Item(
+        f'Which tag fits the number {entity} in "{sentence}"?\n\nThe tags are: '
+        f"{', '.join(options)}.",
+        (right,),
+        (f'"{entity}"',),
+        tuple(options),
+        (sentence,),
+    )
+
+
+def _asked(
+    companies: Sequence[str], rng: np.random.Generator, questions: int
+) -> list[tuple[str, str, str]]:
+    """Numbers to tag, their sentences and tags, from as many sentences as necessary."""
     asked: list[tuple[str, str, str]] = []
     order = rng.permutation(len(templates()))
     for n in order:
-        if len(asked) >= _QUESTIONS:
+        if len(asked) >= questions:
             break
         sentence, found = _fill(templates()[int(n)], companies, rng)
         asked += [(entity, sentence, tag) for entity, tag in found]
-    asked = asked[:_QUESTIONS]
+    return asked[:questions]
+
+
+def _item(companies: Sequence[str], rng: np.random.Generator) -> Item:
+    """Four questions from as many sentences as necessary."""
+    asked = _asked(companies, rng, _QUESTIONS)
     lines = [
         f'{n}. Which tag fits the number "{entity}" in: "{sentence}"'
         for n, (entity, sentence, _) in enumerate(asked, 1)

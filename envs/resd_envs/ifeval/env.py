@@ -15,7 +15,7 @@ from resd_bench.types import CaseResult, Dialect, Feedback, Split, Task
 from resd_envs.ifeval.check import check, read
 from resd_envs.ifeval.checkers import CHECKERS
 from resd_envs.ifeval.echo import is_echo
-from resd_envs.ifeval.prompts import Item, own, probe
+from resd_envs.ifeval.prompts import Item, one_instruction, own, probe
 from resd_envs.ifeval.solve import solve
 
 ECHO = "echo"
@@ -63,6 +63,8 @@ class IFEvalEnv(TextEnv):
     ## Arguments
     - `dialect`: `full` or `compact`.
     - `feedback_level`: 0 to 5.
+    - `one`: short requests of our own with a single instruction, for small language models, in all
+      three splits (128, 32 and 64) and both dialects; no topic is in two splits.
 
     ## Version History
     - v0: first version.
@@ -75,21 +77,30 @@ class IFEvalEnv(TextEnv):
     # The words of one in four prompts of the probe, in any order, do what it asks for.
     chance = 0.3
 
-    def __init__(self, *, dialect: Dialect = "full", feedback_level: int = 3) -> None:
+    def __init__(
+        self, *, dialect: Dialect = "full", feedback_level: int = 3, one: bool = False
+    ) -> None:
         super().__init__(dialect=dialect, feedback_level=feedback_level)
+        self.one = one
+        if one:
+            # One class serves both tiers, so the name belongs to the instance.
+            self.name = "ifeval-one"
         self._tasks = self.shared_tasks()
 
     def tasks(self, split: Split) -> Sequence[Task]:
         """The tasks of `split`; those of the probe are in the published order."""
         if split not in self._tasks:
             items = probe() if split == "test" else own(split)
+            if self.one:
+                items = one_instruction(split)
             self._tasks[split] = tuple(self._task(split, item) for item in items)
         return self._tasks[split]
 
     def _task(self, split: Split, item: Item) -> Task:
         data = {"instruction_ids": item.instruction_ids, "kwargs": item.kwargs}
-        prompt = item.prompt if self.dialect == "full" else compact_prompt(item)
-        return Task(f"ifeval/{split}/{item.id}", split, prompt, data)
+        short = self.dialect == "compact" and not self.one
+        prompt = compact_prompt(item) if short else item.prompt
+        return Task(f"{self.name}/{split}/{item.id}", split, prompt, data)
 
     def verify(self, task: Task, action: str) -> Feedback:
         """Check every instruction strictly; a copy of the prompt follows none."""

@@ -78,6 +78,29 @@ def own(split: Split) -> tuple[Item, ...]:
     return tuple(found[begin : begin + SIZES[split]])
 
 
+ONE_SIZES: Mapping[Split, int] = {"train": 128, "validation": 32, "test": 64}
+ONE_TOPICS: Mapping[Split, tuple[str, ...]] = {
+    "train": TOPICS[:6],
+    "validation": TOPICS[6:7],
+    "test": TOPICS[7:],
+}
+"""No topic is in two splits."""
+
+
+@cache
+def one_instruction(split: Split) -> tuple[Item, ...]:
+    """Short requests with a single instruction, which one or two sentences can follow."""
+    rng = stream(0, "ifeval", "one", split)
+    found: dict[str, Item] = {}
+    for _ in range(100 * ONE_SIZES[split]):
+        made = _ONE[int(rng.integers(len(_ONE)))](rng)
+        text = f"Write two sentences about {_pick(ONE_TOPICS[split], rng)}. {made.words}"
+        found.setdefault(text, Item(f"{len(found):03d}", text, (made.id,), (made.kwargs,)))
+        if len(found) == ONE_SIZES[split]:
+            break
+    return tuple(found.values())
+
+
 def _key(item: Item) -> str:
     """The instructions as text, in a canonical order."""
     pairs = zip(item.instruction_ids, item.kwargs, strict=True)
@@ -227,6 +250,14 @@ _GROUPS: tuple[tuple[_Maker, ...], ...] = (
     (_quotes, _postscript, _sections, _json),
 )
 """Instructions of one group are never combined; the last group only with the second."""
+
+
+_ONE: tuple[_Maker, ...] = (
+    *(_frequency, _placeholders, _title, _highlights, _bullets),
+    *(_upper, _capitals, _end, _quotes, _postscript),
+)
+"""Instructions that two sentences can follow. Left out: small letters, the worked example in the
+prompts of methods for small models."""
 
 
 def _compose(number: str, rng: np.random.Generator) -> Item:

@@ -32,6 +32,11 @@ def basic(**options: Any) -> PythonFunctionsEnv:
     return PythonFunctionsEnv(tier="basic", **options)
 
 
+def line(**options: Any) -> PythonFunctionsEnv:
+    """Single steps, for small language models."""
+    return PythonFunctionsEnv(tier="line", **options)
+
+
 __all__ = [
     "Case",
     "Problem",
@@ -39,6 +44,7 @@ __all__ = [
     "basic",
     "easy",
     "hard",
+    "line",
     "load",
     "python_functions",
     "verify",

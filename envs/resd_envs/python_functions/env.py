@@ -24,7 +24,7 @@ from resd_envs.python_functions.loader import Loaded, load, warn_of_skipped
 from resd_envs.python_functions.problem import Problem, bucket, content_hash
 from resd_envs.python_functions.verifier import verify, verify_seconds
 
-Tier = Literal["all", "easy", "hard", "basic"]
+Tier = Literal["all", "easy", "hard", "basic", "line"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
 
 FAMILIES: tuple[Family, ...] = (*lists.LIST_FAMILIES, *texts.TEXT_FAMILIES, *rules.RULE_FAMILIES)
@@ -81,7 +81,8 @@ class PythonFunctionsEnv(TextEnv):
     - `dialect`: `full` or `compact`, the wording of prompts and feedback.
     - `feedback_level`: 0 to 5.
     - `tier`: `all`; `easy`, one rule after the other; `hard`, rules that interact;
-      `basic`, chains of two or three steps with prompts and answers of tens of tokens.
+      `basic`, chains of two or three steps with prompts and answers of tens of tokens;
+      `line`, a single step, which one line of Python can do.
     - `seed`: draws another panel and other test inputs. A problem is on the same side of the split
       in every panel.
     - `path`: a JSONL file of problems in the schema of HumanEval, MBPP or LiveCodeBench (or our
@@ -145,7 +146,7 @@ class PythonFunctionsEnv(TextEnv):
         return Task(
             id=f"{self.name}/{split}/{number:04d}-{problem.id}",
             split=split,
-            prompt=prompt(problem, self.dialect),
+            prompt=prompt(problem, self.dialect, "line" if self.tier == "line" else "full"),
             data={"function": problem},
         )
 
@@ -161,12 +162,12 @@ class PythonFunctionsEnv(TextEnv):
         return f"```{TAG}\n{solution}\n```"
 
 
-def prompt(problem: Problem, dialect: Dialect) -> str:
-    """How `problem` is posed."""
+def prompt(problem: Problem, dialect: Dialect, template: str = "full") -> str:
+    """How `problem` is posed; `template` names that of generated problems."""
     if dialect == "compact":
         return problem.brief
     if problem.family != "loaded":
-        return _template("full").replace("{statement}", problem.statement)
+        return _template(template).replace("{statement}", problem.statement)
     form = (
         "The program reads standard input and writes standard output."
         if problem.entry is None
@@ -188,6 +189,8 @@ def _template(name: str) -> str:
 def _generated(tier: Tier, seed: int, split: Split) -> tuple[Problem, ...]:
     if tier == "basic":
         return _short_chains(seed)[split]
+    if tier == "line":
+        return _line_chains(seed)[split]
     problems = [
         problem
         for family in FAMILIES
@@ -229,6 +232,15 @@ def _short_chains(seed: int) -> Mapping[Split, tuple[Problem, ...]]:
         if all(len(found[split]) == BASIC_SIZES[split] for split in SPLITS):
             break
     return {split: tuple(problems) for split, problems in found.items()}
+
+
+@cache
+def _line_chains(seed: int) -> Mapping[Split, tuple[Problem, ...]]:
+    """All chains of one step that matters, by the bucket of their content."""
+    pairs = ((c, steps.problem(c, seed, line=True)) for c in steps.line_chains())
+    good = [(c, posed) for c, posed in pairs if steps.every_step_matters(c, posed)]
+    good.sort(key=lambda pair: derive(seed, "order", pair[1].id))
+    return {s: tuple(p for c, p in good if bucket(c.hash) in SHARES[s]) for s in SPLITS}
 
 
 # Problems of files.

@@ -161,6 +161,22 @@ def statement(chain: Chain, example: str) -> str:
     )
 
 
+def line_statement(chain: Chain, example: str) -> str:
+    """A chain of one step, as briefly as a small model needs it."""
+    ((word, n),) = chain.steps
+    return (
+        f"The function f takes a list of whole numbers. {WORDS[word].text.format(n=n)} Then return "
+        f"{ENDS[chain.end][0]}; for no numbers it is {chain.empty}.\n\nExample: {example}."
+    )
+
+
+def line_solution(chain: Chain) -> str:
+    """A program whose body is one line, for a chain of one step that ends in 0 without numbers."""
+    ((word, n),) = chain.steps
+    result = ENDS[chain.end][1].replace("(a)", f"({code_of(word, n)})")
+    return f"def {ENTRY}(a):\n return {result}"
+
+
 def inputs(chain: Chain, rng: np.random.Generator, count: int) -> list[tuple[list[int]]]:
     """An ordinary list first, then empty, single, equal, boundary, negative and random ones."""
     bounds = [n for word, n in chain.steps if n is not None and word in FILTERS]
@@ -187,16 +203,20 @@ def _limits(chain: Chain) -> list[int]:
     return found
 
 
-def problem(chain: Chain, seed: int = 0, count: int = 4) -> Problem:
-    """The problem of a chain; `count` is the number of random lists in the tests."""
-    content, source = chain.hash, solution(chain)
+def problem(chain: Chain, seed: int = 0, count: int = 4, *, line: bool = False) -> Problem:
+    """The problem of a chain; `count` is the number of random lists in the tests.
+
+    `line` poses and solves a chain of one step briefly.
+    """
+    content = chain.hash
+    source = line_solution(chain) if line else solution(chain)
     rng = stream(seed, "python-functions", FAMILY, content)
     example, *cases = solved(source, ENTRY, inputs(chain, rng, count))
     shown = f"`{ENTRY}({example.args[0]!r})` gives `{example.expected!r}`"
     return Problem(
         id=f"{FAMILY}-{content[:12]}",
         family=FAMILY,
-        statement=statement(chain, shown),
+        statement=line_statement(chain, shown) if line else statement(chain, shown),
         brief=chain.brief,
         entry=ENTRY,
         cases=tuple(cases),
@@ -237,6 +257,14 @@ def short_chain(rng: np.random.Generator) -> Chain:
         words.insert(int(rng.integers(3)), pick(rng, CHANGES))
     steps = tuple(step(rng, word) for word in words)
     return Chain(steps, pick(rng, tuple(ENDS)), int(rng.integers(1, 10)))
+
+
+def line_chains() -> Iterator[Chain]:
+    """Every chain of one step whose answer fits on one line, since nothing sums to 0."""
+    for word in WORDS:
+        for n in WORDS[word].numbers or (None,):
+            for end in ("sum", "count"):
+                yield Chain(((word, n),), end, 0)
 
 
 LONG = (4, 6)

@@ -18,6 +18,12 @@ def coin_easy(**options: Any) -> TextWorldEnv:
     return TextWorldEnv(**{"family": "coin", "level": "easy"} | options)
 
 
+def coin_listed(**options: Any) -> TextWorldEnv:
+    """Coin collector, easy, where every observation lists the possible commands."""
+    tier: dict[str, Any] = {"family": "coin", "level": "easy", "admissible": True}
+    return TextWorldEnv(**tier | options)
+
+
 def coin_hard(**options: Any) -> TextWorldEnv:
     """Coin collector: six moves to the coin, eight rooms off the route."""
     return TextWorldEnv(**{"family": "coin", "level": "hard"} | options)
@@ -58,6 +64,7 @@ __all__ = [
     "coin",
     "coin_easy",
     "coin_hard",
+    "coin_listed",
     "cooking",
     "cooking_easy",
     "cooking_hard",
