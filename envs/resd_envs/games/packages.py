@@ -7,6 +7,7 @@ game file that differs from what was installed is refused too, before anything i
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import importlib.util
 from dataclasses import dataclass
@@ -108,14 +109,17 @@ def find_problem(package: Package) -> _Problem | None:
 @cache
 def find_damaged(distribution: str) -> str:
     """A game file of `distribution` that has changed since it was installed; "" if none has."""
-    for file in metadata.files(distribution) or ():
-        if file.suffix not in GAME_FILES or file.hash is None:
+    found = metadata.distribution(distribution)
+    # From Python 3.12 on, `metadata.files` leaves out files that are missing.
+    for name, recorded, *_ in csv.reader((found.read_text("RECORD") or "").splitlines()):
+        path = Path(str(found.locate_file(name)))
+        if path.suffix not in GAME_FILES or not recorded:
             continue
-        path = Path(str(file.locate()))
+        mode, _, value = recorded.partition("=")
         try:
-            digest = hashlib.new(file.hash.mode, reading.read_bytes(path)).digest()
+            digest = hashlib.new(mode, reading.read_bytes(path)).digest()
         except (OSError, ValueError):
             return str(path)
-        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
+        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != value:
             return str(path)
     return ""
