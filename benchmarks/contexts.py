@@ -163,11 +163,13 @@ def show(
         print(f"| {contexts.name} | *reflections parsed* | {parsed} of {len(failed)} | | |")
         print(f"| {contexts.name} | *curations parsed* | {read} of {len(curations)} | | |")
         for text in [*list(texts.values())[:2], *book.splitlines()[:2]]:
-            print(f"<!-- {' / '.join(text.split(chr(10)))} -->")
+            print(f"<!-- {' / '.join(text.splitlines()).replace('-->', '')} -->")
     for context in CONTEXTS:
         if context in only:
             asked = [task for task in tasks if task.id in told[context]]
-            line(contexts, context, asked, told[context])
+            # Without a failure there is nothing to tell of an attempt.
+            if asked:
+                line(contexts, context, asked, told[context])
 
 
 def joined(told: Mapping[str, Context], more: Callable[[str], Context]) -> dict[str, Context]:

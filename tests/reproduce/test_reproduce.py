@@ -421,7 +421,7 @@ def test_runs_of_the_real_model_are_alike_and_are_not_started_unless_asked_for(
     (table,) = experiments.choose_experiments(["table2"])
     assert {trial.variant for trial in trials} <= set(table.variants)
     alike = {
-        (c.model, c.env, c.budget, c.batch_size * c.group_size, c.lora_rank, c.learning_rate)
+        (c.model, c.env, c.budget, c.batch_size * (c.group_size or 0), c.lora_rank, c.learning_rate)
         for c in (trial.config for trial in trials)
     }
     assert len(alike) == 1

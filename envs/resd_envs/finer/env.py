@@ -89,8 +89,8 @@ class FinerEnv(TextEnv):
         self.partial_credit, self.few = partial_credit, few
         if few:
             # One class serves both tiers, so these belong to the instance.
-            self.name, self.answer_in_prompt = "finer-few", True
-            self.chance = 1 / FEW_TAGS
+            self.name, self.chance = "finer-few", 1 / FEW_TAGS
+            self.answer_in_prompt = True  # type: ignore[misc]
         self._loaded = None if data is None else load(data)
         self._tasks = self.shared_tasks() if data is None else {}
 
