@@ -1,7 +1,8 @@
 """The definition of a run: one frozen dataclass is the config, the `--help` and the saved YAML.
 
-Values are layered: defaults of the dataclass < preset < settings that come with the model < YAML
-file < flags < `--set key=value`. The result is fully explicit, so a saved file keeps its meaning.
+Values are layered: defaults of the dataclass < preset < settings that come with the model < those
+that come with it for the method < YAML file < flags < `--set key=value`. The result is fully
+explicit, so a saved file keeps its meaning.
 Left out: sweeps over several configurations.
 """
 
@@ -318,7 +319,7 @@ def _resolved(file: Mapping[str, Any], named: Mapping[str, Any]) -> RunConfig:
     if base["env"] not in plugins.installed("resd_bench.envs"):
         raise near_miss("environment", str(base["env"]), plugins.installed("resd_bench.envs"))
     spec = plugins.method(str(base["method"]))
-    shipped = _shipped(str(base["model"]), base["lora_rank"])
+    shipped = shipped_settings(str(base["model"]), str(base["method"]), base["lora_rank"])
     # Settings that come with a model are for all methods; each takes those it has.
     known = {f.name for f in fields(spec.config)}
     shipped_options = {k: v for k, v in shipped.pop("method_options", {}).items() if k in known}
@@ -338,11 +339,18 @@ def _resolved(file: Mapping[str, Any], named: Mapping[str, Any]) -> RunConfig:
     return _with_warmup(config)
 
 
-def _shipped(model: str, lora_rank: int) -> dict[str, Any]:
-    """The settings that suit a model, with those for adapters where one is trained."""
+def shipped_settings(model: str, method: str, lora_rank: int = 0) -> dict[str, Any]:
+    """The settings that suit a model, options of methods in `method_options`.
+
+    General ones < those for the method < those for adapters, where one is trained.
+    """
     found = dict(small.settings_of(model))
-    adapted = found.pop("lora", {})
-    return _normal({**found, **adapted} if lora_rank or found.get("lora_rank") else found)
+    methods, adapted = found.pop("methods", {}), found.pop("lora", {})
+    suited = _normal(found)
+    for names, own in methods.items():
+        if method in names.split(","):
+            suited = _override(suited, _normal(own))
+    return _override(suited, _normal(adapted)) if lora_rank or suited.get("lora_rank") else suited
 
 
 def _with_warmup(config: RunConfig) -> RunConfig:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -81,6 +82,7 @@ MODEL_SETTINGS = frozenset(
         "lora_rank",
         "max_new_tokens",
         "method",
+        "methods",
         "precision",
         "task_order",
         "thinking",
@@ -88,9 +90,10 @@ MODEL_SETTINGS = frozenset(
         "warmup_updates",
     }
 )
-"""What such a file may set (`lora`: settings that hold if an adapter is trained); nothing that
-determines what is run, where results are written or what is loaded and executed, since the file may
-come with a third-party model."""
+"""What such a file may set (`methods`: settings by name of a method, or by several names separated
+by commas; `lora`: settings that hold if an adapter is trained); nothing that determines what is
+run, where results are written or what is loaded and executed, since the file may come with a
+third-party model."""
 
 _TEMPLATE = "chat_template.jinja"
 _HUB_FILE = re.compile(r"(\w[\w.-]*/[\w.-]+)/(.+\.gguf)", re.IGNORECASE)
@@ -255,13 +258,27 @@ def _settings(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file} cannot be read: {error}. Fix or remove it") from None
     if not isinstance(settings, dict):
         raise UsageError(f"{file} is not a JSON object: give run settings by name, or remove it")
-    adapted = settings.get("lora", {})
-    if not isinstance(adapted, dict):
-        raise UsageError(f"{file}: lora is not a JSON object: give run settings by name")
-    inner = {f"lora.{key}" for key in adapted if key not in MODEL_SETTINGS - {"lora"}}
-    if refused := sorted(set(settings) - MODEL_SETTINGS | inner):
+    refused = []
+    for where, own in _sections(settings).items():
+        if not isinstance(own, dict):
+            raise UsageError(f"{file}: {where} is not a JSON object: give run settings by name")
+        # A name here would otherwise be the method that is run.
+        if not isinstance(own.get("method", {}), dict):
+            raise UsageError(f"{file}: method is not a JSON object: give its options by name")
+        allowed = MODEL_SETTINGS - {"lora", "methods"} if where else MODEL_SETTINGS
+        refused += [f"{where}.{key}" if where else key for key in own if key not in allowed]
+    if refused:
         raise UsageError(
-            f"{file} sets {', '.join(refused)}: a model may only set "
+            f"{file} sets {', '.join(sorted(refused))}: a model may only set "
             f"{', '.join(sorted(MODEL_SETTINGS))}"
         )
     return settings
+
+
+def _sections(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a model's file that hold run settings, by their place in it ("" for itself)."""
+    methods = settings.get("methods", {})
+    if not isinstance(methods, dict):
+        return {"methods": methods}
+    of_methods = {f"methods.{names}": own for names, own in methods.items()}
+    return {"": settings, "lora": settings.get("lora", {}), **of_methods}

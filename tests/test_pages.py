@@ -58,8 +58,11 @@ def test_the_file_on_tuning_is_a_tuning(tmp_path: Path) -> None:
 
 
 def test_a_method_with_groups_says_what_its_batch_makes_of_the_budget() -> None:
-    grpo = resolve({"method": "grpo", "env": "manufactoria-has", "budget": "1280ep"})
-    assert batch_note(grpo) == (
+    given = {"method": "grpo", "env": "manufactoria-has", "budget": "1280ep"}
+    assert batch_note(resolve(given)) == (
+        "grpo: an update takes 64 rollouts (8 tasks x 8), so 1280ep is 20 updates"
+    )
+    assert batch_note(resolve({**given, "batch_size": 32})) == (
         "grpo: an update takes 256 rollouts (32 tasks x 8), so 1280ep is 5 updates; "
         "--batch-size 4 makes 40"
     )

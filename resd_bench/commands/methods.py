@@ -15,9 +15,8 @@ from resd_bench.commands.shared import (
     options_table,
     show_verdicts,
 )
-from resd_bench.config import RunConfig
+from resd_bench.config import RunConfig, shipped_settings
 from resd_bench.files.terminal import out
-from resd_bench.packaged_models import model_defaults
 
 app = group("List, describe and check the installed methods.")
 
@@ -45,10 +44,12 @@ def show_method(name: Name) -> None:
     says = SEES_REFERENCE in spec.summary or not spec.sees_reference
     sees = "" if says else f" It {SEES_REFERENCE}."
     title = f"{name}: {spec.summary}{sees} Options: --set method.NAME=VALUE"
-    shipped = model_defaults(RunConfig.model).get("method", {})
-    out().print(options_table(title, spec.config, {RunConfig.model: shipped}))
+    shipped = shipped_settings(RunConfig.model, name)
+    own = shipped.pop("method_options", {})
+    out().print(options_table(title, spec.config, {RunConfig.model: own}))
+    flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in shipped.items())
     out().print(
-        f"Rollouts per task (--group-size): {spec.group_size}. "
+        f"Rollouts per task (--group-size): {spec.group_size}. With {RunConfig.model}: {flags}. "
         f"`run --method {name} --dry-run` shows every setting of a run."
     )
 

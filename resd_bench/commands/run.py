@@ -82,7 +82,7 @@ MeasuredRates = Annotated[
 def flags_of_config() -> list[inspect.Parameter]:
     """A command-line option for each setting that is not nested, with its docstring as help."""
     helps, hints = field_help(RunConfig), get_type_hints(RunConfig)
-    shipped = model_defaults(RunConfig.model)
+    shipped = {k: v for k, v in model_defaults(RunConfig.model).items() if k != "method"}
     return [
         inspect.Parameter(
             setting.name,
@@ -93,7 +93,7 @@ def flags_of_config() -> list[inspect.Parameter]:
                 typer.Option(
                     "--" + setting.name.replace("_", "-"),
                     metavar=_metavar(hints[setting.name]),
-                    help=helps[setting.name] + _default(setting.default, shipped.get(setting.name)),
+                    help=helps[setting.name] + _default(setting.name, setting.default, shipped),
                     show_default=False,
                 ),
             ],
@@ -103,14 +103,19 @@ def flags_of_config() -> list[inspect.Parameter]:
     ]
 
 
-def _default(value: Any, shipped: Any) -> str:
+def _default(name: str, value: Any, shipped: Mapping[str, Any]) -> str:
     """What a setting is unless it is given, also with the default model, which brings its own.
 
     Where there is neither, the docstring says it.
     """
     told = [str(value).lower() if isinstance(value, bool) else str(value)] * (value is not None)
-    if shipped is not None and not isinstance(shipped, Mapping):
-        told.append(f"with {RunConfig.model}: {shipped}")
+    general = shipped.get(name, value)
+    found = {own[name] for own in shipped.get("methods", {}).values() if name in own}
+    if found - {general}:
+        *several, last = map(str, sorted(found | {general}))
+        told.append(f"with {RunConfig.model}, by method: {', '.join(several)} or {last}")
+    elif name in shipped:
+        told.append(f"with {RunConfig.model}: {general}")
     return f" [default: {'; '.join(told)}]" if told else ""
 
 
@@ -187,6 +192,10 @@ def one_for_each_seed(
     return [resolve(settings, {**flags, "seed": seed}, sets) for seed in numbers]
 
 
+FEW_UPDATES = 20
+"""A batch of groups that makes fewer of the budget is told with a smaller one."""
+
+
 def batch_note(config: RunConfig) -> str:
     """What a batch of groups makes of the budget; "" for a method with one rollout per task."""
     group, updates = config.group_size or 1, config.updates()
@@ -197,7 +206,7 @@ def batch_note(config: RunConfig) -> str:
         f"({config.batch_size} tasks x {group}), so {config.budget} is {updates:.0f} updates"
     )
     smaller = config.batch_size // group
-    if not smaller:
+    if not smaller or updates >= FEW_UPDATES:
         return told
     return f"{told}; --batch-size {smaller} makes {updates * config.batch_size // smaller:.0f}"
 

@@ -23,6 +23,7 @@ from resd_bench.errors import UsageError, reason_of
 from resd_bench.files.writing import make_folder
 from resd_bench.jobs.replay import Tell
 from resd_bench.jobs.run import batch_of, step_of
+from resd_bench.models import small
 from resd_bench.policy import loading
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.rollout.rollout import EnvPool, roll_out
@@ -93,8 +94,14 @@ def check_python(python: str) -> str:
 def config_of(check: CrossCheck, method: Method, seed: int) -> RunConfig:
     """The settings of both: those of the method, without a nucleus or a correction for it."""
     size = check.tasks if method == "grpo" else check.demonstrations
+    # The batch is this check's own, to which a rate for the method's usual batch does not apply.
+    general = small.settings_of(check.model)
+    rate: dict[str, Any] = {
+        key: general[key] for key in ("learning_rate", "warmup") if key in general
+    }
     own = {"importance_cap": None} if method == "grpo" else {"buffer_size": size}
     flags = {
+        **rate,
         "env": check.env,
         "model": check.model,
         "method": method,

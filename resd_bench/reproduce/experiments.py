@@ -32,7 +32,7 @@ class Experiment:
     variants: tuple[str, ...] = ()
     """The variants of the sweep that it needs; () for all."""
     tuned: str = ""
-    """Stem of the sweep of tuned settings that are shown next to the default ones."""
+    """Stem of the sweep of tuned settings that are shown next to the untuned ones."""
 
 
 _METHODS = (

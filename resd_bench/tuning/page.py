@@ -221,12 +221,15 @@ def tuned_sweep(tuning: Tuning, found: Found) -> dict[str, Any] | None:
     chosen = {own.method: choice for own in found.values() if (choice := own.choose())}
     if not chosen:
         return None
-    report, unreported = tuning.report, ("eval_tasks", "eval_samples")
-    base = {k: v for k, v in tuning.base.items() if k not in unreported}
+    variants = {m + TUNED: dict(c.best.candidate.settings) for m, c in chosen.items()}
+    # What every variant sets for itself would not be read.
+    replaced = set.intersection(*(set(own) for own in variants.values()))
+    report, left_out = tuning.report, {"eval_tasks", "eval_samples"} | replaced
+    base = {k: v for k, v in tuning.base.items() if k not in left_out}
     return {
         "out": report.out,
         "base": {**base, **report.base},
-        "variants": {m + TUNED: dict(c.best.candidate.settings) for m, c in chosen.items()},
+        "variants": variants,
         "grid": {"env": list(tuning.envs), "seed": report.seeds},
     }
 

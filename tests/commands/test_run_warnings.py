@@ -16,7 +16,8 @@ from resd_bench.plugins import installed
 SPOKEN = {
     *("manufactoria-has", "manufactoria-has-l2", "manufactoria-has-l3", "manufactoria-has-l4"),
     *("manufactoria-has-l5", "python-functions-basic", "bouncingsim-basic", "finer"),
-    *("textworld-coin", "textworld-coin-easy", "textworld-coin-hard"),
+    *("finer-few", "textworld-coin", "textworld-coin-easy", "textworld-coin-hard"),
+    "textworld-coin-listed",
 }
 
 
@@ -60,11 +61,18 @@ def test_help_says_what_applies_with_the_default_model(
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["run", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
+    by_method = {name for own in settings.pop("methods").values() for name in own}
     for name, value in settings.items():
-        if name != "method":
+        if name != "method" and name not in by_method:
             assert f"with nano: {value}]" in shown
+    for told in ("8, 16 or 32", "4, 8, 16 or 32", "0.0003 or 0.001", "0.05, 0.125 or 0.25"):
+        assert f"with nano, by method: {told}]" in shown
     assert "{" not in shown
     assert main(["methods", "info", "resd"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"({settings['method']['max_entries']} with nano)" in shown.replace("│ ", "")
     assert f"(--group-size): {plugins.method('resd').group_size}." in shown
+    assert main(["methods", "info", "sdpo"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--learning-rate 0.001" in shown
+    assert "--warmup 0.25 --batch-size 8. `run --method sdpo --dry-run`" in shown

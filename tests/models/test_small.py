@@ -69,7 +69,7 @@ def test_a_large_model_keeps_the_settings_of_the_paper(folder: Path) -> None:
 
 def test_the_embedded_model_keeps_its_own_settings() -> None:
     config = resolve({}, {"model": "nano"})
-    assert (config.precision, config.dialect, config.batch_size) == ("float32", "compact", 32)
+    assert (config.precision, config.dialect, config.batch_size) == ("float32", "compact", 16)
     assert (config.max_new_tokens, config.learning_rate) == (320, 3e-4)
     assert config.method_options["writer_temperature"] is None
 
@@ -82,10 +82,22 @@ def test_settings_that_come_with_a_model_replace_those_of_small_ones(folder: Pat
     assert resolve({}, {"model": str(folder), "lora_rank": "2"}).learning_rate == 0.25
 
 
-@pytest.mark.parametrize("adapted", [{"out": "/etc"}, {"lora": {}}, [1], "x"])
-def test_settings_for_adapters_may_set_no_more_than_others(folder: Path, adapted: Any) -> None:
-    (folder / packaged_models.SETTINGS_FILE).write_text(json.dumps({"lora": adapted}))
-    with pytest.raises(UsageError, match=r"lora"):
+@pytest.mark.parametrize("own", [{"out": "/etc"}, {"lora": {}}, {"methods": {}}, [1], "x"])
+@pytest.mark.parametrize("place", ["lora", "methods.sft"])
+def test_a_part_of_a_models_settings_may_set_no_more_than_others(
+    folder: Path, place: str, own: Any
+) -> None:
+    section, _, method = place.partition(".")
+    settings = {section: {method: own} if method else own}
+    (folder / packaged_models.SETTINGS_FILE).write_text(json.dumps(settings))
+    with pytest.raises(UsageError, match=rf"{place}"):
+        resolve({}, {"model": str(folder)})
+
+
+@pytest.mark.parametrize("nested", ["{}", '{{"lora": {}}}', '{{"methods": {{"resd": {}}}}}'])
+def test_a_model_cannot_choose_the_method(folder: Path, nested: str) -> None:
+    (folder / packaged_models.SETTINGS_FILE).write_text(nested.format('{"method": "sft"}'))
+    with pytest.raises(UsageError, match="method is not a JSON object: give its options by name"):
         resolve({}, {"model": str(folder)})
 
 
