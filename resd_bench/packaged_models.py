@@ -22,8 +22,9 @@ from resd_bench.files import reading
 from resd_bench.files.cache import cache_root
 from resd_bench.files.integrity import cached_sha256
 
-NAMES = ("nano", "nano-common", "nano-rare", "nano-rarest")
-"""Success before training is near 1%, 10%, 0.1% and below; all were made from the first one."""
+NAMES = ("nano", "nano-common", "nano-rare", "nano-rarest", "nano-reflective")
+"""Success before training is near 1%, 10%, 0.1% and below; to the last one an attempt and raw
+feedback tell nothing, and a reflection much. All were made from the first one."""
 
 
 @dataclass(frozen=True, slots=True)
