@@ -94,7 +94,7 @@ def test_a_function_of_one_step_fits_on_one_line() -> None:
         assert not plain.success
 
 
-@pytest.mark.skipif(find_spec("textworld") is None, reason="needs 'resd-bench[textworld]'")
+@pytest.mark.skipif(find_spec("textworld") is None, reason="pip install -e '.[textworld]'")
 def test_a_listed_game_names_the_possible_commands() -> None:
     env: Any = make_env("textworld-coin-listed")
     assert env.name == make_env("textworld-coin-easy").name

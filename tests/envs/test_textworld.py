@@ -297,7 +297,8 @@ def test_one_game_made_at_once_by_several_is_whole(
 
 
 def test_the_environments_are_installed_and_registered() -> None:
-    assert len(NAMES) == len(TIERS)
+    listed = [name for name in NAMES if name.endswith("-listed")]  # a tier of a tier
+    assert len(NAMES) - len(listed) == len(TIERS)
     assert gym_id("textworld-coin") == "resd/TextworldCoin-v0"
 
 

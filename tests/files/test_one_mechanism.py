@@ -64,6 +64,7 @@ OWN = {
     "envs/resd_envs/bouncingsim": "the package's own prompts",
     "envs/resd_envs/textworld": "the user's own cache of games",
     "envs/resd_envs/python_functions/env.py": "the package's own prompts",
+    "envs/resd_envs/games/packages.py": "the list of files of an installed package",
     "envs/resd_envs/scienceworld": "the package's own prompts",
     "envs/resd_envs/textarena": "the package's own prompts",
     "envs/resd_envs/textworld_express": "the package's own prompts",

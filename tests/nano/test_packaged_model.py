@@ -62,6 +62,14 @@ def test_rarity_of_success_is_a_dial(name: str, least: float, most: float) -> No
         assert least <= Probe(policy, env, samples=2).measure("none").success.mean <= most
 
 
+@pytest.mark.parametrize("env", ["finer", "manufactoria-has"])
+def test_the_reflective_model_learns_from_reflections_and_from_nothing_less(env: str) -> None:
+    probe = Probe(LMPolicy.load("nano-reflective"), env, samples=1)
+    told, named = (probe.measure(name).success.mean for name in ("attempt + feedback", REFLECTED))
+    assert told < 0.06
+    assert named > told + 0.1
+
+
 def test_the_default_command_makes_this_model() -> None:
     config, default = MADE["config"], PretrainConfig()
     assert {k: v for k, v in config.items() if k != "dials"} == {

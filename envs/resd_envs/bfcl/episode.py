@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from resd_bench.files import reading
 from resd_bench.sandbox import Limits, Sandbox
 from resd_envs.bfcl.calls import ToolCall, calls_of
 from resd_envs.bfcl.package import Scenario, source_of
@@ -127,4 +128,4 @@ def play(
     ).cases
     if ran.kind != "ok" or not isinstance(ran.value, str):
         return Played([], [], f"{ran.kind}: {ran.detail}" if ran.detail else ran.kind)
-    return Played(*json.loads(ran.value))
+    return Played(*reading.parse_json(ran.value))

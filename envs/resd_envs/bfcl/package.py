@@ -82,7 +82,7 @@ def scenarios(folder: Path) -> tuple[Scenario, ...]:
 def source_of(folder: Path, name: str) -> str:
     """The source of a class, without imports from its own package."""
     place = folder / "eval_checker/multi_turn_eval/func_source_code" / f"{SOURCES[name]}.py"
-    return _OWN_IMPORT.sub("", place.read_text(encoding="utf-8"))
+    return _OWN_IMPORT.sub("", reading.read_text(place))
 
 
 @cache

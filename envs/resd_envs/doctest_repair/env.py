@@ -7,13 +7,13 @@ changes make which function fail its examples is fixed in `mutants.json`, made b
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
+from resd_bench.files import reading
 from resd_bench.sandbox import shared
 from resd_bench.seeds import derive
 from resd_bench.types import SPLITS, Dialect, Feedback, Split, Task
@@ -142,8 +142,8 @@ class DoctestRepairEnv(TextEnv):
 @cache
 def listed() -> Mapping[str, Sequence[int]]:
     """The mutants that fail, by function."""
-    path = files("resd_envs.doctest_repair").joinpath("mutants.json")
-    found: Mapping[str, Sequence[int]] = json.loads(path.read_text(encoding="utf-8"))["mutants"]
+    path = Path(__file__).with_name("mutants.json")
+    found: Mapping[str, Sequence[int]] = reading.parse_json(reading.read_text(path))["mutants"]
     return found
 
 

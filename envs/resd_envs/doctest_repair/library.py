@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from resd_bench.errors import UsageError, install_extra
+from resd_bench.files import reading
 
 PACKAGE = "more-itertools"
 PACKAGE_VERSION = "11.2.1"
@@ -74,7 +75,7 @@ def functions() -> Mapping[str, Function]:
 @cache
 def read(folder: Path) -> Mapping[str, Function]:
     """The functions of the package in `folder`."""
-    modules = [ast.parse((folder / name).read_text(encoding="utf-8")) for name in MODULES]
+    modules = [ast.parse(reading.read_text(folder / name)) for name in MODULES]
     statements = [s for module in modules for s in module.body if not _is_relative(s)]
     documented = [
         (statement, text)

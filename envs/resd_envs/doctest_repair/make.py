@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from resd_bench.files.writing import write_atomically
 from resd_bench.sandbox import Limits, Sandbox
 from resd_envs.doctest_repair.library import PACKAGE, PACKAGE_VERSION, Function, functions
 from resd_envs.doctest_repair.mutations import count, mutant
@@ -41,7 +42,8 @@ def main() -> None:
     body = ",\n".join(lines)
     head = json.dumps({k: v for k, v in record.items() if k != "mutants"})[:-1]
     text = f'{head}, "mutants": {{\n{body}\n}}}}\n'
-    Path(__file__).with_name("mutants.json").write_text(text, encoding="utf-8")
+    place = Path(__file__).with_name("mutants.json")
+    write_atomically(place, text.encode(), place.parent)
     print(f"{len(found)} functions, {sum(map(len, found.values()))} mutants", file=sys.stderr)
 
 
