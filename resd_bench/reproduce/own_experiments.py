@@ -78,6 +78,7 @@ def phase(gathered: Gathered) -> Page:
         Page("phase", "Rarity and feedback: where each method learns", [], []),
         "`nano-common`, `nano-rare` and `nano-rarest` are `nano` after a little more pre-training, "
         "in which untaught answers were right more often, or more rarely; all else was as before. "
+        "To `nano-reflective` an attempt and raw feedback tell nothing, and a reflection much. "
         "Empty cells are not part of the experiment.",
     )
 
