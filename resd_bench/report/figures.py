@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ OTHER_COLOURS = (
     *("#332288", "#CC6677", "#44AA99", "#AA4499"),
 )
 """Like Paul Tol's muted ones, for everything that is not one of these methods."""
+TITLE_INCHES = 0.09
+"""Width of a title's character, by which it is wrapped."""
 HASHED = re.compile(r'id="([A-Za-z][0-9a-f]{10})"')
 """A name that matplotlib gives to a clip or a marker in an SVG."""
 
@@ -251,7 +254,8 @@ def save_figure(
     import matplotlib
 
     if title:
-        figure.suptitle(plain_text(title, 140), fontsize=11)
+        fitting = int(figure.get_figwidth() / TITLE_INCHES)
+        figure.suptitle(textwrap.fill(plain_text(title, 140), fitting), fontsize=11)
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
     raster, vector = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "resd-bench", "svg.fonttype": "none"}):

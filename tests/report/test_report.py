@@ -146,6 +146,20 @@ def test_the_last_digit_of_a_layout_leaves_an_svg_as_it_is(tmp_path: Path) -> No
     assert drawn(0.1, "a") == drawn(nudged, "b") != drawn(0.101, "c")
 
 
+@pytest.mark.parametrize("inches", [5.0, 9.6])
+def test_a_long_title_stays_inside_its_figure(tmp_path: Path, inches: float) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(inches, 4), layout="constrained")
+    figure.subplots()
+    save_figure(figure, tmp_path / "figure", "where each method learns in which organism " * 3)
+    drawn = FigureCanvasAgg(figure).get_renderer()
+    box = figure.texts[0].get_window_extent(drawn)
+    assert box.x0 > 0
+    assert box.x1 < figure.bbox.x1
+
+
 def test_the_mean_curve_is_over_evaluations_all_seeds_have() -> None:
     x, y = mean_curve([data("m", 0, [0.0, 0.4, 0.9]), data("m", 1, [0.2, 0.6])], "episodes")
     assert x.tolist() == [0, 32]
