@@ -77,7 +77,7 @@ def test_the_sweep_has_every_cell_and_one_learning_rate() -> None:
     assert len({trial.config.learning_rate for trial in trials}) == 1
     # All other keys are the same for every variant, which makes the design complete.
     envs = ["finer", "manufactoria-has"]
-    grid = {"env": envs, "model": ["nano", "nano-rarest"], "seed": "0-4"}
+    grid = {"env": envs, "model": ["nano", "nano-rarest", "nano-reflective"], "seed": "0-4"}
     assert load_file(path)["grid"] == grid
 
 
