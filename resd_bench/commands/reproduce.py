@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from resd_bench.reproduce.page import Page
 
 TIERS = ("nano", "smollm2", "paper")
+Tier = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(TIERS), help="Which runs: of one of these models, or the paper's."
+    ),
+]
 FRESH = Path("runs-out")
 """Where the runs of sweeps write unless their files say otherwise."""
 
@@ -34,12 +40,7 @@ def reproduce(
         list[str] | None,
         typer.Argument(metavar="NAME", help="table2, fig1, ..., all or experiments; see --list."),
     ] = None,
-    tier: Annotated[
-        str,
-        typer.Option(
-            metavar="nano|smollm2|paper", help="Which runs: of one of these models, or the paper's."
-        ),
-    ] = "nano",
+    tier: Tier = "nano",
     env: Annotated[
         list[str] | None,
         typer.Option(metavar="ENV", help="Only this environment; can be repeated."),
@@ -144,7 +145,7 @@ def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: i
     from resd_bench.sweep.progress_table import summary_table
 
     if wanted.tier not in TIERS:
-        raise UsageError(f"--tier {wanted.tier!r}: give nano, smollm2 or paper")
+        raise UsageError(f"--tier {wanted.tier!r}: give {', '.join(TIERS[:-1])} or {TIERS[-1]}")
     chosen, failed = choose_experiments(names), 0
     records = scan(wanted)
     # Several experiments are of one sweep.

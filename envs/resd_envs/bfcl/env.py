@@ -14,6 +14,7 @@ from resd_bench.types import SPLITS, CaseResult, Dialect, Feedback, Split, Task,
 from resd_envs.bfcl.calls import ToolCall, Unreadable, calls_of
 from resd_envs.bfcl.episode import EPISODE_LIMITS, Played, play
 from resd_envs.bfcl.package import Scenario, describe, find_package, functions_of, scenarios
+from resd_envs.graded_cases import none_passed, some_failed
 
 SPLIT_SHARES: Mapping[Split, range] = {
     "train": range(0, 60),
@@ -152,8 +153,7 @@ class BfclEnv(TextEnv):
             CaseResult(f"request {number}", not why, why.partition(" ")[0] or "pass")
             for number, why in enumerate(wrong, 1)
         ]
-        passed = sum(case.passed for case in cases)
-        if passed == len(cases):
+        if all(case.passed for case in cases):
             return Feedback(1.0, True, 1.0, tuple(cases))
         first = next(n for n, case in enumerate(cases) if not case.passed)
         made = self._turns[first] if first < len(self._turns) else []
@@ -165,15 +165,7 @@ class BfclEnv(TextEnv):
             f"Calls: {', '.join(map(_written, made)) or 'none'}."[:600],
             _list_of(scenario.truth[first]),
         )
-        return Feedback(
-            reward=0.0,
-            success=False,
-            score=passed / len(cases),
-            cases=tuple(cases),
-            kind=cases[first].kind,
-            shown=(first,),
-            solution=_solution(scenario),
-        )
+        return some_failed(cases, (first,), _solution(scenario))
 
     def give_up(self, task: Task) -> Feedback:
         """The verdict when the turns are used up."""
@@ -196,17 +188,8 @@ def _failed(scenario: Scenario, why: str) -> Feedback:
     """All requests failed, because calls could not be made."""
     kind = why.partition(":")[0]
     names = [f"request {number}" for number in range(1, len(scenario.requests) + 1)]
-    first = CaseResult(names[0], False, kind, f"The calls could not be made: {why[:200]}.")
-    rest = (CaseResult(name, False, kind) for name in names[1:])
-    return Feedback(
-        reward=0.0,
-        success=False,
-        score=0.0,
-        cases=(first, *rest),
-        kind=kind,
-        shown=(0,),
-        solution=_solution(scenario),
-    )
+    detail = f"The calls could not be made: {why[:200]}."
+    return none_passed(names, kind, detail, _solution(scenario))
 
 
 def _written(call: ToolCall) -> str:

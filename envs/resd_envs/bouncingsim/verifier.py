@@ -20,6 +20,7 @@ from resd_envs.bouncingsim.marks import Mark, mark
 from resd_envs.bouncingsim.physics import simulate
 from resd_envs.bouncingsim.scenes import TIMES
 from resd_envs.bouncingsim.world import Positions, Scene
+from resd_envs.graded_cases import none_passed, some_failed
 
 TAG = "python"
 """Language tag of the fenced block."""
@@ -59,23 +60,14 @@ def verify(
     marks = [mark(outcome, wanted) for outcome, wanted in zip(outcomes, right, strict=True)]
     named = zip(times, marks, strict=True)
     cases = [CaseResult(f"t = {t:.2f}", m.kind == "pass", m.kind) for t, m in named]
-    passed = sum(case.passed for case in cases)
-    if passed == len(cases):
+    if all(case.passed for case in cases):
         return Feedback(1.0, True, 1.0, tuple(cases))
     shown = _select(marks)
     for index in shown:
         seen = report.Seen(scene, times, marks, index)
         detail = report.detail(seen, dialect, first=index == shown[0])
         cases[index] = replace(cases[index], detail=detail, expected=report.positions(right[index]))
-    return Feedback(
-        reward=0.0,
-        success=False,
-        score=passed / len(cases),
-        cases=tuple(cases),
-        kind=marks[shown[0]].kind,
-        shown=shown,
-        solution=solution(),
-    )
+    return some_failed(cases, shown, solution())
 
 
 def right_positions(scene: Scene, times: Sequence[float] = TIMES) -> Positions:
@@ -109,6 +101,4 @@ def _select(marks: Sequence[Mark]) -> tuple[int, ...]:
 
 def _unmarked(times: Sequence[float], kind: str, detail: str, solution: str) -> Feedback:
     """All tests failed for one reason, which the first of them gives."""
-    cases = [CaseResult(f"t = {t:.2f}", False, kind) for t in times]
-    cases[0] = replace(cases[0], detail=detail)
-    return Feedback(0.0, False, 0.0, tuple(cases), kind=kind, shown=(0,), solution=solution)
+    return none_passed((f"t = {t:.2f}" for t in times), kind, detail, solution)

@@ -16,8 +16,9 @@ from typing import Any
 from resd_bench.sandbox import Limits, ProgramCase, Sandbox, shared
 from resd_bench.types import CaseResult, Dialect, Feedback
 from resd_envs.doctest_repair.library import Doctest, Function
+from resd_envs.graded_cases import none_passed, some_failed
 from resd_envs.python_functions.answer import TAG, program_of
-from resd_envs.python_functions.verifier import KINDS, LIMITS, MAX_CODE_CHARS
+from resd_envs.python_functions.verifier import KINDS, LIMITS, MAX_CODE_CHARS, SYNTAX_ERRORS
 
 MAX_SHOWN = 2
 """Failing examples that level 3 shows."""
@@ -69,9 +70,10 @@ def verify(
     """
     code = program_of(action, function.name)
     if code is None:
-        return _refused(function, "missing_answer", _MISSING[dialect].format(name=function.name))
+        missing = _MISSING[dialect].format(name=function.name)
+        return none_passed(_names(function), "missing_answer", missing, function.source)
     if len(code) > MAX_CODE_CHARS:
-        return _refused(function, "too_long", _TOO_LONG)
+        return none_passed(_names(function), "too_long", _TOO_LONG, function.source)
     return _judge(function, run(code, function, box or shared(), limits))
 
 
@@ -85,8 +87,9 @@ def run(code: str, function: Function, box: Sandbox, limits: Limits = LIMITS) ->
 
 def _outcome(example: Doctest, ran: ProgramCase) -> Outcome:
     if ran.kind not in ("ok", "wrong"):
-        syntax = ran.detail.startswith(("SyntaxError: ", "IndentationError: ", "TabError: "))
-        return Outcome("syntax_error" if syntax else KINDS[ran.kind], ran.detail)
+        return Outcome(
+            "syntax_error" if ran.detail.startswith(SYNTAX_ERRORS) else KINDS[ran.kind], ran.detail
+        )
     value: Any = ran.value
     if type(value) is not list or [type(part) for part in value] != [str, str]:
         return Outcome("bad_output", "something that is not the text of an example")
@@ -98,19 +101,12 @@ def _outcome(example: Doctest, ran: ProgramCase) -> Outcome:
     return Outcome(kind, ended or shown)
 
 
-def _refused(function: Function, kind: str, detail: str) -> Feedback:
-    cases = [CaseResult(name, False, kind) for name in _names(function)]
-    cases[0] = replace(cases[0], detail=detail)
-    return Feedback(0.0, False, 0.0, tuple(cases), kind=kind, shown=(0,), solution=function.source)
-
-
 def _judge(function: Function, outcomes: Sequence[Outcome]) -> Feedback:
     cases = [
         CaseResult(name, outcome.kind == "pass", outcome.kind)
         for name, outcome in zip(_names(function), outcomes, strict=True)
     ]
-    passed = sum(case.passed for case in cases)
-    if passed == len(cases):
+    if all(case.passed for case in cases):
         return Feedback(1.0, True, 1.0, tuple(cases))
     failing = [n for n, case in enumerate(cases) if not case.passed]
     # Where nothing ran, all fail for one reason.
@@ -122,15 +118,7 @@ def _judge(function: Function, outcomes: Sequence[Outcome]) -> Feedback:
             detail=_detail(example, outcomes[number]),
             expected=_line(example.wanted),
         )
-    return Feedback(
-        reward=0.0,
-        success=False,
-        score=passed / len(cases),
-        cases=tuple(cases),
-        kind=cases[shown[0]].kind,
-        shown=shown,
-        solution=function.source,
-    )
+    return some_failed(cases, shown, function.source)
 
 
 def _names(function: Function) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any
 from resd_bench.errors import UsageError
 from resd_bench.parsing import Grade, last_code_block, visible_answer
 from resd_bench.types import CaseResult, Dialect, Feedback
+from resd_envs.graded_cases import none_passed
 from resd_envs.manufactoria.machine import (
     ACCEPTED,
     NOWHERE,
@@ -103,9 +104,7 @@ _MISSING: Mapping[Dialect, Mapping[str, str]] = {
 def _unmarked(problem: Problem, kind: str, detail: str) -> Feedback:
     """All tests failed for one reason, which the first of them gives."""
     names = [f"test {number}" for number in range(1, max(1, len(problem.tests)) + 1)]
-    cases = [CaseResult(name, False, kind) for name in names]
-    cases[0] = replace(cases[0], detail=detail)
-    return Feedback(0.0, False, 0.0, tuple(cases), kind=kind, shown=(0,))
+    return none_passed(names, kind, detail)
 
 
 def _parse_detail(error: ParseError, dialect: Dialect) -> str:

@@ -16,11 +16,14 @@ from resd_bench.parsing import visible_answer
 from resd_bench.sandbox import Limits, PlainDict, PlainSet, Sandbox, shared
 from resd_bench.sandbox import ProgramCase as Ran
 from resd_bench.types import CaseResult, Dialect, Feedback
+from resd_envs.graded_cases import none_passed, some_failed
 from resd_envs.python_functions import written
 from resd_envs.python_functions.answer import TAG, program_of
 from resd_envs.python_functions.compare import passes
 from resd_envs.python_functions.problem import Case, Problem
 
+SYNTAX_ERRORS = ("SyntaxError: ", "IndentationError: ", "TabError: ")
+"""How the message of a program that does not compile begins."""
 MAX_CODE_CHARS = 65_536
 LIMITS = Limits(call_cpu_s=1.0, total_cpu_s=4.0)
 """A hundred times what the references need."""
@@ -152,9 +155,8 @@ _TOO_LONG: dict[Dialect, str] = {
 
 def _unmarked(problem: Problem, kind: str, detail: str) -> Feedback:
     """All tests failed for one reason, which the first of them gives."""
-    cases = [CaseResult(f"test {n}", False, kind) for n in range(1, max(1, len(problem.cases)) + 1)]
-    cases[0] = replace(cases[0], detail=detail)
-    return Feedback(0.0, False, 0.0, tuple(cases), kind=kind, shown=(0,), solution=problem.solution)
+    names = [f"test {n}" for n in range(1, max(1, len(problem.cases)) + 1)]
+    return none_passed(names, kind, detail, problem.solution)
 
 
 def judge(
@@ -172,8 +174,7 @@ def judge(
         _mark(number, *row)
         for number, row in enumerate(zip(problem.cases, outcomes, given, strict=True), 1)
     ]
-    passed = sum(case.passed for case in cases)
-    if passed == len(cases):
+    if all(case.passed for case in cases):
         return Feedback(1.0, True, 1.0, tuple(cases))
     shown = _select(problem, cases, outcomes)
     for index in shown:
@@ -183,15 +184,7 @@ def judge(
             detail=_detail(problem, case, outcome, dialect),
             expected=_shown(case.expected, dialect, case.stdin is not None),
         )
-    return Feedback(
-        reward=0.0,
-        success=False,
-        score=passed / len(cases),
-        cases=tuple(cases),
-        kind=cases[shown[0]].kind,
-        shown=shown,
-        solution=problem.solution,
-    )
+    return some_failed(cases, shown, problem.solution)
 
 
 def _mark(number: int, case: Case, outcome: Outcome, right: bool | None) -> CaseResult:
@@ -209,7 +202,7 @@ def _mark(number: int, case: Case, outcome: Outcome, right: bool | None) -> Case
 
 
 def _is_syntax_error(outcome: Outcome) -> bool:
-    return outcome.message.startswith(("SyntaxError: ", "IndentationError: ", "TabError: "))
+    return outcome.message.startswith(SYNTAX_ERRORS)
 
 
 def _select(
