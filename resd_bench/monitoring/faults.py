@@ -2,8 +2,9 @@
 
 A rule fires once it has held in so many updates in a row, and says which flag mends it. The numbers
 were chosen on runs that learned: the longest that one of the committed ones went without an example
-to train on is 29 updates, with all rollouts truncated none, with all reflections unread one. Left
-out: runs that could learn and do not, which only their evaluations can tell.
+to train on is 29 updates, with all rollouts truncated none, with all reflections unread one, until
+it was at its best. Left out: runs that could learn and do not, which only their evaluations can
+tell.
 """
 
 from __future__ import annotations

@@ -293,9 +293,9 @@ def test_what_does_not_fit_is_not_told_to_be_too_rare_to_train_on() -> None:
 SETTING = re.compile(r"^(method|group_size|learning_rate|budget): '?([^'\n]+)'?$", re.MULTILINE)
 
 
-def committed(every: int) -> Iterator[tuple[Path, float, list[Fault]]]:
-    """Kept runs with what they gained in held-out success, and their faults; each `every`-th."""
-    for folder in run_folders(ROOT / "results")[::every]:
+def committed() -> Iterator[tuple[Path, float, list[Fault]]]:
+    """Kept runs with what they gained in held-out success, and their faults."""
+    for folder in run_folders(ROOT / "results"):
         settings = dict(SETTING.findall((folder / "config.yaml").read_text()))
         ends = [read_json(folder / "summary.json")[end] for end in ("first", "last")]
         first, last = (
@@ -306,8 +306,22 @@ def committed(every: int) -> Iterator[tuple[Path, float, list[Fault]]]:
         yield folder, last - first, faults_of(rows, settings)
 
 
+def best_evaluation(folder: Path) -> int:
+    """The update after which a run was at its best."""
+    scored: dict[int, list[bool]] = {}
+    for row in read_log(folder / "evals.jsonl").rows:
+        scored.setdefault(row["update"], []).append(row["success"])
+    return max(scored, key=lambda update: sum(scored[update]) / len(scored[update]))
+
+
+@pytest.mark.slow
 def test_no_committed_run_that_learned_is_told_that_it_cannot() -> None:
-    """One that learned ended ten points of held-out success above its start."""
-    learned = [(folder, own) for folder, gain, own in committed(5) if gain > 0.1]
-    assert len(learned) > 100
-    assert [(folder, str(fault)) for folder, own in learned for fault in own] == []
+    """One that learned ended ten points of held-out success above its start.
+
+    One that fell apart after it was at its best may be told why.
+    """
+    learned = [(folder, own) for folder, gain, own in committed() if gain > 0.1]
+    assert len(learned) > 1000
+    told = [(folder, fault) for folder, own in learned for fault in own]
+    early = [(run, str(fault)) for run, fault in told if fault.first <= best_evaluation(run)]
+    assert not early
