@@ -24,6 +24,7 @@ from resd_bench import packaged_models, plugins
 from resd_bench.budget import Budget
 from resd_bench.errors import UsageError, near_miss, reason_of
 from resd_bench.files import reading
+from resd_bench.files.bounded_yaml import parse_yaml
 from resd_bench.files.redaction import HIDDEN, redact_values
 from resd_bench.models import adapters, small
 from resd_bench.options import (
@@ -554,14 +555,14 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
 def _yaml(text: str, source: str) -> Any:
     try:
         # Readers of many runs read every configuration several times.
-        return deepcopy(_parsed(text)) if len(text) < _SHORT else reading.parse_yaml(text)
+        return deepcopy(_parsed(text)) if len(text) < _SHORT else parse_yaml(text)
     except ValueError as error:
         raise UsageError(f"{source} is not valid YAML: {error}") from None
 
 
 _SHORT = 8192
 """Characters of a configuration; those of runs have some 3,000."""
-_parsed = lru_cache(maxsize=1024)(reading.parse_yaml)
+_parsed = lru_cache(maxsize=1024)(parse_yaml)
 
 
 def _check(config: RunConfig) -> None:

@@ -41,6 +41,7 @@ LAZY = {
     "resd_bench.check.supervisor": "runs in a child process that must start fast",
     "resd_bench.config": "Gymnasium, which help and lists of names do without",
     "resd_bench.distributed.join": "a single process needs no torch for this",
+    "resd_bench.files.terminal": "rich, which a list of names does without",
     "resd_bench.jobs.export": "torch, for weights that are written only where there are any",
     "resd_bench.jobs.setup": "torch: planning and looking at runs do without",
     "resd_bench.planning.architecture": "torch, for models that no table names",

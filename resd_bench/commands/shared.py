@@ -11,7 +11,6 @@ import typer
 
 from resd_bench import plugins
 from resd_bench.errors import UsageError
-from resd_bench.files import reading
 from resd_bench.files.terminal import out
 from resd_bench.options import coerce, field_help, field_types, notation
 from resd_bench.types import Split
@@ -111,6 +110,8 @@ DeadlineOption = Annotated[
 
 def options(sets: Iterable[str] | None, prefix: str) -> dict[str, Any]:
     """The options that `--set PREFIX.NAME=VALUE` give; UsageError for anything else."""
+    from resd_bench.files.bounded_yaml import parse_yaml
+
     found: dict[str, Any] = {}
     for text in sets or ():
         key, equals, value = text.partition("=")
@@ -118,7 +119,7 @@ def options(sets: Iterable[str] | None, prefix: str) -> dict[str, Any]:
         if not equals or not key.startswith(f"{prefix}.") or not name.isidentifier():
             raise UsageError(f"--set {text!r} is not understood: give {prefix}.NAME=VALUE")
         try:
-            found[name] = reading.parse_yaml(value)
+            found[name] = parse_yaml(value)
         except ValueError as error:
             raise UsageError(f"--set {text!r}: the value is not valid YAML: {error}") from None
     return found

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resd_bench.errors import UsageError, near_miss
-from resd_bench.files.terminal import page_text, printable
+from resd_bench.files.printable import printable
+from resd_bench.files.terminal import page_text
 
 if TYPE_CHECKING:
     from resd_bench.records.run_files import RunFiles

@@ -21,8 +21,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import yaml
-
 MAX_DOCUMENT = 256 << 20
 """Bytes of a file that is read as a whole."""
 MAX_LINE = 256 << 20
@@ -33,7 +31,7 @@ MAX_YAML_NODES = 20_000
 """Keys and values of a YAML file; aliases count as what they stand for."""
 MAX_VALUES = 10_000_000
 """Values of one JSON document or line."""
-_MAX_DEPTH = 100
+MAX_NESTING = 100
 """Levels of nesting, in JSON and YAML."""
 MAX_NUMBER = 1000
 """Characters of a number in YAML."""
@@ -75,7 +73,7 @@ def read_bytes(path: Path, limit: int = MAX_DOCUMENT, *, follow: bool = True) ->
     with open_file(path, follow=follow) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise Unreadable(f"it is longer than {_size(limit)}")
+        raise Unreadable(f"it is longer than {size_text(limit)}")
     return data
 
 
@@ -116,9 +114,9 @@ def _lines(file: BinaryIO, most: float) -> Iterator[bytes]:
     while line := file.readline(longest):
         total += len(line)
         if total > most:
-            raise Unreadable(f"it unpacks to more than {_size(most)}")
+            raise Unreadable(f"it unpacks to more than {size_text(most)}")
         if len(line) > MAX_LINE:
-            raise Unreadable(f"it has a line of more than {_size(MAX_LINE)}")
+            raise Unreadable(f"it has a line of more than {size_text(MAX_LINE)}")
         yield line
 
 
@@ -131,7 +129,7 @@ def unpack(data: bytes) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         raise Unreadable(str(error)) from None
     if len(unpacked) > most:
-        raise Unreadable(f"it unpacks to more than {_size(most)}")
+        raise Unreadable(f"it unpacks to more than {size_text(most)}")
     return unpacked
 
 
@@ -140,7 +138,7 @@ def unpacked_bound(packed: int) -> int:
     return max(UNPACKED_AT_LEAST, MOST_PACKED * packed)
 
 
-def _size(limit: float) -> str:
+def size_text(limit: float) -> str:
     return f"{limit / 2**20:.0f} MiB"
 
 
@@ -164,8 +162,8 @@ def parse_json(data: bytes | str, *, strict: bool = False) -> Any:
     try:
         value = json.loads(data, **(_STRICT if strict else {}))
     except RecursionError:
-        raise Unreadable(f"it is nested more than {_MAX_DEPTH} levels deep") from None
-    if openers > _MAX_DEPTH:
+        raise Unreadable(f"it is nested more than {MAX_NESTING} levels deep") from None
+    if openers > MAX_NESTING:
         _check_depth(value)
     return value
 
@@ -177,7 +175,7 @@ def _values(raw: bytes) -> int:
 
 def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(_MAX_DEPTH + 1):
+    for _ in range(MAX_NESTING + 1):
         level = [
             inner
             for outer in level
@@ -187,7 +185,7 @@ def _check_depth(value: Any) -> None:
         ]
         if not level:
             return
-    raise Unreadable(f"it is nested more than {_MAX_DEPTH} levels deep")
+    raise Unreadable(f"it is nested more than {MAX_NESTING} levels deep")
 
 
 def _refuse_constant(name: str) -> float:
@@ -213,98 +211,6 @@ _STRICT: Mapping[str, Any] = {
     "parse_float": _finite,
     "object_pairs_hook": _once,
 }
-
-
-# YAML
-
-
-def parse_yaml(text: str) -> Any:
-    """The value of a YAML document; Unreadable if it is invalid or exceeds a bound.
-
-    Aliases are supported, and count as what they stand for: what they expand to is bounded too.
-    """
-    if len(text) > MAX_YAML:
-        raise Unreadable(f"it is longer than {_size(MAX_YAML)}")
-    try:
-        loader = _BoundedLoader(text)
-        node = loader.get_single_node()
-        return None if node is None else loader.construct_document(node)
-    except yaml.YAMLError as error:
-        raise Unreadable(" ".join(str(error).split())) from None
-    except Unreadable:
-        raise
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
-        # Dates such as 2026-13-45, numbers of 5,000 digits, odd tag arguments.
-        raise Unreadable(f"a value is malformed: {error}") from None
-    except RecursionError:
-        raise Unreadable(f"it is nested more than {_MAX_DEPTH} levels deep") from None
-
-
-class _BoundedLoader(yaml.SafeLoader):
-    """Counts nodes and levels while composing; aliases count as what they stand for."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._seen = 0
-        self._depth = 0
-        self._sizes: dict[int, tuple[int, int]] = {}
-        """Number of nodes and levels of each composed node, by its id."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """The next node with everything below it."""
-        before = self._seen
-        self._enter(1, 1)
-        self._depth += 1
-        is_alias = self.check_event(yaml.AliasEvent)
-        node: Any = super().compose_node(parent, index)
-        self._depth -= 1
-        if is_alias:
-            if id(node) not in self._sizes:
-                raise Unreadable("an alias is inside the node that it refers to")
-            self._enter(*self._sizes[id(node)])
-        else:
-            below = [self._sizes[id(child)][1] for child in _children(node)]
-            self._sizes[id(node)] = (self._seen - before, 1 + max(below, default=0))
-            _check_number(node)
-            _check_keys(node)
-        return node
-
-    def _enter(self, nodes: int, levels: int) -> None:
-        self._seen += nodes
-        if self._seen > MAX_YAML_NODES:
-            raise Unreadable(f"it holds more than {MAX_YAML_NODES:,} keys and values")
-        if self._depth + levels > _MAX_DEPTH:
-            raise Unreadable(f"it is nested more than {_MAX_DEPTH} levels deep")
-
-
-def _children(node: Any) -> list[Any]:
-    if isinstance(node, yaml.MappingNode):
-        return [part for pair in node.value for part in pair]
-    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
-
-
-def _check_keys(node: Any) -> None:
-    """Unreadable where a mapping has a key twice: YAML forbids it, and the second would win."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen = set()
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            continue
-        if (key.tag, key.value) in seen:
-            line = key.start_mark.line + 1
-            raise Unreadable(
-                f"the key {key.value!r} is given twice, the second time in line {line}"
-            )
-        seen.add((key.tag, key.value))
-
-
-def _check_number(node: Any) -> None:
-    kind = node.tag.rpartition(":")[2]
-    is_number = isinstance(node, yaml.ScalarNode) and kind in ("int", "float")
-    # Sexagesimal numbers take time quadratic in their length.
-    if is_number and len(node.value) > MAX_NUMBER:
-        raise Unreadable(f"a number has more than {MAX_NUMBER} characters")
 
 
 # What `torch.save` wrote

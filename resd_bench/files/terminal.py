@@ -12,59 +12,29 @@ import sys
 import warnings
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from resd_bench.files.printable import printable
 
-from resd_bench.files.fit_table import fit_table, least_width
+if TYPE_CHECKING:
+    from rich.console import Console
 
-_KEPT = "\n\t"
 _WIDTH = 110
 """Width of text that goes into a file or a pipe; of tables the least, since nothing limits it."""
 
 
-def printable(text: str) -> str:
-    """`text` with whatever would control a terminal or cannot be encoded shown escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c in _KEPT or c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-class PlainConsole(Console):
-    """A console that never interprets text as markup, not even in table cells."""
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        """`text` as it is, see `printable`."""
-        return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
-
-    def print(self, *objects: Any, **options: Any) -> None:
-        """Print as rich does, but with tables that fit: see `fit_table`."""
-        tables = [one for one in objects if isinstance(one, Table)]
-        before = self.width
-        width = before if _has_width(self) else max([before, *map(least_width, tables)])
-        if width > before:
-            self.width = width
-        shown = [fit_table(one, width) if isinstance(one, Table) else one for one in objects]
-        super().print(*shown, **options)
-        if width > before:
-            self.width = before
-
-
-def _has_width(console: Console) -> bool:
-    """Whether what is printed must fit a terminal, or a width that the user names."""
-    return console.is_terminal or "COLUMNS" in os.environ
-
-
 def out() -> Console:
     """The console for results."""
+    from resd_bench.files.plain_console import PlainConsole
+
     wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return PlainConsole(highlight=False, width=_WIDTH if wide else None)
 
 
 def errors() -> Console:
     """The console for everything else that a person should know."""
+    from resd_bench.files.plain_console import PlainConsole
+
     return PlainConsole(stderr=True, highlight=False)
 
 

@@ -18,7 +18,8 @@ from rich.text import Text
 
 from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig
-from resd_bench.files.terminal import errors, printable
+from resd_bench.files.printable import printable
+from resd_bench.files.terminal import errors
 from resd_bench.monitoring import activity
 from resd_bench.monitoring.activity import Activity
 from resd_bench.monitoring.faults import new_faults

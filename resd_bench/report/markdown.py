@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from resd_bench.files.terminal import printable
+from resd_bench.files.printable import printable
 
 
 def as_markdown(table: Table) -> str:

@@ -10,7 +10,7 @@ import pytest
 from resd_bench import plugins
 from resd_bench.cli import main
 from resd_bench.commands.envs.play import Played, play, read_answer
-from resd_bench.files.terminal import printable
+from resd_bench.files.printable import printable
 
 Capture = pytest.CaptureFixture[str]
 

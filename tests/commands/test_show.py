@@ -85,7 +85,7 @@ def test_hostile_text_reaches_no_terminal_and_all_of_it_is_within_80_columns(
 @settings(max_examples=40, deadline=None)
 @given(st.text(max_size=200), st.integers(20, 90))
 def test_folding_loses_nothing_but_blanks(text: str, width: int) -> None:
-    from resd_bench.files.terminal import printable
+    from resd_bench.files.printable import printable
 
     lines = folded(text, width)
     assert all(cell_len(line) <= width for line in lines)

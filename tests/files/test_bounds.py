@@ -22,6 +22,7 @@ from hypothesis import given
 from resd_bench.cli import main
 from resd_bench.config import load_file
 from resd_bench.errors import UsageError
+from resd_bench.files.bounded_yaml import parse_yaml
 from resd_bench.files.integrity import sealed
 from resd_bench.records.checkpoints import (
     Checkpoint,
@@ -100,17 +101,15 @@ YAML_VALUES = st.recursive(
 
 @given(YAML_VALUES)
 def test_yaml_of_honest_size_is_read_as_ever(value: Any) -> None:
-    from resd_bench.files import reading
 
     text = yaml.safe_dump(value, allow_unicode=True)
-    assert reading.parse_yaml(text) == yaml.safe_load(text)
+    assert parse_yaml(text) == yaml.safe_load(text)
 
 
 def test_anchors_and_merged_keys_are_understood() -> None:
-    from resd_bench.files import reading
 
     text = "base: &b {lr: 1, k: [1, 2]}\none: {<<: *b, k: 3}\ntwo: *b"
-    assert reading.parse_yaml(text) == yaml.safe_load(text)
+    assert parse_yaml(text) == yaml.safe_load(text)
 
 
 MOST_VALUES = 10_000_000

@@ -8,7 +8,7 @@ import pytest
 from rich.table import Table
 
 from resd_bench.files import terminal
-from resd_bench.files.terminal import PlainConsole
+from resd_bench.files.plain_console import PlainConsole
 from resd_bench.report.tables import table_label
 
 ROWS = [

@@ -22,6 +22,8 @@ from rich.text import Text
 from resd_bench.cli import main
 from resd_bench.commands.envs.calibrate import rarity_table
 from resd_bench.errors import UsageError
+from resd_bench.files.plain_console import PlainConsole
+from resd_bench.files.printable import printable
 from resd_bench.jobs.difficulty import Rarity
 from resd_bench.report.html.page import render_page
 from resd_bench.report.markdown import as_markdown
@@ -70,9 +72,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @given(st.text(alphabet=st.characters()))
 def test_what_is_printable_steers_no_terminal_and_honest_text_is_as_it_is(text: str) -> None:
-    from resd_bench.files import terminal
 
-    shown = terminal.printable(text)
+    shown = printable(text)
     assert not STEERING.search(shown)
     shown.encode()
     if not STEERING.search(text) and text.isprintable():
@@ -184,10 +185,9 @@ def test_a_run_with_hostile_records_is_shown_as_text(
 
 
 def test_limits_in_brackets_are_printed_without_backslashes() -> None:
-    from resd_bench.files import terminal
 
     found = Rarity("e", Interval(0.1, 0.05, 0.2, 9), 0.5, 0.5, 0)
-    console = terminal.PlainConsole(width=200, file=io.StringIO())
+    console = PlainConsole(width=200, file=io.StringIO())
     console.print(rarity_table([found], "nano"))
     assert "10 [5, 20]" in console.file.getvalue()  # type: ignore[attr-defined]
 

@@ -38,7 +38,7 @@ from typing import Any
 
 from resd_bench.errors import UsageError
 from resd_bench.files import reading
-from resd_bench.files.terminal import printable
+from resd_bench.files.printable import printable
 from resd_bench.records.jsonl import (
     LABEL,
     LIST,

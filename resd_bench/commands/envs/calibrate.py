@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from resd_bench.commands.shared import Device, EnvSets, Name, SplitFlag, options, read_split
 from resd_bench.errors import UsageError
@@ -15,6 +14,8 @@ from resd_bench.files.terminal import note, out
 from resd_bench.options import names_in
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from resd_bench.jobs.difficulty import Rarity
 
 
@@ -89,6 +90,8 @@ def measured(names: Sequence[str], flags: Mapping[str, Any]) -> Iterator[Rarity]
 
 def rarity_table(found: Sequence[Rarity], model: str) -> Table:
     """A row per tier."""
+    from rich.table import Table
+
     from resd_bench.jobs.difficulty import GRPO_GROUP
     from resd_bench.report.tables import WITH_FAILURES, both
 

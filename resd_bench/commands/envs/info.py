@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from resd_bench import plugins
 from resd_bench.commands.shared import EnvSets, Name, open_env, options
-from resd_bench.files.terminal import out, printable
+from resd_bench.files.printable import printable
+from resd_bench.files.terminal import out
 from resd_bench.types import SPLITS, Dialect, Feedback, Task
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from resd_bench.commands.shared import (
     read_split,
 )
 from resd_bench.errors import UsageError
-from resd_bench.files.terminal import printable
+from resd_bench.files.printable import printable
 from resd_bench.seeds import stream
 from resd_bench.types import Feedback, Task
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from resd_bench.files.terminal import printable
+from resd_bench.files.printable import printable
 from resd_bench.files.writing import write_named
 from resd_bench.records.recorder import plain
 
