@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,16 @@ from typing import Any
 import pytest
 
 from resd_bench.errors import UsageError
-from resd_bench.sandbox import SandboxTooWeak
+from resd_bench.sandbox import SandboxTooWeak, shared
 from resd_bench.types import SPLITS, Feedback, Task
-from resd_envs.bfcl import BfclEnv
+from resd_envs.bfcl import BfclEnv, episode
 from resd_envs.bfcl.calls import Unreadable, calls_of
-from resd_envs.bfcl.package import describe
+from resd_envs.bfcl.env import MAX_REPLY_CHARS
+from resd_envs.bfcl.package import describe, find_package
 
 SERVICE = """
 import mpmath
-from decimal import Decimal
+from decimal import Decimal, getcontext
 from bfcl_eval.eval_checker.long_context import (
     TEXTS,
 )
@@ -30,6 +32,7 @@ class Box:
         return isinstance(other, Box) and self.text == other.text
 
 class MessageAPI:
+    unit = 1
     def __init__(self):
         self._private = id(self)
     def _load_scenario(self, scenario, long_context=False):
@@ -46,6 +49,14 @@ class MessageAPI:
             pass
     def logarithm(self, value):
         return {"result": mpmath.log(value)}
+    def third(self, value):
+        return {"result": Decimal(value) / 3}
+    def precision(self, digits):
+        getcontext().prec = digits
+    def rounded(self, value):
+        return {"result": value // MessageAPI.unit}
+    def unit_of_all(self, value):
+        MessageAPI.unit = value
 """
 TRUTH = [["send('hi')"], [], ["read()", "send(text='yes', to='ann')"]]
 
@@ -154,6 +165,37 @@ def test_errors_come_back_as_text_and_calls_without_an_end_end_the_episode(env: 
     assert verdict is not None
     assert verdict.kind == "timeout"
     assert not verdict.success
+
+
+@pytest.mark.parametrize(
+    ("known", "answer", "fulfilled"),
+    [
+        ("third(10)", "[precision(1), third(9)]", False),
+        ("third(10)", "[precision(1), third(10), precision(2)]", True),
+        ("rounded(10)", "[unit_of_all(100), rounded(9)]", False),
+        ("rounded(10)", "[rounded(10), unit_of_all(100)]", True),
+    ],
+)
+def test_no_call_changes_what_the_known_calls_return(
+    env: BfclEnv, known: str, answer: str, fulfilled: bool
+) -> None:
+    scenario = replace(env.tasks("train")[0].data["scenario"], truth=((known,),))
+    played = episode.play(scenario, [calls_of(answer)], 1, find_package(), shared())
+    assert played.wrong == ["" if fulfilled else "missing_result"]
+
+
+def test_what_is_shown_of_results_is_bounded_and_too_much_of_it_ends_the_episode(
+    env: BfclEnv,
+) -> None:
+    task = env.tasks("train")[0]
+    long = f"[send('{'x' * 9000}')" + ", unknown_function()" * 500 + "]"
+    seen, verdict = play(env, task, long)
+    assert len(seen[0]) == MAX_REPLY_CHARS
+    assert seen[0].startswith('{"sent": 1}\nError during execution: there is no function')
+    assert verdict is None
+    _, verdict = play(env, task, *["[" + "unknown_function(), " * 900 + "]"] * 40)
+    assert verdict is not None
+    assert (verdict.kind, verdict.success) == ("bad_output", False)
 
 
 def test_an_answer_is_read_as_data() -> None:

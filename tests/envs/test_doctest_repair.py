@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Mapping
 from importlib.util import find_spec
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
@@ -182,6 +183,50 @@ HACKS = {
 def test_no_answer_awards_itself_the_verdict(name: str, library: Mapping[str, Function]) -> None:
     told = verify(fenced(HACKS[name]), library["chunked"], limits=QUICK)
     assert (told.reward, told.success, told.score) == (0.0, False, 0.0), told
+
+
+GUESSED = '''
+"""Differences."""
+
+def apart(a, b):
+    """Differences of *a* and *b*.
+
+    >>> all(x == 2 for x in apart([3, 4], [1, 2]))
+    True
+    >>> all(x == 0 for x in apart([3], [3]))
+    True
+    """
+    return [x - y for x, y in zip(a, b)]
+'''
+
+
+def test_a_function_whose_examples_are_passed_by_one_that_returns_nothing_is_left_out(
+    library: Mapping[str, Function], tmp_path: Path
+) -> None:
+    (tmp_path / "recipes.py").write_text(GUESSED)
+    (tmp_path / "more.py").write_text("")
+    apart = read(tmp_path)["apart"]
+    assert verify(fenced("def apart(a, b):\n    return []"), apart).success
+    assert not usable(apart, shared())
+    assert all(usable(function, shared()) for function in library.values())
+
+
+def nothing_passes(function: Function) -> bool:
+    """Whether a program that computes nothing passes all examples."""
+    lines = ("pass", "return iter(())", "return False", "return True", "return a[0]")
+    programs = [fenced(f"def {function.name}(*a, **k):\n    {line}") for line in lines]
+    programs += [
+        fenced(f"{function.name} = _example_ = lambda _: ['{shown}\\n', '']")
+        for shown in ("True", "False", "None", "0", "[]")
+    ]
+    return any(verify(program, function).success for program in programs)
+
+
+@pytest.mark.slow
+def test_no_listed_function_is_passed_by_a_program_that_computes_nothing(
+    env: DoctestRepairEnv,
+) -> None:
+    assert not [name for name in listed() if nothing_passes(functions()[name])]
 
 
 def test_another_version_or_no_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,18 @@ def test_a_request_with_one_instruction_is_graded_by_it_alone() -> None:
         assert not env.verify(task, "It is late. We wait, and read.").success
 
 
+KEYWORDS = "LANTERN HARVEST SIGNAL COPPER BRIDGE WINTER TICKET PEPPER"
+
+
+def test_one_text_follows_most_single_instructions_as_documents_say() -> None:
+    env = make_env("ifeval-one")
+    words = ["<<TITLE>> P.S.", *["[IT] *IS ALL THAT WE KNOW OF THE* "] * 8, *[KEYWORDS] * 6]
+    text = f'"{" ".join(words)} THANK YOU FOR READING."'
+    tasks = [task for split in SPLITS for task in env.tasks(split)]
+    wins = sum(env.verify(task, text).success for task in tasks)
+    assert round(100 * wins / len(tasks)) == 78
+
+
 def test_a_function_of_one_step_fits_on_one_line() -> None:
     env = make_env("python-functions-line")
     for task in env.tasks("test"):

@@ -24,6 +24,8 @@ SPLIT_SHARES: Mapping[Split, range] = {
 """Hundredths of the hash of a scenario's id."""
 MAX_RESULT_CHARS = 4000
 """Of what one call returns that is shown."""
+MAX_REPLY_CHARS = 16_000
+"""Of what all calls of an answer return that is shown; the known calls return up to 600."""
 OPENINGS: Mapping[Dialect, str] = {
     "full": (
         "Fulfil what a user asks for by calling these functions:\n\n{functions}\n\nAnswer with the "
@@ -64,9 +66,10 @@ class BfclEnv(TextEnv):
     ## Information
     `task_id`, `split`, `feedback_level`; at the end `feedback`, `success`, `score`, `stop_reason`.
     Feedback: 2 the number of requests that are fulfilled and the kind of failure (`no_calls`,
-    `state`, `missing_result`, `turn_limit`, `timeout`, `memory`), 3 the first that is not, with
-    the calls that were made, 4 the known calls, 5 those of all requests. After each step `turn`
-    says whether calls could be read and made.
+    `state`, `missing_result`, `turn_limit`; `timeout`, `memory` or `bad_output` where calls take
+    too long, too much memory, or return more than 1 MB), 3 the first that is not, with the calls
+    that were made, 4 the known calls, 5 those of all requests. After each step `turn` says whether
+    calls could be read and made.
 
     ## Arguments
     - `dialect`: `full`, or `compact` with signatures alone.
@@ -138,7 +141,8 @@ class BfclEnv(TextEnv):
         word: TurnFeedback = TurnFeedback("changed")
         if len(errors) == len(results):
             word = TurnFeedback("invalid", "Every call failed.")
-        return Reply("\n".join(text[:MAX_RESULT_CHARS] for text in results), turn=word)
+        told = "\n".join(text[:MAX_RESULT_CHARS] for text in results)
+        return Reply(told[:MAX_REPLY_CHARS], turn=word)
 
     def _play(self, scenario: Scenario, ended: int) -> Played:
         return play(scenario, self._turns, ended, self._folder, shared())

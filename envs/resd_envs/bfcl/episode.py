@@ -3,7 +3,8 @@
 After each request the state of every class must equal that after the known calls, and everything
 that the known calls of the request return must have been returned by then (multi_turn_checker.py
 of bfcl-eval). An answer sends names and literals, never code; the sandbox bounds what calls with
-odd arguments can cost. Each time, all calls so far are made again.
+odd arguments can cost. Each time, all calls so far are made again, after the known ones: what calls
+leave behind in the process must not change what the known ones return.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from resd_envs.bfcl.package import Scenario, source_of
 EPISODE_LIMITS = Limits(call_cpu_s=4.0, total_cpu_s=5.0)
 
 _RUN = '''
-import copy, inspect, json
+import copy, decimal, inspect, json
 
 # The one function of another package that the classes use.
 _MPMATH = """
@@ -50,7 +51,9 @@ def _do(objects, name, args, named):
     else:
         return f"Error during execution: there is no function {name}"
     try:
-        value = method(*args, **named)
+        # Some set the precision for all later calls.
+        with decimal.localcontext(decimal.Context()):
+            value = method(*args, **named)
     except Exception as error:
         return f"Error during execution: {error}"
     if isinstance(value, dict):
@@ -63,6 +66,13 @@ def _do(objects, name, args, named):
 def _state(one):
     return {key: value for key, value in vars(one).items() if not key.startswith("_")}
 
+def _states(objects):
+    return {name: _state(one) for name, one in objects.items()}
+
+def _known(objects, requests):
+    for calls in requests:
+        yield [_do(objects, *call) for call in calls], copy.deepcopy(_states(objects))
+
 def _play(text):
     asked = json.loads(text)
     kinds = {name: _load(name) for name in asked["classes"]}
@@ -70,20 +80,21 @@ def _play(text):
         {name: _make(name, kind, asked["config"]) for name, kind in kinds.items()}
         for _ in range(2)
     )
+    wanted = list(_known(theirs, asked["truth"][: asked["ended"]]))
     results, wrong, seen = [], [], []
     for number, calls in enumerate(asked["turns"]):
         results.append([_do(ours, *call) for call in calls])
         seen += results[-1]
         if number >= asked["ended"]:
             break
-        known = [_do(theirs, *call) for call in asked["truth"][number]]
+        known, states = wanted[number]
         left, missing = list(seen), 0
         for one in known:
             if one in left:
                 left.remove(one)
             else:
                 missing += 1
-        differ = [name for name in theirs if _state(ours[name]) != _state(theirs[name])]
+        differ = [name for name, state in states.items() if _state(ours[name]) != state]
         reason = "no_calls" if known and not calls else ""
         reason = reason or (f"state of {', '.join(differ)}" if differ else "")
         wrong.append(reason or ("missing_result" if missing else "") if known else "")

@@ -64,7 +64,8 @@ class IFEvalEnv(TextEnv):
     - `dialect`: `full` or `compact`.
     - `feedback_level`: 0 to 5.
     - `one`: short requests of our own with a single instruction, for small language models, in all
-      three splits (128, 32 and 64) and both dialects; no topic is in two splits.
+      three splits (128, 32 and 64) and both dialects; no topic is in two splits. As one
+      instruction is less than several, one text for all of them succeeds on four in five.
 
     ## Version History
     - v0: first version.

@@ -81,7 +81,8 @@ class TextWorldEnv(TextEnv):
     1 for winning, else 0; nothing in between. `info["score"]` is the largest fraction of the quest
     that was done, by the length of what TextWorld knows was left to do. Coins can be found by
     walking blindly: the best fixed sequence of commands finds up to 31% of them in the `easy`
-    games, 13% in `medium` and 6% in `hard` ones.
+    games, 13% in `medium` and 6% in `hard` ones. Where commands are listed (`admissible`), exits at
+    random, and `take` once it is listed, find more.
 
     ## Episode End
     When the game is won or lost; truncated when the commands are used up.
