@@ -2,16 +2,16 @@
 
     python -m resd_bench results keep runs-out/manufactoria-has --to results/nano
 
-A kept run is a run folder without texts, contexts and checkpoints: its logs are compressed,
-and of each episode a short row remains; the texts of held-out answers are kept where they are asked
-for. Everything that reads run folders can read it. Left out:
-re-deriving committed tables from records, see `resd_bench.report.verify`.
+A kept run is a run folder without texts, contexts and checkpoints: its logs are in columns, and of
+each episode a short row remains; the texts of held-out answers are kept where they are asked for.
+Everything that reads run folders can read it. Left out: re-deriving committed tables from records,
+see `resd_bench.report.verify`.
 """
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +74,9 @@ def _keep(run: RunData, place: Path, to: Path, answers: bool) -> None:
             write_atomically(scratch / name, reading.read_bytes(run.folder / name), to)
     logs = {name: list(files.lines(name)) for name in (METRICS, EVALS)}
     logs[EPISODES] = [to_line(episode_summary(row)) for row in run.training()]
-    for name in (METRICS, EVALS):
-        _pack(logs[name], scratch / f"{name}.gz", to)
-    if logs[EPISODES]:
-        _pack(logs[EPISODES], scratch / f"{EPISODES}.gz", to)
+    for name, lines in logs.items():
+        if lines or name != EPISODES:
+            _pack(lines, scratch / name, to)
     if answers:
         _copy_answers(run.folder, scratch, to)
     extents = {name: Extent(len(lines), sha256(b"".join(lines))) for name, lines in logs.items()}
@@ -104,17 +103,24 @@ def episode_summary(row: Mapping[str, Any]) -> LogRow:
     return {**{name: row[name] for name in names}, "tokens": tokens}
 
 
-def _pack(lines: Iterable[bytes], path: Path, root: Path) -> None:
-    # No time stamp, so that equal records give equal bytes.
-    write_atomically(path, gzip.compress(b"".join(lines), mtime=0), root)
+def _pack(lines: Sequence[bytes], log: Path, root: Path) -> Path:
+    """Write a log in columns, or compressed where they would not give its lines; the file."""
+    data = columns.pack_columns(lines)
+    if data is not None:
+        path = log.with_name(f"{log.name}{columns.COLUMNS_SUFFIX}")
+    else:
+        # No time stamp, so that equal records give equal bytes.
+        path, data = log.with_name(f"{log.name}.gz"), gzip.compress(b"".join(lines), mtime=0)
+    write_atomically(path, data, root)
+    return path
 
 
 def compact(root: Path) -> list[Path]:
     """Write the logs of the kept runs below `root` in columns; the files written.
 
-    A log is removed only once its columns have been read back and give the same lines; one that
-    they cannot give is left as it is. UsageError if a run is unfinished or not as it was written;
-    runs before it are in columns then.
+    For records from before `keep` did so. A log is removed only once its columns have been read
+    back and give the same lines; one that they cannot give is compressed. UsageError if a run is
+    unfinished or not as it was written; runs before it are in columns then.
     """
     written = []
     runs = run_folders(root)
@@ -130,10 +136,9 @@ def compact(root: Path) -> list[Path]:
             files.check()
         for path in logs:
             lines = list(reading.read_lines(path))
-            if (data := columns.pack_columns(lines)) is None:
+            packed = _pack(lines, path.with_name(path.name.removesuffix(".gz")), root)
+            if packed == path:
                 continue
-            packed = path.with_name(f"{path.name.removesuffix('.gz')}{columns.COLUMNS_SUFFIX}")
-            write_atomically(packed, data, root)
             if list(lines_of(packed)) != lines:
                 raise UsageError(f"{packed} is not what was written: {path} is left as it is")
             remove(path, root)

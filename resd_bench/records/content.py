@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from resd_bench import plugins
-from resd_bench.config import RunConfig
+from resd_bench.agent import Load
+from resd_bench.config import RunConfig, method_config
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.files.fingerprints import Identity, differing, fingerprint
@@ -51,7 +52,8 @@ def identity(
     found["code.method"] = plugin_version("resd_bench.methods", config.method)
     if _of_others(plugins.installed("resd_bench.engines").get(config.engine)):
         found["code.engine"] = plugin_version("resd_bench.engines", config.engine)
-    found["prompts"] = prompts_hash(config.dialect)
+    if may_use_prompts(config):
+        found["prompts"] = prompts_hash(config.dialect)
     return found | model_identity(config.model, config.model_revision)
 
 
@@ -100,6 +102,19 @@ def _sources(folders: Iterable[str] | None, origin: str | None) -> list[Path]:
         return [Path(origin)] if origin and Path(origin).is_file() else []
     every = (path for folder in folders for path in sorted(Path(folder).rglob("*")))
     return [path for path in every if path.suffix in SOURCES and path.is_file()]
+
+
+def may_use_prompts(config: RunConfig) -> bool:
+    """Whether a run's method may write or show anything besides the tasks themselves.
+
+    Of our own methods, one that samples, teaches and remembers nothing uses no prompt pack; of
+    others it is not known.
+    """
+    spec = plugins.method(config.method)
+    if _of_others(plugins.installed("resd_bench.methods")[config.method]):
+        return True
+    options = method_config(spec.config, config.method_options, spec.name)
+    return spec.load(options) != Load()
 
 
 def prompts_hash(dialect: str | None) -> str:

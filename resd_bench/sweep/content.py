@@ -21,8 +21,16 @@ from resd_bench.files.fingerprints import Identity
 from resd_bench.types import Task
 
 ABOUT = (
-    *("env", "env_options", "dialect", "feedback_level", "method", "model", "model_revision"),
-    *("engine", "batch_size", "eval_split", "eval_tasks", "eval_validation", "eval_also"),
+    *("env", "env_options", "dialect", "feedback_level", "method", "method_options", "model"),
+    *(
+        "model_revision",
+        "engine",
+        "batch_size",
+        "eval_split",
+        "eval_tasks",
+        "eval_validation",
+        "eval_also",
+    ),
 )
 """Settings that determine a run's content: looked up once for all runs that share them."""
 

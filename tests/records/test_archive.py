@@ -18,7 +18,7 @@ from resd_bench.report.comparisons import compare, group_runs
 from resd_bench.report.markdown import as_markdown
 from resd_bench.report.metric_table import detail_table
 
-GZIPPED = tuple(f"{name}.gz" for name in LOGS)
+IN_COLUMNS = tuple(f"{name}.columns.xz" for name in LOGS)
 
 
 def a_run(folder: Path, state: str = "finished") -> Path:
@@ -60,9 +60,9 @@ def test_a_kept_run_reads_like_the_run(tmp_path: Path) -> None:
 def test_a_kept_run_says_when_it_succeeded_first_and_what_it_ever_solved(tmp_path: Path) -> None:
     runs = find_runs([str(a_run(tmp_path / "run"))])
     [place] = keep(runs, tmp_path / "kept")
-    text = gzip.decompress((place / "episodes.jsonl.gz").read_bytes())
-    assert b"secret" not in text
-    assert json.loads(text.splitlines()[2]) == {
+    rows = columns.read_columns(place / "episodes.jsonl.columns.xz")
+    assert "secret" not in json.dumps(rows)
+    assert rows[2] == {
         **{"update": 3, "task": "t0", "attempt": 1, "success": True, "score": 0.5},
         **{"stop": "eos", "tokens": 6},
     }
@@ -76,9 +76,9 @@ def test_a_kept_run_can_be_kept_again_and_one_without_episodes_reads_too(tmp_pat
     runs = find_runs([str(a_run(tmp_path / "run"))])
     [one] = keep(runs, tmp_path / "one")
     [two] = keep(find_runs([str(one)]), tmp_path / "two")
-    for name in ("evals.jsonl.gz", "episodes.jsonl.gz"):
+    for name in IN_COLUMNS:
         assert (one / name).read_bytes() == (two / name).read_bytes()
-    (two / "episodes.jsonl.gz").unlink()
+    (two / "episodes.jsonl.columns.xz").unlink()
     # As records were before they had hashes.
     (two / "status.json").write_text(json.dumps({"state": "finished", "update": 4}))
     [old] = find_runs([str(two)])
@@ -89,7 +89,8 @@ def test_a_kept_run_can_be_kept_again_and_one_without_episodes_reads_too(tmp_pat
 def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
     runs = find_runs([str(a_run(tmp_path / "run"))])
     [one], [two] = keep(runs, tmp_path / "one"), keep(runs, tmp_path / "two")
-    assert (one / "evals.jsonl.gz").read_bytes() == (two / "evals.jsonl.gz").read_bytes()
+    name = "evals.jsonl.columns.xz"
+    assert (one / name).read_bytes() == (two / name).read_bytes()
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
@@ -109,9 +110,9 @@ def test_a_kept_run_is_never_overwritten(tmp_path: Path) -> None:
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     [place] = keep(find_runs([str(a_run(tmp_path / "run"))]), tmp_path / "kept")
-    packed = place / "evals.jsonl.gz"
+    packed = place / "evals.jsonl.columns.xz"
     packed.write_bytes(packed.read_bytes()[:-9])
-    with pytest.raises(UsageError, match=r"evals\.jsonl\.gz is damaged"):
+    with pytest.raises(UsageError, match=r"evals\.jsonl\.columns\.xz is damaged"):
         find_runs([str(place)])
 
 
@@ -127,35 +128,54 @@ def test_a_record_older_than_a_setting_compares_with_newer_runs(tmp_path: Path) 
     assert list(group_runs(find_runs([str(old), str(new)]))) == ["sft"]
 
 
-def unpacked(place: Path) -> Path:
-    """A kept run as it was kept before logs of metrics were compressed."""
-    packed = place / "metrics.jsonl.gz"
-    (place / "metrics.jsonl").write_bytes(gzip.decompress(packed.read_bytes()))
-    packed.unlink()
+def as_before(place: Path, *plain: str) -> Path:
+    """A kept run as it was kept before there were columns: compressed, or the logs `plain`."""
+    for name in LOGS:
+        packed = place / f"{name}.columns.xz"
+        lines = b"".join(map(columns.line_of, columns.read_columns(packed)))
+        if name in plain:
+            (place / name).write_bytes(lines)
+        else:
+            (place / f"{name}.gz").write_bytes(gzip.compress(lines))
+        packed.unlink()
     return place
 
 
-def test_kept_records_in_columns_are_smaller_and_lose_nothing(tmp_path: Path) -> None:
+def test_kept_records_of_before_read_the_same_and_are_written_in_columns(tmp_path: Path) -> None:
     runs = find_runs([str(a_run(tmp_path / "run"))])
-    [new], [old] = keep(runs, tmp_path / "new"), keep(runs, tmp_path / "old")
-    unpacked(old)
+    [new] = keep(runs, tmp_path / "new")
+    assert {path.name for path in new.iterdir()} >= set(IN_COLUMNS)
     lines = {name: list(RunFiles.at(new).lines(name)) for name in LOGS}
-    [before] = find_runs([str(new)])
-    for place in (new, old):
-        written = compact(place)
-        assert [path.name for path in written] == [f"{name}.columns.xz" for name in LOGS]
-        assert not [path for path in place.iterdir() if path.name in (*LOGS, *GZIPPED)]
+    assert lines["evals.jsonl"] == list(RunFiles.at(runs[0].folder).lines("evals.jsonl"))
+    [kept] = find_runs([str(new)])
+    for number, plain in enumerate(((), ("metrics.jsonl",), LOGS)):
+        [place] = keep(runs, tmp_path / str(number))
+        as_before(place, *plain)
+        [before] = find_runs([str(place)])
+        assert replace(before, files=None, folder=kept.folder) == replace(kept, files=None)
+        assert list(before.training()) == list(kept.training())
+        assert [path.name for path in compact(place)] == list(IN_COLUMNS)
+        assert {p.name for p in place.iterdir()} == {p.name for p in new.iterdir()}
         assert {name: list(RunFiles.at(place).lines(name)) for name in LOGS} == lines
         RunFiles.at(place).check()
-        [after] = find_runs([str(place)])
-        assert replace(after, files=None, folder=before.folder) == replace(before, files=None)
-        assert list(after.training()) == list(before.training())
         assert compact(place) == []
+
+
+def test_a_log_that_columns_cannot_give_byte_by_byte_is_compressed(tmp_path: Path) -> None:
+    folder = a_run(tmp_path / "run")
+    log = folder / "metrics.jsonl"
+    log.write_bytes(log.read_bytes().replace(b"64", b"6.40e1"))
+    for number in range(2):
+        [place] = keep(find_runs([str(folder)]), tmp_path / str(number))
+        assert gzip.decompress((place / "metrics.jsonl.gz").read_bytes()) == log.read_bytes()
+        assert (place / "evals.jsonl.columns.xz").exists()
+        assert compact(place) == []
+        RunFiles.at(place).check()
+        folder = place
 
 
 def test_columns_that_are_not_as_they_were_kept_are_refused(tmp_path: Path) -> None:
     [place] = keep(find_runs([str(a_run(tmp_path / "run"))]), tmp_path / "kept")
-    compact(tmp_path)
     path = place / "evals.jsonl.columns.xz"
     intact = path.read_bytes()
     rows = columns.read_columns(path)
@@ -176,7 +196,7 @@ def test_columns_that_are_not_as_they_were_kept_are_refused(tmp_path: Path) -> N
 
 def test_a_log_that_is_not_as_it_was_kept_is_not_compressed(tmp_path: Path) -> None:
     [place] = keep(find_runs([str(a_run(tmp_path / "run"))]), tmp_path / "kept")
-    log = unpacked(place) / "metrics.jsonl"
+    log = as_before(place, "metrics.jsonl") / "metrics.jsonl"
     log.write_bytes(log.read_bytes().replace(b"64", b"65"))
     with pytest.raises(UsageError, match=r"metrics\.jsonl is damaged"):
         compact(tmp_path)

@@ -398,7 +398,7 @@ def test_a_half_kept_record_is_no_record(config: RunConfig, tmp_path: Path) -> N
     [place] = keep(find_runs([config.out]), tmp_path / "kept")
     half = place.with_name("seed-1.tmp")
     shutil.copytree(place, half)
-    (half / "evals.jsonl.gz").unlink()
+    (half / "evals.jsonl.columns.xz").unlink()
     assert len(find_runs([str(tmp_path / "kept")])) == 1
 
 

@@ -18,11 +18,12 @@ from resd_bench import plugins
 from resd_bench.cli import main
 from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
+from resd_bench.files.fingerprints import differing
 from resd_bench.jobs.evaluate import score_run
 from resd_bench.jobs.replay import replay
 from resd_bench.jobs.run import run
 from resd_bench.records.checkpoints import checkpoint_files
-from resd_bench.records.content import plugin_version
+from resd_bench.records.content import identity, plugin_version
 from resd_bench.records.recorder import read_json, write_json
 
 SMALL = {
@@ -301,6 +302,29 @@ def test_what_a_run_began_with_stands_in_its_manifest(config: RunConfig) -> None
     known = read_json(folder / "manifest.json")["identity"]
     assert {"tasks.train", "tasks.test", "code.env.finer", "code.method", "prompts"} <= set(known)
     assert checkpoint_files(folder / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("method", "depends"),
+    [
+        *(("sft", False), ("grpo", False), ("base", False), ("resd", True), ("sdpo", True)),
+        *(("ace", True), ("rlsd", True), ("toy-learner", True)),
+    ],
+)
+def test_a_run_depends_on_prompts_only_if_its_method_may_use_them(
+    toy: ModuleType, method: str, depends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = resolve({"method": method, "env": "toy-say", "model": "scripted"})
+    env = plugins.make_env("toy-say")
+    then = identity(config, env)
+    assert ("prompts" in then) == depends
+    monkeypatch.setattr(
+        "resd_bench.records.content.prompts_hash", lambda dialect: "of other prompts"
+    )
+    now = identity(config, env)
+    assert bool(differing(then, now)) == depends
+    # Records from before have the hash of all prompts, whatever their method used.
+    assert bool(differing({**then, "prompts": "of all prompts"}, now)) == depends
 
 
 PLUGIN = """

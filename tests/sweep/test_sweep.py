@@ -187,7 +187,7 @@ def test_a_killed_worker_is_taken_up_again_and_measures_what_an_uninterrupted_ru
     Scheduler(again, LocalLauncher(1, child), period=0.01).run()
     assert (again[0].state, again[0].starts) == ("there already", 0)
     keep_finished(again, tmp_path / "kept")
-    assert (tmp_path / "kept/toy-say/plain/seed-0/evals.jsonl.gz").exists()
+    assert (tmp_path / "kept/toy-say/plain/seed-0/evals.jsonl.columns.xz").exists()
 
 
 @pytest.mark.slow
