@@ -73,7 +73,7 @@ def _notes(tuning: Tuning, found: Found) -> list[str]:
 
 
 def _chosen(tuning: Tuning, found: Found) -> Table:
-    columns = ["method", "by", "settings", "updates", "area", "default's", "worst, median", "ties"]
+    columns = ["method", "by", "settings", "updates", "area", "trial 0", "worst, median", "ties"]
     made = empty_table("chosen settings", columns, 3, "By: the environment, or the mean over all.")
     for own in found.values():
         for env in (None, *tuning.envs):
