@@ -85,22 +85,33 @@ class Speaker:
         return [[drawn(sampling.seed, number)] for number in sampling.streams]
 
 
+def roll(
+    act: Callable[..., list[list[Completion]]],
+    pool: EnvPool,
+    tasks: Sequence[Task],
+    n: int = 1,
+    ledger: Ledger | None = None,
+    first: int = 0,
+) -> list[Group]:
+    return roll_out(
+        act,
+        pool,
+        tasks,
+        n=n,
+        sampling=SAMPLING,
+        purpose="rollout",
+        ledger=ledger or Ledger(),
+        seed=SEED,
+        first_attempt=first,
+    )
+
+
 def played(
     slots: int, tasks: int = 7, n: int = 3, first: int = 0, make: Callable[[], TextEnv] = Echo
 ) -> tuple[list[Group], Speaker, Ledger]:
     speaker, ledger = Speaker(), Ledger()
     pool = EnvPool(make, slots=slots)
-    groups = roll_out(
-        speaker,
-        pool,
-        make().tasks("train")[:tasks],
-        n=n,
-        sampling=SAMPLING,
-        purpose="rollout",
-        ledger=ledger,
-        seed=SEED,
-        first_attempt=first,
-    )
+    groups = roll(speaker, pool, make().tasks("train")[:tasks], n, ledger, first)
     pool.close()
     return groups, speaker, ledger
 
@@ -212,16 +223,7 @@ def test_environments_step_while_the_other_half_is_sampled() -> None:
         return [[Completion("go", (1,), (-0.5,))] for _ in prompts]
 
     pool = EnvPool(Patient, slots=4)
-    groups = roll_out(
-        act,
-        pool,
-        Patient().tasks("train")[:4],
-        n=1,
-        sampling=SAMPLING,
-        purpose="evaluation",
-        ledger=Ledger(),
-        seed=0,
-    )
+    groups = roll(act, pool, Patient().tasks("train")[:4])
     assert {attempt.stop for group in groups for attempt in group.trajectories} == {Stop.TURNS}
     assert asked == [2, 2, 2, 2]
 
@@ -235,16 +237,7 @@ def test_with_several_processes_the_calling_thread_steps_and_results_are_the_sam
     speaker = Speaker()
     # Rank 0 of two, of which the other gets what is broadcast.
     pool = EnvPool(Watched, slots=5, deadline=None, process_group=SingleProcess(size=2))
-    groups = roll_out(
-        speaker,
-        pool,
-        Watched().tasks("train"),
-        n=3,
-        sampling=SAMPLING,
-        purpose="rollout",
-        ledger=Ledger(),
-        seed=SEED,
-    )
+    groups = roll(speaker, pool, Watched().tasks("train"), 3)
     alone, other, _ = played(5)
     assert groups == alone
     assert speaker.asked == other.asked
@@ -274,16 +267,7 @@ def test_an_interrupt_while_environments_step_ends_the_rollout() -> None:
 
     pool = EnvPool(Slow, slots=4)
     with pytest.raises(KeyboardInterrupt):
-        roll_out(
-            act,
-            pool,
-            Slow().tasks("train"),
-            n=1,
-            sampling=SAMPLING,
-            purpose="rollout",
-            ledger=Ledger(),
-            seed=0,
-        )
+        roll(act, pool, Slow().tasks("train"))
     assert "slots" not in {thread.name for thread in threading.enumerate()}
     pool.close()
 
@@ -293,16 +277,7 @@ def test_where_no_task_fits_the_context_the_user_is_told_before_anything_is_samp
         return [[Completion("", stop=Stop.LENGTH)] for _ in prompts]
 
     def go(ledger: Ledger) -> list[Group]:
-        return roll_out(
-            silent,
-            EnvPool(Echo, slots=2),
-            Echo().tasks("train"),
-            n=1,
-            sampling=SAMPLING,
-            purpose="rollout",
-            ledger=ledger,
-            seed=0,
-        )
+        return roll(silent, EnvPool(Echo, slots=2), Echo().tasks("train"), 1, ledger)
 
     with pytest.raises(UsageError, match=r"no task leaves room for 256 new tokens.*--max-new-tok"):
         go(Ledger())
