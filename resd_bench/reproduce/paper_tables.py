@@ -53,10 +53,10 @@ CAPTION = (
     "95% intervals; verdicts: paired by seed, Holm over the rows of an environment."
 )
 TITLES: Mapping[Metric, str] = {
-    "mean": "per task, mean@4",
-    "best": "per task, best@4",
-    "case mean": "per test case, mean@4",
-    "case best": "per test case, best@4",
+    "mean": "per task, mean@{k}",
+    "best": "per task, best@{k}",
+    "case mean": "per test case, mean@{k}",
+    "case best": "per test case, best@{k}",
 }
 RULE_TITLES: Mapping[Rule, str] = {
     "last": "ours, last",
@@ -91,12 +91,17 @@ def accuracy_page(
 ) -> Page:
     """Every method on every environment, with the paper's numbers: a table for each metric."""
     page = Page(name, title, [], [])
+    k = samples_of_a_task(gathered)
+    if k == "1":  # The best of one sample is the sample.
+        metrics = [metric for metric in metrics if not metric.endswith("best")]
     split = {env: count_take_offs(gathered.groups(env), reference) for env in gathered.environments}
     for metric in metrics:
         columns = ["method", "seeds", "paper", *RULE_TITLES.values(), "verdict"]
         # It is of the mean over tasks, as the curves are.
         columns += [TAKE_OFF] if metric == "mean" and any(split.values()) else []
-        made = empty_table(TITLES[metric], columns, 1, CAPTION if metric == metrics[-1] else "")
+        made = empty_table(
+            TITLES[metric].format(k=k), columns, 1, CAPTION if metric == metrics[-1] else ""
+        )
         for env in gathered.environments:
             _add_environment(page, made, gathered, env, metric, reference, split[env])
             made.add_section()
@@ -107,6 +112,12 @@ def accuracy_page(
     if any(row["verdict"] == UNRANKED for row in page.rows):
         page.notes.append(SATURATED_NOTE)
     return page
+
+
+def samples_of_a_task(gathered: Gathered) -> str:
+    """How many samples of each held-out task the records have: "4", "1 or 4", or "k" of none."""
+    found = {run.points[-1].per_task for run in gathered.runs.values() if run.points}
+    return " or ".join(map(str, sorted(found))) or "k"
 
 
 def _add_environment(
@@ -165,9 +176,9 @@ TUNED_CAPTION = (
     "method. 95% intervals; verdicts: paired by seed, Holm over the rows of an environment."
 )
 TUNED_RULES: Mapping[TunedRule, str] = {
-    "last": "per task, mean@4, the last checkpoint",
-    "validation": "per task, mean@4, the checkpoint that validation tasks choose",
-    "area": "per task, area under the curve of mean@4 over training rollouts",
+    "last": "per task, mean@{k}, the last checkpoint",
+    "validation": "per task, mean@{k}, the checkpoint that validation tasks choose",
+    "area": "per task, area under the curve of mean@{k} over training rollouts",
 }
 
 
@@ -176,7 +187,8 @@ def add_tuned(page: Page, gathered: Gathered, tuned: Gathered) -> None:
     variants = [v for v in gathered.variants if v + TUNED in tuned.variants]
     if not tuned.runs or not variants:
         return
-    for rule, told in TUNED_RULES.items():
+    for rule, about in TUNED_RULES.items():
+        told = about.format(k=samples_of_a_task(tuned))
         columns = ["method", "seeds", "untuned", "tuned", "against untuned", "against tuned resd"]
         made = empty_table(f"tuned settings, {rule}", columns, 1, TUNED_CAPTION.format(told))
         for env in (env for env in gathered.environments if env in tuned.environments):

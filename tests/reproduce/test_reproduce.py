@@ -200,6 +200,29 @@ def test_rows_of_a_page_say_what_the_table_says(four: Gathered, tmp_path: Path) 
     assert float(resd["ours"]) == pytest.approx(60.0)
 
 
+def with_samples(found: Gathered, count: int) -> Gathered:
+    """The same runs, of whose samples of a task only so many are kept."""
+
+    def fewer(points: list[EvalPoint]) -> list[EvalPoint]:
+        kept = [[task[:count] for task in one.success] for one in points]
+        return [replace(p, success=own, score=own) for p, own in zip(points, kept, strict=True)]
+
+    runs = {i: replace(run, points=fewer(run.points)) for i, run in found.runs.items()}
+    return Gathered(found.trials, runs)
+
+
+def test_tables_are_named_after_the_samples_that_the_records_have(four: Gathered) -> None:
+    one = with_samples(four, 1)
+    mixed = Gathered(four.trials, {**four.runs, 0: one.runs[0]})
+
+    def titles(found: Gathered) -> list[str]:
+        return [str(made.title) for made in paper_tables.table2(found).tables]
+
+    assert [title.endswith("@4") for title in titles(four)] == [True] * 4
+    assert titles(one) == ["per task, mean@1", "per test case, mean@1"]
+    assert titles(mixed)[0] == "per task, mean@1 or 4"
+
+
 def test_a_duel_is_fought_at_what_the_smaller_side_had_spent() -> None:
     long = [a_run("resd", seed, [0.0, 0.2, 0.9]) for seed in range(3)]
     short = [a_run("sft", seed, [0.0, 1.0]) for seed in range(3)]
