@@ -203,12 +203,14 @@ def test_rows_of_a_page_say_what_the_table_says(four: Gathered, tmp_path: Path) 
 def with_samples(found: Gathered, count: int) -> Gathered:
     """The same runs, of whose samples of a task only so many are kept."""
 
-    def fewer(points: list[EvalPoint]) -> list[EvalPoint]:
-        kept = [[task[:count] for task in one.success] for one in points]
-        return [replace(p, success=own, score=own) for p, own in zip(points, kept, strict=True)]
+    def fewer(point: EvalPoint) -> EvalPoint:
+        kept = tuple(task[:count] for task in point.success)
+        return replace(point, success=kept, score=kept)
 
-    runs = {i: replace(run, points=fewer(run.points)) for i, run in found.runs.items()}
-    return Gathered(found.trials, runs)
+    return Gathered(
+        found.trials,
+        {i: replace(run, points=[*map(fewer, run.points)]) for i, run in found.runs.items()},
+    )
 
 
 def test_tables_are_named_after_the_samples_that_the_records_have(four: Gathered) -> None:
