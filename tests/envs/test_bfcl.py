@@ -12,7 +12,7 @@ import pytest
 
 from resd_bench.errors import UsageError
 from resd_bench.sandbox import SandboxTooWeak, shared
-from resd_bench.types import SPLITS, Feedback, Task
+from resd_bench.types import SPLITS, Answer, Feedback, Stop, Task
 from resd_envs.bfcl import BfclEnv, episode
 from resd_envs.bfcl.calls import Unreadable, calls_of
 from resd_envs.bfcl.env import MAX_REPLY_CHARS
@@ -196,6 +196,16 @@ def test_what_is_shown_of_results_is_bounded_and_too_much_of_it_ends_the_episode
     _, verdict = play(env, task, *["[" + "unknown_function(), " * 900 + "]"] * 40)
     assert verdict is not None
     assert (verdict.kind, verdict.success) == ("bad_output", False)
+
+
+def test_an_answer_that_was_cut_off_does_not_end_a_request(env: BfclEnv) -> None:
+    task = env.tasks("train")[0]
+    cut = Answer("I call [send('h", Stop.LENGTH)
+    seen, verdict = play(env, task, cut, *env.oracle(task).splitlines())
+    assert "cut off" in seen[0]
+    assert "Thanks." not in seen[0]
+    assert verdict is not None
+    assert verdict.success
 
 
 def test_an_answer_is_read_as_data() -> None:

@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 
 from resd_bench.env import Reply, TextEnv
 from resd_bench.sandbox import shared
-from resd_bench.types import SPLITS, CaseResult, Dialect, Feedback, Split, Task, TurnFeedback
+from resd_bench.types import (
+    SPLITS,
+    CaseResult,
+    Dialect,
+    Feedback,
+    Split,
+    Task,
+    TurnFeedback,
+    was_cut_off,
+)
 from resd_envs.bfcl.calls import ToolCall, Unreadable, calls_of
 from resd_envs.bfcl.episode import EPISODE_LIMITS, Played, play
 from resd_envs.bfcl.package import Scenario, describe, find_package, functions_of, scenarios
@@ -50,7 +59,7 @@ class BfclEnv(TextEnv):
 
     ## Action Space
     Any string (`Utf8Text`). Calls with literal arguments, in the last fenced block or alone; an
-    answer without a call ends the request.
+    answer without a call ends the request, unless it was cut off.
 
     ## Observation Space
     Any string (`Utf8Text`): the functions and the first request; then what the calls returned, a
@@ -126,6 +135,8 @@ class BfclEnv(TextEnv):
             return Reply(str(error), turn=TurnFeedback("invalid", str(error)))
         if calls:
             return self._make(scenario, calls)
+        if was_cut_off(action):
+            return Reply(turn=TurnFeedback("invalid", "The answer was cut off before a call."))
         if len(self._turns) == len(scenario.requests):
             return Reply(feedback=self._verdict(scenario, len(self._turns)))
         self._turns.append([])
