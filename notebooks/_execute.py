@@ -33,7 +33,14 @@ def execute(source: Path) -> nbformat.NotebookNode:
         cell.id = f"cell-{number}"
         cell.metadata = nbformat.from_dict({})
     place = {"metadata": {"path": str(HERE)}}
-    NotebookClient(notebook, timeout=SECONDS, resources=place, record_timing=False).execute()
+    # What a cell prints comes in as many pieces as the machine is slow.
+    NotebookClient(
+        notebook,
+        timeout=SECONDS,
+        resources=place,
+        record_timing=False,
+        coalesce_streams=True,
+    ).execute()
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -83,8 +83,8 @@ print(context)
 
 # %% [markdown]
 # ## 4. Which tokens would move
-# The student's own answer is scored twice: once without and once with the context. Where the teacher finds a token much
-# less likely than the student did, distillation pulls hardest.
+# The student's own answer is scored twice: once without and once with the context. Where the two disagree most about a
+# token, distillation pulls hardest: away from it if the teacher finds it less likely than the student did.
 
 # %%
 turn = attempt.turns[0]
@@ -97,7 +97,7 @@ with torch.no_grad():
     ]
 chosen = torch.tensor(ids)[:, None]
 student, teacher = (s.gather(1, chosen)[:, 0] for s in scores)
-for at in (teacher - student).argsort()[:8].tolist():
+for at in (teacher - student).abs().argsort(descending=True)[:6].tolist():
     best = codec.decode([int(scores[1][at].argmax())])
     token = codec.decode([ids[at]])
     print(
@@ -112,12 +112,12 @@ for at in (teacher - student).argsort()[:8].tolist():
 pull = teacher - student
 figure, axes = plt.subplots(figsize=(9, 2.6), layout="constrained")
 axes.bar(range(len(ids)), pull, color=["#D55E00" if value < 0 else "#0072B2" for value in pull])
-for at in pull.argsort()[:3].tolist():
-    axes.annotate(codec.decode([ids[at]]), (at, float(pull[at])), fontsize=8, ha="left")
+for at in pull.abs().argsort(descending=True)[:5].tolist():
+    axes.annotate(codec.decode([ids[at]]), (at + 0.6, float(pull[at])), fontsize=8, va="center")
 axes.set(xlabel="token of the answer", ylabel="log p, teacher − student")
 axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# Distilling these probabilities into the student, for 32 attempts at a time, is one update of RESD. What comes of forty of them is in
+# Distilling these probabilities into the student, for a batch of attempts, is one update of RESD. What comes of forty of them, on 32 attempts each, is in
 # [reading results](reading_results.ipynb).

@@ -12,9 +12,9 @@
 # %% [markdown]
 # # Reading results
 #
-# The repository keeps the records of six methods, five seeds each, on `manufactoria-has` with the embedded model. Here we read them: curves, a
-# comparison with verdicts, and three looks behind the averages. Nano is a model organism: its results test mechanisms and the harness, and are no
-# evidence about large models. `docs/records.md` explains every field, `docs/statistics.md` every number.
+# The repository keeps the records of many runs on `manufactoria-has` with the embedded model. Here we read those of six methods at the paper's batch and
+# one learning rate, five seeds each: curves, a comparison with verdicts, and three looks behind the averages. Nano is a model organism: its results test
+# mechanisms and the harness, and are not evidence about large models. `docs/records.md` explains every field, `docs/statistics.md` every number.
 
 # %%
 from pathlib import Path
@@ -103,7 +103,7 @@ def table(rows):
 table(compare(groups, 1280))
 
 # %% [markdown]
-# At 1,280 rollouts SFT on successes stands above RESD, and everyone else is below. Half way the order is the other one:
+# At 1,280 rollouts SFT on successes stands above RESD, and everyone else is below. Halfway, the order of these two is reversed:
 
 # %%
 table(compare({label: groups[label] for label in ("resd", "sft")}, 640))
@@ -133,7 +133,7 @@ plt.show()
 # ## Discovery
 #
 # What was ever solved in training, even once? Every method can only learn from success it stumbles on, unless it learns from failures too. Kept
-# records have a short row per training rollout (`episodes.jsonl.gz`), without any text.
+# records have a short row per training rollout (`episodes.jsonl.columns.xz`), without any text.
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 2.8), layout="constrained")
@@ -181,5 +181,5 @@ plt.show()
 frame.max().sort_values().head(5).rename("best rate").to_frame()
 
 # %% [markdown]
-# The same from the command line: `resd-bench compare results/nano/manufactoria-has/* --detail`. And `resd-bench results verify results` proves
-# that the committed tables and figures are what these records give.
+# The same from the command line: `resd-bench compare results/nano/manufactoria-has/{resd,sft,sdpo+ss,sdpo,grpo,base} --detail`. And
+# `resd-bench results verify results` proves that the committed tables and figures are what these records give.

@@ -79,7 +79,7 @@ class BracketsEnv(TextEnv):
                 f"place {i + 1}",
                 good,
                 "pass" if good else "wrong_bracket",
-                f"place {i + 1}: you closed it with {given[i : i + 1] or 'nothing'!a}.",
+                f"place {i + 1}: you closed it with {given[i : i + 1] or 'nothing'}.",
                 wanted[i],
             )
             for i, good in enumerate(right)
@@ -134,7 +134,7 @@ def _tasks(split: Split, dialect: str) -> tuple[Task, ...]:
 
 # %% [markdown]
 # `Feedback` carries everything the verifier knows; the base class decides how much of it is told. `detail` says what went wrong and never what would have
-# been right, which belongs into `expected` and is told from level 4 only.
+# been right, which belongs in `expected` and is told from level 4 only.
 
 # %%
 env = BracketsEnv()

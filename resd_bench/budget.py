@@ -85,7 +85,7 @@ class Budget:
         if match is None or not 0 < float(match[1]) <= _MOST:
             raise ValueError(
                 f"budget {text[:40]!r} is not valid: give a positive number and a unit, "
-                "such as 1280ep (training episodes), 5000turn (their turns), 5Mtok (generated "
+                "such as 1280ep (training rollouts), 5000turn (their turns), 5Mtok (generated "
                 "tokens), 30min or 40upd"
             )
         return cls(float(match[1]) * _SCALE[match[2]], _UNITS[match[3]])

@@ -318,7 +318,9 @@ def _resolved(file: Mapping[str, Any], named: Mapping[str, Any]) -> RunConfig:
     asked = {k: _setting(k, v) for k, v in asked.items()}
     base = {f.name: asked.get(f.name, f.default) for f in fields(RunConfig)}
     if base["env"] not in plugins.installed("resd_bench.envs"):
-        raise near_miss("environment", str(base["env"]), plugins.installed("resd_bench.envs"))
+        group = "resd_bench.envs"
+        known_envs = plugins.installed(group)
+        raise near_miss("environment", str(base["env"]), known_envs, plugins.LISTINGS[group])
     spec = plugins.method(str(base["method"]))
     shipped = shipped_settings(str(base["model"]), str(base["method"]), base["lora_rank"])
     # Settings that come with a model are for all methods; each takes those it has.
@@ -517,7 +519,7 @@ def _normal(values: Mapping[str, Any]) -> dict[str, Any]:
     known = [f.name for f in fields(RunConfig)]
     for key in normal:
         if key not in known:
-            raise near_miss("configuration key", key, known)
+            raise near_miss("configuration key", key, known, "resd-bench run --help")
     return normal
 
 

@@ -13,6 +13,9 @@ class UsageError(Exception):
     """A mistake of the user's: says what was given, what was expected and what to do."""
 
 
+MOST_NAMES = 40
+"""Names that an error lists; of more it lists the `NEAREST`."""
+NEAREST = 8
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NO_ACCESS = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 WRONG_PATH = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP})
@@ -44,12 +47,23 @@ def reason_of(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
-def near_miss(kind: str, given: str, known: Iterable[str]) -> UsageError:
-    """An error for an unknown name, with the nearest valid one."""
+def near_miss(kind: str, given: str, known: Iterable[str], all_by: str = "") -> UsageError:
+    """An error for an unknown name, with the nearest valid one and the names that there are.
+
+    Of more than `MOST_NAMES` it names those that are nearest, and the command `all_by` that lists
+    all of them.
+    """
     names = sorted(known)
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}? " if close else ""
-    return UsageError(f"unknown {kind} {given!r}. {hint}Known: {', '.join(names) or 'none'}")
+    if len(names) <= MOST_NAMES:
+        return UsageError(f"unknown {kind} {given!r}. {hint}Known: {', '.join(names) or 'none'}")
+    near = sorted(difflib.get_close_matches(given, names, n=NEAREST, cutoff=0.0))
+    listed = f": `{all_by}` lists all" if all_by else ""
+    return UsageError(
+        f"unknown {kind} {given!r}. {hint}Known: {', '.join(near)} and {len(names) - len(near)} "
+        f"more{listed}"
+    )
 
 
 def install_extra(name: str) -> str:

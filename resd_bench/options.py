@@ -154,7 +154,9 @@ def options_from(kind: type, given: Mapping[str, Any], group: str, name: str) ->
     known = [f.name for f in fields(kind)]
     for key in given:
         if key not in known:
-            raise near_miss(f"option of {group} {name}", key, known)
+            raise near_miss(
+                f"option of {group} {name}", key, known, f"resd-bench {group}s info {name}"
+            )
     values = {k: coerce(f"{group}.{k}", v, hints[k]) for k, v in given.items()}
     try:
         return kind(**values)

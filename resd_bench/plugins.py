@@ -39,6 +39,13 @@ class Check:
     """Whether everything depends on it."""
 
 
+LISTINGS = {
+    "resd_bench.envs": "resd-bench envs list --names",
+    "resd_bench.methods": "resd-bench methods list",
+}
+"""The command that lists all plug-ins of a group."""
+
+
 @cache
 def installed(group: str) -> dict[str, EntryPoint]:
     """The entry points of `group` by name, in name order."""
@@ -51,7 +58,7 @@ def find(group: str, kind: str, name: str) -> Any:
     """Load the plugin `name` of `group`; UsageError if it does not exist or cannot be imported."""
     known = installed(group)
     if name not in known:
-        raise near_miss(kind, name, known)
+        raise near_miss(kind, name, known, LISTINGS.get(group, ""))
     try:
         return known[name].load()
     except ImportError as error:

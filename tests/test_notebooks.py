@@ -67,6 +67,15 @@ def test_outputs_are_stale_where_words_or_numbers_differ() -> None:
         assert not is_alike("in /a/b: 0.123 of 1e3", other)
 
 
+def test_what_a_slow_cell_prints_is_one_output(tmp_path: Path) -> None:
+    source = tmp_path / "slow.py"
+    source.write_text(
+        "# %%\nimport time\nprint('a', flush=True)\ntime.sleep(1)\nprint('b')\n", encoding="utf-8"
+    )
+    (cell,) = execute(source).cells
+    assert [output["text"] for output in cell.outputs] == ["a\nb\n"]
+
+
 def test_every_notebook_is_known_here() -> None:
     assert {source.stem for source in SOURCES} == set(SHOWS)
 

@@ -10,7 +10,7 @@ import gymnasium as gym
 import pytest
 
 from resd_bench import plugins
-from resd_bench.errors import UsageError
+from resd_bench.errors import UsageError, near_miss
 from resd_bench.testing import check_agent, check_env
 from resd_bench.types import Feedback, Task
 
@@ -91,3 +91,13 @@ def test_the_check_names_a_method_that_forgets(toy: ModuleType) -> None:
 
     with pytest.raises(AssertionError, match="policy's own state"):
         check_agent(replace(toy.LEARNER, build=Forgetful))
+
+
+def test_of_many_names_an_error_lists_the_nearest_and_says_what_lists_all() -> None:
+    names = [f"game-{number}" for number in range(100)]
+    few = str(near_miss("game", "gam-42", names[:40]))
+    assert all(name in few for name in names[:40])
+    many = str(near_miss("game", "gam-42", names, "games --names"))
+    assert "Did you mean 'game-42'? Known: " in many
+    assert many.endswith(" and 92 more: `games --names` lists all")
+    assert len(many) < 200

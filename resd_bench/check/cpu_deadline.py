@@ -1,6 +1,6 @@
-"""Wait for a process under a deadline that is extended while the machine is busy.
+"""Deadlines that are extended while the machine is busy, for another process and for this thread.
 
-Time that its processes spend runnable but without a processor is not counted: that is not their
+Time that processes spend runnable but without a processor is not counted: that is not their
 fault. Sleeping, waiting for something that never comes and computing without end count in full.
 Linux reports this time (`/proc/PID/task/TID/schedstat`); elsewhere nothing is subtracted.
 """
@@ -35,6 +35,20 @@ def answers_in_time(connection: Connection, session: int, seconds: float) -> boo
             return False
         for thread, queued in _queued(session).items():
             lost[thread] = queued - begun.get(thread, 0.0)
+
+
+def own_clock() -> float:
+    """Seconds of a clock that stands still while this thread waits for a processor."""
+    # Read first: a wait between the two lines would otherwise turn the clock back.
+    waited = _waited()
+    return time.monotonic() - waited
+
+
+def _waited() -> float:
+    """Seconds that this thread has waited for a processor."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
 
 
 def _queued(session: int) -> dict[str, float]:

@@ -52,7 +52,8 @@ def compare(
 ) -> None:
     """Compare runs at equal budget, with verdicts and curves.
 
-    Differences are to the first group of runs, or to --baseline.
+    Differences are to the first group of runs, or to --baseline. Where labels would be long, they
+    leave out the settings that most runs of their method have.
     """
     from resd_bench.report.comparisons import by_environment
     from resd_bench.report.measured import parse_varies
@@ -203,9 +204,16 @@ def at_budget(
     for text in not_compared(runs):
         note(text)
     reached = common_budget(runs, axis)
+    first = min(runs, key=lambda run: run.points[-1].at(axis))
     if at is not None and at > reached:
         raise UsageError(
             f"--budget {amount(at)} {AXIS_NAMES[axis]}: not every run got there; "
-            f"give at most {reached:.10g}"
+            f"give at most {reached:.10g}, or leave out {first.folder}, which ends first"
+        )
+    furthest = max(run.points[-1].at(axis) for run in runs)
+    if at is None and reached < furthest / 2:
+        note(
+            f"compared at {amount(reached)} {AXIS_NAMES[axis]}, where {first.folder} ends; others "
+            f"reach {amount(furthest)}: name only those to compare them there"
         )
     return found, reached if at is None else at

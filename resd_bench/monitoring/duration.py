@@ -21,6 +21,8 @@ from resd_bench.types import Speed, Task
 
 _PROMPTS = 16
 """Tasks whose prompts are measured."""
+WORTH_SAYING = 30.0
+"""Seconds below which nobody needs to be told."""
 
 
 @runtime_checkable
@@ -60,7 +62,7 @@ class DurationEstimate:
         found = estimate(config, speed, lengths, held_out, policy.context_limit, done)
         if found is None:
             note(f"this run takes {config.budget} of training, and its evaluations")
-        elif found.updates:
+        elif found.updates and found.seconds >= WORTH_SAYING:
             note(
                 f"this run takes at most about {in_words(found.seconds)} here ({found.parts}); "
                 f"shorter with {found.shorter(config)}"
@@ -89,6 +91,8 @@ class DurationEstimate:
         left = Duration(
             updates - done, update, evaluations * bool(self._evaluation), self._evaluation
         )
+        if left.seconds < WORTH_SAYING:
+            return
         note(
             f"about {in_words(left.seconds)} left ({left.parts}); "
             f"shorter with {left.shorter(config)}"

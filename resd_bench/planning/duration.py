@@ -55,6 +55,8 @@ class Duration:
             if config.eval_every and self.evaluations > 2:
                 return "--eval-every 0 (only before and after training), or a smaller --eval-tasks"
             return "a smaller --eval-tasks or --eval-samples"
+        if self.updates == 1:
+            return "a smaller --batch-size or --max-new-tokens"
         return f"a smaller --budget, such as {max(1, self.updates // 2)}upd, or --max-new-tokens"
 
 

@@ -7,14 +7,19 @@ from glob import glob
 from pathlib import Path
 
 from resd_bench.errors import UsageError
+from resd_bench.files.terminal import note
 from resd_bench.records.external import load_rows
 from resd_bench.records.run_files import is_log, run_folders
-from resd_bench.records.runs import RunData, load_run
+from resd_bench.records.runs import NotEvaluated, RunData, load_run
 
 
 def find_runs(places: str | Path | Iterable[str | Path]) -> list[RunData]:
-    """The runs in JSONL files, in folders, globs, or below them; UsageError if there is none."""
+    """The runs in JSONL files, in folders, globs, or below them; UsageError if there is none.
+
+    Of several, those that have no evaluation yet are left out, and a note names the first of them.
+    """
     found: dict[str, RunData] = {}
+    begun: list[NotEvaluated] = []
     for place in map(str, [places] if isinstance(places, str | Path) else places):
         paths = [Path(p) for p in sorted(glob(place, recursive=True))] or [Path(place)]
         files = [path for path in paths if path.is_file() and path.suffix == ".jsonl"]
@@ -30,5 +35,13 @@ def find_runs(places: str | Path | Iterable[str | Path]) -> list[RunData]:
                 f"no run found in {place}: give run folders, a glob, a parent, or a .jsonl file"
             )
         for folder in folders:
-            found.setdefault(str(folder.resolve()), load_run(folder))
+            try:
+                found.setdefault(str(folder.resolve()), load_run(folder))
+            except NotEvaluated as error:
+                begun.append(error)
+    if begun and not found:
+        raise begun[0]
+    if begun:
+        more = f" (and {len(begun) - 1} more)" if len(begun) > 1 else ""
+        note(f"left out{more}: {begun[0]}")
     return list(found.values())

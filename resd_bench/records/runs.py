@@ -135,8 +135,15 @@ def model_label(*models: str) -> str:
     return ", ".join(model + mark for model, mark in zip(models, marks, strict=True))
 
 
+class NotEvaluated(UsageError):
+    """A run that was stopped before its first evaluation was saved."""
+
+
 def load_run(folder: Path) -> RunData:
-    """Read a run folder; UsageError if it is not one, is damaged, or has no evaluation yet."""
+    """Read a run folder.
+
+    UsageError if it is not one or is damaged, NotEvaluated if it has no evaluation yet.
+    """
     files = RunFiles.at(folder)
     manifest, settings = _manifest(files), files.settings()
     rows, ledger = check_evals(files.rows(EVALS), folder / EVALS), files.rows(METRICS)
@@ -145,7 +152,7 @@ def load_run(folder: Path) -> RunData:
     points = eval_points(reported(rows), ledger)
     extra = {name: eval_points(own, ledger) for name, own in rows_by_evaluation(rows).items()}
     if not points:
-        raise UsageError(
+        raise NotEvaluated(
             f"{folder} has no evaluation yet that a checkpoint covers: continue it with "
             "`run --resume`"
         )

@@ -6,6 +6,7 @@ the same weight.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -48,6 +49,8 @@ from resd_bench.stats import (
 )
 
 Groups = Mapping[str, Sequence[RunData]]
+LONG_LABEL = 120
+"""Characters of a label that can be read next to others."""
 Measure = Literal["success", "area"]
 """Success of the last checkpoint within the budget, or the area under the curve up to it."""
 
@@ -104,9 +107,10 @@ def group_runs(runs: Sequence[RunData]) -> dict[str, list[RunData]]:
     """Runs grouped by method and settings, in order of appearance; environments are pooled.
 
     A label is the method and whatever else differs: model and preset among all runs, any other
-    setting except the seed among runs of one method on one environment. Models are the same if
-    their weights are, whatever they are called. UsageError where two runs on one environment and
-    seed cannot be told apart.
+    setting except the seed among runs of one method on one environment; where labels would be
+    longer than `LONG_LABEL`, what most runs of a method have is left out of them. Models are the
+    same if their weights are, whatever they are called. UsageError where two runs on one
+    environment and seed cannot be told apart.
     """
     groups: dict[str, list[RunData]] = {}
     seen: dict[tuple[str, str, int], RunData] = {}
@@ -154,12 +158,29 @@ def _labels_of(runs: Sequence[RunData]) -> list[str]:
         method: sorted(among_all | _labels([own for own in facts if own["method"] == method]))
         for method in {run.method for run in runs}
     }
-    labels = []
+    full = [_label(r, own, by_method[r.method]) for r, own in zip(runs, facts, strict=True)]
+    if max(map(len, full)) <= LONG_LABEL:
+        return full
+    rest = {method: set(keys) - among_all for method, keys in by_method.items()}
+    usual = {
+        (method, key): Counter(_value(own, key) for own in facts if own["method"] == method)
+        for method, keys in rest.items()
+        for key in keys
+    }
+    short = []
     for run, own in zip(runs, facts, strict=True):
-        keys = by_method[run.method]
-        told = [f"{key}={label_of(own[key])}" for key in keys if own.get(key) not in (None, "")]
-        labels.append(" · ".join([run.called, *told]))
-    return labels
+        seen = {key: usual[run.method, key].most_common(1)[0][0] for key in rest[run.method]}
+        own_keys = [k for k in by_method[run.method] if seen.get(k) != _value(own, k)]
+        short.append(_label(run, own, own_keys))
+    return short if len(set(short)) == len(set(full)) else full
+
+
+def _label(run: RunData, own: Facts, keys: Sequence[str]) -> str:
+    return " · ".join([run.called, *(f"{k}={v}" for k in keys if (v := _value(own, k)))])
+
+
+def _value(own: Facts, key: str) -> str:
+    return "" if own.get(key) in (None, "") else label_of(own[key])
 
 
 def _with_names_of_models(facts: Sequence[Facts]) -> list[Facts]:

@@ -40,6 +40,12 @@ DPI = 150
 """Pixels an inch of a PNG."""
 TITLE_INCHES = 0.09
 """Width of a title's character, by which it is wrapped."""
+HANDLE_INCHES = 0.65
+"""Width of the line before a label of a legend, and of what is left blank."""
+LEGEND_ROWS = 8
+"""Rows of a legend for which a figure has room."""
+LEGEND_INCHES = 0.18
+"""Height of one more, in small letters."""
 HASHED = re.compile(r'id="([A-Za-z][0-9a-f]{10})"')
 """A name that matplotlib gives to a clip or a marker in an SVG."""
 
@@ -211,11 +217,28 @@ def shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
 
 
 def _legend_below(figure: Figure, named: Mapping[str, Any]) -> None:
-    """A legend in as many columns as fit the figure: a character takes about 0.07 inches."""
+    """A legend in as many columns as fit the figure: a character takes about 0.07 inches or more.
+
+    Where it has many rows, the figure grows by those that would take the room of its panels.
+    """
+    from matplotlib.textpath import TextPath
+
     widest = 0.07 * (max(map(len, named)) + 6)
+    drawn = max(TextPath((0, 0), label, size=10).get_extents().width for label in named)
+    widest = max(widest, drawn / 72 + HANDLE_INCHES)
     columns = max(1, min(4, int(figure.get_figwidth() / widest)))
+    rows = -(-len(named) // columns)
+    size = None
+    if rows > LEGEND_ROWS:
+        figure.set_figheight(figure.get_figheight() + LEGEND_INCHES * (rows - LEGEND_ROWS))
+        size = 8
     figure.legend(
-        list(named.values()), list(named), loc="outside lower center", ncols=columns, frameon=False
+        list(named.values()),
+        list(named),
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=size,
     )
 
 

@@ -117,6 +117,28 @@ def test_an_answer_that_comes_at_once_costs_no_look_at_every_process(
     mine.close()
 
 
+@pytest.mark.parametrize(("busy", "least", "most"), [(0.0, 4, 8), (0.9, 20, 20)])
+def test_a_busy_machine_examines_as_many_tasks(
+    broken: ModuleType, monkeypatch: pytest.MonkeyPatch, busy: float, least: int, most: int
+) -> None:
+    begin = time.monotonic()
+    monkeypatch.setattr(cpu_deadline, "_waited", lambda: busy * (time.monotonic() - begin))
+    subject, examined = Subject("sound", broken.SoundEnv, seconds=0.1), 0
+    for _ in subject.in_time([Task(str(i), "train", "") for i in range(20)], 0.5):
+        time.sleep(0.01)
+        examined += 1
+    assert least <= examined <= most
+
+
+def test_the_clock_of_this_thread_goes_on_while_it_computes_and_while_it_sleeps() -> None:
+    for wait in (0.0, 0.05):
+        before, spent = cpu_deadline.own_clock(), time.process_time()
+        time.sleep(wait)
+        while time.process_time() - spent < 0.02:
+            pass
+        assert cpu_deadline.own_clock() - before >= wait + 0.015
+
+
 def test_a_session_tells_how_long_its_threads_were_ready_to_run() -> None:
     waited = cpu_deadline._queued(os.getsid(0))
     assert str(threading.main_thread().native_id) in waited

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("command", "told"),
     [
         (["run", "--config", "twice.yaml"], "the key 'env' is given twice"),
+        (["run", "--config", "empty"], "empty is empty: give settings, a line each"),
+        (["reproduce", "--no-run"], "give what to reproduce, such as table2"),
+        (["reproduce", "--env", "nope"], "give what to reproduce, such as table2"),
+        (["run", "--engine", "chat"], "--engine chat, and no --server was given: --server http"),
+        (["run", "--env", "nope"], "more: `resd-bench envs list --names` lists all"),
         (["run", "--set", "env.nope=1"], "manufactoria-has: it has no option 'nope'"),
         (["envs", "info", "finer", "--set", "env.nope=1"], "finer: it has no option 'nope'"),
         (["run", "--model", "model", "--budget", "1upd"], "it has no tokenizer"),
@@ -138,3 +144,21 @@ def test_a_target_is_checked_before_anything_is_measured(here: Path) -> None:
     assert check_target(Path("/dev/null"))
     with pytest.raises(UsageError, match="it is a folder"):
         check_target(Path("adir"))
+
+
+def test_environments_that_lack_the_same_package_are_listed_together(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lacks(name: str) -> None:
+        raise UsageError(f"install {'games' if name.startswith('game') else 'puzzles'}")
+
+    entries = {
+        name: EntryPoint(name, "nowhere:Nothing", "resd_bench.envs")
+        for name in ("game-a", "puzzle", "game-b")
+    }
+    monkeypatch.setattr("resd_bench.plugins.make_env", lacks)
+    monkeypatch.setattr("resd_bench.plugins.installed", lambda group: entries)
+    assert main(["envs", "list"]) == 0
+    said = capsys.readouterr().out
+    assert "game-a, game-b\ncannot be made: install games\n" in said
+    assert "puzzle\ncannot be made: install puzzles\n" in said

@@ -44,6 +44,12 @@ def test_a_row_too_wide_for_the_terminal_is_a_list_of_its_cells() -> None:
     assert not any("│" in line for line in lines)
 
 
+def test_sentences_are_not_squeezed_into_a_narrow_column() -> None:
+    rows = [("concise_after_curation", "integer at least 1, or none", "a few words " * 10)]
+    assert "│" not in printed(60, rows)
+    assert "│" in printed(100, rows)
+
+
 def test_a_table_that_fits_is_a_table_of_its_natural_widths() -> None:
     assert printed(200) == printed(130)
     assert "│ resd · method.use_playbook=False · method.use_reflection=True │" in printed(130)

@@ -69,6 +69,7 @@ def test_the_flag_that_is_named_is_that_of_the_larger_part() -> None:
     assert "--eval-every 0" in Duration(4, 1.0, 9, 100.0).shorter(config)
     assert "--eval-tasks" in Duration(4, 1.0, 2, 100.0).shorter(config)
     assert "--budget, such as 2upd" in Duration(4, 100.0, 9, 1.0).shorter(config)
+    assert "--budget" not in Duration(1, 100.0, 2, 1.0).shorter(config)
 
 
 @pytest.mark.parametrize(
@@ -143,3 +144,19 @@ def test_the_watcher_says_it_before_the_run_and_after_its_first_update(
         f"about {in_words(left.seconds)} left (19 updates of 7 s, 3 evaluations of 4 s); shorter "
         "with a smaller --budget, such as 9upd, or --max-new-tokens"
     ]
+
+
+@pytest.mark.parametrize(("speed", "said"), [(0.00001, 0), (0.1, 2)])
+def test_a_run_of_seconds_gets_no_estimate(
+    monkeypatch: pytest.MonkeyPatch, speed: float, said: int
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(monitoring, "note", told.append)
+    policy = Policy()
+    policy.ledger = Ledger()
+    monkeypatch.setattr(policy, "speed", lambda rows: Speed(speed, speed))
+    watcher = DurationEstimate(replace(CONFIG, max_new_tokens=50))
+    watcher.starting(policy, [Task("0", "train", "x" * 100)], 10, 1, 0)  # type: ignore[arg-type]
+    seconds = 10.0 if said else 0.01
+    watcher.updated({"update": 1, "seconds": seconds, "generated_tokens": 1})
+    assert len(told) == said

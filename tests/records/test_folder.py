@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -287,6 +288,22 @@ def test_a_run_before_its_first_checkpoint_has_no_evaluation_yet(config: RunConf
         path.unlink()
     with pytest.raises(UsageError, match="no evaluation yet that a checkpoint covers"):
         load_run(config.folder())
+
+
+def test_of_several_runs_one_that_has_no_evaluation_yet_is_left_out(
+    config: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = replace(config, seed=1)
+    for own, after in ((config, 1), (other, 5)):
+        interrupt(own, after)
+    for path in checkpoint_files(config.folder() / "checkpoints"):
+        path.unlink()
+    both = config.folder().parent
+    assert [run.folder for run in find_runs(both)] == [other.folder()]
+    err = capsys.readouterr().err
+    assert f"left out: {config.folder()} has no evaluation yet" in err.replace("\n", "")
+    with pytest.raises(UsageError, match="no evaluation yet that a checkpoint covers"):
+        find_runs(config.folder())
 
 
 def test_a_bit_of_a_log_that_flipped_before_the_checkpoint_is_noticed_on_resuming(

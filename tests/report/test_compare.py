@@ -192,7 +192,21 @@ def test_a_budget_that_means_nothing_is_answered(
 
 def test_a_budget_beyond_a_run_is_refused(results: Path, capsys: Capture) -> None:
     assert main(["compare", str(results), "--budget", "301"]) == 2
-    assert "give at most 300" in capsys.readouterr().err
+    assert "give at most 300, or leave out " in capsys.readouterr().err
+
+
+def test_a_run_that_ends_far_before_the_others_is_named(tmp_path: Path, capsys: Capture) -> None:
+    rng = np.random.default_rng(0)
+    for name, curve, told in (("most", (0.1, 0.2, 0.3), False), ("toy", (0.1, 0.2), True)):
+        lines = [
+            row
+            for method, own in (("whole", (0.1, 0.2, 0.3, 0.4)), (name, curve))
+            for row in rows(method, 0, own, rng=rng)
+        ]
+        place = write(tmp_path / f"{name}.jsonl", lines)
+        assert main(["compare", str(place), "--out", str(tmp_path)]) == 0
+        err = capsys.readouterr().err
+        assert ("compared at 100 rollouts, where " in err and "others reach 300" in err) == told
 
 
 GOOD = {"task": "a", "sample": 0, "success": 1, "episodes": 0, "method": "m", "seed": 0}
@@ -469,3 +483,20 @@ def test_turns_are_numbers_in_the_detail_and_are_set_against_successes(
     assert shown["turns (environment)"] == "7.5"
     assert str(shown["wasted_turns (environment)"]).startswith("25.0%")
     assert shown["turns per success"] == "30.0"
+
+
+def test_long_labels_leave_out_what_most_runs_of_the_method_have() -> None:
+    usual: dict[str, Any] = {f"method.setting_number_{i}": 0.5 for i in range(8)}
+    changed = [usual | {f"method.setting_number_{i}": 1.0} for i in range(8)]
+    settings = [usual, usual | {"method.setting_number_0": 2.0}, *changed]
+    runs = [run_of("resd", 0, (0.0, 0.5), **own) for own in settings]
+    labels = list(group_runs([*runs, run_of("sft", 0, (0.0, 0.5))]))
+    assert len(set(labels)) == len(runs) + 1
+    assert labels[:3] == [
+        "resd",
+        "resd · method.setting_number_0=2.0",
+        "resd · method.setting_number_0=1.0",
+    ]
+    # Short ones say everything.
+    first = list(group_runs(runs[:2]))
+    assert first == ["resd · method.setting_number_0=0.5", "resd · method.setting_number_0=2.0"]

@@ -227,3 +227,16 @@ def test_a_place_without_runs_is_named(tmp_path: Path) -> None:
         find_runs([str(tmp_path)])
     with pytest.raises(UsageError, match="is not a run folder"):
         load_run(tmp_path)
+
+
+def test_a_figure_of_many_groups_has_room_for_its_legend_and_its_panels() -> None:
+    label = "resd · method.success_rate_weighting=False · model=nano-rarest"
+    for count in (3, 40):
+        figure = draw_comparison({f"{i} {label}": [data("a", 0, [0.0, 0.5])] for i in range(count)})
+        figure.draw_without_rendering()
+        extent = figure.legends[0].get_window_extent()
+        assert 0 <= extent.x0 < extent.x1 <= figure.bbox.width
+        for panel in figure.axes:
+            box = panel.get_window_extent()
+            assert box.height / figure.dpi > 2
+            assert box.y0 > extent.y1

@@ -43,7 +43,7 @@ def check(
     known = plugins.installed("resd_bench.envs")
     for name in names or ():
         if name not in known:
-            raise errors.near_miss("environment", name, known)
+            raise errors.near_miss("environment", name, known, plugins.LISTINGS["resd_bench.envs"])
     chosen = names_in(only)
     for part in chosen:
         if part not in property_names():

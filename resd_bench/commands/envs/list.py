@@ -37,7 +37,7 @@ def _show_sizes(installed: Mapping[str, EntryPoint]) -> None:
     table = Table("environment", title=title, title_justify="left")
     for name in (*SPLITS, "turns"):
         table.add_column(name.replace("validation", "valid."), justify="right")
-    missing: list[str] = []
+    missing: dict[str, list[str]] = {}
     for name, entry in installed.items():
         try:
             env = plugins.make_env(name)
@@ -46,11 +46,11 @@ def _show_sizes(installed: Mapping[str, EntryPoint]) -> None:
             table.add_row("\n".join(filter(None, about)), *sizes, str(env.max_turns))
             table.add_section()
         except Exception as error:
-            missing.append(f"{name}\ncannot be made: {error}")
-    for told in missing:
-        table.add_row(told)
-        table.add_section()
-    out().print(table)
+            missing.setdefault(str(error), []).append(name)
+    console = out()
+    console.print(table)
+    for why, names in missing.items():
+        console.print(f"{', '.join(names)}\ncannot be made: {why}\n", soft_wrap=True)
 
 
 def _description(entry: EntryPoint) -> str:

@@ -123,9 +123,10 @@ def check_server(name: str, server: str | None) -> None:
     spec = find_engine(name)
     needed, allowed = (spec.required, spec.options) if spec else ((), ())
     if (server is None and "server" in needed) or (server is not None and "server" not in allowed):
+        given = "no --server was given" if server is None else f"--server {server} was given"
         raise UsageError(
-            f"engine {name} and server {server}: --server http://HOST:PORT/v1 goes together with "
-            "an engine that asks a server, such as --engine openai"
+            f"--engine {name}, and {given}: --server http://HOST:PORT/v1 goes together with an "
+            "engine that asks a server, such as --engine openai or chat"
         )
 
 
