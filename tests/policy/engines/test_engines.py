@@ -147,6 +147,33 @@ def test_a_uniform_next_to_one_never_leaves_the_nucleus() -> None:
     assert float(logprob) == pytest.approx(math.log(1 / 3), abs=1e-6)
 
 
+@pytest.mark.parametrize("top_p", [1e-9, 0.3, 0.95, 0.999999])
+@pytest.mark.parametrize("spread", [0.0, 0.3, 3.0, 30.0])
+def test_the_nucleus_of_a_large_vocabulary_is_that_of_sorting(top_p: float, spread: float) -> None:
+    logits = spread * torch.randn(19, 20_000, generator=torch.Generator().manual_seed(1))
+    logits[:, ::7] = logits[:, :1]  # ties
+    logits[3] = -torch.inf
+    logits[3, 5] = 0.0
+    u = torch.linspace(0, 0.9999, 19, dtype=torch.float64)
+    drawn = choose(logits, u, Sampling(top_p=top_p))
+    probs = logits.softmax(-1).sort(-1, descending=True).values
+    before = probs.double().cumsum(-1) - probs
+    least = torch.where(before < top_p, probs, torch.inf).min(-1, keepdim=True).values
+    kept = logits.softmax(-1) * (logits.softmax(-1) >= least)
+    nucleus = kept.cumsum(-1, dtype=torch.float64)
+    ids = torch.searchsorted(nucleus, u[:, None] * nucleus[:, -1:], right=True)
+    assert torch.equal(drawn[0], ids[:, 0])
+    assert torch.allclose(drawn[1].double(), (kept.gather(-1, ids) / nucleus[:, -1:]).log()[:, 0])
+
+
+def test_a_row_of_a_large_vocabulary_that_is_not_finite_is_told() -> None:
+    logits = torch.zeros(2, 20_000)
+    logits[1, 7] = torch.nan
+    u = torch.full((2,), 0.5, dtype=torch.float64)
+    _, logprobs = choose(logits, u, Sampling(top_p=0.9))
+    assert logprobs.isnan().tolist() == [False, True]
+
+
 def test_stops_are_kept_and_lengths_are_respected() -> None:
     model, prompts = tiny.model(), tiny.prompts(LENGTHS)
     sampling = Sampling(max_new_tokens=25, seed=5)
