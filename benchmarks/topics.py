@@ -1,0 +1,102 @@
+"""Whether answers that succeed on `ifeval-one` are about what was asked, or have its form alone.
+
+    python benchmarks/topics.py results/smollm2/ifeval-one
+
+The verdicts of IFEval are about form: whoever babbles in it succeeds. For the kept answers of each
+run's last evaluation (`results keep --answers`), a row says how many succeed, and how many of
+these also name a word of the topic, ended by themselves, or both. Left out: whether there are two
+sentences, and whether they make sense.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from resd_bench.records.run_files import RunFiles, run_folders
+from resd_bench.stats import success_interval
+
+TOPIC = re.compile(r"^Write two sentences about (?:an?|the)? ?([^.]+)\.")
+SMALL = {"a", "an", "the", "who", "at", "on", "of", "in"}
+_STEM = 5
+"""Letters of a word that must occur: "sings" is named by "singer"."""
+
+
+class Answers(NamedTuple):
+    """Of how many answers something holds."""
+
+    total: int
+    success: int
+    topic: int
+    """Of the successes, those that name a word of the topic."""
+    ended: int
+    """Of the successes, those that ended before the limit."""
+    both: int
+    topic_of_all: int
+    """Of all answers, those that name a word of the topic."""
+
+
+def names_topic(prompt: str, answer: str) -> bool:
+    """Whether `answer` has a word of the topic that `prompt` asks for; ValueError if it has none.
+
+    The words of the instruction after the topic do not count.
+    """
+    found = TOPIC.match(prompt)
+    if not found:
+        raise ValueError(f"not a prompt of ifeval-one: {prompt!r}")
+    words = [word for word in found[1].lower().split() if word not in SMALL]
+    return any(word[:_STEM] in answer.lower() for word in words)
+
+
+def look(rows: Sequence[Mapping[str, Any]]) -> Answers:
+    """Count the answers of a run's last evaluation."""
+    last = max(row["update"] for row in rows)
+    seen = []
+    for row in (row for row in rows if row["update"] == last):
+        (turn,) = row["turns"]
+        topic = names_topic(turn["messages"][-1]["content"], turn["response"])
+        seen.append((bool(row["success"]), topic, turn["stop"] == "eos"))
+    won = [(topic, ended) for success, topic, ended in seen if success]
+    return Answers(
+        len(seen),
+        len(won),
+        sum(topic for topic, _ in won),
+        sum(ended for _, ended in won),
+        sum(topic and ended for topic, ended in won),
+        sum(topic for _, topic, _ in seen),
+    )
+
+
+def rows_of(root: Path) -> Iterator[str]:
+    """A line of the table for each run at or below `root` that kept its answers."""
+    for folder in run_folders(root):
+        rows = RunFiles.at(folder).answers()
+        if not rows:
+            continue
+        found = look(rows)
+        strict = success_interval([[float(i < found.both)] for i in range(found.total)])
+        yield (
+            f"| {folder.parent.name} | {folder.name} | {found.success} of {found.total} "
+            f"| {found.topic} | {found.ended} | {found.both} ({strict.mean:.1%} "
+            f"[{100 * strict.low:.1f}, {100 * strict.high:.1f}]) | {found.topic_of_all} |"
+        )
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("runs", nargs="+", type=Path)
+    given = arguments.parse_args()
+    print(f"`python benchmarks/topics.py {' '.join(map(str, given.runs))}`\n")
+    print(
+        "| runs | seed | successes | name the topic | ended by themselves | both | name it, all |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for line in rows_of(given.runs):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
