@@ -64,8 +64,8 @@ class DurationEstimate:
             note(f"this run takes {config.budget} of training, and its evaluations")
         elif found.updates and found.seconds >= WORTH_SAYING:
             note(
-                f"this run takes at most about {in_words(found.seconds)} here ({found.parts}); "
-                f"shorter with {found.shorter(config)}"
+                f"this run takes at most about {in_words(found.seconds)} here, where every answer "
+                f"is as long as it may be ({found.parts}); shorter with {found.shorter(config)}"
             )
 
     def evaluated(self, point: EvalPoint) -> None:
