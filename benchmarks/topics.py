@@ -87,9 +87,9 @@ def rows_of(root: Path) -> Iterator[str]:
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("runs", nargs="+", type=Path)
+    arguments.add_argument("runs", type=Path)
     given = arguments.parse_args()
-    print(f"`python benchmarks/topics.py {' '.join(map(str, given.runs))}`\n")
+    print(f"`python benchmarks/topics.py {given.runs}`\n")
     print(
         "| runs | seed | successes | name the topic | ended by themselves | both | name it, all |"
     )
