@@ -70,6 +70,9 @@ def sweep(
     show: ShowList = False,
     save: RunsFolder = None,
     keep: KeepFolder = None,
+    answers: Annotated[
+        bool, typer.Option("--answers", help="With --keep: also copy the texts of answers.")
+    ] = False,
     server: ServerOption = None,
     trust_remote_code: Trust = None,
 ) -> None:
@@ -82,12 +85,14 @@ def sweep(
     if show:
         list_trials(trials)
         return
+    if answers and keep is None:
+        raise UsageError("--answers is given without --keep FOLDER, which says where to")
     if keep is not None:
         check_folder_target(keep, "--keep")
     where = make_launcher(launcher, jobs, address, cpus, gpus, named)
     received, done = run_sweep(file.stem, trials, where, retries)
     if keep is not None:
-        keep_finished(done, keep)
+        keep_finished(done, keep, answers=answers)
     raise typer.Exit(finish(received, done))
 
 
@@ -166,7 +171,7 @@ def warn_of_missing(records: Sequence[Path]) -> None:
             note(f"warning: --records {folder}: there is no such folder")
 
 
-def keep_finished(jobs: Sequence[Job], to: Path) -> None:
+def keep_finished(jobs: Sequence[Job], to: Path, *, answers: bool = False) -> None:
     """Keep the records of the runs that are done, those apart that `to` has already."""
     from resd_bench.records.archive import keep_at
     from resd_bench.records.runs import load_run
@@ -176,7 +181,8 @@ def keep_finished(jobs: Sequence[Job], to: Path) -> None:
         to / trial.config.env / trial.variant / f"seed-{trial.config.seed}": trial for trial in done
     }
     new = {place: load_run(t.folder) for place, t in places.items() if not place.exists()}
-    note(f"kept {len(keep_at(new, to))} of {len(done)} records in {to}; the others were there")
+    kept = len(keep_at(new, to, answers=answers))
+    note(f"kept {kept} of {len(done)} records in {to}; the others were there")
 
 
 def finish(received: int, jobs: Sequence[Job]) -> int:

@@ -26,6 +26,6 @@ for env in ifeval-one finer-few python-functions-line textworld-coin-listed; do
     --told "$TOLD" --max-new-tokens 96 --writer-temperature 0.5
 done
 measure parse-rates "$PYTHON" benchmarks/parse_rates.py ifeval-one finer-few --tasks 14
-"$PYTHON" -m resd_bench sweep runs/smollm2/table2.yaml --jobs 1 --keep results/smollm2
-"$PYTHON" -m resd_bench results compact results/smollm2
+"$PYTHON" -m resd_bench sweep runs/smollm2/table2.yaml --jobs 1 --keep results/smollm2 --answers
 "$PYTHON" -m resd_bench reproduce table2 --tier smollm2 --no-run --out results/smollm2
+"$PYTHON" benchmarks/topics.py results/smollm2/ifeval-one > results/smollm2/topics.md

@@ -21,6 +21,7 @@ from resd_bench.commands.sweep import choose_trials, keep_finished, run_sweep
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
 from resd_bench.records.recorder import LOGS, read_log
+from resd_bench.records.run_files import RunFiles
 from resd_bench.sweep.definition import Trial, load_sweep
 from resd_bench.sweep.launch import LocalLauncher, RayLauncher
 from resd_bench.sweep.scheduler import Scheduler, make_jobs
@@ -187,7 +188,17 @@ def test_a_killed_worker_is_taken_up_again_and_measures_what_an_uninterrupted_ru
     Scheduler(again, LocalLauncher(1, child), period=0.01).run()
     assert (again[0].state, again[0].starts) == ("there already", 0)
     keep_finished(again, tmp_path / "kept")
-    assert (tmp_path / "kept/toy-say/plain/seed-0/evals.jsonl.columns.xz").exists()
+    kept = tmp_path / "kept/toy-say/plain/seed-0"
+    assert (kept / "evals.jsonl.columns.xz").exists()
+    assert not (kept / "answers").exists()
+    keep_finished(again, tmp_path / "said", answers=True)
+    said = RunFiles.at(tmp_path / "said/toy-say/plain/seed-0").answers()
+    assert said
+    assert said == RunFiles.at(trial.folder).answers()
+
+
+def test_answers_are_kept_only_where_records_are(file: Path) -> None:
+    assert main(["sweep", str(file), "--answers"]) == 2
 
 
 @pytest.mark.slow
