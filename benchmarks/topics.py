@@ -4,8 +4,8 @@
 
 The verdicts of IFEval are about form: whoever babbles in it succeeds. For the kept answers of each
 run's last evaluation (`results keep --answers`), a row says how many succeed, and how many of
-these also name a word of the topic, ended by themselves, or both. Left out: whether there are two
-sentences, and whether they make sense.
+these also name a word of the topic, ended by themselves, or both, and in how many one word is more
+than a quarter of all words. Left out: whether there are two sentences, and whether they make sense.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from resd_bench.stats import success_interval
 
 TOPIC = re.compile(r"^Write two sentences about (?:an?|the)? ?([^.]+)\.")
 SMALL = {"a", "an", "the", "who", "at", "on", "of", "in"}
+OFTEN = 0.25
 _STEM = 5
 """Letters of a word that must occur: "sings" is named by "singer"."""
 
@@ -35,6 +36,8 @@ class Answers(NamedTuple):
     ended: int
     """Of the successes, those that ended before the limit."""
     both: int
+    repeated: int
+    """Of the successes, those that consist to more than `OFTEN` of one word."""
     topic_of_all: int
     """Of all answers, those that name a word of the topic."""
 
@@ -51,6 +54,12 @@ def names_topic(prompt: str, answer: str) -> bool:
     return any(word[:_STEM] in answer.lower() for word in words)
 
 
+def repeats(answer: str) -> bool:
+    """Whether one word makes up more than `OFTEN` of the words of `answer`."""
+    words = answer.lower().split()
+    return max(map(words.count, set(words)), default=0) > OFTEN * len(words)
+
+
 def look(rows: Sequence[Mapping[str, Any]]) -> Answers:
     """Count the answers of a run's last evaluation."""
     last = max(row["update"] for row in rows)
@@ -58,15 +67,16 @@ def look(rows: Sequence[Mapping[str, Any]]) -> Answers:
     for row in (row for row in rows if row["update"] == last):
         (turn,) = row["turns"]
         topic = names_topic(turn["messages"][-1]["content"], turn["response"])
-        seen.append((bool(row["success"]), topic, turn["stop"] == "eos"))
-    won = [(topic, ended) for success, topic, ended in seen if success]
+        seen.append((bool(row["success"]), topic, turn["stop"] == "eos", turn["response"]))
+    won = [(topic, ended, answer) for success, topic, ended, answer in seen if success]
     return Answers(
         len(seen),
         len(won),
-        sum(topic for topic, _ in won),
-        sum(ended for _, ended in won),
-        sum(topic and ended for topic, ended in won),
-        sum(topic for _, topic, _ in seen),
+        sum(topic for topic, _, _ in won),
+        sum(ended for _, ended, _ in won),
+        sum(topic and ended for topic, ended, _ in won),
+        sum(repeats(answer) for _, _, answer in won),
+        sum(topic for _, topic, _, _ in seen),
     )
 
 
@@ -78,11 +88,24 @@ def rows_of(root: Path) -> Iterator[str]:
             continue
         found = look(rows)
         strict = success_interval([[float(i < found.both)] for i in range(found.total)])
-        yield (
-            f"| {folder.parent.name} | {folder.name} | {found.success} of {found.total} "
-            f"| {found.topic} | {found.ended} | {found.both} ({strict.mean:.1%} "
-            f"[{100 * strict.low:.1f}, {100 * strict.high:.1f}]) | {found.topic_of_all} |"
+        within = f"{strict.mean:.1%} [{100 * strict.low:.1f}, {100 * strict.high:.1f}]"
+        cells = (
+            folder.parent.name,
+            folder.name,
+            f"{found.success} of {found.total}",
+            found.topic,
+            found.ended,
+            f"{found.both} ({within})",
+            found.repeated,
+            found.topic_of_all,
         )
+        yield f"| {' | '.join(map(str, cells))} |"
+
+
+COLUMNS = (
+    *("runs", "seed", "successes", "name the topic", "ended by themselves", "both"),
+    *("one word repeated", "name the topic, of all"),
+)
 
 
 def main() -> None:
@@ -90,10 +113,8 @@ def main() -> None:
     arguments.add_argument("runs", type=Path)
     given = arguments.parse_args()
     print(f"`python benchmarks/topics.py {given.runs}`\n")
-    print(
-        "| runs | seed | successes | name the topic | ended by themselves | both | name it, all |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    print(f"| {' | '.join(COLUMNS)} |")
+    print(f"|{'---|' * len(COLUMNS)}")
     for line in rows_of(given.runs):
         print(line)
 
