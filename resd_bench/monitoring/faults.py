@@ -1,7 +1,7 @@
 """A run that cannot learn says so: one rule a fault, over the metrics of consecutive updates.
 
 A rule fires once it has held in so many updates in a row, and says which flag mends it. The numbers
-were chosen on runs that learned: the longest that one of the committed ones went without an example
+were chosen on runs of nano that learned: the longest that a committed one went without an example
 to train on is 29 updates, with all rollouts truncated none, with all reflections unread one, until
 it was at its best. Left out: runs that could learn and do not, which only their evaluations can
 tell.

@@ -294,8 +294,12 @@ SETTING = re.compile(r"^(method|group_size|learning_rate|budget): '?([^'\n]+)'?$
 
 
 def committed() -> Iterator[tuple[Path, float, list[Fault]]]:
-    """Kept runs with what they gained in held-out success, and their faults."""
-    for folder in run_folders(ROOT / "results"):
+    """Nano's kept runs with what they gained in held-out success, and their faults.
+
+    Not SmolLM2's, which rose in form alone (docs/findings.md): that none of their reflections could
+    be read, and that all their answers ran to the limit, is what they should be told.
+    """
+    for folder in run_folders(ROOT / "results/nano"):
         settings = dict(SETTING.findall((folder / "config.yaml").read_text()))
         ends = [read_json(folder / "summary.json")[end] for end in ("first", "last")]
         first, last = (
