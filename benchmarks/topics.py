@@ -11,15 +11,14 @@ than a quarter of all words. Left out: whether there are two sentences, and whet
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from resd_bench.records.run_files import RunFiles, run_folders
-from resd_bench.stats import success_interval
+from resd_bench.stats import wilson
+from resd_envs.ifeval.prompts import ONE_TOPICS
 
-TOPIC = re.compile(r"^Write two sentences about (?:an?|the)? ?([^.]+)\.")
 SMALL = {"a", "an", "the", "who", "at", "on", "of", "in"}
 OFTEN = 0.25
 _STEM = 5
@@ -47,10 +46,11 @@ def names_topic(prompt: str, answer: str) -> bool:
 
     The words of the instruction after the topic do not count.
     """
-    found = TOPIC.match(prompt)
-    if not found:
+    topics = (topic for topics in ONE_TOPICS.values() for topic in topics)
+    topic = next((topic for topic in topics if f" {topic}. " in prompt), None)
+    if topic is None:
         raise ValueError(f"not a prompt of ifeval-one: {prompt!r}")
-    words = [word for word in found[1].lower().split() if word not in SMALL]
+    words = [word for word in topic.lower().split() if word not in SMALL]
     return any(word[:_STEM] in answer.lower() for word in words)
 
 
@@ -87,8 +87,8 @@ def rows_of(root: Path) -> Iterator[str]:
         if not rows:
             continue
         found = look(rows)
-        strict = success_interval([[float(i < found.both)] for i in range(found.total)])
-        within = f"{strict.mean:.1%} [{100 * strict.low:.1f}, {100 * strict.high:.1f}]"
+        low, high = wilson(found.both, found.total)
+        within = f"{found.both / found.total:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
         cells = (
             folder.parent.name,
             folder.name,

@@ -9,14 +9,12 @@ from typing import Any
 
 import yaml
 
-from resd_bench.files.reading import (
-    MAX_NESTING,
-    MAX_NUMBER,
-    MAX_YAML,
-    MAX_YAML_NODES,
-    Unreadable,
-    size_text,
-)
+from resd_bench.files.reading import MAX_NESTING, MAX_YAML, Unreadable, size_text
+
+MAX_YAML_NODES = 20_000
+"""Keys and values of a YAML file; aliases count as what they stand for."""
+MAX_NUMBER = 1000
+"""Characters of a number in YAML."""
 
 
 def parse_yaml(text: str) -> Any:

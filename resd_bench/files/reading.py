@@ -27,14 +27,10 @@ MAX_LINE = 256 << 20
 """Bytes of one line of JSON Lines."""
 MAX_YAML = 1 << 20
 """Bytes of a YAML file."""
-MAX_YAML_NODES = 20_000
-"""Keys and values of a YAML file; aliases count as what they stand for."""
 MAX_VALUES = 10_000_000
 """Values of one JSON document or line."""
 MAX_NESTING = 100
 """Levels of nesting, in JSON and YAML."""
-MAX_NUMBER = 1000
-"""Characters of a number in YAML."""
 UNPACKED_AT_LEAST = 16 << 20
 """Bytes that any compressed file may unpack to."""
 MOST_PACKED = 100

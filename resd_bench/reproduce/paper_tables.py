@@ -187,8 +187,9 @@ def add_tuned(page: Page, gathered: Gathered, tuned: Gathered) -> None:
     variants = [v for v in gathered.variants if v + TUNED in tuned.variants]
     if not tuned.runs or not variants:
         return
+    k = samples_of_a_task(tuned)
     for rule, about in TUNED_RULES.items():
-        told = about.format(k=samples_of_a_task(tuned))
+        told = about.format(k=k)
         columns = ["method", "seeds", "untuned", "tuned", "against untuned", "against tuned resd"]
         made = empty_table(f"tuned settings, {rule}", columns, 1, TUNED_CAPTION.format(told))
         for env in (env for env in gathered.environments if env in tuned.environments):

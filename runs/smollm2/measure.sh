@@ -31,7 +31,9 @@ measure calibration/parse-rates "$PYTHON" benchmarks/parse_rates.py ifeval-one f
 "$PYTHON" -m resd_bench reproduce table2 --tier smollm2 --no-run --out results/smollm2
 for run in runs-out/smollm2/*/ifeval-one/*/seed-*; do
   variant=${run#runs-out/smollm2/}
-  measure "forgetting/${variant%%/*}-${run##*/}" "$PYTHON" -m resd_bench eval "$run" --env ifeval \
-    --split test --samples 1 --max-new-tokens 192
+  name=forgetting/${variant%%/*}-${run##*/}
+  measure "$name" "$PYTHON" -m resd_bench eval "$run" --env ifeval --split test --samples 1 \
+    --max-new-tokens 192 --out "$kept/$name.jsonl"
+  [ ! -f "$kept/$name.jsonl" ] || gzip -9n "$kept/$name.jsonl"
 done
 "$PYTHON" benchmarks/topics.py results/smollm2/ifeval-one > results/smollm2/topics.md

@@ -312,10 +312,7 @@ def committed() -> Iterator[tuple[Path, float, list[Fault]]]:
 
 def best_evaluation(folder: Path) -> int:
     """The update after which a run was at its best."""
-    scored: dict[int, list[bool]] = {}
-    for row in read_log(folder / "evals.jsonl").rows:
-        scored.setdefault(row["update"], []).append(row["success"])
-    return max(scored, key=lambda update: sum(scored[update]) / len(scored[update]))
+    return max(load_run(folder).points, key=lambda point: point.mean).update
 
 
 @pytest.mark.slow
