@@ -30,7 +30,9 @@ Resume = Annotated[
 FailFast = Annotated[
     bool,
     typer.Option(
-        "--fail-fast", help="Stop a run that cannot learn, with exit code 2 and the reason."
+        "--fail-fast",
+        help="Stop a run that cannot learn, or a part of whose method does not work, with exit "
+        "code 2 and the reason.",
     ),
 ]
 DryRun = Annotated[
@@ -260,7 +262,7 @@ def show_run(folder: Path, root: Path) -> None:
     console = out()
     console.print(run_table(data))
     for fault in faults_of(data.metrics, data.settings):
-        note(f"could not learn, {fault}")
+        note(str(fault))
     for text in run_notes(data):
         console.print(f"note   {text}", soft_wrap=True)
     console.print(f"run    {folder}\nfigure {figure}", soft_wrap=True)

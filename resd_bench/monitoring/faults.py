@@ -1,7 +1,8 @@
-"""A run that cannot learn says so: one rule a fault, over the metrics of consecutive updates.
+"""What goes wrong in training, and how to mend it: one rule a fault, over consecutive updates.
 
-A rule fires once it has held in so many updates in a row, and says which flag mends it. The numbers
-were chosen on runs of nano that learned: the longest that a committed one went without an example
+A rule fires once it has held in so many updates in a row, and says what that does to the run (it
+cannot learn, a part of its method does not work, or it is held back) and which flag mends it. No
+rule looks at held-out success, which can rise all the same. The numbers were chosen on runs of nano that learned: the longest that a committed one went without an example
 to train on is 29 updates, with all rollouts truncated none, with all reflections unread one, until
 it was at its best. Left out: runs that could learn and do not, which only their evaluations can
 tell.
@@ -75,7 +76,7 @@ def _of_method(settings: Mapping[str, Any]) -> tuple[bool, bool]:
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
-    """A fault that keeps a run from learning."""
+    """A fault that keeps a run from learning, or a part of its method from working."""
 
     name: str
     updates: int
@@ -83,6 +84,8 @@ class FaultRule:
     holds: Callable[[Row, About], bool]
     says: str
     mend: str
+    effect: str = "could not learn"
+    """What the fault does to the run, as its end tells it: less than this where it can learn."""
 
     @property
     def text(self) -> str:
@@ -141,6 +144,7 @@ def _warming_up(row: Row, about: About) -> bool:
     return about.learns and low and about.spent(row) >= 0.5
 
 
+_HELD_BACK = "was held back"
 FAULT_RULES = (
     FaultRule(
         "truncated",
@@ -148,6 +152,7 @@ FAULT_RULES = (
         lambda row, about: _is(row, "train/truncated", 1),
         "every rollout is truncated by the token limit",
         "give a larger --max-new-tokens, or a model that comes to an end",
+        _HELD_BACK,
     ),
     FaultRule(
         "unscored",
@@ -213,15 +218,18 @@ FAULT_RULES = (
         3,
         lambda row, about: _unread(row, "resd/reflections"),
         "no reflection could be read",
-        "give a larger --max-new-tokens, another --dialect, or method.use_reflection=false with "
-        "method.use_playbook=false",
+        "give a larger --max-new-tokens or another --dialect, or do without: --set "
+        "method.use_reflection=false --set method.use_playbook=false",
+        "reflections did not work",
     ),
     FaultRule(
         "unread_reviews",
         3,
         lambda row, about: _unread(row, "turns/reviews"),
         "no review of an interaction could be read",
-        "give a larger --max-new-tokens, another --dialect, or method.turn_context=observation",
+        "give a larger --max-new-tokens or another --dialect, or do without: --set "
+        "method.turn_context=observation",
+        "reviews of interactions did not work",
     ),
     FaultRule(
         "unread_lessons",
@@ -229,6 +237,7 @@ FAULT_RULES = (
         lambda row, about: _unread(row, "ace/reflections", "ace/curations"),
         "nothing that should become a lesson could be read",
         "give a larger --max-new-tokens, or another --dialect",
+        "lessons did not work",
     ),
     FaultRule(
         "warming_up",
@@ -236,6 +245,7 @@ FAULT_RULES = (
         _warming_up,
         "half of the budget is spent and the learning rate is still warming up",
         "give a shorter warm-up (--warmup-updates) or a larger --budget",
+        _HELD_BACK,
     ),
 )
 BY_NAME: Mapping[str, FaultRule] = {rule.name: rule for rule in FAULT_RULES}
@@ -277,7 +287,9 @@ class Fault:
     last: int
 
     def __str__(self) -> str:
-        return f"updates {self.first} to {self.last}: {self.rule.text}"
+        one = self.first == self.last
+        when = f"update {self.first}" if one else f"updates {self.first} to {self.last}"
+        return f"{self.rule.effect} in {when}: {self.rule.text}"
 
 
 def firing(row: Row) -> list[FaultRule]:

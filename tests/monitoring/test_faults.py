@@ -1,4 +1,4 @@
-"""A run that cannot learn says so: each rule on a run with its fault, none on a healthy one."""
+"""A run with a fault says so: each rule on a run with its fault, none on a healthy one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from resd_bench.cli import main
 from resd_bench.config import resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
-from resd_bench.monitoring.faults import _PREFIX, FAULT_RULES, About, Fault, FaultMonitor, faults_of
+from resd_bench.monitoring.faults import (
+    _PREFIX,
+    FAULT_RULES,
+    About,
+    Fault,
+    FaultMonitor,
+    FaultRule,
+    faults_of,
+)
 from resd_bench.records.recorder import read_json, read_log
 from resd_bench.records.run_files import run_folders
 from resd_bench.records.runs import load_run
@@ -237,6 +245,35 @@ def test_a_rule_fires_after_its_number_of_updates_and_begins_anew(name: str) -> 
         assert rule.updates == 1 or monitor.updated(bad) == {}
 
 
+CANNOT = "could not learn"
+
+
+TRAINS = {"policy/examples": 4.0, "policy/loss": 1.0, "policy/grad_norm": 1.0}
+TRAINS |= {"grpo/mixed_groups": 2.0, "train/success": 0.1}
+"""An update that moves the weights."""
+
+
+@pytest.mark.parametrize("rule", FAULT_RULES, ids=lambda rule: rule.name)
+def test_a_run_that_trains_is_told_of_a_part_that_does_not_work_and_not_that_it_cannot_learn(
+    rule: FaultRule,
+) -> None:
+    bad, about = ROWS[rule.name]
+    monitor = FaultMonitor(about)
+    told = [monitor.updated({**bad, **TRAINS}) for _ in range(rule.updates)][-1]
+    fires = _PREFIX + rule.name in told
+    assert fires == (rule.effect != CANNOT or rule.name == "no_step")
+
+
+def test_no_real_model_whose_success_rose_is_told_that_it_could_not_learn() -> None:
+    """SmolLM2's reflections could not be read, and its held-out success rose."""
+    runs = [load_run(folder) for folder in run_folders(ROOT / "results/smollm2")]
+    told = {str(fault) for run in runs for fault in faults_of(run.metrics, run.settings)}
+    unread = "reflections did not work in updates 1 to 16: no reflection could be read: give "
+    assert any(fault.startswith(unread) for fault in told)
+    assert not any("--set method.use_reflection=false" not in one for one in told if unread in one)
+    assert not any(fault.startswith(CANNOT) for fault in told)
+
+
 def test_where_all_succeed_zero_loss_is_no_fault() -> None:
     bad, about = ROWS["same_teacher"]
     monitor = FaultMonitor(about)
@@ -261,7 +298,7 @@ def test_fail_fast_stops_a_resumed_run_with_the_flag_that_mends_it(
     assert main(["run", *flags, "--budget=4upd", "--resume"]) == 0
     said = capsys.readouterr().err
     assert "update 3: every rollout is truncated" not in said
-    assert "could not learn, updates 1 to 4: every rollout is truncated" in said
+    assert "was held back in updates 1 to 4: every rollout is truncated" in said
     page = suite({"sft": [load_run(folder)]}, 8, "episodes")
     assert any("updates 1 to 4: every rollout is truncated" in fault for fault in page["faults"])
 

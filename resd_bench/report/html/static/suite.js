@@ -12,13 +12,13 @@ function headline() {
       parts.length ? [`Compared with it, `, parts, ". "] : null,
       unlike.length ? `Measured differently, so not compared: ${unlike.join(", ")}. ` : null),
     missingVerdicts(),
-    couldNotLearn(),
+    faultsInTraining(),
   ];
 }
 
-function couldNotLearn() {
+function faultsInTraining() {
   if (!DATA.faults.length) return null;
-  return el("details", { class: "lead", role: "alert" }, el("summary", {}, el("strong", {}, `Could not learn: ${plural(DATA.faults.length, "fault")}. `)),
+  return el("details", { class: "lead", role: "alert" }, el("summary", {}, el("strong", {}, `${plural(DATA.faults.length, "fault")} in training. `)),
     el("ul", {}, DATA.faults.map((fault) => el("li", {}, fault))));
 }
 
