@@ -3,15 +3,20 @@
 `make_env`, `resolve`, `run` and `load` are what a program needs: see docs/python.md.
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
+# As type checkers know it from `typing`, whose import would be most of the time this file takes.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
+
     from resd_bench.config import resolve
     from resd_bench.jobs.run import run
     from resd_bench.plugins import make_env

@@ -90,8 +90,9 @@ class LazyCommands(WholeHelp):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            again = "; the same command with --resume continues" * (ctx.invoked_subcommand == "run")
-            note(f"stopped at once: what was written before is kept{again}")
+            from resd_bench.files.writing import written
+
+            note(f"interrupted; {written()}")
             raise typer.Exit(130) from None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -134,8 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except CommandLineError as error:
         return _refuse(error)
-    except typer.Abort:
-        return 1
+    except typer.Abort as error:
+        # Ctrl-C while options are read is one too.
+        return 130 if isinstance(error.__context__, KeyboardInterrupt) else 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:

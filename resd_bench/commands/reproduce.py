@@ -156,12 +156,14 @@ def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: i
     check_envs(wanted, trials)
     missing = distinct(t for own in trials.values() for t in gather(own, records).missing)
     if missing and (wanted.tier == "nano" if start is None else start):
-        note(f"{len(missing)} runs are missing and are run now; Ctrl-C keeps what they did")
+        note(
+            f"{len(missing)} runs are missing and are run now; after Ctrl-C the same command goes "
+            "on from their checkpoints"
+        )
         launcher = sweep.make_launcher("local", jobs, None, 1, 0)
         received, done = sweep.run_sweep("reproduce", missing, launcher, RETRIES)
         if received:
-            note("interrupted; everything is saved. Continue with the same command")
-            return 128 + received
+            return sweep.interrupted(received, done)
         failed = sum(job.state == "failed" for job in done)
         if failed:
             out().print(summary_table([job for job in done if job.state == "failed"]))

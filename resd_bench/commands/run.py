@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -177,7 +178,12 @@ def run(
     for number, resolved in enumerate(configs, start=1):
         if len(configs) > 1 and is_rank0():
             note(f"run {number} of {len(configs)}: seed {resolved.seed}")
-        if code := run_one(resolved, resume, fail_fast):
+        try:
+            code = run_one(resolved, resume, fail_fast)
+        except KeyboardInterrupt:
+            # Before a signal asks the run to end, or the second of them.
+            code = interrupted(resolved.folder(), signal.SIGINT)
+        if code:
             raise typer.Exit(code)
     if len(configs) > 1 and is_rank0():
         show_mean([resolved.folder() for resolved in configs])
@@ -238,15 +244,23 @@ def run_one(config: RunConfig, resume: bool, fail_fast: bool = False) -> int:
     for told in outcome.notes:
         note(f"note: {told}")
     if outcome.state == "interrupted":
-        note(
-            f"interrupted; everything is saved in {outcome.folder}. "
-            "Continue with the same command and --resume"
-        )
-        return 128 + outcome.signal
+        return interrupted(outcome.folder, outcome.signal)
     if outcome.state == "already finished":
         note(f"{outcome.folder} holds this run, finished; its results:")
     show_run(outcome.folder, Path(config.out))
     return 0
+
+
+def interrupted(folder: Path, number: int) -> int:
+    """Say what a run that was interrupted by signal `number` left behind; the exit code."""
+    from resd_bench.records.left_behind import NOTHING, left_behind
+
+    left = left_behind(folder)
+    if left == NOTHING:
+        note(f"interrupted before the run began; {left}")
+    else:
+        note(f"interrupted; {left}\n  {folder}")
+    return 128 + number
 
 
 def show_run(folder: Path, root: Path) -> None:

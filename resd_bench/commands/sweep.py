@@ -185,14 +185,28 @@ def keep_finished(jobs: Sequence[Job], to: Path, *, answers: bool = False) -> No
     note(f"kept {kept} of {len(done)} records in {to}; the others were there")
 
 
+def interrupted(received: int, jobs: Sequence[Job]) -> int:
+    """Say what runs that signal `received` interrupted left behind; the exit code."""
+    from resd_bench.records.left_behind import left_behind
+
+    finished = [job for job in jobs if job.state in ("finished", "there already")]
+    rest = [left_behind(job.trial.folder) for job in jobs if job not in finished]
+    saved = sum(left.checkpoint is not None for left in rest)
+    told = f"{len(finished)} of {len(jobs)} runs are finished, {saved or 'none'} of the others "
+    go_on = "continues" if finished or saved else "begins again"
+    note(
+        f"interrupted; {told}{'have' if saved > 1 else 'has'} a checkpoint. The same command {go_on}"
+    )
+    return 128 + received
+
+
 def finish(received: int, jobs: Sequence[Job]) -> int:
     """Print the summary; the exit code."""
     from resd_bench.sweep.progress_table import summary_table
 
     out().print(summary_table(jobs))
     if received:
-        note("interrupted; everything is saved. Continue with the same command")
-        return 128 + received
+        return interrupted(received, jobs)
     failed = sum(job.state == "failed" for job in jobs)
     if failed:
         note(f"{failed} of {len(jobs)} runs failed; the same command tries them again")

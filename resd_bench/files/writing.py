@@ -23,6 +23,8 @@ from resd_bench.errors import UsageError, reason_of
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LONGEST_NAME = 200
 """Bytes of a file name, with room for suffixes."""
+_WRITTEN: set[Path] = set()
+"""Files that this process has written or begun, for `written`."""
 
 
 def check_name(name: str, what: str) -> str:
@@ -34,6 +36,16 @@ def check_name(name: str, what: str) -> str:
             "characters"
         )
     return name
+
+
+def written() -> str:
+    """What this process has written that is still there, in words."""
+    found = sorted(path for path in _WRITTEN if path.exists())
+    if not found:
+        return "nothing was written"
+    if len(found) == 1:
+        return f"written before: {found[0]}"
+    return f"written before: {len(found)} files in {os.path.commonpath(found)}"
 
 
 def make_folder(path: Path, root: Path) -> Path:
@@ -80,6 +92,7 @@ def written_atomically(
                 os.fsync(file.fileno())
             # Renaming replaces a link and does not follow it.
             os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            _WRITTEN.add(path)
         except Exception as error:
             if isinstance(error, OSError) and error.errno is not None:
                 error.filename = str(path)
@@ -99,6 +112,7 @@ def write_named(path: Path, data: bytes) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
             path.write_bytes(data)
+            _WRITTEN.add(path)
             return path
         return write_atomically(path, data)
     except OSError as error:
@@ -141,7 +155,9 @@ def append_to(path: Path, root: Path | None = None) -> IO[bytes]:
 
     It is unbuffered: what a full disk refuses must not be tried again when the file is closed.
     """
-    return _open_own(path, os.O_WRONLY | os.O_APPEND, "ab", root)
+    file = _open_own(path, os.O_WRONLY | os.O_APPEND, "ab", root)
+    _WRITTEN.add(path)
+    return file
 
 
 def open_lock(path: Path, root: Path | None = None) -> IO[bytes]:

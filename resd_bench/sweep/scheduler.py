@@ -13,6 +13,7 @@ from resd_bench.errors import UsageError
 from resd_bench.files import reading
 from resd_bench.files.writing import make_folder, write_atomically
 from resd_bench.monitoring.interrupts import Signals
+from resd_bench.records.left_behind import left_behind
 from resd_bench.records.recorder import holder, is_held, run_state
 from resd_bench.records.run_files import RunFiles
 from resd_bench.sweep.content import changed
@@ -165,7 +166,7 @@ class Scheduler:
         for job in self._running():
             if job.handle is not None:
                 job.handle.kill()
-            job.end("interrupted", "ended at once; its last checkpoint is kept")
+            job.end("interrupted", f"ended at once; {left_behind(job.trial.folder).what}")
 
 
 def make_jobs(trials: Sequence[Trial], folder: Path, root: Path | None = None) -> list[Job]:
