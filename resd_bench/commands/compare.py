@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resd_bench.budget import Budget
-from resd_bench.commands.shared import AtBudget, Baseline, Markdown, Runs, Varies
+from resd_bench.commands.shared import TO_FOLDER, AtBudget, Baseline, Markdown, Runs, Varies
 from resd_bench.commands.shared import AxisOption as AxisFlag
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files.terminal import note, out, say
-from resd_bench.files.writing import check_target
 
 if TYPE_CHECKING:
     from resd_bench.records.runs import RunData
@@ -45,6 +44,7 @@ def compare(
         typer.Option(
             "--out",
             metavar="FOLDER",
+            callback=TO_FOLDER,
             help="Folder for compare.png, compare.svg and compare.csv (default: this one).",
             show_default=False,
         ),
@@ -58,7 +58,6 @@ def compare(
     from resd_bench.report.comparisons import by_environment
     from resd_bench.report.measured import parse_varies
 
-    check_target(save / "compare.csv")
     chosen, wanted = choose_axis(axis, budget)
     on_purpose = parse_varies(varies)
     groups = groups_in(runs, baseline)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resd_bench.commands.groups import group
+from resd_bench.commands.shared import TO_FOLDER
 from resd_bench.files.terminal import note, say
 from resd_bench.options import whole_numbers
 
@@ -58,7 +59,8 @@ Margin = Annotated[
     ),
 ]
 Folder = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Write trl.json and trl.md there.")
+    Path | None,
+    typer.Option(metavar="FOLDER", callback=TO_FOLDER, help="Write trl.json and trl.md there."),
 ]
 
 
@@ -76,14 +78,11 @@ def trl(
     out: Folder = None,
 ) -> None:
     """Compare our GRPO and SFT with TRL's: one step, then whole runs."""
-    from resd_bench.files.writing import check_folder_target
     from resd_bench.interop.cross_check import cross_check, to_record
     from resd_bench.interop.cross_check_page import cross_check_page
     from resd_bench.interop.cross_check_setup import CrossCheck, check_python
     from resd_bench.monitoring.progress_bar import clock
 
-    if out is not None:
-        check_folder_target(out, "--out")
     check = CrossCheck(
         python=python,
         env=env,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resd_bench.commands.shared import ServerOption, Sets, Trust
+from resd_bench.commands.shared import TO_FILE, ServerOption, Sets, Trust
 from resd_bench.config import RunConfig
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out
-from resd_bench.files.writing import check_target, write_named
+from resd_bench.files.writing import write_named
 from resd_bench.packaged_models import unspoken
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ DeviceName = Annotated[
 ]
 RowsFile = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FILE", help="Write a row per sample to this JSONL file."),
+    typer.Option(
+        "--out", metavar="FILE", callback=TO_FILE, help="Write a row per sample to this JSONL file."
+    ),
 ]
 
 
@@ -76,8 +78,6 @@ def evaluate(
         raise UsageError(
             f"{run_folder} is a model, not a run folder: give --model {run_folder} --env ENV"
         )
-    if save is not None:
-        check_target(save)
     flags = {
         "env": env,
         "eval_split": split,

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from resd_bench.commands.shared import TO_FOLDER
 from resd_bench.files.terminal import note, out
 
 
 def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")],
-    to: Annotated[Path, typer.Option(metavar="FOLDER", help="New folder to write to.")],
+    to: Annotated[
+        Path, typer.Option(metavar="FOLDER", callback=TO_FOLDER, help="New folder to write to.")
+    ],
     checkpoint: Annotated[
         int | None,
         typer.Option(metavar="UPDATE", help="Update of the checkpoint (default: the last)."),

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from resd_bench.commands.groups import group
+from resd_bench.commands.shared import TO_FOLDER
 from resd_bench.files.terminal import out
 from resd_bench.scaffold import PluginKind, write_package
 
@@ -20,7 +21,12 @@ NewName = Annotated[
 ]
 Folder = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FOLDER", help="Folder to write to (default: ./NAME)."),
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        callback=TO_FOLDER,
+        help="Folder to write to (default: ./NAME).",
+    ),
 ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resd_bench.commands.groups import group
-from resd_bench.commands.shared import options_table
+from resd_bench.commands.shared import TO_FOLDER, options_table
 from resd_bench.errors import UsageError
 from resd_bench.files import terminal
 from resd_bench.files.terminal import say
@@ -22,7 +22,10 @@ app = group("Pre-train and measure the embedded model.")
 @app.command()
 def pretrain(
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder for checkpoints and the model.")
+        Path,
+        typer.Option(
+            metavar="FOLDER", callback=TO_FOLDER, help="Folder for checkpoints and the model."
+        ),
     ] = Path("nano-out"),
     steps: Annotated[
         int | None, typer.Option(min=1, metavar="INT", help="Total number of optimiser steps.")

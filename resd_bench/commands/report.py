@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from resd_bench.commands.compare import choose_axis, groups_at
-from resd_bench.commands.shared import AtBudget, AxisOption, Baseline, Runs, Varies
+from resd_bench.commands.shared import TO_FILE, AtBudget, AxisOption, Baseline, Runs, Varies
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import out
-from resd_bench.files.writing import check_target
 
 Audit = Annotated[
     bool,
@@ -25,9 +24,10 @@ Audit = Annotated[
 
 def report(
     runs: Runs,
-    save: Annotated[Path, typer.Option("--out", metavar="FILE", help="HTML file to write.")] = Path(
-        "report.html"
-    ),
+    save: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE", callback=TO_FILE, help="HTML file to write."),
+    ] = Path("report.html"),
     budget: AtBudget = None,
     axis: AxisOption = None,
     varies: Varies = None,
@@ -57,12 +57,12 @@ def report(
 
     It shows verdicts, curves, budgets, the history of the playbook, episodes and answers.
     """
+    page = page_file(save)
     from resd_bench.report.html.build import write_report
     from resd_bench.report.measured import parse_varies
 
     if audit and not runs_in_detail:
         raise UsageError("--audit is of the runs shown in detail: give --runs-in-detail 1 or more")
-    page = page_file(save)
     chosen, wanted = choose_axis(axis, budget)
     on_purpose = parse_varies(varies)
     groups, at = groups_at(runs, chosen, wanted, baseline)
@@ -82,7 +82,7 @@ def report(
 
 
 def page_file(save: Path) -> Path:
-    """`save`; UsageError where it cannot be written, or a browser would not take it for a page."""
+    """`save`; UsageError where a browser would not take it for a page."""
     if save.suffix not in (".html", ".htm"):
         raise UsageError(f"--out {save}: give a file that ends in .html")
-    return check_target(save)
+    return save

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from resd_bench import plugins
 from resd_bench.commands import sweep
+from resd_bench.commands.shared import TO_FOLDER
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files.terminal import note, out
 from resd_bench.files.writing import check_folder_target
@@ -73,6 +74,7 @@ def reproduce(
         typer.Option(
             "--out",
             metavar="FOLDER",
+            callback=TO_FOLDER,
             help="Folder to write pages to (default: runs-out/reproduce/TIER).",
         ),
     ] = None,
@@ -90,9 +92,8 @@ def reproduce(
         list_experiments()
         return
     sweep.warn_of_missing(records or ())
-    if save is not None:
-        check_folder_target(save, "--out")
     wanted = Wanted(tier, tuple(env or ()), runs, tuple(records or ()), save)
+    check_folder_target(wanted.pages)
     raise typer.Exit(make_pages(names, wanted, start, jobs))
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from resd_bench.commands.groups import group
-from resd_bench.commands.shared import Markdown
+from resd_bench.commands.shared import TO_FOLDER, Markdown
 from resd_bench.files.terminal import note, out, say
 
 app = group("Keep, show, describe and verify records of runs.")
@@ -21,7 +21,12 @@ app = group("Keep, show, describe and verify records of runs.")
 def keep_command(
     runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Run folders or globs.")],
     to: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder to copy to, as FOLDER/ENV/METHOD/seed-K.")
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            callback=TO_FOLDER,
+            help="Folder to copy to, as FOLDER/ENV/METHOD/seed-K.",
+        ),
     ],
     answers: Annotated[
         bool, typer.Option("--answers", help="Also copy the texts of held-out answers.")

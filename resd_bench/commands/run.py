@@ -15,6 +15,7 @@ from resd_bench.commands.shared import Sets
 from resd_bench.config import NESTED, RunConfig, load_file, resolve
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out
+from resd_bench.files.writing import check_folder_target
 from resd_bench.options import field_help, whole_numbers
 from resd_bench.packaged_models import model_defaults, unspoken
 
@@ -175,6 +176,8 @@ def run(
         for resolved in configs:
             show_plan(resolved, given)
         return
+    for resolved in configs:
+        check_folder_target(resolved.folder())
     for number, resolved in enumerate(configs, start=1):
         if len(configs) > 1 and is_rank0():
             note(f"run {number} of {len(configs)}: seed {resolved.seed}")

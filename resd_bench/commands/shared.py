@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from resd_bench import plugins
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import out
+from resd_bench.files.writing import check_folder_target, check_target
 from resd_bench.options import coerce, field_help, field_types, notation
 from resd_bench.types import Split
 
@@ -21,6 +23,20 @@ if TYPE_CHECKING:
     from resd_bench.check.result import PropertyVerdict
     from resd_bench.env import TextEnv
 
+
+def _target(check: Callable[[Path, str], Path]) -> Callable[[typer.CallbackParam, Any], Any]:
+    def checked(param: typer.CallbackParam, value: Any) -> Any:
+        if value is not None:
+            check(Path(value), param.opts[0])
+        return value
+
+    return checked
+
+
+TO_FILE = _target(check_target)
+TO_FOLDER = _target(check_folder_target)
+"""Callbacks of options that name what a command writes: they refuse, before the command begins and
+imports anything, where it could not."""
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name, as shown by `list`.")]
 Runs = Annotated[
     list[str], typer.Argument(metavar="RUN", help="Run folders, globs or .jsonl files.")

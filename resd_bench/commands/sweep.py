@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from resd_bench.commands.shared import ServerOption, Trust
+from resd_bench.commands.shared import TO_FOLDER, ServerOption, Trust
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out, say
 from resd_bench.files.writing import check_folder_target
@@ -46,13 +46,18 @@ ShowList = Annotated[bool, typer.Option("--list", help="List the runs and start 
 RunsFolder = Annotated[
     str | None,
     typer.Option(
-        "--out", metavar="FOLDER", help="Root folder of the runs (default: as in the file)."
+        "--out",
+        metavar="FOLDER",
+        callback=TO_FOLDER,
+        help="Root folder of the runs (default: as in the file).",
     ),
 ]
 KeepFolder = Annotated[
     Path | None,
     typer.Option(
-        metavar="FOLDER", help="Afterwards copy the records to FOLDER/ENV/VARIANT/seed-K."
+        metavar="FOLDER",
+        callback=TO_FOLDER,
+        help="Afterwards copy the records to FOLDER/ENV/VARIANT/seed-K.",
     ),
 ]
 """Options of the commands that start many runs: `sweep` and `tune`."""
@@ -87,8 +92,6 @@ def sweep(
         return
     if answers and keep is None:
         raise UsageError("--answers is given without --keep FOLDER, which says where to")
-    if keep is not None:
-        check_folder_target(keep, "--keep")
     where = make_launcher(launcher, jobs, address, cpus, gpus, named)
     received, done = run_sweep(file.stem, trials, where, retries)
     if keep is not None:
@@ -154,6 +157,8 @@ def run_sweep(
     from resd_bench.sweep.progress_table import LiveTable
 
     root = Path(trials[0].config.out).parent
+    for folder in {trial.config.out: None for trial in trials}:
+        check_folder_target(Path(folder))
     jobs = make_jobs(trials, root / ".sweeps" / name, root)
     with LiveTable() as table:
         try:
@@ -192,11 +197,10 @@ def interrupted(received: int, jobs: Sequence[Job]) -> int:
     finished = [job for job in jobs if job.state in ("finished", "there already")]
     rest = [left_behind(job.trial.folder) for job in jobs if job not in finished]
     saved = sum(left.checkpoint is not None for left in rest)
-    told = f"{len(finished)} of {len(jobs)} runs are finished, {saved or 'none'} of the others "
+    others = f"{saved or 'none'} of the others {'have' if saved > 1 else 'has'} a checkpoint"
+    told = f"{len(finished)} of {len(jobs)} runs are finished, {others}"
     go_on = "continues" if finished or saved else "begins again"
-    note(
-        f"interrupted; {told}{'have' if saved > 1 else 'has'} a checkpoint. The same command {go_on}"
-    )
+    note(f"interrupted; {told}. The same command {go_on}")
     return 128 + received
 
 

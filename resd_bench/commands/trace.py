@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resd_bench.commands.report import page_file
-from resd_bench.commands.shared import ServerOption, Trust
+from resd_bench.commands.shared import TO_FILE, ServerOption, Trust
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files.terminal import note, out
 
@@ -33,7 +33,10 @@ def trace(
     save: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="FILE", help="HTML file to write; its data are written as JSON too."
+            "--out",
+            metavar="FILE",
+            callback=TO_FILE,
+            help="HTML file to write; its data are written as JSON too.",
         ),
     ] = Path("trace.html"),
     device: Annotated[
@@ -49,12 +52,12 @@ def trace(
 
     The run is not changed. The page also shows what the teacher saw.
     """
+    page = page_file(save)
     from resd_bench.jobs.replay import replay
     from resd_bench.records.run_files import RunFiles
     from resd_bench.report.html.build import write_trace
     from resd_bench.report.html.episodes import episode_id
 
-    page = page_file(save)
     files = RunFiles.at(run_folder)
     if update is not None and episode is not None:
         raise UsageError("--update and --episode were both given: give one of them")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resd_bench.commands import sweep
-from resd_bench.commands.shared import ServerOption, Trust
+from resd_bench.commands.shared import TO_FOLDER, ServerOption, Trust
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out
 from resd_bench.files.writing import check_folder_target
@@ -29,7 +29,9 @@ KeptRecords = Annotated[
 PagesFolder = Annotated[
     Path | None,
     typer.Option(
-        metavar="FOLDER", help="Folder to write the results to (default: where the runs are)."
+        metavar="FOLDER",
+        callback=TO_FOLDER,
+        help="Folder to write the results to (default: where the runs are).",
     ),
 ]
 
@@ -68,9 +70,7 @@ def tune(
     if not start and (only or keep):
         raise UsageError("--no-run starts nothing: leave out --only and --keep")
     sweep.warn_of_missing(records or ())
-    for target, option in ((keep, "--keep"), (pages, "--pages")):
-        if target is not None:
-            check_folder_target(target, option)
+    target = pages or check_folder_target(Path(tuning.out))
     received, done = 0, list[Job]()
     if start:
         where = sweep.make_launcher(launcher, jobs, address, cpus, gpus, named)
@@ -78,7 +78,7 @@ def tune(
         if keep is not None:
             sweep.keep_finished(done, keep)
     kept = [*(records or ()), *([keep] if keep else ()), Path(tuning.out)]
-    choose(tuning, kept, failures(done), pages or Path(tuning.out), command(file, records))
+    choose(tuning, kept, failures(done), target, command(file, records))
     raise typer.Exit(sweep.finish(received, done) if start else 0)
 
 

@@ -13,6 +13,7 @@ import errno
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -119,35 +120,39 @@ def write_named(path: Path, data: bytes) -> Path:
         raise UsageError(f"cannot write {path}: {reason_of(error)}. Give another --out") from None
 
 
-def check_target(path: Path) -> Path:
-    """`path`, if a file can be written there; UsageError otherwise, before hours of work are lost.
+def check_target(path: Path, option: str = "--out") -> Path:
+    """`path`, if a file can be written there; UsageError otherwise, before any work is done.
 
-    Its folder is made. Left out: whether the disk has room.
+    Nothing is made: where its folder is missing, it is seen whether it can be. `option` is the flag
+    that named it. Left out: whether the disk has room.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {reason_of(error)}. Give another --out") from None
     if path.is_dir():
-        raise UsageError(f"cannot write {path}: it is a folder. Give a file with --out")
-    if not os.access(path if path.exists() and not path.is_file() else path.parent, os.W_OK):
-        raise UsageError(f"cannot write {path}: permission denied. Give another --out")
+        raise UsageError(f"cannot write {path}: it is a folder. Give a file with {option}")
+    if path.exists() and not path.is_file() and os.access(path, os.W_OK):
+        return path
+    if why := _why_not(path.parent):
+        raise UsageError(f"cannot write {path}: {why}. Give another file with {option}")
     return path
 
 
-def check_folder_target(folder: Path, option: str) -> Path:
-    """`folder`, if files can be written below it; UsageError otherwise, before any work is done.
-
-    Nothing is made. `option` is the flag that named it.
-    """
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not nearest.is_dir():
-        raise UsageError(
-            f"cannot write to {folder}: {nearest} is a file. Give another folder with {option}"
-        )
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write to {folder}: permission denied. Give another {option}")
+def check_folder_target(folder: Path, option: str = "--out") -> Path:
+    """`folder`, if files can be written below it; UsageError otherwise. See `check_target`."""
+    if why := _why_not(folder):
+        raise UsageError(f"cannot write to {folder}: {why}. Give another folder with {option}")
     return folder
+
+
+def _why_not(folder: Path) -> str:
+    """Why no file can be made in `folder`, or in the nearest one that exists; "" if one can."""
+    nearest = next(at for at in (folder, *folder.absolute().parents) if os.path.lexists(at))
+    if not nearest.is_dir():
+        return f"{nearest} is a {'file' if nearest.is_file() else 'broken link, or no folder'}"
+    try:
+        # Permissions do not tell: root has all of them in /proc too.
+        with tempfile.TemporaryFile(dir=nearest):
+            return ""
+    except OSError as error:
+        return f"nothing can be made in {nearest} ({reason_of(error)})"
 
 
 def append_to(path: Path, root: Path | None = None) -> IO[bytes]:

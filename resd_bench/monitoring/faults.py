@@ -2,10 +2,10 @@
 
 A rule fires once it has held in so many updates in a row, and says what that does to the run (it
 cannot learn, a part of its method does not work, or it is held back) and which flag mends it. No
-rule looks at held-out success, which can rise all the same. The numbers were chosen on runs of nano that learned: the longest that a committed one went without an example
-to train on is 29 updates, with all rollouts truncated none, with all reflections unread one, until
-it was at its best. Left out: runs that could learn and do not, which only their evaluations can
-tell.
+rule looks at held-out success, which can rise all the same. The numbers were chosen on runs of nano
+that learned: the longest that a committed one went without an example to train on is 29 updates,
+with all rollouts truncated none, with all reflections unread one, until it was at its best. Left
+out: runs that could learn and do not, which only their evaluations can tell.
 """
 
 from __future__ import annotations

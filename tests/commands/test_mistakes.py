@@ -13,7 +13,8 @@ from resd_bench.check.result import PropertyVerdict
 from resd_bench.cli import main
 from resd_bench.commands.shared import show_verdicts
 from resd_bench.errors import UsageError
-from resd_bench.files.writing import check_target
+from resd_bench.files.writing import check_folder_target, check_target
+from tests.commands.test_cli import COMMANDS
 from tests.places import ROOT
 
 KEPT = ROOT / "results/nano/manufactoria-has/sft/seed-0"
@@ -56,7 +57,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["eval", "model"], "model is a model, not a run folder: give --model model --env ENV"),
         ([*EVAL, "--out", "adir"], "it is a folder"),
         ([*EVAL, "--out", "afile/rows.jsonl"], "cannot write afile/rows.jsonl"),
-        (["compare", "ok.jsonl", "--out", "afile"], "cannot write afile/compare.csv"),
+        (["compare", "ok.jsonl", "--out", "afile"], "cannot write to afile: afile is a file"),
         (["compare", "ok.jsonl", "--out", "adir", "--baseline", "b"], "unknown group of runs 'b'"),
         (["report", str(KEPT), "--out", "afile/r.html"], "cannot write afile/r.html"),
         (["sweep", "nope.yaml"], "nope.yaml cannot be read: No such file or directory"),
@@ -77,7 +78,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["engines", "check", "fast", "--device", "nope"], "unknown device 'nope'"),
         (["engines", "check", "fast", "--model", "nope"], "no model at 'nope'"),
         (["results", "compact", "nope"], "no run found in nope"),
-        (["results", "keep", str(KEPT), "--to", "afile"], "afile: File exists"),
+        (
+            ["results", "keep", str(KEPT), "--to", "afile"],
+            "is a file. Give another folder with --to",
+        ),
         (["results", "schema", "nope"], "unknown schema 'nope'"),
         (["reproduce", "table2", "--no-run", "--out", "afile"], "cannot write to afile"),
         (["export", "adir", "--to", "x"], "adir is not a run folder"),
@@ -138,12 +142,74 @@ def test_control_c_in_any_command_is_told(
     assert capsys.readouterr().err.startswith("interrupted; ")
 
 
-def test_a_target_is_checked_before_anything_is_measured(here: Path) -> None:
+def written_to() -> list[tuple[str, ...]]:
+    """Every option of a command that names what is written, after the words that call it."""
+    named = {"--out", "--to", "--keep", "--pages"}
+    return [
+        (*path, option)
+        for path, command in COMMANDS.items()
+        for parameter in getattr(command, "params", ())
+        for option in named & set(parameter.opts)
+    ]
+
+
+@pytest.mark.parametrize("words", written_to(), ids=" ".join)
+def test_where_nothing_can_be_written_a_command_says_so_before_it_does_anything(
+    here: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever else is missing from the command, and to root too, who may write everywhere."""
+    suffix = "x.html" if words[0] in ("report", "trace") else "x"
+    assert main([*words, f"/proc/none/{suffix}"]) == 2
+    assert main([*words, f"afile/{suffix}"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    kind = "file" if "FILE" in said[0] or "another file" in said[0] else "folder"
+    ends = f"Give another {kind} with {words[-1]}"
+    assert len(said) == 2
+    for line, place, why in zip(
+        said,
+        ("/proc/none/x", "afile/x"),
+        ("nothing can be made in /proc", "afile is a file"),
+        strict=True,
+    ):
+        assert line.startswith("error: cannot write ")
+        assert place in line
+        assert why in line
+        assert line.endswith(ends)
+
+
+def test_the_commands_that_write_are_known() -> None:
+    assert {words[0] for words in written_to()} >= {
+        *("run", "eval", "sweep", "tune", "compare", "report", "trace", "reproduce", "export"),
+        *("init", "results", "nano", "cross-check", "envs"),
+    }
+
+
+def test_folders_of_runs_are_checked_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that a file names, and what has taken the place of a run."""
+    (here / "one.yaml").write_text("base: {env: finer}\nout: afile/runs\ngrid: {seed: [0]}\n")
+    (here / "runs-out").write_text("")
+    for command in (
+        ["sweep", "one.yaml"],
+        ["run", "--budget", "1upd", "--out", "afile"],
+        ["reproduce", "table2", "--no-run"],
+    ):
+        assert main(command) == 2
+        assert "is a file. Give another folder with --out" in capsys.readouterr().err
+    assert {path.name for path in here.iterdir()} >= {"afile", "runs-out"}
+    assert not (here / "afile.tmp").exists()
+
+
+def test_a_check_of_a_target_makes_nothing(here: Path) -> None:
+    before = sorted(here.rglob("*"))
     assert check_target(Path("new/folder/rows.jsonl")) == Path("new/folder/rows.jsonl")
-    assert Path("new/folder").is_dir()
+    assert check_folder_target(Path("new/folder")) == Path("new/folder")
     assert check_target(Path("/dev/null"))
     with pytest.raises(UsageError, match="it is a folder"):
         check_target(Path("adir"))
+    (here / "broken").symlink_to("nowhere")
+    with pytest.raises(UsageError, match="broken is a broken link"):
+        check_folder_target(Path("broken/runs"))
+    assert sorted(here.rglob("*")) == sorted([*before, here / "broken"])
 
 
 def test_environments_that_lack_the_same_package_are_listed_together(

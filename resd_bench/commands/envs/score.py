@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from resd_bench.commands.shared import DialectFlag, EnvSets, LevelOption, Name, open_env
+from resd_bench.commands.shared import TO_FILE, DialectFlag, EnvSets, LevelOption, Name, open_env
 from resd_bench.errors import UsageError, reason_of
 from resd_bench.files import reading
 from resd_bench.files.terminal import note
-from resd_bench.files.writing import check_target, write_named
+from resd_bench.files.writing import write_named
 from resd_bench.options import coerce
 from resd_bench.parsing import Grade
 
@@ -26,7 +26,12 @@ def score(
     ],
     save: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="File to write (default: standard output)."),
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            callback=TO_FILE,
+            help="File to write (default: standard output).",
+        ),
     ] = None,
     dialect: DialectFlag = "full",
     level: LevelOption = 3,
@@ -50,8 +55,6 @@ def score(
     answers = list(read_answers(_read(file).splitlines(), "stdin" if file == "-" else file))
     if not answers:
         raise UsageError(f'{file} has no answers: give lines of {{"task": ID, "answer": TEXT}}')
-    if save is not None:
-        check_target(save)
     rows = list(grade(env, answers))
     lines = b"".join(to_line(row) for row in rows)
     if save is not None:
