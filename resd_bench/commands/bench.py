@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resd_bench.files.terminal import note, out, say
+from resd_bench.files.terminal import errors, out, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +52,7 @@ def bench(
     wanted = {claim["name"] for claim in asked}
     now: list[claims.Claim] = []
     for command in dict.fromkeys([add] if add else [claim["command"] for claim in asked]):
-        note(command)
+        errors().print(command, soft_wrap=True)
         rows = claims.run_benchmark(command)
         now += [row for row in rows if add or row["name"] in wanted]
     _show(now)

@@ -16,7 +16,8 @@ import typer
 
 from resd_bench import packaged_models
 from resd_bench.errors import install_extra
-from resd_bench.files.terminal import say
+from resd_bench.files.folded import folded
+from resd_bench.files.terminal import columns, say
 from resd_bench.packaged_models import GgufPackage
 from resd_bench.plugins import Check, find, installed
 from resd_bench.sweep.launch import cores
@@ -54,7 +55,7 @@ LAYER_REMEDIES = {
 def doctor() -> None:
     """Check what works on this machine and what is missing."""
     checks = report()
-    say(render(checks))
+    say(render(checks, columns(sys.stdout)))
     if any(check.required and not check.ok for check in checks):
         raise typer.Exit(1)
 
@@ -66,16 +67,18 @@ def report() -> list[Check]:
     return [_python(), *_torch(), *models, *_sandbox(), *map(_extra, EXTRAS), *plugged]
 
 
-def render(checks: Sequence[Check]) -> str:
-    """A line per check, and the remedy below each that is not `ok`."""
+def render(checks: Sequence[Check], terminal: int | None = None) -> str:
+    """A line per check, and the remedy below each that is not `ok`.
+
+    `terminal` is the width of the terminal that lines are folded for, if there is one.
+    """
     width = max((len(check.name) for check in checks), default=0)
-    lines = []
+    left, lines = " " * (width + 6), []
     for check in checks:
-        lines.append(
-            f"{'ok' if check.ok else '--'}  {check.name:<{width}}  {check.detail}".rstrip()
-        )
+        line = f"{'ok' if check.ok else '--'}  {check.name:<{width}}  {check.detail}".rstrip()
+        lines.append(folded(line, terminal, left))
         if check.remedy and not check.ok:
-            lines.append(f"    {'':<{width}}  -> {check.remedy}")
+            lines.append(folded(f"{left}-> {check.remedy}", terminal, f"{left}   "))
     return "\n".join(lines)
 
 

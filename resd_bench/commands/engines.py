@@ -49,7 +49,7 @@ def show_engine(name: Name) -> None:
     settings = ", ".join(f"--{option.replace('_', '-')}" for option in spec.options)
     title = f"{name}: {spec.summary}. Settings it reads: {settings or 'none'}."
     if not fields(spec.config):
-        out().print(f"{title} It has no options of its own.")
+        out().tell(f"{title} It has no options of its own.")
         return
     out().print(options_table(f"{title} Options: --set engine.NAME=VALUE", spec.config))
 

@@ -127,4 +127,4 @@ def show(scored: Scored) -> None:
         console.print(head + text.replace("\n", f"\n{'':{len(head)}}"))
     console.print(f"samples {point.samples}, without verdict {point.errors}")
     if point.errors:
-        console.print(WITH_FAILURES, style="bold red")
+        console.tell(WITH_FAILURES, style="bold red")

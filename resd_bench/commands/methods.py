@@ -48,7 +48,7 @@ def show_method(name: Name) -> None:
     own = shipped.pop("method_options", {})
     out().print(options_table(title, spec.config, {RunConfig.model: own}))
     flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in shipped.items())
-    out().print(
+    out().tell(
         f"Rollouts per task (--group-size): {spec.group_size}. With {RunConfig.model}: {flags}. "
         f"`run --method {name} --dry-run` shows every setting of a run."
     )

@@ -85,8 +85,9 @@ def show_plan(config: RunConfig, given: PlanFor) -> None:
     machine = replace(find_machine(config, given.gpus, given.gpu_memory), shared=given.fsdp)
     refuse_as_run_does(config, replace(machine, gpus=given.gpus or 1))
     for line in plan.lines(machine, measured):
-        console.print(f"# {line}", soft_wrap=True)
-    console.print(f"# would write to {config.folder()}; nothing was written", soft_wrap=True)
+        console.tell(f"# {line}", indent="#   ")
+    told = f"# would write to {config.folder()}; nothing was written"
+    console.tell(told, indent="#   ")
 
 
 class Plan:

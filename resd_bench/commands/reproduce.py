@@ -253,7 +253,7 @@ def show(page: Page, wanted: Wanted) -> None:
     console = out()
     console.print(f"{page.heading} · {wanted.tier} tier", style="bold")
     for text in page.notes:
-        console.print(text)
+        console.tell(text)
     for table in page.tables:
         console.print(table)
     chosen = "".join(f" --env {env}" for env in wanted.envs)

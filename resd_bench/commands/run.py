@@ -281,7 +281,7 @@ def show_run(folder: Path, root: Path) -> None:
     for fault in faults_of(data.metrics, data.settings):
         note(str(fault))
     for text in run_notes(data):
-        console.print(f"note   {text}", soft_wrap=True)
+        console.tell(f"note   {text}", indent=" " * 7)
     console.print(f"run    {folder}\nfigure {figure}", soft_wrap=True)
     for command in next_commands(folder):
         console.print(f"next   {command}", soft_wrap=True)

@@ -169,7 +169,7 @@ def show_verdicts(name: str, verdicts: Iterable[PropertyVerdict], given: Iterabl
                 raise UsageError(f"{name} has no option {option!r}: check --set")
         if not seen:
             console.print(name)
-        console.print(f"  {verdict}", soft_wrap=True)
+        console.tell(f"  {verdict}", indent=" " * 20)
         failed, seen = failed + verdict.failed, seen + 1
     word = "passes" if not failed else f"FAILS {failed} of {seen} properties"
     console.print(f"{name} {word}")

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from resd_bench.files.fit_table import fit_table, least_width
+from resd_bench.files.folded import folded
 from resd_bench.files.printable import printable
 
 
@@ -22,6 +23,11 @@ class PlainConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """`text` as it is, see `printable`."""
         return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
+
+    def tell(self, text: str, indent: str = "  ", style: str | None = None) -> None:
+        """Print a sentence: folded at words in a terminal, of any length elsewhere."""
+        shown = folded(printable(text), self.width if self.is_terminal else None, indent)
+        super().print(self.render_str(shown), soft_wrap=True, style=style)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as rich does, but with tables that fit: see `fit_table`."""

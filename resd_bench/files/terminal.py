@@ -8,22 +8,24 @@ direction) is shown escaped. Left out: standard output that a program reads, suc
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+from resd_bench.files.folded import folded
 from resd_bench.files.printable import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from resd_bench.files.plain_console import PlainConsole
 
 _WIDTH = 110
 """Width of text that goes into a file or a pipe; of tables the least, since nothing limits it."""
 
 
-def out() -> Console:
+def out() -> PlainConsole:
     """The console for results."""
     from resd_bench.files.plain_console import PlainConsole
 
@@ -31,7 +33,7 @@ def out() -> Console:
     return PlainConsole(highlight=False, width=_WIDTH if wide else None)
 
 
-def errors() -> Console:
+def errors() -> PlainConsole:
     """The console for everything else that a person should know."""
     from resd_bench.files.plain_console import PlainConsole
 
@@ -64,13 +66,18 @@ def page_text(texts: Iterable[str]) -> None:
 
 
 def note(text: str) -> None:
-    """Tell the user something that is not a result."""
-    errors().print(text, soft_wrap=True)
+    """Tell the user something that is not a result; in a terminal it is folded at words."""
+    errors().tell(text)
 
 
 def complain(error: Exception) -> None:
     """Tell the user of a mistake."""
-    print(f"error: {printable(str(error))}", file=sys.stderr)
+    print(folded(f"error: {printable(str(error))}", columns(sys.stderr)), file=sys.stderr)
+
+
+def columns(stream: TextIO) -> int | None:
+    """Width of the terminal that `stream` goes to; None where it goes elsewhere."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def guard_python() -> None:
@@ -88,4 +95,5 @@ def _show_exception(kind: type[BaseException], error: BaseException, trace: Any)
 def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: object = None
 ) -> str:
-    return printable(f"{filename}:{lineno}: {category.__name__}: {message}\n")
+    text = printable(f"{filename}:{lineno}: {category.__name__}: {message}")
+    return f"{folded(text, columns(sys.stderr))}\n"

@@ -146,7 +146,8 @@ def _why_not(folder: Path) -> str:
     """Why no file can be made in `folder`, or in the nearest one that exists; "" if one can."""
     nearest = next(at for at in (folder, *folder.absolute().parents) if os.path.lexists(at))
     if not nearest.is_dir():
-        return f"{nearest} is a {'file' if nearest.is_file() else 'broken link, or no folder'}"
+        kind = "a link to nothing" if nearest.is_symlink() else "not a folder"
+        return f"{nearest} is {'a file' if nearest.is_file() else kind}"
     try:
         # Permissions do not tell: root has all of them in /proc too.
         with tempfile.TemporaryFile(dir=nearest):

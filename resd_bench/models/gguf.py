@@ -19,7 +19,6 @@ import mmap
 import os
 import shutil
 import struct
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from typing import Any
 from resd_bench.errors import UsageError, install_extra
 from resd_bench.files.cache import CACHE_VARIABLE
 from resd_bench.files.integrity import cached_sha256
+from resd_bench.files.terminal import note
 from resd_bench.packaged_models import (
     GGUF_PACKAGES,
     converted_folder,
@@ -422,17 +422,13 @@ def _make(file: Path, head: _Head, kept: Path) -> None:
         with FileLock(root / f".{kept.name}.lock"):
             if _is_complete(kept):
                 return
-            _say(f"reading {file.name}: dequantised once, and kept in {kept}")
+            note(f"reading {file.name}: dequantised once, and kept in {kept}")
             began = time.monotonic()
             _write(*_convert(file, head), file, kept)
-            _say(f"read {file.name} in {time.monotonic() - began:.0f} s")
+            note(f"read {file.name} in {time.monotonic() - began:.0f} s")
             _make_room(root, kept)
     except OSError as error:
         raise _cannot_keep(root, str(error), error.errno) from error
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _check_room(root: Path, head: _Head) -> None:

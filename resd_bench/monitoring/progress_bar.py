@@ -12,12 +12,12 @@ import time
 from threading import Event, Thread
 from types import TracebackType
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig
+from resd_bench.files.plain_console import PlainConsole
 from resd_bench.files.printable import printable
 from resd_bench.files.terminal import errors
 from resd_bench.monitoring import activity
@@ -38,7 +38,7 @@ _BAR = 24
 class Progress:
     """A watcher that shows what a run does, how far it is, live success, and the time left."""
 
-    def __init__(self, config: RunConfig, console: Console | None = None) -> None:
+    def __init__(self, config: RunConfig, console: PlainConsole | None = None) -> None:
         self._budget = config.parsed_budget()
         self._console = console or errors()
         self._recent: list[float] = []
@@ -156,7 +156,7 @@ class Progress:
                 self._say(f"update {self._update}: {lines[1]}")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+        self._console.tell(text)
 
     def _success(self) -> str:
         if not self._recent:

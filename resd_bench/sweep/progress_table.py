@@ -8,13 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from resd_bench.budget import Ledger
 from resd_bench.files import reading
 from resd_bench.files.fit_table import fit_table
+from resd_bench.files.plain_console import PlainConsole
 from resd_bench.files.terminal import errors
 from resd_bench.records.run_files import RunFiles
 from resd_bench.report.tables import both, table_label
@@ -30,7 +30,7 @@ _TAIL = 4096
 class LiveTable:
     """A live table of the running trials, redrawn by `watch`; lines if there is no terminal."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: PlainConsole | None = None) -> None:
         self._console = console or errors()
         # Redrawn by hand: the process that starts children must not have threads.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
@@ -66,7 +66,7 @@ class LiveTable:
         if job.state == "waiting" and job.starts:
             text += f" (it crashed and is resumed; start {job.starts + 1})"
         if job.state != "running" or not self._console.is_terminal:
-            self._console.print(text + (f": {job.reason}" if job.reason else ""))
+            self._console.tell(text + (f": {job.reason}" if job.reason else ""))
 
 
 def running_table(jobs: Sequence[Job]) -> Table:

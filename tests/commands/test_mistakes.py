@@ -207,7 +207,7 @@ def test_a_check_of_a_target_makes_nothing(here: Path) -> None:
     with pytest.raises(UsageError, match="it is a folder"):
         check_target(Path("adir"))
     (here / "broken").symlink_to("nowhere")
-    with pytest.raises(UsageError, match="broken is a broken link"):
+    with pytest.raises(UsageError, match="broken is a link to nothing"):
         check_folder_target(Path("broken/runs"))
     assert sorted(here.rglob("*")) == sorted([*before, here / "broken"])
 

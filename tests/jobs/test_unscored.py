@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from resd_bench.cli import main
 from resd_bench.commands.envs.calibrate import rarity_table
 from resd_bench.config import RunConfig, resolve
+from resd_bench.files.plain_console import PlainConsole
 from resd_bench.jobs.difficulty import calibrate
 from resd_bench.jobs.run import run
 from resd_bench.monitoring.progress_bar import Progress
@@ -108,7 +108,7 @@ def test_the_command_prints_both_after_a_run_and_after_an_evaluation(
 
 def test_progress_says_both(flaky: RunConfig) -> None:
     point = eval_points(read_log(run(flaky).folder / "evals.jsonl").rows)[-1]
-    console = Console(file=StringIO(), width=200)
+    console = PlainConsole(file=StringIO(), width=200)
     Progress(flaky, console).evaluated(point)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     for value in by_hand(flaky.folder(), 4):
@@ -117,7 +117,7 @@ def test_progress_says_both(flaky: RunConfig) -> None:
 
 def test_what_is_printed_before_learning_counts_both(flaky: RunConfig) -> None:
     flags = {"model": "scripted", "eval_split": "test", "eval_samples": 8, "max_new_tokens": 20}
-    console = Console(width=220, file=StringIO())
+    console = PlainConsole(width=220, file=StringIO())
     (found,) = calibrate(["toy-say"], flags)
     console.print(rarity_table([found], "scripted"))
     text = console.file.getvalue()  # type: ignore[attr-defined]

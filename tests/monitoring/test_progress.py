@@ -12,9 +12,9 @@ from types import ModuleType
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
 from resd_bench.config import resolve
+from resd_bench.files.plain_console import PlainConsole
 from resd_bench.jobs.run import run
 from resd_bench.monitoring import activity, progress_bar
 from resd_bench.monitoring.progress_bar import Progress, clock
@@ -41,7 +41,7 @@ def test_times_and_samples_are_whole_at_80_columns(
     done: int, total: int, tokens: int, seconds: float, episodes: int
 ) -> None:
     config = replace(PLAIN, env="textworld-express-" + "x" * 80, method="m" * 60)
-    progress = Progress(config, Console(file=StringIO(), width=80))
+    progress = Progress(config, PlainConsole(file=StringIO(), width=80))
     progress.updated(metrics(0, 1))
     progress.updated(metrics(episodes, 2))
     activity.phase_begins("evaluating", total)
@@ -61,7 +61,7 @@ def test_the_time_left_is_what_is_spent_per_rollout_times_what_is_left(
 ) -> None:
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    progress = Progress(PLAIN, Console(file=StringIO(), width=80))
+    progress = Progress(PLAIN, PlainConsole(file=StringIO(), width=80))
     progress.updated(metrics(320, 10))
     assert "--:-- left" in progress.status(now, 80)[1]
     now = 60.0
@@ -83,13 +83,13 @@ def test_the_engine_counts_each_sample_and_each_token() -> None:
     assert [(now.done, now.tokens)] == told
 
 
-def said(console: Console) -> list[str]:
+def said(console: PlainConsole) -> list[str]:
     lines: list[str] = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     return lines
 
 
 def test_a_mistake_that_is_found_at_once_is_the_only_line() -> None:
-    console = Console(file=StringIO(), width=80)
+    console = PlainConsole(file=StringIO(), width=80)
     with Progress(PLAIN, console):
         pass
     assert said(console) == []
@@ -98,7 +98,7 @@ def test_a_mistake_that_is_found_at_once_is_the_only_line() -> None:
 def test_into_a_pipe_it_says_that_it_loads_and_what_it_measured(
     toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    console = Console(file=StringIO(), width=80)
+    console = PlainConsole(file=StringIO(), width=80)
     config = resolve(
         {"env": "toy-say", "method": "toy-learner", "model": "scripted", "budget": "20ep"},
         {"batch_size": 5, "max_new_tokens": 20, "out": str(tmp_path)},

@@ -50,7 +50,7 @@ def _show_sizes(installed: Mapping[str, EntryPoint]) -> None:
     console = out()
     console.print(table)
     for why, names in missing.items():
-        console.print(f"{', '.join(names)}\ncannot be made: {why}\n", soft_wrap=True)
+        console.tell(f"{', '.join(names)}\ncannot be made: {why}\n")
 
 
 def _description(entry: EntryPoint) -> str:
