@@ -38,6 +38,7 @@ MAY_NOT: Mapping[str, set[str]] = {
 }
 LAZY = {
     "resd_bench": "help on the command line does without everything",
+    "resd_bench.__main__": "Ctrl-C during the imports of the command line is answered",
     "resd_bench.check.supervisor": "runs in a child process that must start fast",
     "resd_bench.config": "Gymnasium, which help and lists of names do without",
     "resd_bench.distributed.join": "a single process needs no torch for this",
