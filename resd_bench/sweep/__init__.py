@@ -2,6 +2,8 @@
 
     definition.py   a YAML file as a list of trials
     launch.py       start a trial in a process of this machine, or on a Ray cluster
+    preloaded.py    fork trials from a process that has the imports done
+    processes.py    any other process of this machine
     scheduler.py    keep a number of trials running, retry crashes, end cleanly
     progress_table.py    what a person sees meanwhile, and at the end
 

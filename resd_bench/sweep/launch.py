@@ -1,32 +1,28 @@
 """Start a trial, check whether it has ended, and ask it to end: in processes, or through Ray.
 
 Either way a trial is `python -m resd_bench run --config FILE --resume` in a process of its own
-that ends with its parent, so a crash of one trial affects no other. Left out: Slurm, whose own
-scheduler runs `sweep --only` (docs/sweeps.md).
+that ends with its parent, so a crash of one trial affects no other. On this machine it is forked
+from one that has the imports done (`preloaded`). Left out: Slurm, whose own scheduler runs
+`sweep --only` (docs/sweeps.md).
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import importlib
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from resd_bench.errors import UsageError, install_extra
 from resd_bench.files.writing import append_to
+from resd_bench.sweep.preloaded import FRESH, Preloaded, can_fork
+from resd_bench.sweep.processes import LOST, Process, start_process
 
 Command = Callable[[Path], Sequence[str]]
 """From a run's configuration file to the command that runs it."""
-
-LOST = -int(signal.SIGKILL)
-"""Exit code of a trial whose machine or worker is gone."""
 
 
 class Handle(Protocol):
@@ -60,50 +56,7 @@ class Launcher(Protocol):
 
 def run_command(config: Path, named: Sequence[str] = ()) -> list[str]:
     """The command that runs a trial, with flags for what a file cannot decide."""
-    run = [sys.executable, "-P", "-m", "resd_bench", "run", "--config", str(config), "--resume"]
-    return [*run, *named]
-
-
-def single_threaded(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` with one thread per process, unless it says otherwise."""
-    return {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **environment}
-
-
-def end_with_parent() -> None:
-    """In a new process: get SIGTERM when the parent dies, so that no orphan keeps running."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)  # PR_SET_PDEATHSIG
-
-
-def start_process(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a process in its own session: Ctrl-C in a terminal reaches it only through us."""
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        env=single_threaded(os.environ),
-        start_new_session=True,
-        preexec_fn=end_with_parent if sys.platform == "linux" else None,
-    )
-
-
-@dataclass
-class Process:
-    """A trial in a process on this machine."""
-
-    process: subprocess.Popen[bytes]
-
-    def poll(self) -> int | None:
-        return self.process.poll()
-
-    def interrupt(self) -> None:
-        self.process.send_signal(signal.SIGINT)
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+    return [*FRESH, "run", "--config", str(config), "--resume", *named]
 
 
 @dataclass
@@ -113,12 +66,21 @@ class LocalLauncher:
     places: int | None = field(default_factory=lambda: cores())
     command: Command = run_command
 
-    def start(self, config: Path, log: Path) -> Process:
+    _preloaded: Preloaded | None = None
+
+    def start(self, config: Path, log: Path) -> Handle:
+        command, own = self.command(config), len(FRESH)
+        if tuple(command[:own]) == FRESH and can_fork():
+            if self._preloaded is None or self._preloaded.lost:
+                self._preloaded = Preloaded()
+            return self._preloaded.start(command[own:], log)
         with append_to(log) as file:
-            return Process(start_process(self.command(config), file))
+            return Process(start_process(command, file))
 
     def close(self) -> None:
-        """There is nothing to release."""
+        """End the process that trials were forked from."""
+        if self._preloaded is not None:
+            self._preloaded.close()
 
 
 def cores() -> int:
