@@ -130,43 +130,60 @@ class Fork:
 class _Server:
     """What the process itself does."""
 
-    parent: int = field(default_factory=os.getpid)
+    ready: selectors.BaseSelector
+    """Waits for requests, and for the ends of trials, which it knows by number."""
+    code: _Versions
+    """Of the files that this process has read."""
     running: dict[int, int] = field(default_factory=dict)
     """Process id by number of the trial."""
+    rest: bytes = b""
+    """The beginning of a request whose end has not arrived."""
 
     def serve(self) -> list[str] | None:
-        """Fork at every request until there are no more; in a fork, returns its words."""
-        with selectors.DefaultSelector() as ready:
-            ready.register(0, selectors.EVENT_READ)
-            preload()
-            code, rest = versions(code_files()), b""
-            while True:
-                for key, _ in ready.select():
-                    if key.data is not None:
-                        self._ended(ready, key)
-                        continue
-                    if not (asked := os.read(0, 1 << 16)):
-                        return None
-                    *lines, rest = (rest + asked).split(b"\n")
-                    for request in map(json.loads, lines):
-                        if "signal" in request:
-                            self._signal(request["to"], request["signal"])
-                            continue
-                        # Decided before the fork, which has no threads but this one.
-                        same = versions(code) == code and threads() == 1
-                        if pid := os.fork():
-                            self.running[request["start"]] = pid
-                            end = os.pidfd_open(pid)
-                            ready.register(end, selectors.EVENT_READ, request["start"])
-                        else:
-                            self._become(ready, request["log"])
-                            words: list[str] = request["words"]
-                            if not same:
-                                os.execv(FRESH[0], [*FRESH, *words])
-                            return words
+        """Do what is asked until the requests end; in a fork, returns the words to go on with."""
+        self.ready.register(0, selectors.EVENT_READ)
+        while True:
+            for key, _ in self.ready.select():
+                if key.data is not None:
+                    self._ended(key)
+                    continue
+                if not (asked := os.read(0, 1 << 16)):
+                    return None
+                *lines, self.rest = (self.rest + asked).split(b"\n")
+                for request in map(json.loads, lines):
+                    if "signal" in request:
+                        self._signal(request["to"], request["signal"])
+                    elif self._forked(request):
+                        words: list[str] = request["words"]
+                        return words
 
-    def _ended(self, ready: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
-        ready.unregister(key.fileobj)
+    def _forked(self, request: dict[str, Any]) -> bool:
+        """Fork for a trial; True in the fork, which is a process of its own then."""
+        # Decided before, since a fork has no threads but this one.
+        same, server = versions(self.code) == self.code and threads() == 1, os.getpid()
+        if pid := os.fork():
+            self.running[request["start"]] = pid
+            self.ready.register(os.pidfd_open(pid), selectors.EVENT_READ, request["start"])
+            return False
+        os.setsid()
+        end_with_parent()
+        if os.getppid() != server:
+            os._exit(128 + signal.SIGTERM)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        with append_to(Path(request["log"])) as log:
+            for target, source in enumerate((nothing, log.fileno(), log.fileno())):
+                os.dup2(source, target)
+        os.close(nothing)
+        if not same:
+            os.execv(FRESH[0], [*FRESH, *request["words"]])
+        for key in self.ready.get_map().values():
+            if key.data is not None:
+                os.close(key.fd)
+        self.ready.close()
+        return True
+
+    def _ended(self, key: selectors.SelectorKey) -> None:
+        self.ready.unregister(key.fileobj)
         os.close(key.fd)
         _, status = os.waitpid(self.running.pop(key.data), 0)
         told = {"ended": key.data, "code": os.waitstatus_to_exitcode(status)}
@@ -180,21 +197,6 @@ class _Server:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, sent)
             os.kill(pid, sent)
-
-    def _become(self, ready: selectors.BaseSelector, log: str) -> None:
-        """Make this fork a process of its own, whose output goes to `log`."""
-        os.setsid()
-        end_with_parent()
-        if os.getppid() != self.parent:
-            os._exit(128 + signal.SIGTERM)
-        for key in list(ready.get_map().values()):
-            if key.data is not None:
-                os.close(key.fd)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        with append_to(Path(log)) as file:
-            for target, source in enumerate((nothing, file.fileno(), file.fileno())):
-                os.dup2(source, target)
-        os.close(nothing)
 
 
 def preload() -> None:
@@ -235,7 +237,8 @@ def threads() -> int:
 
 
 if __name__ == "__main__":
-    words = _Server().serve()
+    preload()
+    words = _Server(selectors.DefaultSelector(), versions(code_files())).serve()
     if words is not None:
         sys.argv = ["resd_bench", *words]
         runpy.run_module("resd_bench", run_name="__main__", alter_sys=True)

@@ -20,14 +20,42 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not can_fork(), reason="TRIALS ARE NOT FORKED HERE: Linux only"),
 ]
-LONG = ("run", "--method", "sft", "--env", "guess-number", "--eval-tasks", "2")
+LONG = (
+    "run",
+    "--method",
+    "sft",
+    "--env",
+    "guess-number",
+    "--eval-tasks",
+    "2",
+    "--budget",
+    "9999ep",
+)
 
 
 @pytest.fixture(scope="module")
-def source() -> Iterator[Preloaded]:
-    source = Preloaded()
-    yield source
-    source.close()
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that every Python here imports as it starts."""
+    path = tmp_path_factory.mktemp("code") / "sitecustomize.py"
+    path.write_text("")
+    return path
+
+
+@pytest.fixture(scope="module")
+def launcher(code: Path) -> Iterator[LocalLauncher]:
+    """Starts runs that learn for a long time in the folder that it is given."""
+    launcher = LocalLauncher(1, lambda out: [*FRESH, *LONG, "--out", str(out)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(code.parent))
+        yield launcher
+        launcher.close()
+
+
+@pytest.fixture
+def source(launcher: LocalLauncher) -> Preloaded:
+    if launcher._preloaded is None:
+        launcher._preloaded = Preloaded()
+    return launcher._preloaded
 
 
 def ended(fork: Fork, limit: float = 120) -> int:
@@ -54,9 +82,9 @@ def words_of(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
 
-def begun(fork: Fork, out: Path) -> int:
-    """The process id of a run that has begun to learn."""
-    until(lambda: any(out.rglob("metrics.jsonl")) or fork.poll() is not None)
+def begun(fork: Fork, out: Path, file: str = "config.yaml") -> int:
+    """The process id of a run that has written `file`."""
+    until(lambda: any(out.rglob(file)) or fork.poll() is not None)
     [pid] = forks(fork.source)
     return pid
 
@@ -94,62 +122,55 @@ def test_its_exit_code_and_its_words_arrive(source: Preloaded, tmp_path: Path) -
 
 
 def test_an_interrupted_fork_saves_and_a_killed_one_is_gone(
-    source: Preloaded, tmp_path: Path
+    launcher: LocalLauncher, tmp_path: Path
 ) -> None:
-    fork = source.start(
-        [*LONG, "--budget", "9999ep", "--out", str(tmp_path / "a")], tmp_path / "a.log"
-    )
-    pid = begun(fork, tmp_path)
+    out = tmp_path / "interrupted"
+    fork = launcher.start(out, tmp_path / "log")
+    assert isinstance(fork, Fork)
+    pid = begun(fork, out, "metrics.jsonl")
+    assert "resd_bench.sweep.preloaded" in words_of(pid)
     assert os.getsid(pid) == pid, "a signal to its session would reach others"
     fork.interrupt()
     assert ended(fork) == 128 + signal.SIGINT
-    [status] = tmp_path.rglob("status.json")
+    [status] = out.rglob("status.json")
     assert json.loads(status.read_text())["state"] == "interrupted"
-    fork = source.start(
-        [*LONG, "--budget", "9999ep", "--out", str(tmp_path / "b")], tmp_path / "b.log"
-    )
-    begun(fork, tmp_path / "b")
+    fork = launcher.start(tmp_path / "killed", tmp_path / "log")
+    assert isinstance(fork, Fork)
+    begun(fork, tmp_path / "killed")
     fork.kill()
     assert fork.poll() == -signal.SIGKILL
-    assert forks(source) == []
+    assert forks(fork.source) == []
 
 
-def test_forks_end_with_their_source_which_is_started_again(tmp_path: Path) -> None:
-    launcher = LocalLauncher(1, lambda config: [*FRESH, *LONG, "--out", str(config)])
-    fork = launcher.start(tmp_path / "out", tmp_path / "log")
+def test_code_that_has_changed_since_is_read_anew(
+    launcher: LocalLauncher, code: Path, tmp_path: Path
+) -> None:
+    code.write_text("print('new code')")
+    fork = launcher.start(tmp_path / "changed", tmp_path / "log")
     assert isinstance(fork, Fork)
-    pid = begun(fork, tmp_path)
+    pid = begun(fork, tmp_path / "changed")
+    assert "resd_bench.sweep.preloaded" not in words_of(pid)
+    assert (tmp_path / "log").read_text().startswith("new code")
+    fork.kill()
+
+
+def test_forks_end_with_their_source_which_is_started_again(
+    launcher: LocalLauncher, tmp_path: Path
+) -> None:
+    fork = launcher.start(tmp_path / "lost", tmp_path / "log")
+    assert isinstance(fork, Fork)
+    pid = begun(fork, tmp_path / "lost")
     fork.source._process.kill()
     assert ended(fork) == LOST
     until(lambda: not Path(f"/proc/{pid}").exists() or state(pid) == "Z")
     again = launcher.start(tmp_path / "again", tmp_path / "log")
     assert isinstance(again, Fork)
-    begun(again, tmp_path / "again")
-    launcher.close()
+    assert again.source is not fork.source
+    assert again.poll() is None
 
 
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def test_code_that_has_changed_since_is_read_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code = tmp_path / "sitecustomize.py"
-    code.write_text("")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    source = Preloaded()
-    for name in ("as it was", "changed"):
-        if name == "changed":
-            code.write_text("print('new code')")
-        fork = source.start(
-            [*LONG, "--budget", "9999ep", "--out", str(tmp_path / name)], tmp_path / f"{name}.log"
-        )
-        pid = begun(fork, tmp_path / name)
-        assert ("resd_bench.sweep.preloaded" in words_of(pid)) == (name == "as it was")
-        fork.kill()
-    source.close()
-    assert "new code" not in (tmp_path / "as it was.log").read_text()
 
 
 def test_a_file_that_is_gone_or_replaced_has_another_version(tmp_path: Path) -> None:
