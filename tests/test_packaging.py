@@ -14,7 +14,9 @@ import resd_bench
 from resd_bench import errors
 from tests.places import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = SETTINGS["project"]
+BUILD = SETTINGS["tool"]["hatch"]["build"]["targets"]
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_the_source_distribution_holds_what_a_wheel_is_made_of_and_no_records() 
     }
     tops = {path.parts[0] for path in held}
     assert not tops & {"tests", "results", "notebooks", "runs-out", "build", ".venv", "benchmarks"}
-    for package in ("resd_bench", "envs/resd_envs", "baselines/resd_baselines"):
+    for package in BUILD["wheel"]["packages"]:
         sources = {path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py")}
         assert sources <= held.keys()
     weights = Path("resd_bench/nano/weights/nano/model.safetensors")

@@ -122,5 +122,5 @@ def save(folder: Path, found: Mapping[str, Any], text: str) -> None:
     """Write the record and the page."""
     from resd_bench.files.writing import write_named
 
-    write_named(folder / "trl.json", json.dumps(found, indent=1).encode() + b"\n")
+    write_named(folder / "trl.json", json.dumps(found, indent=1, allow_nan=False).encode() + b"\n")
     write_named(folder / "trl.md", text.encode())

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resd_bench import packaged_models, plugins
@@ -37,6 +38,7 @@ from resd_bench.planning.memory import (
     total,
     ways,
 )
+from resd_bench.policy import limits
 from resd_bench.policy.engines import registry
 from resd_bench.policy.parallel.supported import check_devices, check_processes
 from resd_bench.types import Task
@@ -69,11 +71,11 @@ def show_plan(config: RunConfig, given: PlanFor) -> None:
 
     Where nothing is known about the memory of a machine, nothing is refused.
     """
-    from resd_bench.jobs.setup import choose_tasks, make_envs
+    from resd_bench.jobs.setup import set_up
 
     measured = None if given.rates is None else read_rates(given.rates)
-    env = make_envs(config)[0]
-    train, held_out = choose_tasks(env, config)
+    made = set_up(config)
+    made.close()
     console = out()
     console.print(config.to_yaml(), end="")
     mean = given.mean_tokens or max(1, round(config.max_new_tokens * EXPECTED_SHARE))
@@ -81,7 +83,7 @@ def show_plan(config: RunConfig, given: PlanFor) -> None:
         raise UsageError(
             f"--mean-tokens {mean} is more than --max-new-tokens {config.max_new_tokens}"
         )
-    plan = Plan(config, env, train, len(held_out), mean)
+    plan = Plan(config, made.env, made.train, len(made.held_out), mean)
     machine = replace(find_machine(config, given.gpus, given.gpu_memory), shared=given.fsdp)
     refuse_as_run_does(config, replace(machine, gpus=given.gpus or 1))
     for line in plan.lines(machine, measured):
@@ -106,17 +108,13 @@ class Plan:
         self.expected = Lengths(prompt, mean, turns)
 
     def lines(self, machine: Machine, rates: Rates | None = None) -> Iterator[str]:
-        """Updates, tokens, memory, hours; UsageError where `machine` has not enough memory."""
-        from resd_bench.planning import architecture
+        """Updates, tokens, memory, hours.
 
-        model: architecture.Architecture | None = None
-        reason = ""
-        try:
-            registry.check_loaded(self.config.engine)
-            known = architecture.read(self.config.model, self.config.model_revision)
-            model = limited(known, self.config)
-        except UsageError as error:
-            reason = str(error)
+        UsageError where `machine` has not enough memory, or the context no room for a prompt.
+        """
+        model, reason = self._model()
+        if model is not None:
+            limits.room_for_prompts(model.context, self.config.max_new_tokens)
         context = model.context if model else self.config.context_limit or _UNBOUNDED
         most = count_tokens(self.config, self.longest, self.load, self.held_out, context)
         mean = count_tokens(self.config, self.expected, self.load, self.held_out, context)
@@ -133,6 +131,22 @@ class Plan:
         check_fits(needed, machine, partial(self._what_fits, model, machine))
         if rates is not None:
             yield told_hours(self.config, model, mean, self.held_out, machine, rates)
+
+    def _model(self) -> tuple[Architecture | None, str]:
+        """The model, or why it is not known; UsageError if it is here and cannot be loaded."""
+        from resd_bench.planning import architecture
+
+        try:
+            registry.check_loaded(self.config.engine)
+        except UsageError as error:
+            return None, str(error)
+        try:
+            known = architecture.read(self.config.model, self.config.model_revision)
+        except UsageError as error:
+            if Path(self.config.model).exists():
+                raise
+            return None, str(error)
+        return limited(known, self.config), ""
 
     def _what_fits(self, model: Architecture, machine: Machine) -> list[str]:
         from resd_bench.planning.suggestions import what_fits

@@ -66,8 +66,9 @@ class Curves:
     """Held-out success before training."""
     word: str
     """`same`, `different` or `open`."""
-    interval: tuple[float, float, float]
-    """Mean paired difference in held-out success (ours minus theirs) and its 95% limits."""
+    interval: tuple[float, float, float] | tuple[float, None, None]
+    """Mean paired difference in held-out success (ours minus theirs) and its 95% limits, which one
+    seed does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,8 @@ def compare_runs(
     same = equivalence_p({check.env: pairs}, check.margin) < ALPHA
     word = "same" if same else "open" if verdict.word == "inconclusive" else "different"
     told = verdict.difference
-    return Curves(ours, theirs, rates, before, word, (told.mean, told.low, told.high))
+    interval = (told.mean, told.low, told.high) if len(pairs) > 1 else (told.mean, None, None)
+    return Curves(ours, theirs, rates, before, word, interval)
 
 
 def _train(

@@ -49,13 +49,18 @@ def _method(one: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[str]:
 
 def _curves(one: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[str]:
     curves = one["curves"]
-    mean, low, high = (100 * x for x in curves["interval"])
+    mean, low, high = curves["interval"]
+    limits = (
+        "no interval from one seed"
+        if low is None
+        else f"95% interval {100 * low:+.1f} to {100 * high:+.1f}"
+    )
     yield ""
     yield (
         f"Runs of {told['updates']} updates, held-out success on {told['eval_tasks']} tasks, "
         f"{told['eval_samples']} samples each (before training {100 * curves['before']:.1f}%): "
         f"**{curves['word']}** within {100 * told['margin']:g} points. Ours minus TRL's: "
-        f"{mean:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}."
+        f"{100 * mean:+.1f} points, {limits}."
     )
     yield ""
     yield "| seed | ours | TRL |"

@@ -1,11 +1,13 @@
 """How much is computed at a time: the limits of sampling and training that are not settings.
 
 Engines and trainer keep within them, and `run --dry-run` plans with them. Read them through this
-module (`limits.MICRO_BATCH_TOKENS`), so that a changed limit reaches every user of it. Nothing is
-imported here, so that planning does not need torch.
+module (`limits.MICRO_BATCH_TOKENS`), so that a changed limit reaches every user of it. Nothing that
+needs torch is imported here, as planning does without.
 """
 
 from __future__ import annotations
+
+from resd_bench.errors import UsageError
 
 MICRO_BATCH_TOKENS = 4096
 """Padded tokens (student and teacher) per forward and backward pass, unless `PolicyConfig` says."""
@@ -54,3 +56,13 @@ def micro_batch_rows(tokens: int, logits: int) -> int:
     if logits <= MICRO_BATCH_LOGITS:
         rows = min(rows, MICRO_BATCH_LOGITS // logits)
     return max(1, rows)
+
+
+def room_for_prompts(context: int, max_new_tokens: int) -> int:
+    """Longest prompt that leaves room in `context` for an answer; UsageError if none does."""
+    if max_new_tokens >= context:
+        raise UsageError(
+            f"{max_new_tokens} new tokens leave no room for a prompt in a context of {context} "
+            "tokens; give a smaller --max-new-tokens"
+        )
+    return context - max_new_tokens

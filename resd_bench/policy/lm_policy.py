@@ -23,7 +23,7 @@ from resd_bench.models import adapters
 from resd_bench.models.identity import model_identity
 from resd_bench.monitoring import activity
 from resd_bench.objective import Objective
-from resd_bench.policy import loading, lora, trainer
+from resd_bench.policy import limits, loading, lora, trainer
 from resd_bench.policy.chat_codec import Codec
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.engines import registry
@@ -210,12 +210,7 @@ class LMPolicy:
 
     def room_for_prompts(self, max_new_tokens: int) -> int:
         """Longest prompt that leaves room for `max_new_tokens`; UsageError if none does."""
-        if max_new_tokens >= self.context_limit:
-            raise UsageError(
-                f"{max_new_tokens} new tokens leave no room for a prompt in a context of "
-                f"{self.context_limit} tokens; give a smaller --max-new-tokens"
-            )
-        return self.context_limit - max_new_tokens
+        return limits.room_for_prompts(self.context_limit, max_new_tokens)
 
     def speed(self, rows: int) -> Speed | None:
         """Measured speed with `rows` answers at once, not charged; None for other engines' copies.

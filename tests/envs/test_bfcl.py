@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from resd_bench.commands import doctor
 from resd_bench.errors import UsageError
 from resd_bench.sandbox import SandboxTooWeak, shared
 from resd_bench.types import SPLITS, Answer, Feedback, Stop, Task
 from resd_envs.bfcl import BfclEnv, episode
 from resd_envs.bfcl.calls import Unreadable, calls_of
 from resd_envs.bfcl.env import MAX_REPLY_CHARS
-from resd_envs.bfcl.package import describe, find_package
+from resd_envs.bfcl.package import INSTALL, describe, find_package
 
 SERVICE = """
 import mpmath
@@ -249,6 +250,8 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("resd_envs.bfcl.package.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="pip install --no-deps bfcl-eval=="):
         BfclEnv()
+    (told,) = [check for check in doctor.report() if check.name == "bfcl"]
+    assert (told.ok, told.required, told.remedy) == (False, False, INSTALL)
 
 
 @pytest.mark.slow

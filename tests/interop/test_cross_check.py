@@ -122,7 +122,6 @@ def test_runs_are_compared_with_what_the_other_left(method: Any, tmp_path: Path)
     env, envs = make_envs(config_of(check, method, 0))
     told: list[str] = []
     found = compare_runs(check, method, env, envs, tmp_path, told.append)
-    envs.close()
     assert found.theirs == [[0.25 if method == "grpo" else 0.5]] * 3
     assert [len(curve) for curve in found.ours] == [1, 1, 1]
     assert [f"ours: {method}, seed {seed}, 1 updates" in told for seed in range(3)] == [True] * 3
@@ -130,6 +129,9 @@ def test_runs_are_compared_with_what_the_other_left(method: Any, tmp_path: Path)
     mean = sum(ours - theirs for ours, theirs in found.success) / 3
     assert found.interval[0] == pytest.approx(mean)
     assert found.success[0][1] == found.before, "the other is the untrained model"
+    alone = compare_runs(replace(check, seeds=(0,)), method, env, envs, tmp_path, told.append)
+    envs.close()
+    assert alone.interval == (alone.success[0][0] - alone.success[0][1], None, None)
 
 
 @pytest.mark.slow
@@ -215,6 +217,10 @@ def test_the_page_says_equal_only_where_it_is() -> None:
     assert "| gradients, as they are | 0.2 |  | differ on purpose |" in text
     assert "**open** within 10 points" in text
     assert "| 2 | 0.300 | 0.200 |" in text
+    assert "+25.0 points, 95% interval -10.0 to +60.0." in text
+    curves["interval"] = [0.25, None, None]
+    text = cross_check_page({"trl": "1", "settings": settings, "methods": methods}, "the command")
+    assert "+25.0 points, no interval from one seed." in text
 
 
 @pytest.mark.skipif(importlib.util.find_spec("trl") is not None, reason="NOT TESTED: TRL is there")

@@ -101,9 +101,14 @@ def test_a_probe_measures_what_an_engine_takes(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
 
     class Slow:
+        started = False
+
         def generate(self, prompts: Any, *, n: int, sampling: Sampling, numbers: Any = None) -> Any:
             new = sampling.max_new_tokens
             now[0] += 0.5 * sum(map(len, prompts)) + 2.0 * (new - 1) * len(prompts)
+            if not self.started:
+                now[0] += 500.0
+                self.started = True
             made = type("Made", (), {"token_ids": (1,) * new})()
             return [[made] for _ in prompts]
 

@@ -391,3 +391,31 @@ def test_the_expectation_follows_from_the_mean_that_is_given(
 
 def test_nothing_is_refused_where_nothing_is_known() -> None:
     assert torch.cuda.is_available() or main(DRY) == 0
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--max-new-tokens", "5000"),
+        ("--context-limit", "100"),
+        ("--eval-also", "nope"),
+        ("--eval-also", "finer,finer"),
+        ("--eval-also", "manufactoria-has"),
+        ("--eval-validation", "4", "--eval-split", "validation"),
+        ("--model", "."),
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_refuses_in_the_same_words(
+    flags: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = []
+    for dry in (["--dry-run"], []):
+        assert main(["run", *dry, *flags]) == 2
+        errors = capsys.readouterr().err.partition("error: ")[2]
+        said.append(" ".join(errors.split()))
+    assert said[0]
+    assert said[0] == said[1]

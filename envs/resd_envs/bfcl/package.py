@@ -10,13 +10,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from resd_bench.errors import UsageError
 from resd_bench.files import reading
+from resd_bench.plugins import Check
 
+PACKAGE = "bfcl-eval"
 INSTALL = "pip install --no-deps bfcl-eval==2026.3.23"
 """An extra cannot name it: what it depends on conflicts with what we depend on."""
 NAME = "BFCL_v4_multi_turn_base.json"
@@ -57,6 +60,15 @@ def find_package() -> Path:
         if (Path(place) / "data" / NAME).is_file():
             return Path(place)
     raise UsageError(f"bfcl needs the package bfcl-eval: {INSTALL}")
+
+
+def bfcl_checks() -> list[Check]:
+    """What `resd-bench doctor` says of the package."""
+    try:
+        find_package()
+        return [Check("bfcl", True, version(PACKAGE))]
+    except (UsageError, PackageNotFoundError):
+        return [Check("bfcl", False, "not installed (optional)", INSTALL)]
 
 
 @cache
