@@ -176,6 +176,7 @@ def make_pages(names: Sequence[str], wanted: Wanted, start: bool | None, jobs: i
             note(f"{one.name} has no runs on {', '.join(wanted.envs)}")
             continue
         gathered = gather(trials[one.name], records)
+        note(f"making the page of {one.name}")
         page = one.make(gathered)
         page.name, page.model = one.name, gathered.model
         if tuned := tuned_trials(one, wanted):

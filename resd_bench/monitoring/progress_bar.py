@@ -9,12 +9,14 @@ evaluation, and one every `EVERY` seconds in between. Left out: progress of seve
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from threading import Event, Thread
 from types import TracebackType
 
 from rich.live import Live
 from rich.text import Text
 
+from resd_bench.agent import Policy
 from resd_bench.budget import Ledger
 from resd_bench.config import RunConfig
 from resd_bench.files.plain_console import PlainConsole
@@ -25,6 +27,7 @@ from resd_bench.monitoring.activity import Activity
 from resd_bench.monitoring.faults import new_faults
 from resd_bench.records.recorder import LogRow
 from resd_bench.stats import EvalPoint
+from resd_bench.types import Task
 
 SMOOTH = 8
 """Number of updates that the live training success is averaged over."""
@@ -76,6 +79,16 @@ class Progress:
         if self._console.is_terminal:
             self._live.stop()
 
+    def starting(
+        self, policy: Policy, train: Sequence[Task], held_out: int, turns: int, done: int
+    ) -> None:
+        """Go on from where a run that is resumed has come to."""
+        if done:
+            self._update, self._spent = done, self._budget.spent(policy.ledger)
+            self._first = (time.monotonic(), self._spent)
+            if not self._console.is_terminal:
+                self._say(f"update {done}: resumed, {100 * self._share():.0f}% of the budget spent")
+
     def updated(self, row: LogRow) -> None:
         """Note an update; a line for what keeps the run from learning."""
         for rule in new_faults(row):
@@ -114,7 +127,7 @@ class Progress:
 
         Times come first in what may not be cut; a long name or success is shortened.
         """
-        share = min(1.0, self._spent / self._budget.amount)
+        share = self._share()
         filled = round(_BAR * share)
         bar = f" {'━' * filled}{'─' * (_BAR - filled)} {100 * share:3.0f}%"
         times = f"{clock(now - self._began)} elapsed, {self._left(now)}"
@@ -124,6 +137,9 @@ class Progress:
             _shortened(doing, width - len(times) - 3) + f" · {times}",
             _shortened(self._success(), width),
         ]
+
+    def _share(self) -> float:
+        return min(1.0, self._spent / self._budget.amount)
 
     def _left(self, now: float) -> str:
         """The time left, as long as what is left of the budget costs what was spent did."""

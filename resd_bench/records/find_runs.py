@@ -7,6 +7,7 @@ from glob import glob
 from pathlib import Path
 
 from resd_bench.errors import UsageError
+from resd_bench.files.counted import counted
 from resd_bench.files.terminal import note
 from resd_bench.records.external import load_rows
 from resd_bench.records.run_files import is_log, run_folders
@@ -34,7 +35,7 @@ def find_runs(places: str | Path | Iterable[str | Path]) -> list[RunData]:
             raise UsageError(
                 f"no run found in {place}: give run folders, a glob, a parent, or a .jsonl file"
             )
-        for folder in folders:
+        for folder in counted(folders, "reading runs"):
             try:
                 found.setdefault(str(folder.resolve()), load_run(folder))
             except NotEvaluated as error:

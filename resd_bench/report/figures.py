@@ -107,10 +107,11 @@ def draw_comparison(groups: Mapping[str, Sequence[RunData]], axis: Axis = "episo
 
     Panels are over rollouts and all generated tokens, as far as the records hold them, and over
     `axis`. Thin lines are seeds, thick ones means over the evaluations that all seeds of a group
-    have.
+    have. Of more groups than there are styles, the means alone are drawn in a colour per method.
     """
     from matplotlib.figure import Figure
 
+    by_method = _methods_of_many(list(groups))
     runs = [run for group in groups.values() for run in group]
     wanted = dict.fromkeys(["episodes", "tokens", axis])
     axes: list[Axis] = [
@@ -123,7 +124,10 @@ def draw_comparison(groups: Mapping[str, Sequence[RunData]], axis: Axis = "episo
     grid = figure.subplots(*shape, sharey=True, squeeze=False)
     for panels, env in zip(grid, environments, strict=True):
         for panel, over in zip(panels, axes, strict=True):
-            _draw(panel, groups, env, over)
+            if by_method:
+                _draw_many(panel, groups, by_method, env, over)
+            else:
+                _draw(panel, groups, env, over)
         panels[0].set_ylabel(f"{plain_text(env)}: success (%)" if shape[0] > 1 else "success (%)")
     # An environment may lack some of the groups.
     handles = {
@@ -131,10 +135,53 @@ def draw_comparison(groups: Mapping[str, Sequence[RunData]], axis: Axis = "episo
         for panel in figure.axes
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
+    if by_method:
+        numbers = Counter(by_method.values())
+        named = {
+            f"{plain_text(method)} ({count} setting{'s' * (count > 1)})": handles[
+                plain_text(method)
+            ]
+            for method, count in numbers.items()
+        }
+        _legend_below(figure, named, "a line for each setting, a colour for each method")
+        return figure
     told = {label: _with_seeds(label, group) for label, group in groups.items() if group}
     lines = [handles[plain_text(label)] for label in told]
     _legend_below(figure, dict(zip(told.values(), lines, strict=True)))
     return figure
+
+
+def _methods_of_many(labels: Sequence[str]) -> dict[str, str]:
+    """The method of each label, where styles would mean two things; {} where they do not.
+
+    {} too where even the methods are too many to have styles of their own.
+    """
+    methods = {label: label.partition(" · ")[0] for label in labels}
+    return methods if _repeats(labels) and not _repeats(list(methods.values())) else {}
+
+
+def _repeats(labels: Sequence[str]) -> bool:
+    """Whether two labels have the same style: a colour has two, solid and dashed."""
+    colours = colours_of(list(dict.fromkeys(labels)))
+    return max(Counter(colours.values()).values(), default=0) > 2
+
+
+def _draw_many(
+    panel: Axes,
+    groups: Mapping[str, Sequence[RunData]],
+    methods: Mapping[str, str],
+    env: str,
+    axis: Axis,
+) -> None:
+    """The means of groups, in the colour of their method and with its name."""
+    colours = colours_of(list(dict.fromkeys(methods.values())))
+    for label, group in groups.items():
+        if runs := [run for run in group if run.env == env]:
+            x, y = mean_curve(runs, axis)
+            name = plain_text(methods[label])
+            panel.plot(x, 100 * y, color=colours[methods[label]], lw=1.2, alpha=0.7, label=name)
+    _dress(panel, axis)
+    panel.set_ylabel("")
 
 
 def _draw(panel: Axes, groups: Mapping[str, Sequence[RunData]], env: str, axis: Axis) -> None:
@@ -216,7 +263,7 @@ def shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     _legend_below(figure, named)
 
 
-def _legend_below(figure: Figure, named: Mapping[str, Any]) -> None:
+def _legend_below(figure: Figure, named: Mapping[str, Any], title: str | None = None) -> None:
     """A legend in as many columns as fit the figure: a character takes about 0.07 inches or more.
 
     Where it has many rows, the figure grows by those that would take the room of its panels.
@@ -239,6 +286,7 @@ def _legend_below(figure: Figure, named: Mapping[str, Any]) -> None:
         ncols=columns,
         frameon=False,
         fontsize=size,
+        title=title,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from resd_bench.config import RunConfig
 from resd_bench.errors import UsageError
 from resd_bench.evaluation.extra import other_environments
+from resd_bench.files.counted import counted
 from resd_bench.models.identity import weights_hash
 from resd_bench.records.run_files import RunFiles, run_folders
 from resd_bench.records.runs import RunData, load_run, model_label
@@ -49,13 +50,13 @@ class Records:
     def scan(cls, roots: Iterable[Path]) -> Records:
         """Every run folder below `roots`; those of earlier roots come first."""
         found: dict[tuple[str, str, str], list[Path]] = {}
-        for root in dict.fromkeys(roots):
-            for folder in run_folders(root):
-                # A damaged one would otherwise be taken for another run, or ignored.
-                text = RunFiles.at(folder).config_text()
-                named = {name: value.strip("'\"") for name, value in _NAMED.findall(text)}
-                key = (named.get("env", ""), named.get("method", ""), named.get("seed", ""))
-                found.setdefault(key, []).append(folder)
+        folders = [folder for root in dict.fromkeys(roots) for folder in run_folders(root)]
+        for folder in counted(folders, "looking at records"):
+            # A damaged one would otherwise be taken for another run, or ignored.
+            text = RunFiles.at(folder).config_text()
+            named = {name: value.strip("'\"") for name, value in _NAMED.findall(text)}
+            key = (named.get("env", ""), named.get("method", ""), named.get("seed", ""))
+            found.setdefault(key, []).append(folder)
         return cls(found)
 
     def of(self, config: RunConfig) -> RunData | None:
@@ -193,7 +194,8 @@ class Gathered:
 
 def gather(trials: Sequence[Trial], records: Records) -> Gathered:
     """`trials` with their records, as far as they exist."""
-    found = {trial.index: records.of(trial.config) for trial in trials}
+    known = counted(trials, "reading records of runs")
+    found = {trial.index: records.of(trial.config) for trial in known}
     return Gathered(trials, {index: run for index, run in found.items() if run is not None})
 
 

@@ -115,6 +115,40 @@ def test_into_a_pipe_it_says_that_it_loads_and_what_it_measured(
     assert lines[-1].startswith("update 4: 20 rollouts, train")
 
 
+def test_a_run_that_is_resumed_goes_on_from_its_update_and_not_from_0(
+    toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"env": "toy-say", "method": "toy-learner", "model": "scripted", "eval_every": "0"}
+    settings |= {"batch_size": "5", "max_new_tokens": "20", "warmup_updates": "0"}
+    settings |= {"out": str(tmp_path)}
+    run(resolve({**settings, "budget": "20ep"}))
+    longer = resolve({**settings, "budget": "40ep"})
+    console = PlainConsole(file=StringIO(), width=80)
+    monkeypatch.setattr(progress_bar, "SOON", 0.0)
+    monkeypatch.setattr(progress_bar, "EVERY", 0.0)
+    progress, bars = Progress(longer, console), list[str]()
+
+    class Looks:
+        def updated(self, row: object) -> None:
+            pass
+
+        evaluated = updated
+
+        def starting(self, *seen: object) -> None:
+            bars.append(progress.status(time.monotonic(), 80)[0])
+            # Time for a plain line, which comes every half a second at most.
+            time.sleep(0.7)
+
+    with progress:
+        run(longer, resume=True, watchers=[progress, Looks()])
+    assert bars[0].endswith(" 50%")
+    lines = [line for line in said(console) if not line.endswith("loading")]
+    assert lines[0] == "update 4: resumed, 50% of the budget spent"
+    assert lines[1].startswith("update 4: ")
+    assert "before training" not in lines[1]
+    assert not [line for line in lines if line.startswith("update 0:")]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0:00"), (65, "1:05"), (3599.6, "1:00:00"), (86400, "24:00:00")]
 )

@@ -240,3 +240,26 @@ def test_a_figure_of_many_groups_has_room_for_its_legend_and_its_panels() -> Non
             box = panel.get_window_extent()
             assert box.height / figure.dpi > 2
             assert box.y0 > extent.y1
+
+
+def test_more_settings_than_styles_are_drawn_in_a_colour_for_each_method() -> None:
+    """No style means two things, and the legend is short enough to be read."""
+    runs = [data("a", 0, [0.0, 0.5])]
+    few = {f"{method} · batch_size={size}": runs for method in ("resd", "sft") for size in range(5)}
+    many = {
+        f"{method} · batch_size={size}": runs
+        for method in ("resd", "sft")
+        for size in (*range(35),)
+    }
+    for groups, told in (
+        (few, [f"{label} (1 seed)" for label in few]),
+        (many, ["resd (35 settings)", "sft (35 settings)"]),
+    ):
+        figure = draw_comparison(groups)
+        [legend] = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == told
+        assert bool(legend.get_title().get_text()) == (groups is many)
+        named = {str(line.get_label()) for line in figure.axes[0].lines}
+        styles = [(line.get_color(), line.get_linestyle()) for line in legend.get_lines()]
+        assert len(set(styles)) == len(styles) == len(told)
+        assert len([name for name in named if not name.startswith("_")]) == len(told)
