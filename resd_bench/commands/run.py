@@ -185,7 +185,9 @@ def run(
             code = run_one(resolved, resume, fail_fast)
         except KeyboardInterrupt:
             # Before a signal asks the run to end, or the second of them.
-            code = interrupted(resolved.folder(), signal.SIGINT)
+            code = 128 + signal.SIGINT
+            if is_rank0():
+                interrupted(resolved.folder(), code)
         if code:
             raise typer.Exit(code)
     if len(configs) > 1 and is_rank0():
@@ -247,15 +249,15 @@ def run_one(config: RunConfig, resume: bool, fail_fast: bool = False) -> int:
     for told in outcome.notes:
         note(f"note: {told}")
     if outcome.state == "interrupted":
-        return interrupted(outcome.folder, outcome.signal)
+        return interrupted(outcome.folder, 128 + outcome.signal)
     if outcome.state == "already finished":
         note(f"{outcome.folder} holds this run, finished; its results:")
     show_run(outcome.folder, Path(config.out))
     return 0
 
 
-def interrupted(folder: Path, number: int) -> int:
-    """Say what a run that was interrupted by signal `number` left behind; the exit code."""
+def interrupted(folder: Path, code: int) -> int:
+    """Say what an interrupted run left behind; the exit `code`."""
     from resd_bench.records.left_behind import NOTHING, left_behind
 
     left = left_behind(folder)
@@ -263,7 +265,7 @@ def interrupted(folder: Path, number: int) -> int:
         note(f"interrupted before the run began; {left}")
     else:
         note(f"interrupted; {left}\n  {folder}")
-    return 128 + number
+    return code
 
 
 def show_run(folder: Path, root: Path) -> None:
