@@ -14,9 +14,9 @@ from typing import TypeVar
 from resd_bench.files.terminal import columns, note
 
 _T = TypeVar("_T")
-SOON = 1.0
+SLOW = 1.0
 """Seconds until anything is shown."""
-EVERY = 0.2
+REDRAW = 0.2
 """Seconds between two states of the line."""
 _CLEAR = "\r\x1b[K"
 
@@ -29,7 +29,7 @@ def counted(things: Sequence[_T], doing: str) -> Iterator[_T]:
     try:
         for done, thing in enumerate(things):
             now = time.monotonic()
-            if now - began >= SOON and (now - shown >= EVERY or not said):
+            if now - began >= SLOW and (now - shown >= REDRAW or not said):
                 if width is not None:
                     text = f"{doing} {done}/{len(things)}"
                     print(f"{_CLEAR}{text[: width - 1]}", end="", file=sys.stderr, flush=True)

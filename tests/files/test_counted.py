@@ -33,7 +33,7 @@ EITHER = pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pi
 def listen(terminal: bool, monkeypatch: pytest.MonkeyPatch, soon: float = 0.0) -> Stderr:
     shown = Stderr(terminal)
     monkeypatch.setattr(sys, "stderr", shown)
-    monkeypatch.setattr(place, "SOON", soon)
+    monkeypatch.setattr(place, "SLOW", soon)
     return shown
 
 
@@ -47,7 +47,7 @@ def test_what_is_fast_says_nothing(terminal: bool, monkeypatch: pytest.MonkeyPat
 @EITHER
 def test_what_is_slow_is_counted(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = listen(terminal, monkeypatch)
-    monkeypatch.setattr(place, "EVERY", 0.0)
+    monkeypatch.setattr(place, "REDRAW", 0.0)
     monkeypatch.setenv("COLUMNS", "20")
     things = list(range(12))
     assert list(counted(things, "reading records")) == things
