@@ -121,10 +121,10 @@ def show(scored: Scored) -> None:
     for text in scored.notes:
         note(text)
     point, console = scored.point, out()
-    console.print(f"{scored.what} on {scored.config.env}, {scored.config.eval_split} tasks")
+    console.tell(f"{scored.what} on {scored.config.env}, {scored.config.eval_split} tasks")
     for name, text in (("mean", rates(point.rate())), ("best", best_rates(point))):
         head = f"{name}@{point.per_task}  "
-        console.print(head + text.replace("\n", f"\n{'':{len(head)}}"))
-    console.print(f"samples {point.samples}, without verdict {point.errors}")
+        console.tell(head + text.replace("\n", f"\n{'':{len(head)}}"))
+    console.tell(f"samples {point.samples}, without verdict {point.errors}")
     if point.errors:
         console.tell(WITH_FAILURES, style="bold red")

@@ -252,7 +252,7 @@ def distinct(trials: Iterable[Trial]) -> list[Trial]:
 def show(page: Page, wanted: Wanted) -> None:
     """Print a page and save it."""
     console = out()
-    console.print(f"{page.heading} · {wanted.tier} tier", style="bold")
+    console.tell(f"{page.heading} · {wanted.tier} tier", style="bold")
     for text in page.notes:
         console.tell(text)
     for table in page.tables:

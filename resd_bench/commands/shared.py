@@ -172,7 +172,7 @@ def show_verdicts(name: str, verdicts: Iterable[PropertyVerdict], given: Iterabl
         console.tell(f"  {verdict}", indent=" " * 20)
         failed, seen = failed + verdict.failed, seen + 1
     word = "passes" if not failed else f"FAILS {failed} of {seen} properties"
-    console.print(f"{name} {word}")
+    console.tell(f"{name} {word}")
     return failed
 
 

@@ -73,7 +73,7 @@ def trace(
     weights, console = traced["weights"], out()
     origin = weights["checkpoint"] or "the start of the run"
     done = weights["after_updates"]
-    console.print(f"scored after {done} update{'s' * (done != 1)}, repeated from {origin}")
+    console.tell(f"scored after {done} update{'s' * (done != 1)}, repeated from {origin}")
     if weights["same"] is not None:
         console.print("responses as recorded: {} of {}".format(*weights["same"]))
     console.print(f"trace {paths[0]}\ndata  {paths[1]}", soft_wrap=True)

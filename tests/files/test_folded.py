@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import os
 import pty
@@ -21,6 +22,7 @@ from resd_bench.commands.doctor import render
 from resd_bench.files.folded import folded
 from resd_bench.files.plain_console import PlainConsole
 from resd_bench.plugins import Check
+from tests.places import ROOT
 
 PIECES = st.one_of(
     st.text("abcxyz-_/.,:;()0123456789", min_size=1, max_size=30),
@@ -109,3 +111,18 @@ def test_what_is_told_fits_eighty_columns(words: list[str], told: str, tmp_path:
     shown = in_a_terminal(*words, folder=tmp_path)
     assert told in shown
     assert max(map(len, shown.split("\n"))) <= 80
+
+
+def test_no_text_is_left_to_a_console_that_would_cut_long_names() -> None:
+    """Rich breaks a path that is longer than a line, unless it is told not to (`soft_wrap`)."""
+    cut = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in sorted((ROOT / "resd_bench").rglob("*.py"))
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "print"
+        and any(isinstance(one, ast.JoinedStr | ast.BinOp) for one in call.args)
+        and "soft_wrap" not in {keyword.arg for keyword in call.keywords}
+    ]
+    assert not cut, "\n".join(cut)

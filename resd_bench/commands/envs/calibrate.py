@@ -76,7 +76,7 @@ def calibrate(
     out().print(rarity_table(found, model))
     if target is not None:
         best = nearest(found, target)
-        out().print(f"nearest to {target:g}: {best.env}")
+        out().tell(f"nearest to {target:g}: {best.env}")
 
 
 def measured(names: Sequence[str], flags: Mapping[str, Any]) -> Iterator[Rarity]:
