@@ -144,7 +144,7 @@ def _warming_up(row: Row, about: About) -> bool:
     return about.learns and low and about.spent(row) >= 0.5
 
 
-_HELD_BACK = "was held back"
+_HELD_BACK = "learning was held back"
 FAULT_RULES = (
     FaultRule(
         "truncated",
