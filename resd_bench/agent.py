@@ -221,3 +221,5 @@ class MethodSpec:
     sees_reference: bool = False
     """Whether it learns from reference solutions (`SeesReferences`): an upper bound, not a method
     to compare others with. Lists, cards, records and tables say so."""
+    check_installed: Callable[[], object] | None = None
+    """UsageError where a package that it needs is not installed; None if it needs none."""

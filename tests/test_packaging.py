@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 
 import resd_bench
 from resd_bench import errors
+from resd_bench.commands.doctor import PACKAGE, documents
 from tests.places import ROOT
 
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -77,6 +79,20 @@ def test_the_source_distribution_holds_what_a_wheel_is_made_of_and_no_records() 
     needed = {"LICENSE", "README.md", "CITATION.cff", "CHANGELOG.md", "constraints.txt"}
     assert {weights, *map(Path, needed)} <= held.keys()
     assert sum(path.stat().st_size for path in held.values()) < 40 * 2**20
+
+
+def test_a_wheel_has_the_documents_that_messages_name_and_doctor_finds_them(tmp_path: Path) -> None:
+    [(held, place)] = BUILD["wheel"]["shared-data"].items()
+    said = re.compile(r"\bdocs/([\w-]+\.md)")
+    package = [p for root in BUILD["wheel"]["packages"] for p in (ROOT / root).rglob("*.py")]
+    named = {name for path in package for name in said.findall(path.read_text(encoding="utf-8"))}
+    assert named >= {"sweeps.md", "sandbox.md"}
+    assert all((ROOT / held / name).is_file() for name in named), named
+    nowhere = tmp_path / "site-packages/resd_bench"
+    assert not documents(tmp_path, nowhere).ok
+    shutil.copytree(ROOT / held, tmp_path / place)
+    assert documents(tmp_path, nowhere).detail == str(tmp_path / place)
+    assert documents(tmp_path, PACKAGE).detail == str(ROOT / "docs")
 
 
 def test_one_version_everywhere() -> None:

@@ -96,4 +96,5 @@ GEPA = MethodSpec(
     build=GEPAAgent,
     learns=False,
     load=lambda options: Load(2, memory_tokens=options.max_entries * ENTRY_TOKENS),
+    check_installed=package,
 )

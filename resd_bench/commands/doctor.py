@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import typer
 
@@ -22,6 +23,7 @@ from resd_bench.packaged_models import GgufPackage
 from resd_bench.plugins import Check, find, installed
 from resd_bench.sweep.launch import cores
 
+PACKAGE = Path(__file__).resolve().parents[1]
 _GROUP = "resd_bench.doctor"
 """Entry points of what else is looked at: functions that return checks."""
 OLDEST, NEWEST = (3, 11), (3, 13)
@@ -64,7 +66,8 @@ def report() -> list[Check]:
     """Look at everything; never raises for what is missing."""
     plugged = (check for name in installed(_GROUP) for check in find(_GROUP, "check", name)())
     models = [_model(), *_installed_models()]
-    return [_python(), *_torch(), *models, *_sandbox(), *map(_extra, EXTRAS), *plugged]
+    own = [_python(), *_torch(), *models, *_sandbox(), documents(Path(sys.prefix), PACKAGE)]
+    return [*own, *map(_extra, EXTRAS), *plugged]
 
 
 def render(checks: Sequence[Check], terminal: int | None = None) -> str:
@@ -87,6 +90,15 @@ def _python() -> Check:
     detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     oldest, newest = (".".join(map(str, version)) for version in (OLDEST, NEWEST))
     return Check("python", ok, detail, f"use Python {oldest} to {newest}", required=True)
+
+
+def documents(prefix: Path, package: Path) -> Check:
+    """Where the files are that messages name as `docs/...`: in a clone, or below `prefix`."""
+    places = (package.parent / "docs", prefix / "share/doc/resd-bench")
+    found = next((place for place in places if (place / "sweeps.md").is_file()), None)
+    if found is None:
+        return Check("documents", False, "not here", "read docs/ in the source distribution")
+    return Check("documents", True, str(found))
 
 
 def _torch() -> list[Check]:

@@ -86,7 +86,7 @@ def show_plan(config: RunConfig, given: PlanFor) -> None:
     plan = Plan(config, made.env, made.train, len(made.held_out), mean)
     machine = replace(find_machine(config, given.gpus, given.gpu_memory), shared=given.fsdp)
     refuse_as_run_does(config, replace(machine, gpus=given.gpus or 1))
-    for line in plan.lines(machine, measured):
+    for line in [*plan.lines(machine, measured), *refused_here(config)]:
         console.tell(f"# {line}", indent="#   ")
     told = f"# would write to {config.folder()}; nothing was written"
     console.tell(told, indent="#   ")
@@ -216,6 +216,31 @@ def refuse_as_run_does(config: RunConfig, machine: Machine) -> None:
             config.device, config.device_map, trace=config.trace > 0, sharded=machine.shared
         )
     check_processes(config, processes, sharded=machine.shared)
+
+
+def refused_here(config: RunConfig) -> Iterator[str]:
+    """Why `run` would refuse `config` on this machine, where another may be planned for.
+
+    The functions that a run calls decide: what is installed, and which device there is.
+    """
+    from resd_bench.monitoring.trackers import make_tracker
+    from resd_bench.policy import lora
+    from resd_bench.policy.loading import as_device, check_accelerate
+
+    engine = registry.find_engine(config.engine)
+    checks = [
+        plugins.method(config.method).check_installed,
+        engine.check_installed if engine else None,
+        lora.check_installed if config.lora_rank else None,
+        check_accelerate if config.device_map is not None else None,
+        None if config.device == "auto" else partial(as_device, config.device),
+        partial(make_tracker, config),
+    ]
+    for check in filter(None, checks):
+        try:
+            check()
+        except UsageError as error:
+            yield f"not on this machine: {error}"
 
 
 def longest_prompt(tasks: Sequence[Task], model: str) -> int:

@@ -186,6 +186,14 @@ class _Given:
         return replace(self, where=local_path(base), revision=None)
 
 
+def check_accelerate() -> None:
+    """UsageError where accelerate, which spreads a model over devices, is not installed."""
+    if importlib.util.find_spec("accelerate") is None:
+        raise UsageError(
+            f"--device-map needs accelerate, which is not installed: {install_extra('lora')}"
+        )
+
+
 def _refuse_what_does_not_fit(given: _Given, device_map: str | None, attention: str | None) -> None:
     """UsageError for options that do not go with the model or with this machine."""
     revision, folder = given.revision, Path(given.where).is_dir()
@@ -196,10 +204,8 @@ def _refuse_what_does_not_fit(given: _Given, device_map: str | None, attention: 
         )
     if folder:
         model_files.check_has_tokenizer(Path(given.where), given.shown)
-    if device_map is not None and importlib.util.find_spec("accelerate") is None:
-        raise UsageError(
-            f"--device-map needs accelerate, which is not installed: {install_extra('lora')}"
-        )
+    if device_map is not None:
+        check_accelerate()
     if attention is not None and "/" in attention and not given.trusted:
         raise UsageError(
             f"--attention {attention} is code from the Hub: give eager, sdpa or flash_attention_2, "

@@ -8,6 +8,7 @@ adapters on embeddings.
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ from resd_bench.policy.parallel.dtensor import gather_full
 STUDENT, TEACHER = "default", "teacher"
 
 
+def check_installed() -> None:
+    """UsageError where peft is not installed."""
+    if importlib.util.find_spec("peft") is None:
+        raise UsageError(f"--lora-rank needs peft, which is not installed: {install_extra('lora')}")
+
+
 def adapt(model: Any, rank: int, alpha: int | None, seed: int, name: str = "") -> Any:
     """`model` with a new adapter of `rank`, as a peft model; only the adapter is trained.
 
@@ -30,12 +37,9 @@ def adapt(model: Any, rank: int, alpha: int | None, seed: int, name: str = "") -
     """
     if rank < 1:
         raise UsageError(f"--lora-rank {rank} must be at least 1, or 0 to train all weights")
-    try:
-        import peft
-    except ImportError as error:
-        raise UsageError(
-            f"--lora-rank needs peft, which is not installed: {install_extra('lora')}"
-        ) from error
+    check_installed()
+    import peft
+
     config = peft.LoraConfig(
         r=rank,
         lora_alpha=2 * rank if alpha is None else alpha,

@@ -107,6 +107,11 @@ def verify(folder: Path, *, write: bool = False) -> Iterator[_Check]:
     figures that no command made. UsageError where nothing is marked.
     """
     folder = Path(os.path.normpath(folder))
+    if not folder.is_dir():
+        raise UsageError(
+            f"{folder} does not exist: give a folder of results. Those of the project are in the "
+            "folder `results` of a clone"
+        )
     found = [block for path in sorted(folder.rglob("*.md")) for block in blocks(path)]
     if not found:
         raise UsageError(

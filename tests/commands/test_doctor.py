@@ -179,6 +179,12 @@ def arrange(part: str, works: bool, patch: pytest.MonkeyPatch, folder: Path) -> 
         package = replace(packaged_models.GGUF_PACKAGES[part], sha256=digest)
         patch.setattr(packaged_models, "GGUF_PACKAGES", {part: package})
         patch.setattr(packaged_models.GgufPackage, "find", lambda self: file)
+    elif part == "documents":
+        patch.setattr(doctor, "PACKAGE", folder / "site-packages/resd_bench")
+        patch.setattr(sys, "prefix", str(folder))
+        if works:
+            (folder / "share/doc/resd-bench").mkdir(parents=True)
+            (folder / "share/doc/resd-bench/sweeps.md").write_text("")
     elif part.startswith("sandbox"):
         patch.setattr(sandbox, "Sandbox", FakeSandbox if works else FallenSandbox)
     elif part in doctor.EXTRAS:
@@ -189,7 +195,7 @@ def arrange(part: str, works: bool, patch: pytest.MonkeyPatch, folder: Path) -> 
 
 
 PARTS = (
-    *("python", "torch", "threads", "gpu", "embedded model", "sandbox"),
+    *("python", "torch", "threads", "gpu", "embedded model", "sandbox", "documents"),
     *(f"sandbox: {layer}" for layer in doctor.LAYER_REMEDIES),
     *packaged_models.GGUF_PACKAGES,
     *doctor.EXTRAS,

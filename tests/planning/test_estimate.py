@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import string
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -419,3 +420,36 @@ def test_a_dry_run_refuses_what_a_run_refuses_in_the_same_words(
         said.append(" ".join(errors.split()))
     assert said[0]
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(
+    ("module", "flags"),
+    [
+        ("vllm", ("--engine", "vllm", "--model", "nano")),
+        ("gepa", ("--method", "gepa")),
+        ("peft", ("--lora-rank", "4")),
+        ("accelerate", ("--device-map", "auto")),
+        ("wandb", ("--track", "wandb")),
+        ("", ("--device", "cuda")),
+    ],
+)
+def test_a_plan_says_what_a_run_would_miss_on_this_machine(
+    module: str,
+    flags: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if module:
+        monkeypatch.setitem(sys.modules, module, None)
+    elif torch.cuda.is_available():
+        pytest.skip("THIS MACHINE HAS A GPU")
+    small = [*flags, "--budget", "32ep", "--eval-tasks", "1", "--out", str(tmp_path)]
+    assert main(["run", *small]) == 2
+    refused = " ".join(capsys.readouterr().err.partition("error: ")[2].split())
+    assert refused
+    assert main(["run", "--dry-run", "--gpus", "1", *small]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("# ", "").split())
+    assert f"not on this machine: {refused}" in shown
+    assert main(["run", "--dry-run", "--gpus", "1"]) == 0
+    assert "not on this machine" not in capsys.readouterr().out

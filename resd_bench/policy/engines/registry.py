@@ -101,6 +101,8 @@ class EngineSpec:
     text_policy: Callable[[TextSetup], Policy] | None = None
     """Makes the policy where only text comes back: no model is loaded here and none is trained.
     Then `build` is for nothing but an error that says so."""
+    check_installed: Callable[[], object] | None = None
+    """UsageError where a package that it needs is not installed; None if it needs none."""
 
 
 def names() -> list[str]:

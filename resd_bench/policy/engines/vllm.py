@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import importlib.util
 import os
 import random
 import tempfile
@@ -264,18 +265,27 @@ def _group_kept() -> Iterator[None]:
         distributed.destroy_process_group = destroy
 
 
+_INSTALL = (
+    f"--engine vllm needs vLLM, which is not installed: {install_extra('vllm')} on a machine with "
+    "a GPU; docs/engines.md has the recipe for a CPU"
+)
+
+
+def check_installed() -> None:
+    """UsageError where vLLM is not installed, without importing it."""
+    if importlib.util.find_spec("vllm") is None:
+        raise UsageError(_INSTALL)
+
+
 def _vllm(device: torch.device) -> Any:
     """The module, with its settings in the environment; UsageError if it is not installed."""
     for name, value in (_VARIABLES | (_CPU_VARIABLES if device.type == "cpu" else {})).items():
         os.environ.setdefault(name, value)
+    check_installed()
     try:
         import vllm
     except ImportError as error:
-        raise UsageError(
-            "--engine vllm needs vLLM, which is not installed: "
-            f"{install_extra('vllm')} on a machine with a GPU; docs/engines.md has the recipe for "
-            f"a CPU ({error})"
-        ) from error
+        raise UsageError(f"{_INSTALL} ({error})") from error
     if device.type == "cpu":
         # Its variable is read only at the first import, which may be over.
         import torch._dynamo
@@ -407,4 +417,5 @@ ENGINE = EngineSpec(
     weights="copy",
     several_processes=True,
     options=("engine_memory",),
+    check_installed=check_installed,
 )
