@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,19 +56,53 @@ def compare(
     Differences are to the first group of runs, or to --baseline. Where labels would be long, they
     leave out the settings that most runs of their method have.
     """
-    from resd_bench.report.comparisons import by_environment
     from resd_bench.report.measured import parse_varies
 
     chosen, wanted = choose_axis(axis, budget)
     on_purpose = parse_varies(varies)
-    groups = groups_in(runs, baseline)
-    parts: Mapping[str, Groups] = {"": groups}
-    if not _common(groups):
-        parts = by_environment(groups)
-        note("no environment is common to all groups, so each is compared on its own")
-    for env, part in parts.items():
-        stem = save / (f"compare-{env}" if env else "compare")
+    parts = parts_of(groups_in(runs), on_purpose)
+    for name, part in with_baseline(parts, baseline).items():
+        stem = save / "-".join(["compare", *name])
         _compare(part, chosen, wanted, on_purpose, stem, detail, markdown)
+
+
+_Parts = dict[tuple[str, ...], "Groups"]
+
+
+def parts_of(groups: Groups, varies: frozenset[str]) -> _Parts:
+    """What is compared on its own: by environment if none is common, by model if there are several.
+
+    With `model` in `varies` the models are compared with one another.
+    """
+    from resd_bench.report.comparisons import by_environment, by_model
+
+    parts: _Parts = {(): groups}
+    if not _common(groups):
+        parts = {(env,): part for env, part in by_environment(groups).items()}
+        note("no environment is common to all groups, so each is compared on its own")
+    models = list(by_model(groups))
+    if "model" in varies or len(models) < 2:
+        return parts
+    note(
+        "the groups are of several models, so each is compared on its own; with --varies model "
+        "they are compared with one another"
+    )
+    short = len({Path(model).name for model in models}) == len(models)
+    return {
+        (*name, re.sub(r"[^\w.+-]", "-", Path(model).name if short else model)): own
+        for name, part in parts.items()
+        for model, own in by_model(part).items()
+    }
+
+
+def with_baseline(parts: _Parts, baseline: str | None) -> _Parts:
+    """Each part with the group that `baseline` names first; one that has no such group as it is."""
+    if baseline is None:
+        return parts
+    named = {name: _named(part, baseline) for name, part in parts.items()}
+    if not any(named.values()):
+        raise near_miss("group of runs", baseline, {k: 0 for part in parts.values() for k in part})
+    return {name: _first(part, baseline, named[name]) for name, part in parts.items()}
 
 
 def _compare(
@@ -168,16 +203,25 @@ def _baseline_first(
     """The groups with the one that `baseline` names first: a label, or the method of one group."""
     if baseline is None:
         return groups
-    named = [label for label in groups if label == baseline]
-    named = named or [label for label, runs in groups.items() if runs[0].method == baseline]
-    if not named:
+    if not (named := _named(groups, baseline)):
         raise near_miss("group of runs", baseline, groups)
+    return _first(groups, baseline, named)
+
+
+def _named(groups: Groups, baseline: str) -> list[str]:
+    """The label that `baseline` is, else those of the groups of the method that it names."""
+    if baseline in groups:
+        return [baseline]
+    return [label for label, runs in groups.items() if runs[0].method == baseline]
+
+
+def _first(groups: Groups, baseline: str, named: Sequence[str]) -> dict[str, list[RunData]]:
     if len(named) > 1:
         raise UsageError(
             f"--baseline {baseline}: {len(named)} groups are of this method, give the label of "
             f"one: {', '.join(map(repr, named))}"
         )
-    return {named[0]: groups[named[0]], **groups}
+    return {label: list(groups[label]) for label in dict.fromkeys([*named, *groups])}
 
 
 def _common(groups: Groups) -> bool:

@@ -120,9 +120,14 @@ class RunData:
         return f"{self.method} ({sees})" if sees else self.method
 
     @property
+    def model(self) -> str:
+        """The model, as its settings name it."""
+        return str(self.settings["model"])
+
+    @property
     def setting(self) -> str:
         """Environment and model, for titles."""
-        model = model_label(str(self.settings["model"]))
+        model = model_label(self.model)
         return f"{self.env} · {model}" if model else self.env
 
 

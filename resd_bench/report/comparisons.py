@@ -246,6 +246,19 @@ def by_environment(groups: Groups) -> dict[str, dict[str, list[RunData]]]:
     }
 
 
+def by_model(groups: Groups) -> dict[str, dict[str, list[RunData]]]:
+    """The groups of each model, by its name in titles."""
+    runs = [run for own in groups.values() for run in own]
+    return {
+        model: {
+            label: own
+            for label, runs in groups.items()
+            if (own := [run for run in runs if run.model == model])
+        }
+        for model in dict.fromkeys(run.model for run in runs)
+    }
+
+
 def environments_of(groups: Groups) -> list[str]:
     """The environments of all groups, in order of appearance."""
     return list(dict.fromkeys(run.env for runs in groups.values() for run in runs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -361,6 +362,48 @@ def test_groups_without_a_common_environment_are_compared_in_each(
     for env in "ef":
         assert (tmp_path / f"compare-{env}.png").exists()
         assert (tmp_path / f"compare-{env}.csv").exists()
+
+
+def test_groups_of_several_models_are_compared_within_each(tmp_path: Path, capsys: Capture) -> None:
+    rng = np.random.default_rng(0)
+    lines = [
+        row
+        for model, method in itertools.product(("x/one", "y/two"), ("a", "b"))
+        for row in rows(method, 0, (0.0, 0.5), rng=rng, env="e", model=model)
+    ]
+    place = write(
+        tmp_path / "runs.jsonl", [*lines, *rows("c", 0, (0, 1), rng=rng, env="e", model="y/two")]
+    )
+    command = ["compare", str(place), "--out", str(tmp_path)]
+    assert main([*command, "--baseline", "b"]) == 0
+    printed = capsys.readouterr()
+    assert "the groups are of several models" in printed.err
+    assert printed.out.count("verdict: not judged") == 0
+    assert {path.name for path in tmp_path.glob("compare*.csv")} == {
+        "compare-one.csv",
+        "compare-two.csv",
+    }
+    # A method that one model lacks is the baseline of the other alone.
+    assert main([*command, "--baseline", "c"]) == 0
+    assert "difference to c" in capsys.readouterr().out
+    assert main([*command, "--baseline", "d"]) == 2
+    capsys.readouterr()
+    assert main([*command, "--varies", "model"]) == 0
+    assert "several models" not in capsys.readouterr().err
+    assert (tmp_path / "compare.csv").exists()
+
+
+def test_models_of_one_name_keep_files_of_their_own(tmp_path: Path, capsys: Capture) -> None:
+    rng = np.random.default_rng(0)
+    lines = [
+        row
+        for model in ("x/same", "y/same")
+        for row in rows("a", 0, (0.0, 0.5), rng=rng, env="e", model=model)
+    ]
+    place = write(tmp_path / "runs.jsonl", lines)
+    assert main(["compare", str(place), "--out", str(tmp_path)]) == 0
+    names = {path.name for path in tmp_path.glob("compare*.csv")}
+    assert names == {"compare-x-same.csv", "compare-y-same.csv"}
 
 
 def test_differences_are_to_the_baseline_that_is_named(

@@ -259,7 +259,7 @@ def _facts(run: RunData, label: str) -> dict[str, Any]:
         "label": label,
         "env": run.env,
         "seed": seed_text(run.seed),
-        "model": str(run.settings["model"]),
+        "model": run.model,
         "updates": run.points[-1].update,
         "episodes": run.points[-1].episodes,
         "state": str(run.status.get("state", "")),
