@@ -33,8 +33,8 @@ MEASURED = {
     "invalid_turns": "invalid",
 }
 """Measurements of turns, and the heads of their columns."""
-_RARE = "-rare"
-"""End of the names of variants whose model succeeds more rarely."""
+_RARITIES = ("-usual", "-rare")
+"""Ends of the names of variants: how rarely their model succeeds."""
 
 
 def many_turns(gathered: Gathered) -> Page:
@@ -73,11 +73,16 @@ def by_place(gathered: Gathered) -> Gathered:
         model = path.parent.name if path.name == "model" else path.name
         place = f"{trial.config.env}, {model}"
         config = replace(trial.config, env=place)
-        trials.append(replace(trial, variant=trial.variant.removesuffix(_RARE), config=config))
+        trials.append(replace(trial, variant=_method(trial.variant), config=config))
         if trial.index in runs:
             own = runs[trial.index]
             runs[trial.index] = replace(own, settings={**own.settings, "env": place})
     return Gathered(trials, runs)
+
+
+def _method(variant: str) -> str:
+    """The variant's name without how rarely its model succeeds."""
+    return next((variant.removesuffix(r) for r in _RARITIES if variant.endswith(r)), variant)
 
 
 def _cell(name: str, runs: Sequence[RunData]) -> str:

@@ -96,7 +96,8 @@ class Records:
 def _finished(folder: Path) -> RunConfig | None:
     """The settings of a finished run; None for one that does not count.
 
-    A record that names other weights than the model has now does not.
+    A record that names other weights than the model has now does not; where there is no such model,
+    as in a clone without the models that scripts make, its name has to be enough.
     """
     files = RunFiles.at(folder)
     if not files.finished:
@@ -107,7 +108,7 @@ def _finished(folder: Path) -> RunConfig | None:
     except UsageError:
         return None
     now = weights_hash(config.model, config.model_revision)
-    return config if began is None or began == now else None
+    return config if now is None or began in (None, now) else None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from resd_bench.config import load_file
 from resd_bench.reproduce.many_turns import many_turns
 from resd_bench.reproduce.match_records import Gathered
 from resd_bench.sweep.definition import load_sweep
@@ -24,12 +25,24 @@ def test_the_sweep_asks_for_both_games_at_both_rarities_with_five_seeds() -> Non
     assert {trial.config.dialect for trial in TRIALS} == {"compact"}
 
 
+def test_no_other_sweep_has_a_variant_of_its_names_and_so_writes_to_its_folders() -> None:
+    own = {trial.variant for trial in TRIALS}
+    others = [path for path in (ROOT / "runs/nano").glob("*.yaml") if path.stem != "many-turns"]
+    assert others
+    for path in others:
+        variants = load_file(path).get("variants", {})
+        # Text is the name of the file that has them.
+        assert isinstance(variants, str) or own.isdisjoint(variants), path.name
+
+
 def test_each_game_and_model_is_judged_by_itself_at_equal_turns() -> None:
     runs = {}
     for trial in TRIALS:
-        if trial.variant.removesuffix("-rare") in ENDS and trial.config.env == "guess-number":
+        method, _, rarity = trial.variant.rpartition("-")
+        if method in ENDS and trial.config.env == "guess-number":
             rare = "rare" in trial.config.model
-            end = ENDS[trial.variant.removesuffix("-rare")] - 0.1 * rare
+            assert rarity == ("rare" if rare else "usual")
+            end = ENDS[method] - 0.1 * rare
             run = a_run(trial.config.method, trial.config.seed, [0.0, end], env="guess-number")
             measured = {"turns": 6.0, "wasted_turns": 0.25 + 0.5 * rare}
             points = [replace(point, measured=measured) for point in run.points]

@@ -17,6 +17,7 @@ from resd_bench.commands import sweep
 from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
+from resd_bench.packaged_models import packaged_folder
 from resd_bench.records.runs import RunData, load_run
 from resd_bench.reproduce import (
     experiments,
@@ -354,11 +355,9 @@ def test_a_record_counts_by_its_settings_and_not_by_what_was_measured_besides(
     assert not mine.stands_in_for(Likeness(replace(config, eval_samples=4)))
     assert not mine.stands_in_for(Likeness(replace(config, eval_contexts=True)))
     assert not mine.stands_in_for(Likeness(replace(config, eval_also="toy-count")))
-    # A record that is older than hashes; what is changed in another one is noticed.
+    # A record that is older than hashes.
     (folder / "status.json").write_text(json.dumps({"state": "finished"}))
     made = folder / "manifest.json"
-    made.write_text(json.dumps(json.loads(made.read_text()) | {"weights_sha256": "0" * 64}))
-    assert Records.scan([tmp_path]).of(config) is None
     made.write_text(json.dumps(json.loads(made.read_text()) | {"weights_sha256": None}))
     records = Records.scan([tmp_path])
     assert records.of(replace(config, seed=1)) is None
@@ -367,6 +366,19 @@ def test_a_record_counts_by_its_settings_and_not_by_what_was_measured_besides(
     assert found.folder == folder
     [trial] = [Trial(0, "plain", config)]
     assert gather([trial], records).missing == []
+
+
+def test_a_record_counts_where_its_model_is_not_there_and_not_where_it_has_other_weights(
+    toy: ModuleType, tmp_path: Path
+) -> None:
+    model = shutil.copytree(packaged_folder("nano"), tmp_path / "made")
+    config = resolve({**SMALL, "model": str(model), "out": str(tmp_path / "runs")})
+    run(config)
+    assert Records.scan([tmp_path]).of(config) is not None
+    model.rename(tmp_path / "elsewhere")
+    assert Records.scan([tmp_path]).of(config) is not None
+    shutil.copytree(packaged_folder("nano-rare"), model)
+    assert Records.scan([tmp_path]).of(config) is None
 
 
 def test_of_several_records_the_one_that_was_evaluated_alike_counts(
