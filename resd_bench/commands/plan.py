@@ -231,7 +231,7 @@ def refused_here(config: RunConfig) -> Iterator[str]:
     checks = [
         plugins.method(config.method).check_installed,
         engine.check_installed if engine else None,
-        lora.check_installed if config.lora_rank else None,
+        lora.check_peft if config.lora_rank else None,
         check_accelerate if config.device_map is not None else None,
         None if config.device == "auto" else partial(as_device, config.device),
         partial(make_tracker, config),

@@ -22,7 +22,7 @@ from resd_bench.policy.parallel.dtensor import gather_full
 STUDENT, TEACHER = "default", "teacher"
 
 
-def check_installed() -> None:
+def check_peft() -> None:
     """UsageError where peft is not installed."""
     if importlib.util.find_spec("peft") is None:
         raise UsageError(f"--lora-rank needs peft, which is not installed: {install_extra('lora')}")
@@ -37,7 +37,7 @@ def adapt(model: Any, rank: int, alpha: int | None, seed: int, name: str = "") -
     """
     if rank < 1:
         raise UsageError(f"--lora-rank {rank} must be at least 1, or 0 to train all weights")
-    check_installed()
+    check_peft()
     import peft
 
     config = peft.LoraConfig(
