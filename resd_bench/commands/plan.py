@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,7 @@ def show_plan(config: RunConfig, given: PlanFor) -> None:
     plan = Plan(config, made.env, made.train, len(made.held_out), mean)
     machine = replace(find_machine(config, given.gpus, given.gpu_memory), shared=given.fsdp)
     refuse_as_run_does(config, replace(machine, gpus=given.gpus or 1))
-    for line in [*plan.lines(machine, measured), *refused_here(config)]:
+    for line in chain(plan.lines(machine, measured), refused_here(config)):
         console.tell(f"# {line}", indent="#   ")
     told = f"# would write to {config.folder()}; nothing was written"
     console.tell(told, indent="#   ")

@@ -271,7 +271,7 @@ _INSTALL = (
 )
 
 
-def check_installed() -> None:
+def check_vllm() -> None:
     """UsageError where vLLM is not installed, without importing it."""
     if importlib.util.find_spec("vllm") is None:
         raise UsageError(_INSTALL)
@@ -281,7 +281,7 @@ def _vllm(device: torch.device) -> Any:
     """The module, with its settings in the environment; UsageError if it is not installed."""
     for name, value in (_VARIABLES | (_CPU_VARIABLES if device.type == "cpu" else {})).items():
         os.environ.setdefault(name, value)
-    check_installed()
+    check_vllm()
     try:
         import vllm
     except ImportError as error:
@@ -417,5 +417,5 @@ ENGINE = EngineSpec(
     weights="copy",
     several_processes=True,
     options=("engine_memory",),
-    check_installed=check_installed,
+    check_installed=check_vllm,
 )
