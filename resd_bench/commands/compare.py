@@ -56,10 +56,13 @@ def compare(
     Differences are to the first group of runs, or to --baseline. Where labels would be long, they
     leave out the settings that most runs of their method have.
     """
+    from resd_bench.report.comparisons import TASKS
     from resd_bench.report.measured import parse_varies
 
     chosen, wanted = choose_axis(axis, budget)
     on_purpose = parse_varies(varies)
+    if not TASKS.isdisjoint(on_purpose):
+        note("differences are over the tasks that both groups were evaluated on")
     parts = parts_of(groups_in(runs), on_purpose)
     for name, part in with_baseline(parts, baseline).items():
         stem = save / "-".join(["compare", *name])

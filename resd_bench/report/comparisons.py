@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from resd_bench.report.measured import (
     facts_of,
     label_of,
     measured_differently,
+    not_yet_evaluated,
 )
 from resd_bench.seeds import stream
 from resd_bench.stats import (
@@ -51,6 +53,8 @@ from resd_bench.stats import (
 Groups = Mapping[str, Sequence[RunData]]
 LONG_LABEL = 120
 """Characters of a label that can be read next to others."""
+TASKS = frozenset({"eval_tasks", "evaluated tasks"})
+"""Measurements that differ where runs were evaluated on other tasks."""
 Measure = Literal["success", "area"]
 """Success of the last checkpoint within the budget, or the area under the curve up to it."""
 
@@ -292,11 +296,12 @@ def compare(
         label: unlikeness((groups[first], groups[label]), budget, axis, measure, varies)
         for label in others
     }
-    judged = [k for k in others if scored[k].keys() & scored[first].keys() and not unlike[k]]
+    paired = partial(pairs, common=not TASKS.isdisjoint(varies))
+    judged = [k for k in others if paired(scored[k], scored[first]) and not unlike[k]]
     verdicts = judge(
-        [pairs(scored[label], scored[first]) for label in judged],
+        [paired(scored[label], scored[first]) for label in judged],
         stream(0, "sign flips"),
-        with_failures=[pairs(counted[label], counted[first]) for label in judged],
+        with_failures=[paired(counted[label], counted[first]) for label in judged],
     )
     by_label = dict(zip(judged, verdicts, strict=True))
     full = saturated_environments(groups, budget, axis) if measure == "success" else []
@@ -354,9 +359,10 @@ def unlikeness(
     """Why groups of runs cannot be compared on `measure`; [] where they can."""
     sides = list(groups)
     found = measured_differently(sides, varies, axis)
-    if measure == "area" and "evaluations" not in varies:
-        found += evaluated_elsewhere(sides, budget, axis)
-    return found
+    if "evaluations" in varies or budget == 0:
+        return found
+    why = evaluated_elsewhere if measure == "area" else not_yet_evaluated
+    return found + why(sides, budget, axis)
 
 
 ByTask = Mapping[str, Sequence[float]]
@@ -389,11 +395,19 @@ def outcomes_by_run(
     return {(run.env, run.seed): outcomes_by_task(run, budget, axis, measure) for run in runs}
 
 
-def pairs(own: ByRun, first: ByRun) -> dict[str, list[Pair]]:
-    """Pairs of runs with the same environment and seed, by environment."""
+def pairs(own: ByRun, first: ByRun, *, common: bool = False) -> dict[str, list[Pair]]:
+    """Pairs of runs with the same environment and seed, by environment.
+
+    With `common` they are compared on the tasks that both were evaluated on, if there are any.
+    """
     found: dict[str, list[Pair]] = {}
     for env, seed in sorted(own.keys() & first.keys()):
-        found.setdefault(env, []).append(make_pair(own[env, seed], first[env, seed]))
+        one, other = own[env, seed], first[env, seed]
+        if common:
+            shared = sorted(one.keys() & other.keys())
+            one, other = ({task: side[task] for task in shared} for side in (one, other))
+        if one and other:
+            found.setdefault(env, []).append(make_pair(one, other))
     return found
 
 

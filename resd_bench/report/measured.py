@@ -237,6 +237,24 @@ def evaluated_elsewhere(
     return []
 
 
+def not_yet_evaluated(groups: Iterable[Sequence[RunData]], budget: float, axis: Axis) -> list[str]:
+    """Why success at a budget cannot be compared: the last evaluation within it is untrained.
+
+    A run that ends with the outcomes that it began with has that success at every budget.
+    """
+    found: dict[str, None] = {}
+    for run in (run for group in groups for run in group):
+        later = [point for point in run.points if point.at(axis) > 0]
+        if not later or later[0].at(axis) <= budget:
+            continue
+        if later[-1].outcomes() != run.points[0].outcomes():
+            found[
+                f"{run.method} was evaluated before training and next after "
+                f"{later[0].at(axis):g} {axis}"
+            ] = None
+    return list(found)
+
+
 def _grids(runs: Sequence[RunData], budget: float, axis: Axis) -> list[list[tuple[float, ...]]]:
     """Where on the axis the runs were evaluated; for a measured axis, in rollouts and updates."""
     inside = [[p for p in run.points if p.samples and p.at(axis) <= budget] for run in runs]

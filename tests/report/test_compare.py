@@ -393,6 +393,54 @@ def test_groups_of_several_models_are_compared_within_each(tmp_path: Path, capsy
     assert (tmp_path / "compare.csv").exists()
 
 
+def test_success_from_before_training_is_not_compared_with_success_after_some(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    rng = np.random.default_rng(0)
+    often = [row for s in range(3) for row in rows("often", s, (0.0, 0.4, 0.8), rng=rng)]
+    seldom = [row for s in range(3) for row in rows("seldom", s, (0.0, 0.4, 0.8), rng=rng)]
+    same = [r | {"method": "same"} for s in range(3) for r in rows("x", s, (0.1,), rng=rng)]
+    same += [r | {"episodes": 200, "generated_tokens": 9} for r in same]
+    place = write(
+        tmp_path / "r.jsonl", [*often, *(r for r in seldom if r["episodes"] != 100), *same]
+    )
+    command = ["compare", str(place), "--out", str(tmp_path), "--budget"]
+    assert main([*command, "100"]) == 0
+    at_100 = capsys.readouterr().out
+    first = at_100[: at_100.index("area")]
+    assert first.count("not judged") == 1
+    assert "seldom was evaluated before training and next after 200 episodes" in " ".join(
+        first.split()
+    )
+    assert main([*command, "200"]) == 0
+    at_200 = capsys.readouterr().out
+    assert "not judged" not in at_200[: at_200.index("area")]
+
+
+def test_runs_on_other_numbers_of_tasks_are_compared_on_those_in_common(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    rng = np.random.default_rng(0)
+    # Four easy tasks, and 36 that nobody solves: the few are the easy ones.
+    all_tasks = [
+        row | {"success": int(int(row["task"][1:]) < 4)}
+        for seed in range(3)
+        for row in rows("all", seed, (0.0, 0.0), rng=rng)
+    ]
+    few = [row | {"method": "few"} for row in all_tasks if int(row["task"][1:]) < 4]
+    place = write(tmp_path / "r.jsonl", [*all_tasks, *few])
+    command = ["compare", str(place), "--out", str(tmp_path)]
+    assert main(command) == 0
+    assert "not judged" in capsys.readouterr().out
+    assert main([*command, "--varies", "eval_tasks"]) == 0
+    assert "over the tasks that both groups were evaluated on" in capsys.readouterr().err
+    groups = group_runs(find_runs([str(place)]))
+    for varies, wanted in ((frozenset({"evaluated tasks"}), 0.0), (frozenset(), None)):
+        row = compare(groups, 100, varies=varies)[1]
+        assert row.success.mean == 1.0
+        assert (None if row.difference is None else row.difference.mean) == wanted
+
+
 def test_models_of_one_name_keep_files_of_their_own(tmp_path: Path, capsys: Capture) -> None:
     rng = np.random.default_rng(0)
     lines = [
