@@ -209,22 +209,27 @@ def template_beside(file: Path) -> str | None:
     return template.read_text(encoding="utf-8") if template.is_file() else None
 
 
+def spoken(model: str) -> list[str]:
+    """The environments that `nano pretrain` made `model` for; [] if it did not, or is not known."""
+    folder = local_folder(model)
+    if folder is None:
+        return []
+    try:
+        made = _read_json(folder / "pretraining.json")
+        named = str(made["config"]["curriculum"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+    return list(dict.fromkeys(name.strip() for name in named.split(",")))
+
+
 def unspoken(model: str, env: str) -> str:
     """Why `model` cannot answer in `env`, for a reader; "" if it can, or that is not known.
 
     A model that `nano pretrain` made knows only the environments it was pre-trained on, with their
     tiers.
     """
-    folder = local_folder(model)
-    if folder is None:
-        return ""
-    try:
-        made = _read_json(folder / "pretraining.json")
-        named = str(made["config"]["curriculum"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
-    known = list(dict.fromkeys(name.strip() for name in named.split(",")))
-    if any(env == name or env.startswith(f"{name}-") for name in known):
+    known = spoken(model)
+    if not known or any(env == name or env.startswith(f"{name}-") for name in known):
         return ""
     return (
         f"{model} was pre-trained on {', '.join(known)}, and does not speak {env}: expect no "

@@ -137,6 +137,7 @@ def test_lists_name_what_is_installed(out: Path, capsys: Capture) -> None:
     printed = capsys.readouterr().out
     assert "toy-say" in printed
     assert "Learns by counting." in printed
+    assert "nano, the default model, speaks manufactoria-has, " in printed
     assert main(["methods", "info", "toy-learner"]) == 0
     assert "Successes to remember." in capsys.readouterr().out
 

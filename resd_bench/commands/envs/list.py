@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from resd_bench import plugins
+from resd_bench import packaged_models, plugins
 from resd_bench.files.terminal import out, say
 from resd_bench.types import SPLITS
 
@@ -51,6 +51,8 @@ def _show_sizes(installed: Mapping[str, EntryPoint]) -> None:
     console.print(table)
     for why, names in missing.items():
         console.tell(f"{', '.join(names)}\ncannot be made: {why}\n")
+    speaks = ", ".join(name for name in packaged_models.spoken("nano") if name in installed)
+    console.tell(f"nano, the default model, speaks {speaks}; the others need a real model")
 
 
 def _description(entry: EntryPoint) -> str:
