@@ -38,6 +38,8 @@ MARGIN = 0.05
 """Declared before the runs: a smaller difference in area is none worth the name."""
 TextKind = Literal["shuffled", "blank"]
 KINDS: tuple[TextKind, ...] = ("shuffled", "blank")
+_REAL = "-real-feedback"
+"""End of the name of a variant whose plain name another sweep has for runs of other settings."""
 
 
 class Contrast(NamedTuple):
@@ -126,7 +128,7 @@ def by_placebo_cell(gathered: Gathered) -> PlaceboCells:
     found: dict[PlaceboCell, dict[str, list[RunData]]] = {}
     for trial in gathered.trials:
         own = found.setdefault((trial.config.env, trial.config.model), {})
-        runs = own.setdefault(family(trial.variant), [])
+        runs = own.setdefault(family(trial.variant).removesuffix(_REAL), [])
         if trial.index in gathered.runs:
             runs.append(gathered.runs[trial.index])
     return found

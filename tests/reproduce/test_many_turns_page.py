@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from resd_bench.config import load_file
 from resd_bench.reproduce.many_turns import many_turns
 from resd_bench.reproduce.match_records import Gathered
 from resd_bench.sweep.definition import load_sweep
@@ -23,16 +22,6 @@ def test_the_sweep_asks_for_both_games_at_both_rarities_with_five_seeds() -> Non
     assert len(asked) == len(TRIALS) == 240
     assert {trial.config.budget for trial in TRIALS} == {"12kturn"}
     assert {trial.config.dialect for trial in TRIALS} == {"compact"}
-
-
-def test_no_other_sweep_has_a_variant_of_its_names_and_so_writes_to_its_folders() -> None:
-    own = {trial.variant for trial in TRIALS}
-    others = [path for path in (ROOT / "runs/nano").glob("*.yaml") if path.stem != "many-turns"]
-    assert others
-    for path in others:
-        variants = load_file(path).get("variants", {})
-        # Text is the name of the file that has them.
-        assert isinstance(variants, str) or own.isdisjoint(variants), path.name
 
 
 def test_each_game_and_model_is_judged_by_itself_at_equal_turns() -> None:

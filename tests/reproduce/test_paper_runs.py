@@ -14,6 +14,7 @@ import pytest
 from resd_bench import plugins
 from resd_bench.cli import main
 from resd_bench.config import RunConfig, load_file, resolve
+from resd_bench.sweep.definition import load_sweep
 from tests.places import ROOT
 
 FOLDERS = [ROOT / "runs/paper", ROOT / "runs/release"]
@@ -150,6 +151,19 @@ def test_the_release_differs_where_its_scripts_do() -> None:
         assert run.method_options["teacher"] == "frozen"
         assert run.method_options["feedback_with_solution"] is False
         assert run.method_options["concise_after_curation"] is True
+
+
+@pytest.mark.slow
+def test_sweeps_that_write_to_one_folder_mean_the_same_run() -> None:
+    known: dict[Path, tuple[str, dict[str, Any]]] = {}
+    # What `tune` writes lies in a folder of its own.
+    files = [p for p in sorted((ROOT / "runs/nano").glob("*.yaml")) if p.stem != "tune"]
+    for file in files:
+        for trial in load_sweep(file).trials:
+            meant = trial.config.of_results()
+            other, first = known.setdefault(trial.folder, (file.name, meant))
+            assert meant == first, f"{trial.folder} is another run in {other} than in {file.name}"
+    assert len(known) > 2000
 
 
 def test_an_ablation_differs_from_resd_in_its_option_and_its_folder_only() -> None:
