@@ -144,7 +144,8 @@ class Plan:
         try:
             known = architecture.read(self.config.model, self.config.model_revision)
         except UsageError as error:
-            if Path(self.config.model).exists():
+            # A plan runs no code of a model, also where the run may.
+            if Path(self.config.model).exists() and not self.config.trust_remote_code:
                 raise
             return None, str(error)
         return limited(known, self.config), ""

@@ -355,6 +355,8 @@ def read_config(path_or_name: str, revision: str | None = None) -> Any:
     except UsageError:
         raise
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise UsageError(_why(given, error)) from error
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"the config of {path_or_name!r} cannot be read: {first}") from error
 

@@ -38,9 +38,6 @@ _IMPORTED = (
     "transformers.models.qwen3.modeling_qwen3",
 )
 """Nothing of a plug-in: what that does when it is imported is not known."""
-_OWN = ("resd_bench", "resd_baselines", "resd_envs")
-"""Packages whose other files, such as prompts, count as code too."""
-
 _Versions = dict[str, tuple[int, int]]
 """Time of the last change and size of files."""
 
@@ -78,8 +75,12 @@ class Preloaded:
         """Exit codes of the trials that have ended, by number."""
 
     def start(self, words: Sequence[str], log: Path) -> Fork:
-        """Fork for the command with `words` after those of `FRESH`; its output goes to `log`."""
-        self._begun += 1
+        """Fork for the command with `words` after those of `FRESH`; its output goes to `log`.
+
+        UsageError where that cannot be written.
+        """
+        with append_to(log):
+            self._begun += 1
         self.send(start=self._begun, words=list(words), log=str(log.absolute()))
         return Fork(self, self._begun)
 
@@ -169,11 +170,9 @@ class _Server:
         end_with_parent()
         if os.getppid() != server:
             os._exit(128 + signal.SIGTERM)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        with append_to(Path(request["log"])) as log:
-            for target, source in enumerate((nothing, log.fileno(), log.fileno())):
-                os.dup2(source, target)
-        os.close(nothing)
+        with append_to(Path(request["log"])) as log, Path(os.devnull).open("rb") as nothing:
+            for target, source in enumerate((nothing, log, log)):
+                os.dup2(source.fileno(), target)
         if not same:
             os.execv(FRESH[0], [*FRESH, *request["words"]])
         for key in self.ready.get_map().values():
@@ -210,13 +209,10 @@ def preload() -> None:
 
 
 def code_files() -> Iterator[str]:
-    """The files of all imported modules, and the other files of our own packages."""
-    for name, module in list(sys.modules.items()):
-        if file := getattr(module, "__file__", None):
-            yield str(file)
-            if name in _OWN:
-                inside = Path(file).parent.rglob("*")
-                yield from (str(p) for p in inside if p.is_file() and "__pycache__" not in p.parts)
+    """The files of all imported modules, and the other files of this package."""
+    yield from (str(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None))
+    inside = Path(__file__).parents[1].rglob("*")
+    yield from (str(p) for p in inside if p.is_file() and "__pycache__" not in p.parts)
 
 
 def versions(files: Iterable[str]) -> _Versions:

@@ -106,7 +106,17 @@ def test_several_seeds_run_in_turn_and_are_compared(
     monkeypatch.setenv("COLUMNS", "160")
     assert main([*SMALL, "--seeds", "0-2"]) == 0
     assert "· 3 seeds" in capsys.readouterr().out
-    grouped = [*SMALL, "--method", "toy-group", "--budget", "160ep", "--seeds", "0,1,2"]
+    grouped = [
+        *SMALL,
+        "--method",
+        "toy-group",
+        "--budget",
+        "160ep",
+        "--seeds",
+        "0,1,2",
+        "--eval-every",
+        "1",
+    ]
     assert main(grouped) == 0
     capsys.readouterr()
     assert main(["compare", str(out), "--out", "figures"]) == 0

@@ -29,6 +29,7 @@ OWN = {
     "resd_bench/files/reading.py": "the mechanism itself",
     "resd_bench/files/writing.py": "the mechanism itself",
     "resd_bench/files/terminal.py": "the null device",
+    "resd_bench/sweep/preloaded.py": "the null device",
     "resd_bench/records/schema": "the package's own schemas",
     "resd_bench/packaged_models.py": "the package's own defaults, and templates beside models",
     "resd_bench/nano/card.py": "the package's own template",

@@ -317,13 +317,15 @@ def test_no_command_runs_a_models_code_or_asks_whether_to(
     answers = StringIO("y\n" * 20)
     monkeypatch.setattr("sys.stdin", answers)
     monkeypatch.chdir(tmp_path)
-    assert main(words) == (0 if command == "dry run" else 2)
+    assert main(words) == 2
     said = capsys.readouterr()
     assert "Do you wish" not in said.out + said.err
     assert answers.tell() == 0, "an answer was read"
     assert not mark.exists()
-    if command != "dry run":
-        assert "--trust-remote-code" in said.err
+    assert "--trust-remote-code" in said.err
+    if command == "dry run":
+        assert main([*words, "--trust-remote-code", "true"]) == 0
+        assert not mark.exists(), "a plan runs no code of a model"
 
 
 def test_the_flag_alone_lets_a_models_code_run(folder: Path, tmp_path: Path) -> None:
