@@ -238,8 +238,8 @@ class RunConfig(PolicyOptions, TaskOptions):
         named = {name: getattr(self, name) for name in ("env", "method", "model", "preset")}
         usual, own = _resolved({}, named).of_results(), self.of_results()
         changed = [k for k in {**usual, **own} if usual.get(k) != own.get(k) and k not in GROWS]
-        model = "" if self.model == RunConfig.model else f"@{_in_a_path(Path(self.model).name)}"
-        parts = [f"{key.partition('.')[2] or key}={_in_a_path(own.get(key))}" for key in changed]
+        model = "" if self.model == RunConfig.model else f"@{in_a_path(Path(self.model).name)}"
+        parts = [f"{key.partition('.')[2] or key}={in_a_path(own.get(key))}" for key in changed]
         parts = [*[self.preset] * (self.preset != RunConfig.preset), *parts]
         whole = ",".join([model, *parts])
         if len(whole) <= _LONGEST_DISTINCTION:
@@ -379,7 +379,7 @@ def _check_warmup(config: RunConfig) -> None:
         )
 
 
-def _in_a_path(value: Any) -> str:
+def in_a_path(value: Any) -> str:
     """A value as part of a file's name."""
     text = str(value).lower() if value is None or isinstance(value, bool) else str(value)
     return re.sub(r"[^\w.+=-]", "-", text)

@@ -81,6 +81,14 @@ def install_extra(name: str) -> str:
     return f"pip install {' '.join(map(shlex.quote, _packages_of(name)))}"
 
 
+def require_package(module: str, what: str, extra: str) -> None:
+    """UsageError where `module` is not installed, which `what` needs and `extra` installs."""
+    from importlib.util import find_spec
+
+    if find_spec(module) is None:
+        raise UsageError(f"{what} needs {module}, which is not installed: {install_extra(extra)}")
+
+
 def _packages_of(extra: str) -> list[str]:
     """The requirements of an extra, as in the metadata of the installed distribution."""
     import re

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,6 +76,7 @@ def parts_of(groups: Groups, varies: frozenset[str]) -> _Parts:
 
     With `model` in `varies` the models are compared with one another.
     """
+    from resd_bench.config import in_a_path
     from resd_bench.report.comparisons import by_environment, by_model
 
     parts: _Parts = {(): groups}
@@ -92,7 +92,7 @@ def parts_of(groups: Groups, varies: frozenset[str]) -> _Parts:
     )
     short = len({Path(model).name for model in models}) == len(models)
     return {
-        (*name, re.sub(r"[^\w.+-]", "-", Path(model).name if short else model)): own
+        (*name, in_a_path(Path(model).name if short else model)): own
         for name, part in parts.items()
         for model, own in by_model(part).items()
     }

@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 app = group("Pre-train and measure the embedded model.")
 
 
+MadeIn = Annotated[
+    Path,
+    typer.Option(
+        metavar="FOLDER", callback=TO_FOLDER, help="Folder for checkpoints and the model."
+    ),
+]
+
+
 @app.command()
 def pretrain(
-    out: Annotated[
-        Path,
-        typer.Option(
-            metavar="FOLDER", callback=TO_FOLDER, help="Folder for checkpoints and the model."
-        ),
-    ] = Path("nano-out"),
+    out: MadeIn = Path("nano-out"),
     steps: Annotated[
         int | None, typer.Option(min=1, metavar="INT", help="Total number of optimiser steps.")
     ] = None,

@@ -7,7 +7,6 @@ weights is run only if the user says so. Left out: quantised models and vision p
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import re
 import socket
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 
 from resd_bench import packaged_models
-from resd_bench.errors import UsageError, install_extra
+from resd_bench.errors import UsageError, install_extra, require_package
 from resd_bench.models import adapters, gguf, model_files
 from resd_bench.models.identity import refuse_other_base
 
@@ -188,10 +187,7 @@ class _Given:
 
 def check_accelerate() -> None:
     """UsageError where accelerate, which spreads a model over devices, is not installed."""
-    if importlib.util.find_spec("accelerate") is None:
-        raise UsageError(
-            f"--device-map needs accelerate, which is not installed: {install_extra('lora')}"
-        )
+    require_package("accelerate", "--device-map", "lora")
 
 
 def _refuse_what_does_not_fit(given: _Given, device_map: str | None, attention: str | None) -> None:

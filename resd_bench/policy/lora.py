@@ -8,7 +8,6 @@ adapters on embeddings.
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resd_bench.errors import UsageError, install_extra
+from resd_bench.errors import UsageError, require_package
 from resd_bench.policy.parallel.dtensor import gather_full
 
 STUDENT, TEACHER = "default", "teacher"
@@ -24,8 +23,7 @@ STUDENT, TEACHER = "default", "teacher"
 
 def check_peft() -> None:
     """UsageError where peft is not installed."""
-    if importlib.util.find_spec("peft") is None:
-        raise UsageError(f"--lora-rank needs peft, which is not installed: {install_extra('lora')}")
+    require_package("peft", "--lora-rank", "lora")
 
 
 def adapt(model: Any, rank: int, alpha: int | None, seed: int, name: str = "") -> Any:

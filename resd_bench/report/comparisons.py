@@ -7,7 +7,7 @@ the same weight.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -240,27 +240,23 @@ def in_common_environments(groups: Groups) -> dict[str, list[RunData]]:
 
 def by_environment(groups: Groups) -> dict[str, dict[str, list[RunData]]]:
     """The groups of each environment, for groups without a common one."""
-    return {
-        env: {
-            label: own
-            for label, runs in groups.items()
-            if (own := [run for run in runs if run.env == env])
-        }
-        for env in environments_of(groups)
-    }
+    return _divided(groups, lambda run: run.env)
 
 
 def by_model(groups: Groups) -> dict[str, dict[str, list[RunData]]]:
-    """The groups of each model, by its name in titles."""
-    runs = [run for own in groups.values() for run in own]
-    return {
-        model: {
-            label: own
-            for label, runs in groups.items()
-            if (own := [run for run in runs if run.model == model])
-        }
-        for model in dict.fromkeys(run.model for run in runs)
-    }
+    """The groups of each model, by its name in settings."""
+    return _divided(groups, lambda run: run.model)
+
+
+def _divided(
+    groups: Groups, part_of: Callable[[RunData], str]
+) -> dict[str, dict[str, list[RunData]]]:
+    """By part, in order of appearance, the groups with the runs that are of it."""
+    found: dict[str, dict[str, list[RunData]]] = {}
+    for label, runs in groups.items():
+        for run in runs:
+            found.setdefault(part_of(run), {}).setdefault(label, []).append(run)
+    return found
 
 
 def environments_of(groups: Groups) -> list[str]:
@@ -297,9 +293,10 @@ def compare(
         for label in others
     }
     paired = partial(pairs, common=not TASKS.isdisjoint(varies))
-    judged = [k for k in others if paired(scored[k], scored[first]) and not unlike[k]]
+    against = {label: paired(scored[label], scored[first]) for label in others}
+    judged = [label for label in others if against[label] and not unlike[label]]
     verdicts = judge(
-        [paired(scored[label], scored[first]) for label in judged],
+        [against[label] for label in judged],
         stream(0, "sign flips"),
         with_failures=[paired(counted[label], counted[first]) for label in judged],
     )

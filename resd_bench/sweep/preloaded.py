@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from resd_bench.files.writing import append_to
-from resd_bench.sweep.processes import LOST, end_with_parent, single_threaded
+from resd_bench.sweep.processes import LOST, end_with_parent, start_process
 
 FRESH = (sys.executable, "-P", "-m", "resd_bench")
 """How a command begins that a fork can stand for."""
@@ -55,14 +55,9 @@ class Preloaded:
     """The process that forks, seen from the sweep."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "resd_bench.sweep.preloaded"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=single_threaded(os.environ),
-            start_new_session=True,
-            preexec_fn=end_with_parent,
-        )
+        command = [sys.executable, "-P", "-m", "resd_bench.sweep.preloaded"]
+        pipe = subprocess.PIPE
+        self._process = start_process(command, pipe, stdin=pipe, stderr=None)
         self._pipes = (
             cast("IO[bytes]", self._process.stdin),
             cast("IO[bytes]", self._process.stdout),

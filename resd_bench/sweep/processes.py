@@ -27,13 +27,19 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
-def start_process(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+def start_process(
+    command: Sequence[str],
+    output: IO[bytes] | int,
+    *,
+    stdin: int = subprocess.DEVNULL,
+    stderr: int | None = subprocess.STDOUT,
+) -> subprocess.Popen[bytes]:
     """Start a process in its own session: Ctrl-C in a terminal reaches it only through us."""
     return subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
+        stdin=stdin,
+        stdout=output,
+        stderr=stderr,
         env=single_threaded(os.environ),
         start_new_session=True,
         preexec_fn=end_with_parent if sys.platform == "linux" else None,
