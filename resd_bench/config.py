@@ -238,7 +238,8 @@ class RunConfig(PolicyOptions, TaskOptions):
         named = {name: getattr(self, name) for name in ("env", "method", "model", "preset")}
         usual, own = _resolved({}, named).of_results(), self.of_results()
         changed = [k for k in {**usual, **own} if usual.get(k) != own.get(k) and k not in GROWS]
-        model = "" if self.model == RunConfig.model else f"@{in_a_path(Path(self.model).name)}"
+        name = packaged_models.model_name(self.model)
+        model = "" if self.model == RunConfig.model else f"@{in_a_path(name)}"
         parts = [f"{key.partition('.')[2] or key}={in_a_path(own.get(key))}" for key in changed]
         parts = [*[self.preset] * (self.preset != RunConfig.preset), *parts]
         whole = ",".join([model, *parts])

@@ -209,6 +209,15 @@ def template_beside(file: Path) -> str | None:
     return template.read_text(encoding="utf-8") if template.is_file() else None
 
 
+def model_name(model: str) -> str:
+    """What tells `model` from others: the last part of its path, but of `mine/model` it is `mine`.
+
+    Pre-training writes the model to a folder of that name.
+    """
+    path = Path(model)
+    return (path.name == "model" and path.parent.name) or path.name
+
+
 def spoken(model: str) -> list[str]:
     """The environments that `nano pretrain` made `model` for; [] if it did not, or is not known."""
     folder = local_folder(model)

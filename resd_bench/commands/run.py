@@ -285,7 +285,7 @@ def show_run(folder: Path, root: Path) -> None:
     for text in run_notes(data):
         console.tell(f"note   {text}", indent=" " * 7)
     console.print(f"run    {folder}\nfigure {figure}", soft_wrap=True)
-    for command in next_commands(folder):
+    for command in next_commands(folder, data):
         console.print(f"next   {command}", soft_wrap=True)
 
 

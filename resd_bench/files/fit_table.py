@@ -64,13 +64,18 @@ def _share(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]
 
 
 def _rows_as_list(table: Table) -> Iterator[RenderableType]:
-    """The title, each row as its first cell with the others below it by name, and the caption."""
+    """The title, each row as its first cell with the others below it by name, and the caption.
+
+    A row with nothing but its first cell is the heading of those that follow.
+    """
     if table.title:
         yield _text(table.title)
     heads = [" ".join(_text(column.header).plain.split()) for column in table.columns]
     for row in zip(*(column.cells for column in table.columns), strict=True):
         first, *others = map(_text, row)
-        yield Text.assemble((f"{heads[0]} " if heads[0] else "", ""), (first.plain, "bold"))
+        is_heading = not any(cell.plain for cell in others)
+        head = f"{heads[0]} " if heads[0] and not is_heading else ""
+        yield Text.assemble(head, (first.plain, "bold"))
         for head, cell in zip(heads[1:], others, strict=True):
             if cell.plain:
                 yield Padding(_named(head, cell), (0, 0, 0, 2), expand=False)

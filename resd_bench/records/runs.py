@@ -11,6 +11,7 @@ from typing import Any
 from resd_bench.config import RunConfig
 from resd_bench.errors import UsageError
 from resd_bench.options import coerce
+from resd_bench.packaged_models import model_name
 from resd_bench.records import schema
 from resd_bench.records.recorder import damaged
 from resd_bench.records.run_files import (
@@ -133,11 +134,11 @@ class RunData:
 
 def model_label(*models: str) -> str:
     """Names of models in figures; results of embedded ones must not be taken for a real one's."""
-    embedded = [re.match(r"nano\b", Path(model).name) is not None for model in models]
-    if len(models) > 1 and all(embedded):
-        return f"{', '.join(models)} (model organisms)"
-    marks = [" (model organism)" if it_is else "" for it_is in embedded]
-    return ", ".join(model + mark for model, mark in zip(models, marks, strict=True))
+    organisms = {k: model_name(k) for k in models if re.match(r"nano\b", model_name(k))}
+    if len(models) > 1 and len(organisms) == len(models):
+        return f"{', '.join(organisms.values())} (model organisms)"
+    names = {model: f"{name} (model organism)" for model, name in organisms.items()}
+    return ", ".join(names.get(model, model) for model in models)
 
 
 class NotEvaluated(UsageError):

@@ -111,12 +111,13 @@ def _overshoot(run: RunData) -> Iterator[str]:
         )
 
 
-def next_commands(folder: Path) -> list[str]:
+def next_commands(folder: Path, run: RunData) -> list[str]:
     """Commands that look at what the run in `folder` did, and compare it with others."""
-    run, root = shlex.quote(str(folder)), shlex.quote(str(folder.parent.parent))
+    here, root = shlex.quote(str(folder)), shlex.quote(str(folder.parent.parent))
+    trained = any(row.get("policy/examples") for row in run.metrics)
     return [
-        f"resd-bench show {run} --failed",
-        f"resd-bench trace {run}",
+        f"resd-bench show {here} --failed",
+        *([f"resd-bench trace {here}"] if trained else []),
         f"resd-bench report {root}",
         f"resd-bench compare {root}",
     ]

@@ -127,6 +127,7 @@ EXPERIMENTS = (
         "factorial", "RESD's parts in every combination", "factorial", factorial_page.factorial
     ),
     Experiment("phase", "rarity x feedback level", "phase", own_experiments.phase),
+    Experiment("organisms", "methods on other organisms", "organisms", own_experiments.organisms),
     Experiment("tiers", "tiers x feedback level", "tiers", own_experiments.tier_page),
     Experiment("reflector", "reflections on other tasks", "reflector", own_experiments.reflector),
     Experiment(

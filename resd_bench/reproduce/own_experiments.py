@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from resd_bench.packaged_models import model_name
 from resd_bench.records.runs import RunData
 from resd_bench.report.comparisons import overall
 from resd_bench.report.figures import colours_of, panel_grid, plain_text, shared_legend
@@ -64,7 +65,7 @@ class PhaseRow(NamedTuple):
     @classmethod
     def of(cls, trial: Trial) -> PhaseRow:
         """The environment and model of a trial: a row of a phase diagram."""
-        return cls(trial.config.env, trial.config.model)
+        return cls(trial.config.env, model_name(trial.config.model))
 
 
 Cells = Mapping[tuple[PhaseRow, str, int], list[RunData]]
@@ -80,6 +81,18 @@ def phase(gathered: Gathered) -> Page:
         "in which untaught answers were right more often, or more rarely; all else was as before. "
         "To `nano-reflective` an attempt and raw feedback tell nothing, and a reflection much. "
         "Empty cells are not part of the experiment.",
+    )
+
+
+def organisms(gathered: Gathered) -> Page:
+    """Success by organism and method: what depends on the model."""
+    return _phase(
+        gathered,
+        Page("organisms", "Other organisms: what depends on the model", [], []),
+        "`nano-keep-K-seed-S` is `nano` after 500 steps more on documents of `finer`, in which an "
+        "answer keeps what the attempt above it had right with probability K, or as if there were "
+        "no attempt (prior); two seeds of documents. `nano-again` is made as `nano` was, from "
+        "other random weights.",
     )
 
 

@@ -33,6 +33,7 @@ from resd_bench.config import RunConfig, load_file, resolve
 from resd_bench.errors import UsageError, near_miss
 from resd_bench.files.writing import check_name
 from resd_bench.options import coerce, whole_numbers
+from resd_bench.packaged_models import model_name
 
 KEYS = ("name", "out", "base", "variants", "grid", "overrides", "exclude")
 BATCH = "batch"
@@ -164,7 +165,8 @@ def _grid(value: Any, path: Path) -> dict[str, list[Any]]:
 
 def _label(variant: str, point: Settings, grid: Settings, path: Path) -> str:
     method = str(point.get("method", RunConfig.method))
-    extra = [f"{key}={point[key]}" for key in grid if key not in IN_FOLDERS]
+    shown = {**point, "model": model_name(str(point.get("model")))}
+    extra = [f"{key}={shown[key]}" for key in grid if key not in IN_FOLDERS]
     label = ",".join([variant or method, *extra])
     if not PLAIN_NAME.fullmatch(label):
         raise UsageError(f"{path}: {label!r} cannot name a folder: use letters, digits and . _ + -")

@@ -76,7 +76,7 @@ def test_info_shows_docstring_tasks_prompts_and_ladder(toy: ModuleType, capsys: 
     for text in (
         "# guess-number (resd/GuessNumber-v0)",
         "## Version History",
-        "train 120, validation 40, test 40; at most 8 turns",
+        "train 120, validation 40, test 40; turns: at most 8",
         "## Prompt, full",
         "## Prompt, compact",
         "0: (nothing)",

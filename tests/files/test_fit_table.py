@@ -44,6 +44,12 @@ def test_a_row_too_wide_for_the_terminal_is_a_list_of_its_cells() -> None:
     assert not any("│" in line for line in lines)
 
 
+def test_in_a_list_a_row_of_one_cell_is_the_heading_of_those_that_follow() -> None:
+    lines = printed(36, [("finer", "", ""), ROWS[0]]).splitlines()
+    assert "finer" in lines
+    assert any(line.startswith("runs resd ·") for line in lines)
+
+
 def test_sentences_are_not_squeezed_into_a_narrow_column() -> None:
     rows = [("concise_after_curation", "integer at least 1, or none", "a few words " * 10)]
     assert "│" not in printed(60, rows)

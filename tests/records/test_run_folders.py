@@ -41,6 +41,7 @@ def here(toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         ({"budget": "2560ep", "warmup_updates": "3", "keep_texts": "all"}, [], "resd"),
         ({"model": "nano-rare"}, [], "resd@nano-rare"),
         ({"model": "/data/my model\x1b"}, [], "resd@my-model-"),
+        ({"model": "out/mine/model"}, [], "resd@mine"),
         ({"preset": "release"}, [], "resd,release"),
         ({}, ["method.use_playbook=false", "learning_rate=1e-5"], "resd,learning_rate=1e-05,use_"),
         ({"model": "nano-rare", "eval_tasks": "3"}, [], "resd@nano-rare,eval_tasks=3"),

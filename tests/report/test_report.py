@@ -67,6 +67,7 @@ def test_percentages_carry_their_limits() -> None:
 
 def test_results_of_the_embedded_model_say_so(tmp_path: Path) -> None:
     assert model_label("nano") == "nano (model organism)"
+    assert model_label("out/nano-mine/model") == "nano-mine (model organism)"
     assert model_label("Qwen/Qwen3-4B") == "Qwen/Qwen3-4B"
     assert model_label("nano", "nano-rare") == "nano, nano-rare (model organisms)"
     assert model_label("m", "nano") == "m, nano (model organism)"

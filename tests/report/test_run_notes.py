@@ -73,6 +73,14 @@ def test_the_mean_over_seeds_is_the_mean_of_the_runs() -> None:
 
 
 def test_the_next_commands_name_the_run_and_what_is_next_to_it() -> None:
-    told = next_commands(Path("out dir/e/m/seed-0"))
+    told = next_commands(Path("out dir/e/m/seed-0"), made([update(1)]))
     assert told[0] == "resd-bench show 'out dir/e/m/seed-0' --failed"
+    assert told[1] == "resd-bench trace 'out dir/e/m/seed-0'"
     assert told[-1] == "resd-bench compare 'out dir/e'"
+
+
+@pytest.mark.parametrize("metrics", [[], [update(1, **{"policy/examples": 0.0})]])
+def test_a_run_that_trained_on_nothing_has_no_update_to_trace(
+    metrics: list[dict[str, Any]],
+) -> None:
+    assert not any("trace" in told for told in next_commands(Path("o/e/m/seed-0"), made(metrics)))

@@ -103,6 +103,22 @@ def test_a_sweep_is_every_variant_at_every_point_of_its_grid(file: Path) -> None
     assert [trial.config.eval_samples for trial in trials[:4]] == [2, 2, 2, 3]
 
 
+def test_a_model_in_a_grid_names_the_folder_by_what_tells_it_apart(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    models = ["nano-rare", "out/first/model", "out/second/model", "org/third"]
+    file.write_text(f"grid: {{model: {json.dumps(models)}}}")
+    variants = [trial.variant for trial in load_sweep(file).trials]
+    assert variants == [f"resd,model={name}" for name in ("nano-rare", "first", "second", "third")]
+    assert [trial.config.model for trial in load_sweep(file).trials] == models
+
+
+def test_two_models_of_one_name_are_not_run_into_one_folder(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text("grid: {model: [here/mine/model, there/mine/model]}")
+    with pytest.raises(UsageError, match="both write to"):
+        load_sweep(file)
+
+
 def test_what_has_all_settings_of_an_exclusion_is_left_out(file: Path) -> None:
     before = load_sweep(file).trials
     file.write_text(

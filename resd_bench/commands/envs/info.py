@@ -37,7 +37,7 @@ def describe(name: str, **options: Any) -> Iterator[str]:
     tasks = {split: checked_tasks(full, split) for split in SPLITS}
     sizes = ", ".join(f"{split} {len(tasks[split])}" for split in SPLITS)
     digest = panel_hash(task for split in SPLITS for task in tasks[split])
-    yield f"## Tasks\n{sizes}; at most {full.max_turns} turns\n\npanel {digest}"
+    yield f"## Tasks\n{sizes}; turns: at most {full.max_turns}\n\npanel {digest}"
     for dialect in _DIALECTS:
         env = plugins.make_env(name, dialect=dialect, **options)
         observation, info = checked_reset(env, env.reset(seed=0))

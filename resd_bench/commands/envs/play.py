@@ -96,7 +96,7 @@ def play_one(env: TextEnv, task: Task, given: TextIO, out: TextIO) -> Feedback |
 
     asked = {"task": task.id, "split": task.split}
     observation, info = checked_reset(env, env.reset(options=asked))
-    _say(out, f"{RULER}\ntask {task.id}, at most {env.max_turns} turns\n{RULER}")
+    _say(out, f"{RULER}\ntask {task.id}, turns: at most {env.max_turns}\n{RULER}")
     turn, over = 0, False
     while not over:
         turn += 1
