@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from typing import NamedTuple
 
 from rich.table import Table
 
@@ -27,7 +29,6 @@ from resd_bench.stats import (
     Interval,
     chosen_on_validation,
     discovery_curve,
-    first_success,
     interquartile_mean,
     kaplan_meier,
     pass_at_k_interval,
@@ -97,6 +98,11 @@ def _metrics(
             return ""
         return percent(probability_of_improvement(_values(groups[label], budget, axis), reference))
 
+    @cache
+    def found(label: str) -> list[_Discovery]:
+        """Training episodes may be a million, and are read once."""
+        return [_discovery(run, budget, axis) for run in groups[label]]
+
     reference = _values(groups[first], budget, axis)
     metrics: dict[str, _Cell] = {
         f"p against {table_label(first)}: paired t, Holm-corrected": paired,
@@ -107,8 +113,8 @@ def _metrics(
         "inter-quartile mean": lambda k: _middle(_values(groups[k], budget, axis)),
         "updates with a training signal": lambda k: _signal(groups[k], budget, axis)[0],
         "tokens with a training signal": lambda k: _signal(groups[k], budget, axis)[1],
-        "episode of the first training success": lambda k: _first(groups[k], budget, axis),
-        "training tasks ever solved": lambda k: _discovered(groups[k], budget, axis),
+        "episode of the first training success": lambda k: _first(found(k)),
+        "training tasks ever solved": lambda k: _solved(found(k)),
     }
     for tau in THRESHOLDS:
         name = (
@@ -232,34 +238,37 @@ def _signal(runs: Sequence[RunData], budget: float, axis: Axis) -> tuple[str, st
     return updates, tokens
 
 
-def _episodes(run: RunData, budget: float, axis: Axis) -> list[Mapping[str, object]]:
+class _Discovery(NamedTuple):
+    """What was found in training until the last evaluation within the budget."""
+
+    episodes: int
+    solved: int
+    """Number of tasks."""
+    first: int | None
+    """The episode of the first success, from 1."""
+
+
+def _discovery(run: RunData, budget: float, axis: Axis) -> _Discovery:
     end = success_at(run.points, budget, axis).update
-    return [
-        {"task": row["task"], "success": row["success"]}
-        for row in run.training()
-        if row["update"] <= end
+    curve = discovery_curve(row for row in run.training() if row["update"] <= end)
+    episodes, solved = curve[-1]
+    return _Discovery(episodes, solved, curve[1][0] if solved else None)
+
+
+def _first(found: Sequence[_Discovery]) -> str:
+    if not all(own.episodes for own in found):
+        return ""
+    waiting = [
+        CensoredTime(float(own.first or own.episodes), own.first is not None) for own in found
     ]
-
-
-def _first(runs: Sequence[RunData], budget: float, axis: Axis) -> str:
-    found = []
-    for run in runs:
-        played = _episodes(run, budget, axis)
-        if not played:
-            return ""
-        number = first_success(played)
-        found.append(CensoredTime(float(number or len(played)), number is not None))
-    curve = kaplan_meier(found).median()
-    there = f"({sum(w.reached for w in found)}/{len(found)})"
+    curve = kaplan_meier(waiting).median()
+    there = f"({sum(w.reached for w in waiting)}/{len(waiting)})"
     median = "fewer than half" if math.isinf(curve.mean) else f"median {amount(curve.mean)}"
     return f"{median} {there}"
 
 
-def _discovered(runs: Sequence[RunData], budget: float, axis: Axis) -> str:
-    played = [_episodes(run, budget, axis) for run in runs]
-    if not all(played):
-        return ""
-    return ", ".join(str(discovery_curve(own)[-1][1]) for own in played)
+def _solved(found: Sequence[_Discovery]) -> str:
+    return ", ".join(str(own.solved) for own in found) if all(own.episodes for own in found) else ""
 
 
 def _restricted(times: Sequence[CensoredTime], budget: float) -> str:
