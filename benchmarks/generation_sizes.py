@@ -80,7 +80,11 @@ def load(name: str) -> tuple[Any, list[list[int]]]:
     return make(config).eval(), prompts
 
 
-SHARED: dict[str, Any] = {"tie_word_embeddings": True, "max_position_embeddings": 1024, "pad_token_id": 0}
+SHARED: dict[str, Any] = {
+    "tie_word_embeddings": True,
+    "max_position_embeddings": 1024,
+    "pad_token_id": 0,
+}
 TEN_MILLION = SHARED | {
     **{"vocab_size": 1024, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6},
     **{"num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64},
