@@ -565,7 +565,7 @@ def _yaml(text: str, source: str) -> Any:
 
 _SHORT = 8192
 """Characters of a configuration; those of runs have some 3,000."""
-_parsed = lru_cache(maxsize=1024)(parse_yaml)
+_parsed = lru_cache(maxsize=8192)(parse_yaml)
 
 
 def _check(config: RunConfig) -> None:

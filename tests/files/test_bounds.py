@@ -17,13 +17,14 @@ import hypothesis.strategies as st
 import pytest
 import torch
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 
 from resd_bench.cli import main
 from resd_bench.config import load_file
 from resd_bench.errors import UsageError
 from resd_bench.files.bounded_yaml import parse_yaml
 from resd_bench.files.integrity import sealed
+from resd_bench.files.reading import Unreadable
 from resd_bench.records.checkpoints import (
     Checkpoint,
     CorruptCheckpoint,
@@ -97,6 +98,22 @@ YAML_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=30,
 )
+
+
+@given(st.text("abcyn:-[]{}&*'\"%@`#,\n  01.~\\<=_", max_size=40))
+@example("env: e\nsets: &a {x: 1, y: [*a]}\n")
+@example("a: &b [1]\nc: [*b, *b]\n")
+@example("- - -\n  - a\n")
+def test_yaml_is_the_same_with_libyaml_and_without(text: str) -> None:
+    assert values_or_none(text) == values_or_none(text + " #!")  # "!" is not read by libyaml.
+
+
+def values_or_none(text: str) -> tuple[Any] | None:
+    """The values of a document, None where it is refused."""
+    try:
+        return (repr(parse_yaml(text)),)
+    except Unreadable:
+        return None
 
 
 @given(YAML_VALUES)
