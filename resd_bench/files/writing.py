@@ -46,7 +46,8 @@ def written() -> str:
         return "nothing was written"
     if len(found) == 1:
         return f"written before: {found[0]}"
-    return f"written before: {len(found)} files in {os.path.commonpath(found)}"
+    around = os.path.commonpath([path.absolute() for path in found])
+    return f"written before: {len(found)} files in {around}"
 
 
 def make_folder(path: Path, root: Path) -> Path:

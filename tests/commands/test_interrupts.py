@@ -162,6 +162,12 @@ def test_control_c_in_another_command_names_what_it_has_written(
     assert stop(lambda: append_to(two).close()) == told
     one.unlink()
     assert written() == f"written before: {two}"
+    monkeypatch.chdir(tmp_path)
+    append_to(Path("three.jsonl")).close()
+    assert written() == f"written before: 2 files in {tmp_path}"
+    two.unlink()
+    append_to(Path("four.jsonl")).close()
+    assert written() == f"written before: 2 files in {tmp_path}"
 
 
 def test_an_interrupted_sweep_counts_what_is_finished_and_saved(
