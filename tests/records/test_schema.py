@@ -51,16 +51,16 @@ def records(
 ) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
     """The records of a run folder, whole or kept, with the names of their schemas.
 
-    Of each log all rows, or the first and last `most`. Files that have hashes on record are held
-    against them; `results verify` reads every row of the others.
+    Of each log all rows, or the first and last `most`, and with 0 no log is read. Files that have
+    hashes on record are held against them; `results verify` reads every row of the others.
     """
     files = RunFiles.at(folder)
     yield "config", [files.settings()]
     for name in ("manifest", "status", "summary"):
         yield name, [read_json(folder / f"{name}.json")]
-    if said := files.answers():
+    if most != 0 and (said := files.answers()):
         yield "answers", said[:most]
-    for name, file in LOGS.items():
+    for name, file in LOGS.items() if most != 0 else ():
         found = log_file(folder / file)
         kept = name == "episodes" and found is not None and found.name != file
         lines = list(files.lines(file))
@@ -146,7 +146,11 @@ def _names(value: Any, prefix: str = "") -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda p: str(p.relative_to(ROOT / "results")))
 def test_committed_records_fit(folder: Path) -> None:
-    assert check(folder, most=8)["evals"] > 0
+    # Runs of a variant differ in their seed, so that the logs of one tell of all.
+    if folder == min(folder.parent.glob("seed-*")):
+        assert check(folder, most=8)["evals"] > 0
+    else:
+        assert check(folder, most=0) == {"config": 1, "manifest": 1, "status": 1, "summary": 1}
 
 
 @pytest.mark.slow
