@@ -103,10 +103,17 @@ def _unscored(row: Row, about: About) -> bool:
 
 
 def _too_long(row: Row, about: About) -> bool:
-    """No room in the context: for any prompt, or any example."""
-    return _is(row, "train/unanswered", 1) or (
+    """No room in the context: for any prompt, for most of the answers that are cut off, or for any
+    example.
+    """
+    return _context_full(row) or (
         _is(row, "policy/examples", 0) and (row.get("policy/overlong_examples") or 0) > 0
     )
+
+
+def _context_full(row: Row) -> bool:
+    unanswered = row.get("train/unanswered") or 0
+    return unanswered == 1 or (_is(row, "train/truncated", 1) and unanswered > 0.5)
 
 
 def _waiting(row: Row, about: About) -> bool:
@@ -149,7 +156,7 @@ FAULT_RULES = (
     FaultRule(
         "truncated",
         3,
-        lambda row, about: _is(row, "train/truncated", 1),
+        lambda row, about: _is(row, "train/truncated", 1) and not _context_full(row),
         "every rollout is truncated by the token limit",
         "give a larger --max-new-tokens, or a model that comes to an end",
         _HELD_BACK,

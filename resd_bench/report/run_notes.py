@@ -38,18 +38,23 @@ def _total(rows: Sequence[_Row], name: str) -> float:
 
 
 def _truncated(run: RunData) -> Iterator[str]:
-    limit = run.settings.get("max_new_tokens")
+    limit = f"at {run.settings.get('max_new_tokens')} tokens"
     # The number of rollouts differs between updates for some methods.
-    before, cut, played = 0, 0.0, 0
+    before, cut, full, played = 0, 0.0, 0.0, 0
     for row in run.metrics:
         new = int(row.get("episodes", 0)) - before
         before += new
-        cut, played = cut + new * (row.get("train/truncated") or 0.0), played + new
-    if round(cut):
-        yield f"truncated: {round(cut)} of {played} training rollouts, at {limit} tokens"
+        unanswered = row.get("train/unanswered") or 0.0
+        cut += new * ((row.get("train/truncated") or 0.0) - unanswered)
+        full, played = full + new * unanswered, played + new
+    for count, why in ((round(cut), limit), (round(full), "by a full context")):
+        if count:
+            yield f"truncated: {count} of {played} training rollouts, {why}"
     last = [] if run.files is None else _last_evaluation(run)
     if over := sum(row.get("stop") == "length" for row in last):
-        yield f"truncated: {over} of {len(last)} held-out answers, at {limit} tokens"
+        # Their rows do not tell the two apart.
+        why = f"{limit} or by a full context" if round(full) else limit
+        yield f"truncated: {over} of {len(last)} held-out answers, {why}"
 
 
 def _last_evaluation(run: RunData) -> list[_Row]:

@@ -318,6 +318,9 @@ def test_what_does_not_fit_is_not_told_to_be_too_rare_to_train_on() -> None:
     for bad in (
         row(policy__examples=0.0, policy__overlong_examples=2.0),
         row(policy__examples=0.0, train__unanswered=1.0),
+        # A larger limit leaves even less room.
+        row(policy__examples=3.0, train__truncated=1.0, train__unanswered=1.0),
+        row(policy__examples=3.0, train__truncated=1.0, train__unanswered=0.75),
     ):
         monitor = FaultMonitor(About())
         told = set().union(*(monitor.updated(bad) for _ in range(40)))
@@ -325,6 +328,8 @@ def test_what_does_not_fit_is_not_told_to_be_too_rare_to_train_on() -> None:
     some = row(policy__examples=3.0, policy__overlong_examples=2.0, train__unanswered=0.5)
     monitor = FaultMonitor(About())
     assert not set().union(*(monitor.updated(some) for _ in range(40)))
+    cut = row(policy__examples=3.0, train__truncated=1.0, train__unanswered=0.25)
+    assert set().union(*(monitor.updated(cut) for _ in range(40))) == {_PREFIX + "truncated"}
 
 
 SETTING = re.compile(r"^(method|group_size|learning_rate|budget): '?([^'\n]+)'?$", re.MULTILINE)

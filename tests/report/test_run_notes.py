@@ -43,6 +43,11 @@ def test_a_clean_run_has_no_notes() -> None:
             {"max_new_tokens": 9},
             "truncated: 2 of 8 training rollouts",
         ),
+        (
+            {"train/truncated": 0.5, "train/unanswered": 0.5},
+            {"max_new_tokens": 9},
+            "truncated: 2 of 8 training rollouts, by a full context",
+        ),
         ({"train/errors": 3.0}, {}, "environment errors: 3 training rollouts"),
         ({"policy/overlong_prompts": 2.0}, {}, "over-long: 2 prompts were not answered"),
         ({"policy/examples": 0.0}, {}, "no training signal: 1 of 2 updates"),
