@@ -50,6 +50,7 @@ from resd_bench.records.recorder import (
     episode_rows,
     open_together,
     recover_together,
+    refuse_held,
     run_state,
     write_json,
 )
@@ -412,6 +413,8 @@ def run(
     `fail_fast` ends a run that cannot learn, see `resd_bench.monitoring.faults`.
     """
     idle, process_group = IdleCores(), join(config.device)
+    # First, since to resume what is running is no advice.
+    process_group.broadcast_from_rank0(lambda: refuse_held(config.folder()))
     made = set_up(config, process_group)
     if process_group.broadcast_from_rank0(lambda: run_state(config, resume=resume)) == "finished":
         notes = process_group.broadcast_from_rank0(made.refuse_other_content)

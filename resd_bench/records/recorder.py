@@ -341,10 +341,23 @@ class Recorder:
             except BlockingIOError:
                 if left > 1:
                     time.sleep(LOCK_WAIT)
-        raise UsageError(
-            f"{self.folder} is being written by another process: {holder(self.folder)}. Wait for "
-            "it, stop it, or give another --out or --seed"
-        )
+        raise _held(self.folder)
+
+
+def refuse_held(folder: Path) -> None:
+    """UsageError where another process holds the run folder, and names it."""
+    for _ in range(LOCK_TRIES):
+        if not is_held(folder):
+            return
+        time.sleep(LOCK_WAIT)
+    raise _held(folder)
+
+
+def _held(folder: Path) -> UsageError:
+    return UsageError(
+        f"{folder} is being written by another process: {holder(folder)}. Wait for it, stop it, "
+        "or give another --out or --seed"
+    )
 
 
 LOCK_TRIES, LOCK_WAIT = 4, 0.1

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from resd_bench.config import resolve
 from resd_bench.errors import UsageError
 from resd_bench.files.writing import write_atomically
+from resd_bench.jobs.run import run
 from resd_bench.records.checkpoints import (
     KEEP,
     Checkpoint,
@@ -217,6 +218,21 @@ def test_two_processes_cannot_write_one_folder(toy: ModuleType, tmp_path: Path) 
         open_run(config)
     first.close()
     open_run(config).close()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_in_progress_is_said_to_be_one_before_anything_is_loaded(
+    toy: ModuleType, tmp_path: Path, resume: bool
+) -> None:
+    named = {"env": "toy-say", "method": "toy-learner", "model": "no-such-model"}
+    config = resolve(named, {"out": str(tmp_path)})
+    recorder = open_run(config)
+    recorder.log("metrics.jsonl", [{"update": 1}])
+    recorder.status("running")
+    with pytest.raises(UsageError, match="written by another process") as told:
+        run(config, resume=resume)
+    assert "--resume" not in str(told.value)
+    recorder.close()
 
 
 def test_settings_may_change_while_nothing_was_measured(toy: ModuleType, tmp_path: Path) -> None:
