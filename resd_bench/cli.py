@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from resd_bench.commands.groups import CommandLineError, WholeHelp, told
+from resd_bench.commands.groups import CommandLineError, PanelCommand, WholeHelp, told
 from resd_bench.distributed.process_group import wait_for_rank0_error
 from resd_bench.errors import UsageError, explaining_disk
 from resd_bench.files.terminal import complain, guard_python, note
@@ -82,7 +82,7 @@ class LazyCommands(WholeHelp):
         if isinstance(found, typer.Typer):
             holder.add_typer(found, name=cmd_name)
         else:
-            holder.command(cmd_name)(found)
+            holder.command(cmd_name, cls=PanelCommand)(found)
         return typer.main.get_group(holder).commands[cmd_name]
 
     def invoke(self, ctx: Any) -> Any:

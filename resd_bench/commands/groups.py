@@ -26,6 +26,22 @@ def _off(option: Any) -> Any:
     return option
 
 
+class PanelCommand(TyperCommand):
+    """A command whose help has its options under the headings that they name."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Arguments, then options by heading (`rich_help_panel`), those without one first."""
+        found: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for param in self.get_params(ctx):
+            usual = f"{param.param_type_name.capitalize()}s"
+            if (row := param.get_help_record(ctx)) is not None:
+                found.setdefault(getattr(param, "rich_help_panel", None) or usual, []).append(row)
+        for heading, rows in found.items():
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+
 class LightCommand(TyperCommand):
     """A command without options that take a value: it runs without pydantic."""
 

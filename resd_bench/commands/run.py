@@ -19,6 +19,30 @@ from resd_bench.files.writing import check_folder_target
 from resd_bench.options import field_help, whole_numbers
 from resd_bench.packaged_models import model_defaults, unspoken
 
+PLANS = "Options of --dry-run"
+HEADINGS: Mapping[str, Sequence[str]] = {
+    "What runs": ("env", "method", "model", "preset", "seed", "budget", "out"),
+    "Rollouts": (
+        *("batch_size", "group_size", "inner_steps", "task_order", "max_new_tokens", "temperature"),
+        *("top_p", "feedback_level", "feedback", "grade", "step_seconds", "rollout_slots"),
+    ),
+    "Evaluation": (
+        *("eval_every", "eval_samples", "eval_tasks", "eval_split", "eval_temperature"),
+        *("eval_top_p", "eval_validation", "eval_contexts", "eval_also", "eval_on", "keep_texts"),
+    ),
+    "Training": (
+        *("learning_rate", "warmup", "warmup_updates", "weight_decay", "grad_clip", "precision"),
+        *("lora_rank", "lora_alpha", "gradient_checkpointing"),
+        *("teacher_precision", "teacher_offload"),
+    ),
+    "Model and machine": (
+        *("dialect", "thinking", "context_limit", "engine", "engine_memory", "server"),
+        *("server_model", "threads", "device", "device_map", "attention"),
+        *("model_revision", "trust_remote_code"),
+    ),
+    "Records": ("track", "checkpoint_every", "trace"),
+}
+"""Where the help of `run` has each setting."""
 ConfigFile = Annotated[
     str | None, typer.Option(metavar="FILE", help="YAML file with settings; flags override it.")
 ]
@@ -48,20 +72,24 @@ PlannedGPUs = Annotated[
     typer.Option(
         min=1,
         metavar="INT",
-        help="Number of GPUs to plan for (default: those visible here). Needs --dry-run.",
+        help="Number of GPUs to plan for (default: those visible here).",
+        rich_help_panel=PLANS,
     ),
 ]
 PlannedMemory = Annotated[
     str | None,
     typer.Option(
         metavar="80GB",
-        help="Memory of each GPU to plan for (default: of those visible here). Needs --dry-run.",
+        help="Memory of each GPU to plan for (default: of those visible here).",
+        rich_help_panel=PLANS,
     ),
 ]
 PlannedFSDP = Annotated[
     bool,
     typer.Option(
-        "--fsdp", help="Assume weights are sharded over processes (FSDP). Needs --dry-run."
+        "--fsdp",
+        help="Assume weights are sharded over processes (FSDP).",
+        rich_help_panel=PLANS,
     ),
 ]
 MeanTokens = Annotated[
@@ -69,8 +97,8 @@ MeanTokens = Annotated[
     typer.Option(
         min=1,
         metavar="INT",
-        help="Expected mean completion length (default: half of --max-new-tokens). "
-        "Needs --dry-run.",
+        help="Expected mean completion length (default: half of --max-new-tokens).",
+        rich_help_panel=PLANS,
     ),
 ]
 MeasuredRates = Annotated[
@@ -78,7 +106,8 @@ MeasuredRates = Annotated[
     typer.Option(
         metavar="RUN",
         help="A run on such a machine whose rates give the hours, or FLOPs and evaluated "
-        "tokens a second of one GPU, e.g. 2e14,3000. Needs --dry-run.",
+        "tokens a second of one GPU, e.g. 2e14,3000.",
+        rich_help_panel=PLANS,
     ),
 ]
 
@@ -99,6 +128,7 @@ def flags_of_config() -> list[inspect.Parameter]:
                     metavar=_metavar(hints[setting.name]),
                     help=helps[setting.name] + _default(setting.name, setting.default, shipped),
                     show_default=False,
+                    rich_help_panel=next(h for h, own in HEADINGS.items() if setting.name in own),
                 ),
             ],
         )
@@ -136,7 +166,8 @@ def with_config_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command that takes `**flags` the flags of `RunConfig`."""
     own = inspect.signature(command, eval_str=True).parameters.values()
     fixed = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    parameters = [*fixed, *flags_of_config()]
+    plans = [p for p in fixed if get_args(p.annotation)[-1].rich_help_panel == PLANS]
+    parameters = [*(p for p in fixed if p not in plans), *flags_of_config(), *plans]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command

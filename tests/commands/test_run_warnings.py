@@ -10,6 +10,7 @@ import pytest
 
 from resd_bench import plugins
 from resd_bench.cli import main
+from resd_bench.commands.run import HEADINGS, PLANS, flags_of_config
 from resd_bench.packaged_models import NAMES, packaged_folder, unspoken
 from resd_bench.plugins import installed
 
@@ -56,6 +57,16 @@ def test_one_warning_comes_before_anything_is_sampled(
     assert printed.err.count("does not speak toy-say") == 1
     assert main(["run", "--env", "finer"]) == 0
     assert "warning" not in capsys.readouterr().err
+
+
+def test_help_has_every_setting_once_under_a_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    named = [name for own in HEADINGS.values() for name in own]
+    assert sorted(named) == sorted(flag.name for flag in flags_of_config())
+    assert main(["run", "--help"]) == 0
+    shown = capsys.readouterr().out
+    places = [shown.index(f"\n{heading}:\n") for heading in ("Options", *HEADINGS, PLANS)]
+    assert places == sorted(places)
+    assert places[-1] < shown.index("--gpus")
 
 
 def test_help_says_what_applies_with_the_default_model(
