@@ -125,13 +125,14 @@ class Likeness:
     def stands_in_for(self, wanted: Likeness) -> bool:
         """Whether the record of this run can stand in for one of `wanted`."""
         here, there = self.config, wanted.config
+        if self.settings != wanted.settings:
+            return False
         try:
             also = set(other_environments(here))
         except UsageError:
             return False
         return (
-            self.settings == wanted.settings
-            and here.eval_contexts >= there.eval_contexts
+            here.eval_contexts >= there.eval_contexts
             and also >= set(other_environments(there))
             and bool(here.eval_every) >= bool(there.eval_every)
         )
