@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from resd_bench.config import RunConfig
 from resd_bench.packaged_models import model_name
 from resd_bench.records.runs import RunData
 from resd_bench.report.comparisons import overall
@@ -51,6 +52,8 @@ RARITY_LEVELS = range(5)
 """Of feedback: 0 nothing to 4 expected outputs too; 5 would be the solution."""
 BLIND = ("sft", "grpo")
 """Methods that read no feedback."""
+ORGANISMS_LEVEL = RunConfig.feedback_level
+"""Of the runs on other organisms."""
 VARIES = ("feedback_level",)
 """What differs on purpose between runs that are judged: one level of a blind method stands for
 all."""
@@ -86,14 +89,33 @@ def phase(gathered: Gathered) -> Page:
 
 def organisms(gathered: Gathered) -> Page:
     """Success by organism and method: what depends on the model."""
-    return _phase(
-        gathered,
-        Page("organisms", "Other organisms: what depends on the model", [], []),
+    page = Page("organisms", "Other organisms: what depends on the model", [], [])
+    page.notes.append(
         "`nano-keep-K-seed-S` is `nano` after 500 steps more on documents of `finer`, in which an "
         "answer keeps what the attempt above it had right with probability K, or as if there were "
         "no attempt (prior); two seeds of documents. `nano-again` is made as `nano` was, from "
-        "other random weights.",
+        "other random weights. `before` is success before the first update of all runs."
     )
+    cells = by_cell(gathered)
+    methods = list(dict.fromkeys(map(family, gathered.variants)))
+    made = empty_table("last checkpoint", ["environment", "model", "before", *methods, "seeds"], 2)
+    for place in dict.fromkeys(map(PhaseRow.of, gathered.trials)):
+        own = {k: cells.get((place, k, ORGANISMS_LEVEL), []) for k in methods}
+        texts = []
+        for method, runs in own.items():
+            cell = _phase_cell(method, runs, own["resd"])
+            took_off = _took_off(method, runs, own["resd"])
+            page.rows.append(place._asdict() | {"method": method} | cell.row() | took_off)
+            texts.append(_and_took_off(_with_verdict(cell), took_off))
+        before = base_success(gathered, place)
+        counts = sorted({len(runs) for runs in own.values()})
+        seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        made.add_row(*place, NOT_RUN if np.isnan(before) else _short(before), *texts, seeds)
+    made.caption = "Success of the last checkpoint; verdict against resd on the same model."
+    page.tables.append(made)
+    if any(TAKE_OFF in row for row in page.rows):
+        page.notes.append(TAKE_OFF_NOTE)
+    return page
 
 
 def tier_page(gathered: Gathered) -> Page:
