@@ -44,9 +44,14 @@ def _text(value: Any, around: tuple[int, ...]) -> str:
         return f"b{value.hex()};"
     if id(value) in around:
         return "itself;"
-    ordered, parts = _parts(value)
     inside = (*around, id(value))
-    texts = [_text(part, inside) for part in parts]
+    if names := _field_names(type(value)):
+        # As pairs would be: most objects are of this kind, and a pair costs a call.
+        pairs = [f"[{len(n)}:{n};{_text(getattr(value, n), inside)}]" for n in names]
+        return f"{{{''.join(sorted(pairs))}}}"
+    ordered, parts = _parts(value)
+    # Most parts are texts, which need no call either.
+    texts = [f"{len(p)}:{p};" if type(p) is str else _text(p, inside) for p in parts]
     return f"[{''.join(texts)}]" if ordered else f"{{{''.join(sorted(texts))}}}"
 
 
@@ -54,9 +59,6 @@ def _parts(value: Any) -> tuple[bool, Iterable[Any]]:
     """The values that a value contains, and whether their order matters."""
     if isinstance(value, list | tuple):
         return True, value
-    kind: Any = type(value)
-    if names := _field_names(kind):
-        return False, [(name, getattr(value, name)) for name in names]
     if isinstance(value, Mapping):
         return False, list(value.items())
     if isinstance(value, set | frozenset):
