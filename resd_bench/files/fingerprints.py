@@ -45,7 +45,8 @@ def _text(value: Any, around: tuple[int, ...]) -> str:
     if id(value) in around:
         return "itself;"
     inside = (*around, id(value))
-    if names := _field_names(type(value)):
+    kind: Any = type(value)
+    if names := _field_names(kind):
         # As pairs would be: most objects are of this kind, and a pair costs a call.
         pairs = [f"[{len(n)}:{n};{_text(getattr(value, n), inside)}]" for n in names]
         return f"{{{''.join(sorted(pairs))}}}"
