@@ -20,6 +20,7 @@ from resd_bench.report.tables import (
     best_interval,
     both,
     percent,
+    reaching,
     table_label,
 )
 from resd_bench.stats import (
@@ -117,9 +118,7 @@ def _metrics(
         "training tasks ever solved": lambda k: _solved(found(k)),
     }
     for tau in THRESHOLDS:
-        name = (
-            f"{AXIS_NAMES[axis]} to {100 * tau:g}% success, restricted mean (runs that reached it)"
-        )
+        name = f"{reaching(axis, tau)}, restricted mean (runs that reached it)"
         metrics[name] = lambda k, tau=tau: _restricted(  # type: ignore[misc]
             [w for few in waits(groups[k], budget, axis, tau).values() for w in few], budget
         )

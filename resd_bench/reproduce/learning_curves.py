@@ -25,7 +25,15 @@ from resd_bench.report.figures import (
     shared_legend,
 )
 from resd_bench.report.measured import measured_differently
-from resd_bench.report.tables import AXIS_NAMES, amount, both, duration, if_any, saturation
+from resd_bench.report.tables import (
+    AXIS_NAMES,
+    amount,
+    both,
+    duration,
+    if_any,
+    reaching,
+    saturation,
+)
 from resd_bench.reproduce.match_records import Gathered
 from resd_bench.reproduce.page import Page, empty_table
 from resd_bench.reproduce.table_cells import (
@@ -82,7 +90,7 @@ def curves_page(
         f"difference to {reference}\n(paired), points",
         "verdict",
     ]
-    columns += [f"{AXIS_NAMES[axis]} to 50% success\n(runs that reached it)", "last checkpoint"]
+    columns += [f"{reaching(axis, 0.5)}\n(runs that reached it)", "last checkpoint"]
     groups_in = {env: gathered.groups(env, variants) for env in gathered.environments}
     split = {env: count_take_offs(own, reference) for env, own in groups_in.items()}
     columns += [TAKE_OFF] if any(split.values()) else []
