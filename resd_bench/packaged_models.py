@@ -67,6 +67,8 @@ GGUF_PACKAGES = {
 
 SETTINGS_FILE = "resd_bench.json"
 """A file next to a model: run settings that suit it, used unless they are given otherwise."""
+NANO_SETTINGS = Path(__file__).parent / "nano" / "defaults.json"
+"""Those of the embedded models, and of what `nano pretrain` makes."""
 MODEL_SETTINGS = frozenset(
     {
         "batch_size",
@@ -255,7 +257,7 @@ def model_defaults(name: str) -> dict[str, Any]:
     not.
     """
     if name in NAMES:
-        return _settings(Path(__file__).parent / "nano" / "defaults.json")
+        return _settings(NANO_SETTINGS)
     path = Path(name).expanduser()
     file = (path if path.is_dir() else path.parent) / SETTINGS_FILE
     return _settings(file) if path.exists() and file.is_file() else {}

@@ -31,6 +31,7 @@ from resd_bench.files.writing import refuse_links, write_atomically
 from resd_bench.nano import attention
 from resd_bench.nano import tokenizer as bpe
 from resd_bench.nano.documents import Dials, Document, Recipe
+from resd_bench.packaged_models import NANO_SETTINGS, SETTINGS_FILE
 from resd_bench.policy.loading import local_path
 from resd_bench.seeds import stream
 
@@ -260,12 +261,16 @@ def pretrain(
 def _export(
     out: Path, model: Any, tokenizer: Any, config: PretrainConfig, progress: PretrainProgress
 ) -> Path:
-    """Write the model in the format of `from_pretrained`, with a record of how it was made."""
+    """Write the model in the format of `from_pretrained`, with a record of how it was made.
+
+    Runs with it have the settings of nano, whose size it has.
+    """
     folder = out / "model"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     made = {"config": asdict(config), "progress": asdict(progress), "weights_sha256": weights}
+    write_atomically(folder / SETTINGS_FILE, NANO_SETTINGS.read_bytes(), out)
     write_atomically(folder / "pretraining.json", json.dumps(made, indent=2).encode() + b"\n", out)
     return folder
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from resd_bench import packaged_models
+from resd_bench import config, packaged_models
 from resd_bench.config import RunConfig, load_file, resolve
+from resd_bench.models.small import small_settings
 from resd_bench.packaged_models import NAMES, model_defaults
 from resd_bench.sweep.definition import load_sweep
 from resd_bench.tuning.definition import load_tuning
@@ -134,6 +135,28 @@ def test_committed_sweeps_have_their_own_settings_whatever_the_defaults_are(
         packaged_models,
         "model_defaults",
         lambda model: {**own[model], **other, "methods": {}} if model in own else {},
+    )
+    assert trials() == before
+
+
+def test_sweeps_of_models_that_a_script_makes_are_the_same_without_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A clone has their records and not the models, which bring settings of their own."""
+    before, dialect, usual = trials(), config.model_dialect, model_defaults
+    brought = {
+        **{"max_new_tokens": 11, "batch_size": 7, "task_order": "dataset", "learning_rate": 0.5},
+        **{"warmup": 0.5, "precision": "mixed", "eval_every": 77, "eval_samples": 3},
+        **{"eval_tasks": 5, "method": {"max_entries": 3, "ema_rate": 0.7}, "methods": {}},
+    }
+    assert {*model_defaults("nano"), *small_settings()} <= {*brought, "lora"}
+    monkeypatch.setattr(
+        packaged_models,
+        "model_defaults",
+        lambda model: usual(model) if model in NAMES else brought,
+    )
+    monkeypatch.setattr(
+        config, "model_dialect", lambda model: dialect(model) if model in NAMES else "plain"
     )
     assert trials() == before
 

@@ -27,6 +27,7 @@ from resd_bench.nano.pretrain import (
     tokenise,
 )
 from resd_bench.nano.tokenizer import END
+from resd_bench.packaged_models import model_defaults
 from resd_bench.plugins import find
 from resd_bench.seeds import stream
 
@@ -184,6 +185,8 @@ def test_a_stopped_pretraining_goes_on_to_the_same_weights(tmp_path: Path) -> No
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert (whole / "pretraining.json").read_text().count("data_hash") == 1
+    # A run with what was made is like one with nano.
+    assert model_defaults(str(whole)) == model_defaults("nano")
 
 
 @pytest.mark.slow
