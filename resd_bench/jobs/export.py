@@ -8,6 +8,7 @@ a repository is given. Left out: merging adapters, other precisions, quantised f
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from resd_bench.files.writing import make_folder, write_atomically
 from resd_bench.jobs.evaluate import find_checkpoint
 from resd_bench.jobs.setup import BuildPolicy, make_agent, take_over
 from resd_bench.models.identity import model_identity
+from resd_bench.packaged_models import SETTINGS_FILE, model_defaults
 from resd_bench.records.content import refuse_changed
 from resd_bench.records.run_files import RunFiles
 from resd_bench.records.runs import RunData, load_run, model_label
@@ -97,6 +99,9 @@ def export(
     make_folder(to, to)
     model.save(to)
     write_atomically(to / _CONFIG, config.to_yaml().encode(), to)
+    if brought := model_defaults(config.model):
+        # A run with the trained model has the settings of a run with its start.
+        write_atomically(to / SETTINGS_FILE, json.dumps(brought, indent=1).encode() + b"\n", to)
     playbook = _write_playbook(getattr(agent, "playbook", None), to)
     prompt = _write_prompt(agent, to)
     made = Exported(to, checkpoint.update, (to / ADAPTER).is_file(), playbook, notes, prompt)

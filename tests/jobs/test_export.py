@@ -20,6 +20,7 @@ from resd_bench.config import RunConfig
 from resd_bench.errors import UsageError
 from resd_bench.jobs.export import export, push
 from resd_bench.jobs.setup import make_agent
+from resd_bench.packaged_models import model_defaults
 from resd_bench.policy import loading
 from resd_bench.records.checkpoints import checkpoint_files, load_checkpoint
 from tests.policy import tiny
@@ -89,6 +90,7 @@ def test_an_exported_model_gives_the_same_logits_in_plain_transformers(tmp_path:
     assert torch.equal(logits(reloaded), logits(trained(run)))
     assert not torch.equal(logits(reloaded), logits(tiny.model(max_position_embeddings=4096)))
     assert "model organism" not in (made.folder / "README.md").read_text()
+    assert model_defaults(str(made.folder)) == {}
 
 
 def test_the_card_says_what_was_run_what_came_out_and_that_nano_is_a_model_organism(
@@ -110,6 +112,8 @@ def test_the_card_says_what_was_run_what_came_out_and_that_nano_is_a_model_organ
         config.digest() == RunConfig.from_yaml((adapter_run / "config.yaml").read_text()).digest()
     )
     assert made.update == 2
+    # A run with it has the settings of a run with nano, not those of any small model.
+    assert model_defaults(str(tmp_path)) == model_defaults("nano")
 
 
 def test_the_exported_playbook_is_the_one_the_method_ended_with(
