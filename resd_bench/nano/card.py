@@ -12,6 +12,7 @@ from resd_bench.files.writing import write_atomically
 from resd_bench.nano.documents import Dials
 from resd_bench.nano.pretrain import PretrainConfig
 from resd_bench.nano.probe import SAMPLING, Probe, probe_table
+from resd_bench.packaged_models import NAMES, model_name
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.loading import parameters
 
@@ -31,7 +32,8 @@ def write(folder: Path, samples: int = 4) -> Path:
     probes = [Probe(policy, name, samples, dials=dials) for name in dict.fromkeys(names)]
     start = config.get("start")
     text = _TEMPLATE.read_text().format(
-        name=folder.name,
+        name=model_name(str(folder)),
+        model=folder.name if folder.name in NAMES else "FOLDER",
         origin=f"made from `{start}` by more pre-training"
         if start
         else "pre-trained from random weights",

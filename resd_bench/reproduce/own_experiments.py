@@ -101,9 +101,10 @@ def organisms(gathered: Gathered) -> Page:
     made = empty_table("last checkpoint", ["environment", "model", "before", *methods, "seeds"], 2)
     for place in dict.fromkeys(map(PhaseRow.of, gathered.trials)):
         own = {k: cells.get((place, k, ORGANISMS_LEVEL), []) for k in methods}
-        texts = []
+        found, texts = verdicts(own, "resd", varies=VARIES), []
         for method, runs in own.items():
-            cell = _phase_cell(method, runs, own["resd"])
+            verdict = "" if method == "resd" else compare_with_paper(found.get(method), None)
+            cell = replace(cell_of_runs(runs, "mean", "last"), verdict=verdict)
             took_off = _took_off(method, runs, own["resd"])
             page.rows.append(place._asdict() | {"method": method} | cell.row() | took_off)
             texts.append(_and_took_off(_with_verdict(cell), took_off))
@@ -111,7 +112,10 @@ def organisms(gathered: Gathered) -> Page:
         counts = sorted({len(runs) for runs in own.values()})
         seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
         made.add_row(*place, NOT_RUN if np.isnan(before) else _short(before), *texts, seeds)
-    made.caption = "Success of the last checkpoint; verdict against resd on the same model."
+    made.caption = (
+        "Success of the last checkpoint; verdict against resd on the same model: paired by seed, "
+        "Holm over its methods."
+    )
     page.tables.append(made)
     if any(TAKE_OFF in row for row in page.rows):
         page.notes.append(TAKE_OFF_NOTE)
