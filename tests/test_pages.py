@@ -67,12 +67,3 @@ def test_a_method_with_groups_says_what_its_batch_makes_of_the_budget() -> None:
         "--batch-size 4 makes 40"
     )
     assert batch_note(resolve({"method": "sft", "env": "manufactoria-has"})) == ""
-    small = {"env": "manufactoria-has", "budget": "16ep", "batch_size": 8}
-    assert batch_note(resolve({**small, "method": "sft"})) == ""
-    assert batch_note(resolve({**small, "method": "sft", "batch_size": 32})) == (
-        "an update takes 32 rollouts and is finished, beyond --budget 16ep; --batch-size 16 stays "
-        "within it"
-    )
-    assert batch_note(resolve({**small, "method": "grpo", "group_size": 32})) == (
-        "an update takes 256 rollouts and is finished, beyond --budget 16ep"
-    )

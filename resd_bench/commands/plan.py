@@ -21,7 +21,7 @@ from resd_bench.config import RunConfig, method_config
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import out
-from resd_bench.planning.duration import number_of_evaluations, number_of_updates
+from resd_bench.planning.duration import beyond_budget, number_of_evaluations, number_of_updates
 from resd_bench.planning.hours import Rates, read_rates, told_hours
 from resd_bench.planning.memory import (
     CHARACTERS_PER_TOKEN,
@@ -165,6 +165,8 @@ class Plan:
             return
         least = "at least " if budget.unit == "tok" else ""
         yield f"updates: {least}{updates:.0f} of {per_update} rollouts each"
+        if told := beyond_budget(config):
+            yield told
         yield f"rollout tokens: at most {updates * most.rollouts:,.0f}"
         evaluations = number_of_evaluations(round(updates), config.eval_every)
         samples = self.held_out * config.eval_samples

@@ -243,15 +243,8 @@ FEW_UPDATES = 20
 
 
 def batch_note(config: RunConfig) -> str:
-    """What a batch makes of the budget: groups few updates, and one that is too large an excess.
-
-    "" where there is nothing to say.
-    """
-    group, updates, budget = config.group_size or 1, config.updates(), config.parsed_budget()
-    if budget.unit == "ep" and (takes := config.batch_size * group) > budget.amount:
-        fits = int(budget.amount) // group
-        told = f"an update takes {takes} rollouts and is finished, beyond --budget {config.budget}"
-        return told + (f"; --batch-size {fits} stays within it" if fits else "")
+    """What a batch of groups makes of the budget; "" for a method with one rollout per task."""
+    group, updates = config.group_size or 1, config.updates()
     if group == 1 or updates is None:
         return ""
     told = (

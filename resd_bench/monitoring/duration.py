@@ -13,7 +13,13 @@ from typing import Protocol, runtime_checkable
 from resd_bench.agent import Policy
 from resd_bench.config import RunConfig
 from resd_bench.files.terminal import note
-from resd_bench.planning.duration import Duration, estimate, evaluations_left, in_words
+from resd_bench.planning.duration import (
+    Duration,
+    beyond_budget,
+    estimate,
+    evaluations_left,
+    in_words,
+)
 from resd_bench.planning.memory import Lengths
 from resd_bench.records.recorder import LogRow
 from resd_bench.stats import EvalPoint
@@ -51,6 +57,8 @@ class DurationEstimate:
     ) -> None:
         """Probe the policy and say the estimate; nothing for a policy that cannot be probed."""
         self._policy, config = policy, self._config
+        if not done and (told := beyond_budget(config)):
+            note(told)
         self._before = (policy.ledger.seconds, policy.ledger.evaluation_seconds)
         if not isinstance(policy, _Measured):
             return

@@ -84,6 +84,17 @@ def estimate(
     )
 
 
+def beyond_budget(config: RunConfig) -> str:
+    """That the first update, which is finished, takes more than the budget; "" if it does not."""
+    group, budget = config.group_size or 1, config.parsed_budget()
+    takes = config.batch_size * group
+    if budget.unit != "ep" or takes <= budget.amount:
+        return ""
+    fits = int(budget.amount) // group
+    told = f"an update takes {takes} rollouts and is finished, beyond --budget {config.budget}"
+    return told + (f"; --batch-size {fits} stays within it" if fits else "")
+
+
 def number_of_updates(config: RunConfig, tokens: Tokens) -> float | None:
     """Updates of a run, at these tokens for each; None where only the clock says."""
     budget = config.parsed_budget()

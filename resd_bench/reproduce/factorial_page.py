@@ -340,8 +340,9 @@ def _draw(shown: Mapping[FactorialPlace, Mapping[FactorCell, Sequence[float]]]) 
     for panel, (place, cells) in zip(panels, shown.items(), strict=False):
         _draw_place(panel, cells)
         panel.set_title(plain_text(f"{place.env} · {place.model}"), fontsize=11)
-    for panel in panels[len(shown) :]:
+    for panel, above in zip(panels[len(shown) :], panels[len(shown) - 2 :], strict=False):
         panel.set_visible(False)
+        above.tick_params(labelbottom=True)
     for panel in panels[::2]:
         panel.set_ylabel("success, last checkpoint (%)")
     lines, names = panels[0].get_legend_handles_labels()

@@ -9,10 +9,17 @@ import pytest
 import torch
 
 from resd_bench.budget import Ledger
+from resd_bench.cli import main
 from resd_bench.config import RunConfig, resolve
 from resd_bench.monitoring import duration as monitoring
 from resd_bench.monitoring.duration import DurationEstimate
-from resd_bench.planning.duration import Duration, estimate, evaluations_left, in_words
+from resd_bench.planning.duration import (
+    Duration,
+    beyond_budget,
+    estimate,
+    evaluations_left,
+    in_words,
+)
 from resd_bench.planning.memory import Lengths
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.lm_policy import LMPolicy
@@ -160,6 +167,26 @@ def test_the_watcher_says_it_before_the_run_and_after_its_first_update(
         f"about {in_words(left.seconds)} left (19 updates of 7 s, 3 evaluations of 4 s); shorter "
         "with a smaller --budget, such as 9upd, or --max-new-tokens"
     ]
+
+
+def test_an_update_larger_than_the_budget_is_told_before_it_begins_and_in_a_plan(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {"method": "sft", "env": "manufactoria-has", "budget": "16ep", "batch_size": 8}
+    assert beyond_budget(resolve(small)) == ""
+    large = resolve({**small, "batch_size": 32})
+    says = "an update takes 32 rollouts and is finished, beyond --budget 16ep"
+    assert beyond_budget(large) == f"{says}; --batch-size 16 stays within it"
+    groups = resolve({**small, "method": "grpo", "group_size": 32})
+    assert beyond_budget(groups) == says.replace("32", "256")
+    told: list[str] = []
+    monkeypatch.setattr(monitoring, "note", told.append)
+    for done in (0, 1):
+        DurationEstimate(large).starting(Policy(), [Task("0", "train", "x")], 1, 1, done)  # type: ignore[arg-type]
+    assert [line for line in told if "beyond" in line] == [beyond_budget(large)]
+    flags = ["--method", "sft", "--budget", "16ep", "--batch-size", "32"]
+    assert main(["run", *flags, "--dry-run"]) == 0
+    assert f"# {says}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("speed", "said"), [(0.00001, 0), (0.1, 2)])
