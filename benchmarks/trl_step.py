@@ -166,7 +166,7 @@ def main() -> None:
     check = CrossCheck(given.python, updates=given.updates, seeds=(0,), tasks=4, eval_tasks=1)
     peer = f"TRL {check_python(given.python)}"
     sizes = {"grpo": f"{check.tasks} x {check.group_size}", "sdpo": "16 x 2", "sft": "16 answers"}
-    for method, size in [("sdpo", sizes["sdpo"])]:
+    for method, size in sizes.items():
         with tempfile.TemporaryDirectory() as scratch:
             here, there = ours(check, method), theirs(check, method, Path(scratch))
         row = (here.seconds[1:], there.seconds[1:])
