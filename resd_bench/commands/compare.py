@@ -77,6 +77,7 @@ def parts_of(groups: Groups, varies: frozenset[str]) -> _Parts:
     With `model` in `varies` the models are compared with one another.
     """
     from resd_bench.config import in_a_path
+    from resd_bench.packaged_models import model_name
     from resd_bench.report.comparisons import by_environment, by_model
 
     parts: _Parts = {(): groups}
@@ -90,9 +91,9 @@ def parts_of(groups: Groups, varies: frozenset[str]) -> _Parts:
         "the groups are of several models, so each is compared on its own; with --varies model "
         "they are compared with one another"
     )
-    short = len({Path(model).name for model in models}) == len(models)
+    short = len(set(map(model_name, models))) == len(models)
     return {
-        (*name, in_a_path(Path(model).name if short else model)): own
+        (*name, in_a_path(model_name(model) if short else model)): own
         for name, part in parts.items()
         for model, own in by_model(part).items()
     }

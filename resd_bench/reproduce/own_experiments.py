@@ -8,7 +8,7 @@ was learned is in the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from textwrap import fill
@@ -31,6 +31,7 @@ from resd_bench.reproduce.table_cells import (
     TAKE_OFF_NOTE,
     Cell,
     CellOutcomes,
+    Judged,
     by_run,
     cell_of,
     cell_of_runs,
@@ -96,22 +97,18 @@ def organisms(gathered: Gathered) -> Page:
         "no attempt (prior); two seeds of documents. `nano-again` is made as `nano` was, from "
         "other random weights. `before` is success before the first update of all runs."
     )
-    cells = by_cell(gathered)
+    before, cells = _Places.of(gathered).shown, by_cell(gathered)
     methods = list(dict.fromkeys(map(family, gathered.variants)))
     made = empty_table("last checkpoint", ["environment", "model", "before", *methods, "seeds"], 2)
     for place in dict.fromkeys(map(PhaseRow.of, gathered.trials)):
         own = {k: cells.get((place, k, ORGANISMS_LEVEL), []) for k in methods}
         found, texts = verdicts(own, "resd", varies=VARIES), []
         for method, runs in own.items():
-            verdict = "" if method == "resd" else compare_with_paper(found.get(method), None)
-            cell = replace(cell_of_runs(runs, "mean", "last"), verdict=verdict)
+            cell = _judged_cell(method, runs, found)
             took_off = _took_off(method, runs, own["resd"])
             page.rows.append(place._asdict() | {"method": method} | cell.row() | took_off)
             texts.append(_and_took_off(_with_verdict(cell), took_off))
-        before = base_success(gathered, place)
-        counts = sorted({len(runs) for runs in own.values()})
-        seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-        made.add_row(*place, NOT_RUN if np.isnan(before) else _short(before), *texts, seeds)
+        made.add_row(*place, before[place], *texts, _seeds(own.values()))
     made.caption = (
         "Success of the last checkpoint; verdict against resd on the same model: paired by seed, "
         "Holm over its methods."
@@ -207,8 +204,7 @@ def _method_table(page: Page, method: str, places: _Places, cells: Cells) -> np.
             values[i, level] = np.nan if cell.ours is None else cell.ours.mean
             which = place._asdict() | {"method": method, "feedback_level": level}
             page.rows.append(which | cell.row() | took_off)
-        counts = sorted({len(cells[place, method, level]) for level in asked})
-        seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        seeds = _seeds(cells[place, method, level] for level in asked)
         made.add_row(*place, places.shown[place], *texts, seeds)
     page.tables.append(made)
     return values
@@ -312,9 +308,19 @@ def by_cell(gathered: Gathered) -> Cells:
 
 
 def _phase_cell(method: str, own: Sequence[RunData], resd: Sequence[RunData]) -> Cell:
-    found = verdicts({"resd": resd, method: own}, "resd", varies=VARIES).get(method)
-    verdict = "" if method == "resd" else compare_with_paper(found, None)
+    return _judged_cell(method, own, verdicts({"resd": resd, method: own}, "resd", varies=VARIES))
+
+
+def _judged_cell(method: str, own: Sequence[RunData], found: Mapping[str, Judged]) -> Cell:
+    """Success of the last checkpoint, with the verdict on `method` that is among `found`."""
+    verdict = "" if method == "resd" else compare_with_paper(found.get(method), None)
     return replace(cell_of_runs(own, "mean", "last"), verdict=verdict)
+
+
+def _seeds(cells: Iterable[Sequence[RunData]]) -> str:
+    """The numbers of runs of a row's cells: `5`, or `3 to 5`."""
+    counts = sorted(map(len, cells))
+    return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
 
 
 def _took_off(method: str, own: Sequence[RunData], resd: Sequence[RunData]) -> dict[str, str]:
