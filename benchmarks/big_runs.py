@@ -24,7 +24,8 @@ from benchmarks.in_turn import YARDSTICK, print_row, yardstick
 from resd_bench.budget import Ledger
 from resd_bench.cli import main as command_line
 from resd_bench.config import RunConfig, resolve
-from resd_bench.records.recorder import LogRow, Recorder, open_run, recover
+from resd_bench.records.log_files import LogRow
+from resd_bench.records.recorder import Recorder, open_run, recover
 
 BATCH = 32
 TASKS, SAMPLES = 132, 4

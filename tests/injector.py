@@ -30,8 +30,9 @@ import toy_plugin  # type: ignore[import-not-found]
 from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
+from resd_bench.records.log_files import read_log
 from resd_bench.records.manifest import code_version
-from resd_bench.records.recorder import LOGS, read_log
+from resd_bench.records.recorder import LOGS
 from resd_bench.records.run_files import RunFiles
 from resd_bench.records.runs import load_run
 
@@ -133,7 +134,7 @@ def attempt(config: RunConfig, at: int | None, full: bool, told: Path) -> tuple[
 def record(folder: Path) -> dict[str, Any]:
     """Everything a run has measured, without clocks."""
     found: dict[str, Any] = {
-        name: [_timeless(row) for row in read_log(folder / name).rows] for name in LOGS
+        name: [_timeless(row) for row in read_log(folder / name)] for name in LOGS
     }
     for kind in ("context", "traces"):
         for path in sorted((folder / kind).glob("update-*.json")):

@@ -167,6 +167,17 @@ def append_to(path: Path, root: Path | None = None) -> IO[bytes]:
     return file
 
 
+def write_all(file: IO[bytes], data: bytes) -> None:
+    """Write all of `data` to an unbuffered file, which may accept a part at a time."""
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        error.filename = error.filename or file.name
+        raise
+
+
 def open_lock(path: Path, root: Path | None = None) -> IO[bytes]:
     """Open a file to hold a lock on, made if it is missing; UsageError if it is a link."""
     return _open_own(path, os.O_RDWR, "r+b", root)

@@ -25,8 +25,8 @@ from resd_bench.jobs.setup import (
 from resd_bench.models.identity import model_identity
 from resd_bench.records.checkpoints import Checkpoint, CorruptCheckpoint, by_update, load_checkpoint
 from resd_bench.records.content import plugin_version, refuse_changed, split_hashes
+from resd_bench.records.log_files import LogRow
 from resd_bench.records.manifest import panel_hash
-from resd_bench.records.recorder import LogRow
 from resd_bench.records.run_files import RunFiles
 from resd_bench.rollout.rollout import Act, EnvPool
 from resd_bench.stats import EvalPoint, eval_points

@@ -19,8 +19,9 @@ from resd_bench.jobs.run import Run
 from resd_bench.jobs.setup import BuildPolicy, choose_tasks, make_agent, make_envs, make_eval_set
 from resd_bench.records.checkpoints import Checkpoint, CorruptCheckpoint, by_update, load_checkpoint
 from resd_bench.records.content import identity, refuse_changed
+from resd_bench.records.log_files import LogRow
 from resd_bench.records.manifest import panel_hash
-from resd_bench.records.recorder import LogRow, Recorder, plain
+from resd_bench.records.recorder import Recorder, plain
 from resd_bench.records.run_files import EPISODES, METRICS, RunFiles
 from resd_bench.rollout.placebo import Placebo, length_of
 from resd_bench.tracing.tracer import Tracer

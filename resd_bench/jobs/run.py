@@ -44,8 +44,8 @@ from resd_bench.monitoring.faults import FaultMonitor, FaultRule, firing
 from resd_bench.monitoring.idle_cores import IdleCores
 from resd_bench.monitoring.interrupts import Signals
 from resd_bench.records.checkpoints import Checkpoint
+from resd_bench.records.log_files import LogRow
 from resd_bench.records.recorder import (
-    LogRow,
     Recorder,
     episode_rows,
     open_together,

@@ -21,7 +21,7 @@ from resd_bench.planning.duration import (
     in_words,
 )
 from resd_bench.planning.memory import Lengths
-from resd_bench.records.recorder import LogRow
+from resd_bench.records.log_files import LogRow
 from resd_bench.stats import EvalPoint
 from resd_bench.types import Speed, Task
 

@@ -25,7 +25,7 @@ from resd_bench.files.terminal import errors
 from resd_bench.monitoring import activity
 from resd_bench.monitoring.activity import Activity
 from resd_bench.monitoring.faults import new_faults
-from resd_bench.records.recorder import LogRow
+from resd_bench.records.log_files import LogRow
 from resd_bench.stats import EvalPoint
 from resd_bench.types import Task
 

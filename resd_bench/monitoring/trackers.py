@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 from resd_bench.config import RunConfig
 from resd_bench.errors import UsageError, install_extra
 from resd_bench.files.writing import make_folder
-from resd_bench.records.recorder import LogRow
+from resd_bench.records.log_files import LogRow
 from resd_bench.stats import EvalPoint
 
 PROJECT = "resd-bench"

@@ -27,8 +27,14 @@ from resd_bench.files.writing import (
     write_atomically,
 )
 from resd_bench.records.checkpoints import by_update
-from resd_bench.records.log_files import lines_of, log_file
-from resd_bench.records.recorder import FOLDERS, LOGS, LogRow, files_of, to_line, write_json
+from resd_bench.records.log_files import LogRow, lines_of, log_file
+from resd_bench.records.recorder import (
+    FOLDERS,
+    LOGS,
+    files_of,
+    to_line,
+    write_json,
+)
 from resd_bench.records.run_files import EPISODES, EVALS, METRICS, SUFFIX, RunFiles, run_folders
 from resd_bench.records.runs import RunData
 

@@ -1,7 +1,7 @@
 """JSON Lines given by users: one object per line; errors name file and line.
 
 Left out: logs of runs, whose last line a kill may have truncated (see
-`resd_bench.records.recorder.read_log`).
+`resd_bench.records.log_files`).
 """
 
 from __future__ import annotations

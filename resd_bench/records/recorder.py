@@ -15,7 +15,6 @@ Left out: Parquet.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import math
 import os
@@ -48,6 +47,7 @@ from resd_bench.files.writing import (
     refuse_links,
     remove,
     rename,
+    write_all,
     write_atomically,
 )
 from resd_bench.records import schema
@@ -60,7 +60,15 @@ from resd_bench.records.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from resd_bench.records.log_files import LOG_SUFFIXES, lines_of, log_file
+from resd_bench.records.log_files import (
+    LOG_SUFFIXES,
+    Logged,
+    LogRow,
+    LogScan,
+    read_log,
+    scan_log,
+    truncate_log,
+)
 from resd_bench.types import Group, Trajectory
 
 LOGS = ("metrics.jsonl", "episodes.jsonl", "evals.jsonl")
@@ -73,7 +81,6 @@ FOLDERS = {"context": ".json", "traces": ".json", "answers": ".jsonl.gz"}
 SAID = ("turns", "unread", "feedback", "cases")
 """Fields of an evaluation's row that are kept in `answers`, those that it has."""
 RunState = Literal["new", "running", "interrupted", "failed", "finished"]
-LogRow = dict[str, Any]
 
 
 def plain(value: Any) -> Any:
@@ -138,81 +145,6 @@ def read_status(folder: Path) -> dict[str, Any]:
     if problem := schema.mistyped("status", row):
         raise damaged(path, problem)
     return row
-
-
-@dataclass(frozen=True, slots=True)
-class LogText:
-    """The intact rows of a log, and a last line that a kill truncated."""
-
-    rows: list[LogRow]
-    lines: list[bytes]
-    tail: bytes = b""
-
-
-def read_log(path: Path, *, whole: bool = True) -> LogText:
-    """Read a JSONL log. A damaged last line is the tail; a damaged earlier one is a UsageError.
-
-    Rows that are not wanted `whole` have only their `update`: those of a long run are large.
-    """
-    lines = _log_lines(path)
-    rows: list[LogRow] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            if not line.endswith(b"\n"):
-                raise ValueError("cut off")
-            row = reading.parse_json(line)
-            if not isinstance(row, dict) or not isinstance(row.get("update"), int):
-                raise ValueError("not an object with an update number")
-            rows.append(row if whole else {"update": row["update"]})
-        except ValueError as error:
-            if number == len(lines):
-                return LogText(rows, lines[:-1], line)
-            raise UsageError(
-                f"{path} line {number} is damaged ({error}) though later lines are intact. Restore "
-                f"the file from a copy, or keep only the lines before it (head -n {number - 1}) "
-                "and use --resume: the run repeats what is missing from an earlier checkpoint"
-            ) from None
-    return LogText(rows, lines)
-
-
-def _log_lines(path: Path) -> list[bytes]:
-    here = log_file(path)
-    try:
-        return [] if here is None else list(lines_of(here))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{here} is damaged ({error}): restore it from a copy") from None
-
-
-def truncate_log(path: Path, log: LogText, rows: int, root: Path | None = None) -> int:
-    """Move all but the first `rows` rows to `<name>.orphaned`; the number of lines moved."""
-    keep, gone = log.lines[:rows], log.lines[rows:]
-    if log.tail:
-        gone.append(log.tail.rstrip(b"\n") + b"\n")
-    if gone:
-        with append_to(path.with_name(path.name + ".orphaned"), root) as sidecar:
-            write_all(sidecar, b"".join(gone))
-            os.fsync(sidecar.fileno())
-        write_atomically(path, b"".join(keep), root)
-    return len(gone)
-
-
-class Logged:
-    """Length and hash of a log so far, without its content."""
-
-    def __init__(self, lines: Sequence[bytes] = ()) -> None:
-        self.rows, self._digest = 0, hashlib.sha256()
-        self.add(lines)
-
-    def add(self, lines: Sequence[bytes]) -> None:
-        """Count whole lines that were written."""
-        self.rows += len(lines)
-        for line in lines:
-            self._digest.update(line)
-
-    @property
-    def sha256(self) -> str:
-        """Of all lines."""
-        return self._digest.hexdigest()
 
 
 @dataclass
@@ -440,17 +372,6 @@ def _command(pid: str) -> str:
     return ""
 
 
-def write_all(file: IO[bytes], data: bytes) -> None:
-    """Write all of `data` to an unbuffered file, which may accept a part at a time."""
-    left = memoryview(data)
-    try:
-        while left:
-            left = left[file.write(left) :]
-    except OSError as error:
-        error.filename = error.filename or file.name
-        raise
-
-
 def _is_at(path: Path, file: IO[bytes]) -> bool:
     """Whether `path` is still the file that was opened."""
     try:
@@ -557,10 +478,10 @@ def _with_another_budget(
     Nothing that is learned or measured depends on where a run will end: a warm-up has its number.
     """
     folder, budget = config.folder(), config.parsed_budget()
-    rows = read_log(folder / "metrics.jsonl").rows
-    ends = [row["update"] for row in rows if budget.exhausted(Ledger.from_row(row))]
-    if ends and ends[0] < rows[-1]["update"]:
-        spent = budget.spent(Ledger.from_row(rows[-1]))
+    ledgers = [Ledger.from_row(row) for row in read_log(folder / "metrics.jsonl")]
+    exhausted = [budget.exhausted(ledger) for ledger in ledgers]
+    if any(exhausted[:-1]):
+        spent = budget.spent(ledgers[-1])
         raise UsageError(
             f"{folder} holds a run to --budget {old.budget}, which has spent {spent:g} of "
             f"{config.budget}: a run cannot be taken back. `compare --budget {config.budget}` "
@@ -568,7 +489,7 @@ def _with_another_budget(
         )
     if state != "finished":
         return state
-    if ends:
+    if any(exhausted):
         return "finished"
     if not checkpoint_files(folder / "checkpoints"):
         raise UsageError(
@@ -626,13 +547,16 @@ def recover(recorder: Recorder) -> Checkpoint | None:
     checkpoints but none can be used.
     """
     folder = recorder.folder
-    logs = {name: read_log(folder / name, whole=False) for name in LOGS}
+    logs = {name: scan_log(folder / name) for name in LOGS}
     files = checkpoint_files(folder / "checkpoints")
     chosen: Checkpoint | None = None
+    logged = {name: Logged() for name in LOGS}
     refused: list[Path] = []
     for path in files:
         try:
-            chosen = _supported(load_checkpoint(path), logs, path)
+            checkpoint = load_checkpoint(path)
+            logged = _logged_by_then(checkpoint, logs, path)
+            chosen = checkpoint
             break
         except CorruptCheckpoint as error:
             recorder.notes.append(f"checkpoint skipped: {error}")
@@ -647,35 +571,37 @@ def recover(recorder: Recorder) -> Checkpoint | None:
     for path in refused:
         rename(path, f"{path.name}.damaged", recorder.root)
     update = -1 if chosen is None else chosen.update
-    rows = {name: 0 if chosen is None else chosen.rows.get(name, 0) for name in LOGS}
     root = recorder.root
-    moved = {name: truncate_log(folder / name, log, rows[name], root) for name, log in logs.items()}
+    moved = {name: truncate_log(log, logged[name].rows, root) for name, log in logs.items()}
     for kind in FOLDERS:
         _orphan_later(folder, kind, update, root)
-    recorder.logged = {name: Logged(log.lines[: rows[name]]) for name, log in logs.items()}
+    recorder.logged = logged
     if any(moved.values()):
         parts = [f"{count} of {name}" for name, count in moved.items() if count]
         recorder.notes.append(f"rows after update {update} moved to *.orphaned: {', '.join(parts)}")
     return chosen
 
 
-def _supported(checkpoint: Checkpoint, logs: Mapping[str, LogText], path: Path) -> Checkpoint:
+def _logged_by_then(
+    checkpoint: Checkpoint, logs: Mapping[str, LogScan], path: Path
+) -> dict[str, Logged]:
+    """What the logs held at a checkpoint; CorruptCheckpoint if they no longer do."""
+    logged = {}
     for name, log in logs.items():
         extent = checkpoint.extent(name)
         # Without a hash, only the number of rows by then is known.
-        there = len(log.rows)
-        if extent.sha256 is None:
-            there = sum(row["update"] <= checkpoint.update for row in log.rows)
+        there = log.rows if extent.sha256 else log.rows_until(checkpoint.update)
         if there < extent.rows or (extent.sha256 is None and there > extent.rows):
             raise CorruptCheckpoint(
                 f"{path.name} relies on {extent.rows} rows of {name}, which has {there} whole ones"
             )
-        if extent.sha256 not in (None, Logged(log.lines[: extent.rows]).sha256):
+        logged[name] = log.first(extent.rows)
+        if extent.sha256 not in (None, logged[name].sha256):
             raise CorruptCheckpoint(
                 f"{path.name} relies on {extent.rows} rows of {name}, which are no longer what was "
                 "written"
             )
-    return checkpoint
+    return logged
 
 
 def _orphan_later(folder: Path, kind: str, update: int, root: Path) -> None:

@@ -32,14 +32,13 @@ from resd_bench.records.checkpoints import (
     describe_checkpoint,
 )
 from resd_bench.records.jsonl import Line, read_objects
-from resd_bench.records.log_files import lines_of, log_file
+from resd_bench.records.log_files import LogRow, lines_of, log_file
 from resd_bench.records.recorder import (
     FOLDERS,
     LOG_FILES,
     LOGS,
     REMEDY,
     WHOLE,
-    LogRow,
     damaged,
     read_json,
     read_status,

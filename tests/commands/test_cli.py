@@ -21,7 +21,7 @@ import yaml
 from resd_bench.cli import app, main
 from resd_bench.errors import UsageError
 from resd_bench.options import whole_numbers
-from resd_bench.records.recorder import read_log
+from resd_bench.records.log_files import read_log
 from tests.places import TOY_PLUGIN
 
 Capture = pytest.CaptureFixture[str]
@@ -84,7 +84,7 @@ def test_the_saved_configuration_runs_the_same_again(out: Path) -> None:
     saved = out / "toy-say/toy-learner/seed-0/config.yaml"
     assert main(["run", "--config", str(saved), "--out", "again"]) == 0
     rows = [
-        read_log(p / "toy-say/toy-learner/seed-0/evals.jsonl").rows for p in (out, Path("again"))
+        list(read_log(p / "toy-say/toy-learner/seed-0/evals.jsonl")) for p in (out, Path("again"))
     ]
     assert rows[0] == rows[1]
 
@@ -136,7 +136,7 @@ def test_eval_measures_a_checkpoint_again(out: Path, capsys: Capture) -> None:
     capsys.readouterr()
     assert main(["eval", str(folder), "--out", "rows.jsonl"]) == 0
     assert "toy-learner after 8 updates" in capsys.readouterr().out
-    last = [row for row in read_log(folder / "evals.jsonl").rows if row["update"] == 8]
+    last = [row for row in read_log(folder / "evals.jsonl") if row["update"] == 8]
     rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
     assert [row["success"] for row in rows] == [row["success"] for row in last]
 

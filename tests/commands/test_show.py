@@ -16,7 +16,8 @@ from rich.cells import cell_len
 
 from resd_bench.cli import main
 from resd_bench.commands.show import folded
-from resd_bench.records.recorder import read_log, to_line
+from resd_bench.records.log_files import read_log
+from resd_bench.records.recorder import to_line
 from tests.files.test_text import STEERING
 
 Capture = pytest.CaptureFixture[str]
@@ -52,7 +53,7 @@ def test_it_shows_as_many_answers_and_failures_as_were_measured(
     here: Path, capsys: Capture
 ) -> None:
     main(RUN)
-    last = [r for r in read_log(Path(FOLDER, "evals.jsonl")).rows if r["update"] == 8]
+    last = [r for r in read_log(Path(FOLDER, "evals.jsonl")) if r["update"] == 8]
     lost = [r for r in last if not r["success"]]
     assert 0 < len(lost) < len(last)
     for words, expected in (([], last), (["--failed"], lost), (["--task", "test-1"], last[2:4])):
@@ -63,7 +64,7 @@ def test_it_shows_as_many_answers_and_failures_as_were_measured(
     capsys.readouterr()
     assert main(["show", FOLDER, "--training", "--update", "2"]) == 0
     printed = capsys.readouterr().out
-    for told in read_log(Path(FOLDER, "episodes.jsonl")).rows:
+    for told in read_log(Path(FOLDER, "episodes.jsonl")):
         heading = f"── {told['task']} · update {told['update']}, attempt {told['attempt']}\n"
         assert (heading in printed) == (told["update"] == 2)
 

@@ -21,7 +21,8 @@ from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
 from resd_bench.policy.build import build
 from resd_bench.records.checkpoints import checkpoint_files
-from resd_bench.records.recorder import LOGS, read_log
+from resd_bench.records.log_files import read_log
+from resd_bench.records.recorder import LOGS
 from tests.places import TOY_PLUGIN
 
 pytestmark = pytest.mark.slow
@@ -61,9 +62,7 @@ def config(toy: ModuleType, tmp_path: Path) -> RunConfig:
 
 def measured(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {
-        name: [
-            {k: v for k, v in row.items() if k not in CLOCK} for row in read_log(folder / name).rows
-        ]
+        name: [{k: v for k, v in row.items() if k not in CLOCK} for row in read_log(folder / name)]
         for name in LOGS
     }
 
@@ -293,8 +292,8 @@ def test_without_any_intact_checkpoint_the_remedy_is_named(
 
 def test_seconds_go_on_from_the_checkpoint(config: RunConfig) -> None:
     interrupt(config, 6)
-    before = read_log(config.folder() / "metrics.jsonl").rows[3]["seconds"]
+    before = list(read_log(config.folder() / "metrics.jsonl"))[3]["seconds"]
     run(config, resume=True)
-    seconds = [row["seconds"] for row in read_log(config.folder() / "metrics.jsonl").rows]
+    seconds = [row["seconds"] for row in read_log(config.folder() / "metrics.jsonl")]
     assert seconds[4] > before
     assert seconds == sorted(seconds)

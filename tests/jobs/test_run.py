@@ -17,7 +17,8 @@ from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import batch_of, run
 from resd_bench.plugins import make_env
-from resd_bench.records.recorder import LogRow, read_json, read_log
+from resd_bench.records.log_files import LogRow, read_log
+from resd_bench.records.recorder import read_json
 from resd_bench.stats import EvalPoint, eval_points
 
 SMALL = {
@@ -39,7 +40,7 @@ def small(toy: ModuleType, tmp_path: Path) -> RunConfig:
 
 
 def rows(folder: Path, name: str) -> list[LogRow]:
-    return read_log(folder / name).rows
+    return list(read_log(folder / name))
 
 
 def test_a_run_stops_at_its_budget_and_has_everything_on_record(small: RunConfig) -> None:

@@ -25,7 +25,8 @@ from resd_bench.files.plain_console import PlainConsole
 from resd_bench.jobs.difficulty import calibrate
 from resd_bench.jobs.run import run
 from resd_bench.monitoring.progress_bar import Progress
-from resd_bench.records.recorder import read_json, read_log
+from resd_bench.records.log_files import read_log
+from resd_bench.records.recorder import read_json
 from resd_bench.records.runs import RunData, load_run
 from resd_bench.report.comparisons import compare, compare_times, group_runs
 from resd_bench.reproduce import table_cells
@@ -57,7 +58,7 @@ def flaky(toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
 
 def by_hand(folder: Path, update: int) -> tuple[float, float]:
     """Success over scored samples, and over all of them."""
-    rows = [r for r in read_log(folder / "evals.jsonl").rows if r["update"] == update]
+    rows = [r for r in read_log(folder / "evals.jsonl") if r["update"] == update]
     scored = [r["success"] for r in rows if r["success"] is not None]
     assert len(scored) < len(rows)
     return sum(scored) / len(scored), sum(scored) / len(rows)
@@ -78,7 +79,7 @@ def test_a_runs_summary_and_metrics_say_both(flaky: RunConfig) -> None:
     assert low <= counted <= high
     areas = [summary[f"auc_success_over_episodes{end}"] for end in ("", "_with_failures")]
     assert areas[0] > areas[1]
-    for row in read_log(folder / "metrics.jsonl").rows:
+    for row in read_log(folder / "metrics.jsonl"):
         attempts = 5
         wins = row["train/success"] or 0
         wins *= attempts - row["train/errors"]
@@ -107,7 +108,7 @@ def test_the_command_prints_both_after_a_run_and_after_an_evaluation(
 
 
 def test_progress_says_both(flaky: RunConfig) -> None:
-    point = eval_points(read_log(run(flaky).folder / "evals.jsonl").rows)[-1]
+    point = eval_points(list(read_log(run(flaky).folder / "evals.jsonl")))[-1]
     console = PlainConsole(file=StringIO(), width=200)
     Progress(flaky, console).evaluated(point)
     said = console.file.getvalue()  # type: ignore[attr-defined]

@@ -24,7 +24,8 @@ from resd_bench.monitoring.faults import (
     FaultRule,
     faults_of,
 )
-from resd_bench.records.recorder import read_json, read_log
+from resd_bench.records.log_files import read_log
+from resd_bench.records.recorder import read_json
 from resd_bench.records.run_files import run_folders
 from resd_bench.records.runs import load_run
 from resd_bench.report.html.suite import suite
@@ -41,7 +42,7 @@ def faults(base: Mapping[str, str], out: Path, sets: Sequence[str] = (), **flags
 
 
 def on_record(folder: Path) -> set[str]:
-    rows = read_log(folder / "metrics.jsonl").rows
+    rows = list(read_log(folder / "metrics.jsonl"))
     told = {k.removeprefix(_PREFIX) for row in rows for k in row if k.startswith(_PREFIX)}
     data = load_run(folder)
     assert told == {fault.rule.name for fault in faults_of(data.metrics, data.settings)}
@@ -115,7 +116,7 @@ def test_a_short_run_says_its_fault_and_with_the_named_flag_it_does_not(
     case = QUICK[name]
     assert name in on_record(ran(case.flags, case.sets))
     mended = ran({**case.flags, **case.mend}, [*case.sets, *case.mend_sets])
-    rows = read_log(mended / "metrics.jsonl").rows
+    rows = list(read_log(mended / "metrics.jsonl"))
     [rule] = [rule for rule in FAULT_RULES if rule.name == name]
     assert len(rows) >= rule.updates
     assert not case.shows or all(row[case.shows] > 0 for row in rows)
@@ -187,7 +188,7 @@ def test_an_environment_that_breaks_on_every_training_task_is_told_and_one_that_
     bad = resolve(base, {"out": str(tmp_path / "bad")})
     with pytest.raises(UsageError, match=r"none of the last 4 training episodes got a verdict"):
         run(bad)
-    told = [row.get("fault/unscored") for row in read_log(bad.folder() / "metrics.jsonl").rows]
+    told = [row.get("fault/unscored") for row in read_log(bad.folder() / "metrics.jsonl")]
     assert told[:3] == [None, 2, 3]
     with pytest.raises(UsageError, match=r"--fail-fast: update 2, no rollout has a verdict"):
         run(resolve(base, {"out": str(tmp_path / "fast")}), fail_fast=True)
@@ -294,7 +295,7 @@ def test_fail_fast_stops_a_resumed_run_with_the_flag_that_mends_it(
     assert "give a larger --max-new-tokens" in told
     folder = tmp_path / "manufactoria-has" / "sft" / "seed-0"
     assert read_json(folder / "status.json")["state"] == "failed"
-    assert len(read_log(folder / "metrics.jsonl").rows) == 3
+    assert len(list(read_log(folder / "metrics.jsonl"))) == 3
     assert main(["run", *flags, "--budget=4upd", "--resume"]) == 0
     said = capsys.readouterr().err
     assert "update 3: every rollout is truncated" not in said
@@ -310,7 +311,7 @@ def test_fail_fast_stops_a_resumed_run_whose_fault_was_told_before_the_interrupt
     folder = run(resolve(settings)).folder
     with pytest.raises(UsageError, match=r"--fail-fast: update 5, every rollout is truncated"):
         run(resolve({**settings, "budget": "9upd"}), resume=True, fail_fast=True)
-    assert len(read_log(folder / "metrics.jsonl").rows) == 5
+    assert len(list(read_log(folder / "metrics.jsonl"))) == 5
 
 
 def test_what_does_not_fit_is_not_told_to_be_too_rare_to_train_on() -> None:
@@ -348,7 +349,7 @@ def committed() -> Iterator[tuple[Path, float, list[Fault]]]:
             next(value for name, value in end.items() if name.startswith("per_task_mean"))
             for end in ends
         )
-        rows = read_log(folder / "metrics.jsonl").rows
+        rows = list(read_log(folder / "metrics.jsonl"))
         yield folder, last - first, faults_of(rows, settings)
 
 

@@ -17,7 +17,7 @@ import pytest
 from resd_bench.cli import main
 from resd_bench.config import RunConfig
 from resd_bench.monitoring.trackers import TensorBoard
-from resd_bench.records.recorder import read_log
+from resd_bench.records.log_files import read_log
 
 RUN = [
     *("run", "--env", "toy-say", "--method", "toy-learner", "--model", "scripted"),
@@ -80,7 +80,7 @@ def test_a_hosted_tracker_gets_every_update_and_evaluation_in_order(
     steps = [step for step, _ in first]
     assert steps == sorted(steps)
     assert set(steps) == {0, 1, 2}
-    rows = read_log(FOLDER / "metrics.jsonl").rows
+    rows = list(read_log(FOLDER / "metrics.jsonl"))
     sent = {step: numbers for step, numbers in first if "train/success" in numbers}
     assert {step: n["train/success"] for step, n in sent.items()} == {
         row["update"]: row["train/success"] for row in rows
@@ -128,7 +128,7 @@ def test_tensorboard_reads_what_was_written(place: Path) -> None:
     pytest.importorskip("tensorboard", reason=NO_TENSORBOARD)
     assert main([*RUN, "--track", "tensorboard"]) == 0
     events = read_events(FOLDER / "tensorboard")
-    rows = read_log(FOLDER / "metrics.jsonl").rows
+    rows = list(read_log(FOLDER / "metrics.jsonl"))
     assert [(e.step, pytest.approx(e.value)) for e in events.Scalars("train/success")] == [
         (row["update"], row["train/success"]) for row in rows
     ]

@@ -39,7 +39,7 @@ from resd_bench.policy import loading, lora
 from resd_bench.policy.build import policy_config
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.parallel.supported import check_processes
-from resd_bench.records.recorder import read_log
+from resd_bench.records.log_files import read_log
 from resd_bench.types import Completion, Example, Sampling, Step, user
 from tests.places import ROOT
 from tests.policy import families, tiny
@@ -239,7 +239,7 @@ def test_committed_runs_spent_no_more_than_was_reckoned_and_not_far_less(method:
     # Chat templates add a few tokens to a prompt.
     lengths = replace(lengths, prompt=lengths.prompt + 8)
     most = count_tokens(config, lengths, load, 132, model.context)
-    rows = read_log(folder / "metrics.jsonl").rows
+    rows = list(read_log(folder / "metrics.jsonl"))
     spent = {
         name: max(b[name] - a[name] for a, b in itertools.pairwise([dict.fromkeys(row, 0), *rows]))
         for row in rows[:1]

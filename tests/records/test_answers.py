@@ -19,7 +19,8 @@ from resd_bench.jobs.run import run
 from resd_bench.plugins import make_env
 from resd_bench.records.archive import keep
 from resd_bench.records.find_runs import find_runs
-from resd_bench.records.recorder import read_log, to_line
+from resd_bench.records.log_files import read_log
+from resd_bench.records.recorder import to_line
 from resd_bench.records.run_files import RunFiles
 from resd_bench.testing import ScriptedPolicy
 from resd_bench.types import Completion, Messages, Sampling, Stop
@@ -52,7 +53,7 @@ def test_what_is_kept_is_what_was_graded_in_the_last_evaluation(config: RunConfi
         (8, "validation"),
         (8, "env:toy-say"),
     }
-    logged = read_log(config.folder() / "evals.jsonl").rows
+    logged = list(read_log(config.folder() / "evals.jsonl"))
     assert len(rows) == sum(row["update"] == 8 for row in logged) == 12 + 4 + 12
     for row in rows:
         env = make_env("toy-say" if row.get("panel") == "env:toy-say" else "toy-count")
@@ -154,14 +155,14 @@ def test_an_episode_that_fills_the_context_is_recorded_to_the_last_word_it_was_t
         config, rollout_slots=slots, budget="10ep", eval_also=None, eval_validation=0, eval_every=0
     )
     run(short, policy=lambda _: ShortContext(lambda prompt, seed, j: "1"))
-    episodes = read_log(short.folder() / "episodes.jsonl").rows
+    episodes = list(read_log(short.folder() / "episodes.jsonl"))
     for row in [*episodes, *said(short)]:
         assert [turn["response"] for turn in row["turns"]] == ["1", "1"]
         assert row["unread"] == "go on after 1"
     assert {(row["stop"], row["kind"], row["success"], row["error"]) for row in episodes} == {
         ("length", "truncated", False, "")
     }
-    [last] = read_log(short.folder() / "metrics.jsonl").rows[-1:]
+    [last] = list(read_log(short.folder() / "metrics.jsonl"))[-1:]
     assert (last["env_steps"], last["train/unanswered"]) == (2 * len(episodes), 1.0)
     assert main(["show", str(short.folder())]) == 0
     assert "go on after 1" in capsys.readouterr().out.split("unread")[1]

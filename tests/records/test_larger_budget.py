@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ import yaml
 from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
-from resd_bench.records.recorder import LOGS, read_json, read_log, run_state
+from resd_bench.records.log_files import read_log
+from resd_bench.records.recorder import LOGS, read_json, run_state
 
 SETTINGS = {
     **{"env": "toy-say", "method": "toy-learner", "model": "scripted", "budget": "40ep"},
@@ -30,7 +32,7 @@ def short(toy: ModuleType, tmp_path: Path) -> RunConfig:
 
 
 def rows(config: RunConfig, name: str, without: Any = CLOCK) -> list[dict[str, Any]]:
-    found = read_log(config.folder() / name).rows
+    found = list(read_log(config.folder() / name))
     return [{k: v for k, v in row.items() if k not in without} for row in found]
 
 
@@ -76,6 +78,23 @@ def test_the_evaluation_of_the_first_end_stays(short: RunConfig) -> None:
     assert others == rows(whole, "evals.jsonl")
     spent = {*CLOCK, "evaluation_tokens"}
     assert rows(longer, "metrics.jsonl", spent) == rows(whole, "metrics.jsonl", spent)
+
+
+def test_a_run_whose_logs_were_compressed_is_taken_on_like_one_whose_were_not(
+    short: RunConfig,
+) -> None:
+    longer = replace(short, budget="80ep")
+    whole = replace(longer, out=short.out + "whole")
+    run(whole)
+    run(short)
+    for name in LOGS:
+        log = short.folder() / name
+        log.with_name(f"{name}.gz").write_bytes(gzip.compress(log.read_bytes()))
+        log.unlink()
+    assert run(longer, resume=True).state == "finished"
+    for name in LOGS:
+        assert rows(longer, name) == rows(whole, name)
+    assert not list(longer.folder().glob("*.gz"))
 
 
 def test_without_resume_it_is_asked_for(short: RunConfig) -> None:

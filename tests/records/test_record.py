@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import io
 import json
@@ -31,7 +32,8 @@ from resd_bench.records.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from resd_bench.records.recorder import open_run, plain, read_json, read_log, to_line, truncate_log
+from resd_bench.records.log_files import read_log, scan_log, truncate_log
+from resd_bench.records.recorder import open_run, plain, read_json, to_line
 
 
 @given(st.text())
@@ -53,10 +55,29 @@ def test_what_json_cannot_hold_becomes_what_it_can() -> None:
 def test_rows_after_those_that_are_kept_move_aside(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"update": 1}\n{"update": 2}\n{"update": 3}\n{"upd')
-    assert truncate_log(path, read_log(path), 1) == 3
+    assert truncate_log(scan_log(path), 1) == 3
     assert path.read_bytes() == b'{"update": 1}\n'
     sidecar = path.with_name("metrics.jsonl.orphaned")
     assert sidecar.read_bytes() == b'{"update": 2}\n{"update": 3}\n{"upd\n'
+
+
+@pytest.mark.parametrize("form", ["", ".gz"])
+def test_a_log_is_read_and_truncated_without_being_in_memory(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "episodes.jsonl"
+    lines = [to_line({"update": n, "text": "x" * 20_000}) for n in range(500)]
+    content = b"".join(lines)
+    path.with_name(path.name + form).write_bytes(gzip.compress(content, 1) if form else content)
+    tracemalloc.start()
+    log = scan_log(path)
+    logged = log.first(300)
+    assert truncate_log(log, 300) == 200
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.05 * len(content)
+    assert (log.rows, log.rows_until(99), log.has_tail) == (500, 100, False)
+    assert logged.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert path.read_bytes() == b"".join(lines[:300])
+    assert path.with_name("episodes.jsonl.orphaned").read_bytes() == b"".join(lines[300:])
 
 
 @pytest.mark.parametrize("line", ["[]", "{}", '{"update": "x"}', "\x00\x00"])
@@ -64,7 +85,7 @@ def test_a_line_that_is_no_row_is_damage(tmp_path: Path, line: str) -> None:
     path = tmp_path / "evals.jsonl"
     path.write_text(f'{{"update": 1}}\n{line}\n{{"update": 2}}\n')
     with pytest.raises(UsageError, match=r"evals.jsonl line 2 is damaged"):
-        read_log(path)
+        list(read_log(path))
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from resd_bench.cli import main
 from resd_bench.config import RunConfig, resolve
-from resd_bench.records.recorder import read_log, read_status
+from resd_bench.records.log_files import read_log
+from resd_bench.records.recorder import read_status
 
 SMALL: Mapping[str, Any] = {
     **{"env": "toy-say", "method": "toy-learner", "model": "scripted", "budget": "10ep"},
@@ -91,7 +92,7 @@ def test_a_run_that_began_under_the_plain_name_goes_on_there(here: Path) -> None
     assert resolve(SMALL, {"eval_samples": 2}).folder() != plain
     assert main([*words(budget="20ep"), "--resume"]) == 0
     assert read_status(plain)["episodes"] == 20
-    assert len(read_log(plain / "metrics.jsonl").rows) == 4
+    assert len(list(read_log(plain / "metrics.jsonl"))) == 4
 
 
 def test_the_name_is_no_part_of_the_configuration() -> None:

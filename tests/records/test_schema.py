@@ -18,8 +18,8 @@ from resd_bench.jobs.run import run
 from resd_bench.records import schema
 from resd_bench.records.archive import keep
 from resd_bench.records.find_runs import find_runs
-from resd_bench.records.log_files import log_file
-from resd_bench.records.recorder import read_json, read_log
+from resd_bench.records.log_files import log_file, read_log
+from resd_bench.records.recorder import read_json
 from resd_bench.records.run_files import RunFiles
 from resd_bench.records.runs import load_run
 from resd_bench.records.schema import config_schema
@@ -155,7 +155,7 @@ def test_committed_records_fit(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_record_that_does_not_fit_is_found(nano_run: Path) -> None:
-    row = dict(read_log(nano_run / "evals.jsonl").rows[0])
+    row = dict(next(read_log(nano_run / "evals.jsonl")))
     assert validator("evals").is_valid(row)
     for wrong in ({"success": 2}, {"stop": "crash"}, {"update": 1.5}, {"task": None}):
         assert not validator("evals").is_valid(row | wrong), wrong

@@ -18,7 +18,7 @@ from resd_baselines.resd import RESDAgent, RESDConfig
 from resd_bench.config import resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
-from resd_bench.records.recorder import LogRow, read_log
+from resd_bench.records.log_files import LogRow, read_log
 from resd_bench.rollout.placebo import Placebo, TextAbout, blank, exchange
 from resd_bench.testing import ScriptedPolicy
 from resd_bench.types import (
@@ -187,7 +187,7 @@ RUN |= {"batch_size": "3", "eval_samples": "2", "max_new_tokens": "20", "eval_ev
 
 
 def rows(folder: Path, name: str) -> list[LogRow]:
-    return read_log(folder / name).rows
+    return list(read_log(folder / name))
 
 
 def measured(folder: Path) -> Any:

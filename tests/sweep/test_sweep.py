@@ -20,7 +20,8 @@ from resd_bench.cli import main
 from resd_bench.commands.sweep import choose_trials, keep_finished, run_sweep
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
-from resd_bench.records.recorder import LOGS, read_log
+from resd_bench.records.log_files import read_log
+from resd_bench.records.recorder import LOGS
 from resd_bench.records.run_files import RunFiles
 from resd_bench.sweep.definition import Trial, load_sweep
 from resd_bench.sweep.launch import LocalLauncher, RayLauncher
@@ -71,9 +72,7 @@ def child(config: Path) -> list[str]:
 
 def measured(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {
-        name: [
-            {k: v for k, v in row.items() if k not in CLOCK} for row in read_log(folder / name).rows
-        ]
+        name: [{k: v for k, v in row.items() if k not in CLOCK} for row in read_log(folder / name)]
         for name in LOGS
     }
 

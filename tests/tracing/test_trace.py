@@ -14,7 +14,7 @@ from resd_bench.cli import main
 from resd_bench.config import RunConfig, resolve
 from resd_bench.jobs.replay import replay
 from resd_bench.jobs.run import run
-from resd_bench.records.recorder import read_log
+from resd_bench.records.log_files import read_log
 from resd_bench.report.html.episodes import traces
 
 CLOCK = {"seconds", "evaluation_seconds"}
@@ -56,7 +56,7 @@ def loss(trace: dict[str, Any], update: dict[str, Any]) -> float:
 
 @pytest.mark.slow
 def test_losses_of_tokens_add_up_to_the_loss_of_the_update(traced: Path) -> None:
-    found, metrics = traces(traced), read_log(traced / "metrics.jsonl").rows
+    found, metrics = traces(traced), list(read_log(traced / "metrics.jsonl"))
     assert sorted(found) == [1, 2, 3]
     for row in metrics:
         trace = dict(found[row["update"]])
@@ -65,7 +65,7 @@ def test_losses_of_tokens_add_up_to_the_loss_of_the_update(traced: Path) -> None
 
 
 def test_tokens_say_what_was_sampled_and_what_the_teacher_saw(traced: Path) -> None:
-    rows = {(r["task"], r["attempt"]): r for r in read_log(traced / "episodes.jsonl").rows}
+    rows = {(r["task"], r["attempt"]): r for r in read_log(traced / "episodes.jsonl")}
     for trace in traces(traced).values():
         for example in trace["examples"]:
             row = rows[example["task"], example["attempt"]]
@@ -86,7 +86,7 @@ def test_looking_changes_no_measurement(traced: Path, tmp_path: Path) -> None:
     assert not (config.folder() / "traces").exists()
     for name in ("metrics.jsonl", "episodes.jsonl", "evals.jsonl"):
         blind, seen = (
-            [{k: v for k, v in row.items() if k not in CLOCK} for row in read_log(path).rows]
+            [{k: v for k, v in row.items() if k not in CLOCK} for row in read_log(path)]
             for path in (config.folder() / name, traced / name)
         )
         assert blind == seen
@@ -110,7 +110,7 @@ def test_an_update_repeated_from_a_checkpoint_is_the_one_that_was_recorded(trace
 def test_trace_shows_one_episode_with_its_tokens(
     traced: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = read_log(traced / "episodes.jsonl").rows[2]
+    row = list(read_log(traced / "episodes.jsonl"))[2]
     name = f"{row['task']}#{row['attempt']}"
     save = tmp_path / "t.html"
     assert main(["trace", str(traced), "--episode", name, "--out", str(save)]) == 0
@@ -149,6 +149,6 @@ def test_a_method_without_a_language_model_is_traced_without_tokens(
         assert trace["weights"] == {"after_updates": update - 1, "how": "recorded"}
         assert [e["task"] for e in trace["examples"]] == [
             row["task"]
-            for row in read_log(config.folder() / "episodes.jsonl").rows
+            for row in read_log(config.folder() / "episodes.jsonl")
             if row["update"] == update
         ][:2]

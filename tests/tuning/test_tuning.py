@@ -17,7 +17,7 @@ from resd_bench.cli import main
 from resd_bench.config import resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
-from resd_bench.records.recorder import read_log
+from resd_bench.records.log_files import read_log
 from resd_bench.records.runs import load_run
 from resd_bench.report.verify import verify
 from resd_bench.reproduce.match_records import Records
@@ -176,7 +176,7 @@ def tried(tuning: Tuning) -> dict[str, Any]:
 def logged(tuning: Tuning) -> list[Any]:
     logs = [t.folder / n for t in tuning.runs.values() for n in ("evals.jsonl", "metrics.jsonl")]
     clock = {"seconds", "evaluation_seconds"}
-    return [[{k: row[k] for k in row.keys() - clock} for row in read_log(p).rows] for p in logs]
+    return [[{k: row[k] for k in row.keys() - clock} for row in read_log(p)] for p in logs]
 
 
 def other_tests(original: Any) -> Any:

@@ -31,7 +31,8 @@ from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.policy.parallel import fsdp, shared_engine
 from resd_bench.policy.parallel.shared_engine import SharedEngine
 from resd_bench.policy.parallel.supported import check_sharded
-from resd_bench.records.recorder import LOGS, NullRecorder, Recorder, read_json, read_log
+from resd_bench.records.log_files import read_log
+from resd_bench.records.recorder import LOGS, NullRecorder, Recorder, read_json
 from resd_bench.types import Completion, Sampling, Stop, user
 from tests.places import ROOT
 from tests.policy import tiny, together
@@ -222,9 +223,7 @@ def test_with_shares_each_process_holds_half_and_the_first_alone_a_whole_state(
 
 
 def log(folder: Path, name: str) -> list[dict[str, Any]]:
-    return [
-        {k: v for k, v in row.items() if k not in CLOCK} for row in read_log(folder / name).rows
-    ]
+    return [{k: v for k, v in row.items() if k not in CLOCK} for row in read_log(folder / name)]
 
 
 @several
