@@ -10,7 +10,7 @@ a moving teacher; TRL's is given a feedback before it samples, here that on anot
 and ours writes one on every failure, so that their teachers' prompts are alike and not equal.
 Each row says how many tokens an update sampled, ours and TRL's. Each library runs in one process on
 one thread, one after the other; the first update, which warms up, is not counted, and the turns are
-the others. Left out: other models, peak memory.
+the others. Left out: other models; peak memory is in `trl_memory.py`.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ def ours(check: CrossCheck, method: str) -> Spent:
     return Spent(seconds, tokens)
 
 
-def theirs(check: CrossCheck, method: str, folder: Path) -> Spent:
-    """TRL's updates."""
+def their_words(check: CrossCheck, method: str, folder: Path) -> list[str]:
+    """The command that runs TRL's updates, with their job in `folder`."""
     config = settings(check, method)
     env, envs = make_envs(config)
     envs.close()
@@ -142,8 +142,12 @@ def theirs(check: CrossCheck, method: str, folder: Path) -> Spent:
         job |= {"method": method, "ema_rate": config.method_options["ema_rate"]}
         job["rows"] = [row | {"privileged_context": told(env, row)} for row in job["rows"]]
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    words = [check.python, "-c", THEIRS, str(folder)]
-    ran = subprocess.run(words, stdout=subprocess.PIPE, text=True)
+    return [check.python, "-c", THEIRS, str(folder)]
+
+
+def theirs(check: CrossCheck, method: str, folder: Path) -> Spent:
+    """TRL's updates."""
+    ran = subprocess.run(their_words(check, method, folder), stdout=subprocess.PIPE, text=True)
     if ran.returncode:
         sys.exit("TRL failed; its messages are above")
     found = json.loads(ran.stdout.splitlines()[-1])
