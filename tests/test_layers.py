@@ -22,7 +22,17 @@ FACE = {
 }
 """Modules in the root of `resd_bench`: what a plug-in's author imports, and the command line."""
 
-LOWEST = {"types", "errors", "seeds", "budget", "objective", "parsing", "options", "stats"}
+LOWEST = {
+    "types",
+    "errors",
+    "seeds",
+    "budget",
+    "objective",
+    "parsing",
+    "options",
+    "stats",
+    "machine",
+}
 """Rooms that import nothing of ours but each other."""
 MAY_NOT: Mapping[str, set[str]] = {
     "policy": {"config", "records", "jobs", "report", "reproduce", "sweep"},

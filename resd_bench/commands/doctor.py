@@ -19,9 +19,9 @@ from resd_bench import packaged_models
 from resd_bench.errors import install_extra
 from resd_bench.files.folded import folded
 from resd_bench.files.terminal import columns, say
+from resd_bench.machine import cores
 from resd_bench.packaged_models import GgufPackage
 from resd_bench.plugins import Check, find, installed
-from resd_bench.sweep.launch import cores
 
 PACKAGE = Path(__file__).resolve().parents[1]
 _GROUP = "resd_bench.doctor"
@@ -106,7 +106,7 @@ def _torch() -> list[Check]:
         import torch
     except (ImportError, OSError) as error:
         return [Check("torch", False, str(error), "pip install torch", required=True)]
-    threads, usable = torch.get_num_threads(), cores()
+    threads, usable = torch.get_num_threads(), cores.usable()
     checks = [
         Check("torch", True, str(torch.__version__), required=True),
         Check(

@@ -6,8 +6,6 @@ told only at rates that were measured: they depend on the machine more than on a
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +19,7 @@ from resd_bench.config import RunConfig, method_config
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import out
+from resd_bench.machine.memory import usable
 from resd_bench.planning.duration import beyond_budget, number_of_evaluations, number_of_updates
 from resd_bench.planning.hours import Rates, read_rates, told_hours
 from resd_bench.planning.memory import (
@@ -276,7 +275,7 @@ def find_machine(config: RunConfig, gpus: int | None, gpu_memory: str | None) ->
         return Machine(len(visible), min(visible))
     if config.device.startswith("cuda"):
         return Machine(1, None)
-    return Machine(1, _main_memory(), "machine", main_memory=True)
+    return Machine(1, usable(), "machine", main_memory=True)
 
 
 def _visible() -> list[float]:
@@ -287,12 +286,3 @@ def _visible() -> list[float]:
         return []
     count = torch.cuda.device_count()
     return [float(torch.cuda.get_device_properties(i).total_memory) for i in range(count)]
-
-
-def _main_memory() -> float | None:
-    if sys.platform == "win32":
-        return None
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (ValueError, OSError):
-        return None

@@ -13,9 +13,10 @@ from resd_bench.commands.shared import TO_FOLDER, ServerOption, Trust
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import note, out, say
 from resd_bench.files.writing import check_folder_target
+from resd_bench.machine import cores
 from resd_bench.options import whole_numbers
 from resd_bench.sweep.definition import Sweep, Trial, load_sweep
-from resd_bench.sweep.launch import Launcher, LocalLauncher, RayLauncher, cores, run_command
+from resd_bench.sweep.launch import Launcher, LocalLauncher, RayLauncher, run_command
 from resd_bench.sweep.scheduler import RETRIES, Job, Scheduler, make_jobs
 
 LAUNCHERS = ("local", "ray")
@@ -118,7 +119,7 @@ def make_launcher(
     flags = [word for key, value in (named or {}).items() if value for word in _flag(key, value)]
     command = partial(run_command, named=flags)
     if name == "local":
-        return LocalLauncher(jobs or cores(), command)
+        return LocalLauncher(jobs or cores.usable(), command)
     return RayLauncher(address, cpus, gpus, command)
 
 

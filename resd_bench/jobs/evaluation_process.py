@@ -39,8 +39,8 @@ from resd_bench.jobs.setup import (
     make_eval_set,
     make_extra_evaluations,
 )
+from resd_bench.machine.cores import IdleCores
 from resd_bench.monitoring.collector import leave_loaded
-from resd_bench.monitoring.idle_cores import IdleCores
 from resd_bench.options import names_in
 from resd_bench.plugins import is_for_every_process
 

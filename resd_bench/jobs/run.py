@@ -40,8 +40,8 @@ from resd_bench.jobs.setup import (
     take_over,
 )
 from resd_bench.jobs.summary import summarise, train_metrics
+from resd_bench.machine.cores import IdleCores
 from resd_bench.monitoring.faults import FaultMonitor, FaultRule, firing
-from resd_bench.monitoring.idle_cores import IdleCores
 from resd_bench.monitoring.interrupts import Signals
 from resd_bench.records.checkpoints import Checkpoint
 from resd_bench.records.log_files import LogRow

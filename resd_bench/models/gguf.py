@@ -32,6 +32,7 @@ from resd_bench.errors import UsageError, install_extra
 from resd_bench.files.cache import CACHE_VARIABLE
 from resd_bench.files.integrity import cached_sha256
 from resd_bench.files.terminal import note
+from resd_bench.machine import memory
 from resd_bench.packaged_models import (
     GGUF_PACKAGES,
     converted_folder,
@@ -49,7 +50,6 @@ _ABANDONED = 86_400.0
 _RECORD = "gguf.json"
 """A file in a cached folder: where it is from, and the size of every other file."""
 _NEEDED = ("gguf", "accelerate")
-_MEMINFO, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 """Where Linux says how much memory there is, and how much this container may have."""
 
 _VERSIONS = (2, 3)
@@ -271,25 +271,6 @@ def is_kept(where: str | Path) -> bool:
     return (Path(where) / _RECORD).is_file()
 
 
-def available_memory() -> int | None:
-    """Bytes of memory that this process can still get; None if the system does not say."""
-    found = []
-    with suppress(OSError, ValueError, KeyError):
-        sizes = _sizes(_MEMINFO)
-        found.append((sizes["MemAvailable"] + sizes["SwapFree"]) * 1024)
-    with suppress(OSError, ValueError, KeyError):
-        most, used = (int((_GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        # Cached files count as used memory, and are dropped when memory is needed.
-        found.append(most - used + _sizes(_GROUP / "memory.stat")["inactive_file"])
-    return max(0, min(found)) if found else None
-
-
-def _sizes(file: Path) -> dict[str, int]:
-    """Numbers by name, one per line."""
-    lines = (line.split() for line in file.read_text(encoding="ascii").splitlines())
-    return {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
-
-
 def _check_content(file: Path, given: str) -> None:
     """UsageError if a packaged model's file is not the one that is known by its name."""
     package = GGUF_PACKAGES.get(given)
@@ -315,7 +296,7 @@ def _check(head: _Head, file: Path) -> None:
 
 
 def _check_memory(head: _Head, file: Path, needed: int, when: str) -> None:
-    free = available_memory()
+    free = memory.left()
     if free is not None and needed > free:
         raise UsageError(
             f"{str(file)!r} is larger than memory: its {head.parameters:,} parameters take "

@@ -7,7 +7,6 @@ whether the model is any good.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 from resd_bench.errors import UsageError
 from resd_bench.files import reading
+from resd_bench.machine import memory
 from resd_bench.models import adapters
 from resd_bench.models.chat_process import TRY_BYTES
 from resd_bench.models.chat_renderer import command, environment
@@ -133,14 +133,14 @@ def check_config(config: Any, shown: str, *, trusted: bool, bytes_each: int | No
         raise UsageError(
             f"the model {shown!r}: its config says {layers} layers; expected 1 to {MOST_LAYERS}"
         )
-    memory = _memory()
-    if bytes_each is None or memory is None or trusted:
+    usable = memory.usable()
+    if bytes_each is None or usable is None or trusted:
         return
     needed = bytes_each * _parameters(config)
-    if needed > memory:
+    if needed > usable:
         raise UsageError(
             f"the model {shown!r} cannot be loaded: by its config it needs {needed / 2**30:,.0f} "
-            f"GiB and this machine has {memory / 2**30:,.0f}: give a smaller one, or --precision "
+            f"GiB and this machine has {usable / 2**30:,.0f}: give a smaller one, or --precision "
             "bfloat16"
         )
 
@@ -152,13 +152,6 @@ def _parameters(config: Any) -> int:
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config)
     return sum(tensor.numel() for tensor in [*model.parameters(), *model.buffers()])
-
-
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def check_adapter(config: Mapping[str, Any], folder: Path) -> None:

@@ -20,6 +20,7 @@ import torch
 
 from resd_bench import packaged_models
 from resd_bench.errors import UsageError, install_extra, require_package
+from resd_bench.machine import cores
 from resd_bench.models import adapters, gguf, model_files
 from resd_bench.models.identity import refuse_other_base
 
@@ -436,12 +437,17 @@ def parameters(model: Any) -> int:
 
 
 def set_threads(threads: int | None, model: Any) -> int:
-    """Set torch's CPU threads; None chooses one for small models. Returns the number in effect."""
+    """Set torch's CPU threads; returns the number in effect.
+
+    None chooses one for small models, and for others at most as many as there are usable cores:
+    torch counts those of the machine, and more threads than cores wait for each other.
+    """
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads}: give at least 1, or leave it out")
     on_cpu = next(model.parameters()).device.type == "cpu"
-    if threads is None and on_cpu and parameters(model) < _SMALL:
-        threads = 1
+    if threads is None and on_cpu:
+        small = parameters(model) < _SMALL
+        threads = 1 if small else min(torch.get_num_threads(), cores.usable())
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()

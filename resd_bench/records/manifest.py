@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench.files.redaction import redact_command
+from resd_bench.machine import cores, memory
 from resd_bench.models.identity import weights_hash
 from resd_bench.types import Task
 
@@ -104,13 +104,14 @@ def _git(folder: Path, *command: str) -> str | None:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores, memory and accelerators, as far as the system tells."""
+    """Processor, cores and memory that may be used, accelerators, as far as the system tells."""
+    has = memory.usable()
     return {
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "memory_GiB": _memory(),
+        "cores": cores.usable(),
+        "memory_GiB": None if has is None else round(has / 2**30, 1),
         "accelerators": _accelerators(),
     }
 
@@ -122,13 +123,6 @@ def _processor() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
-
-
-def _memory() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def _accelerators() -> Sequence[str]:

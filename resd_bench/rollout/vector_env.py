@@ -50,6 +50,7 @@ import gymnasium as gym
 
 from resd_bench.distributed.process_group import ProcessGroup
 from resd_bench.errors import UsageError
+from resd_bench.machine import cores
 from resd_bench.rollout.contract import checked_reset, checked_step
 from resd_bench.types import CaseResult, Feedback, FeedbackLevel
 
@@ -148,7 +149,7 @@ def make_vector(
         return InProcessVectorEnv(make, deadline, idle)
     while idle:
         idle.pop().close()
-    return SubprocessVectorEnv(make, deadline, workers or min(MOST_WORKERS, os.cpu_count() or 1))
+    return SubprocessVectorEnv(make, deadline, workers or min(MOST_WORKERS, cores.usable()))
 
 
 class Rank0VectorEnv:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
 from resd_bench.errors import UsageError
+from resd_bench.machine import cores
 from resd_bench.sandbox import judge
 from resd_bench.sandbox.compare import Tolerance
 from resd_bench.sandbox.limits import Limits
@@ -364,7 +365,7 @@ def shared(packages: Sequence[str] = ()) -> Sandbox:
     with _shared_lock:
         key = (require, *wanted)
         if key not in _SHARED or _SHARED[key].closed:
-            workers = min(MAX_SHARED_WORKERS, os.cpu_count() or 1)
+            workers = min(MAX_SHARED_WORKERS, cores.usable())
             _SHARED[key] = Sandbox(_plain_level(require), packages=wanted, workers=workers)
         return _SHARED[key]
 

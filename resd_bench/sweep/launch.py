@@ -9,7 +9,6 @@ from one that has the imports done (`preloaded`). Left out: Slurm, whose own sch
 from __future__ import annotations
 
 import importlib
-import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 
 from resd_bench.errors import UsageError, install_extra
 from resd_bench.files.writing import append_to
+from resd_bench.machine import cores
 from resd_bench.sweep.preloaded import FRESH, Preloaded, can_fork
 from resd_bench.sweep.processes import LOST, Process, start_process
 
@@ -63,7 +63,7 @@ def run_command(config: Path, named: Sequence[str] = ()) -> list[str]:
 class LocalLauncher:
     """Runs trials in processes on this machine."""
 
-    places: int | None = field(default_factory=lambda: cores())
+    places: int | None = field(default_factory=cores.usable)
     command: Command = run_command
 
     _preloaded: Preloaded | None = None
@@ -81,13 +81,6 @@ class LocalLauncher:
         """End the process that trials were forked from."""
         if self._preloaded is not None:
             self._preloaded.close()
-
-
-def cores() -> int:
-    """Number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def run_remotely(command: Sequence[str], log: str) -> int:

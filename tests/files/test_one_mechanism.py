@@ -55,7 +55,7 @@ OWN = {
     "resd_bench/policy/lm_policy.py": "to a new folder",
     "resd_bench/policy/engines/vllm.py": "to a temporary folder",
     "resd_bench/models/small.py": "the package's own defaults, and /proc",
-    "resd_bench/monitoring/idle_cores.py": "/proc, and the limits of this process",
+    "resd_bench/machine": "/proc, and the limits of this process",
     "resd_bench/jobs/evaluation_process.py": "into memory",
     "resd_bench/interop": "a temporary folder, and what a child of this process leaves there",
     "resd_bench/commands/plan.py": "a tokenizer that was tried out",

@@ -16,7 +16,7 @@ from resd_bench.evaluation.evaluator import Evaluator
 from resd_bench.jobs import setup
 from resd_bench.jobs.evaluation_process import EvaluationProcess, evaluating_apart
 from resd_bench.jobs.run import run
-from resd_bench.monitoring.idle_cores import IdleCores
+from resd_bench.machine.cores import IdleCores
 from tests.jobs.test_resume import SETTINGS, kill_and_resume, measured, tiny_model
 
 BUILD = setup.build_policy
@@ -98,7 +98,7 @@ def cores(tmp_path: Path, idle: int, quota: str = "max 100000") -> IdleCores:
     stat, limit = tmp_path / "stat", tmp_path / "cpu.max"
     stat.write_text("cpu 0\ncpu0 9 0 9 500 0\ncpu1 9 0 9 700 0\nintr 1\n")
     limit.write_text(quota)
-    looked = IdleCores(stat, limit)
+    looked = IdleCores(stat, tmp_path)
     stat.write_text(f"cpu 0\ncpu0 99 0 9 500 0\ncpu1 9 0 9 {700 + idle} 0\nintr 1\n")
     return looked
 

@@ -194,10 +194,10 @@ def test_a_model_larger_than_memory_is_refused_before_it_is_read(
 ) -> None:
     needed = gguf.read_head(file).memory
     assert needed > 4 * loading.parameters(tiny_gguf.model())
-    monkeypatch.setattr(gguf, "available_memory", lambda: needed - 1)
+    monkeypatch.setattr("resd_bench.machine.memory.left", lambda: needed - 1)
     refused(file, r"is larger than memory: its [\d,]+ parameters take .* GB are free")
     assert nothing_left(cache)
-    monkeypatch.setattr(gguf, "available_memory", lambda: needed)
+    monkeypatch.setattr("resd_bench.machine.memory.left", lambda: needed)
     loading.load_model(file)
 
 
@@ -215,23 +215,6 @@ def test_a_sparse_file_of_a_model_that_no_machine_holds_is_refused_at_once(
     except OSError as error:
         pytest.skip(f"this file system has no sparse file of a terabyte: {error}")
     refused(huge, "is larger than memory")
-
-
-def test_memory_is_what_machine_and_container_leave_and_files_that_were_read_count_as_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gguf, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(gguf, "_GROUP", tmp_path)
-    assert gguf.available_memory() is None
-    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  7 kB\nSwapFree: 1 kB\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("3000\n")
-    (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 500\n")
-    assert gguf.available_memory() == 8 * 1024
-    (tmp_path / "memory.max").write_text("5000\n")
-    assert gguf.available_memory() == 2500
-    (tmp_path / "memory.max").write_text("100\n")
-    assert gguf.available_memory() == 0
 
 
 def test_two_files_in_a_folder_are_both_named(file: Path, tmp_path: Path) -> None:
