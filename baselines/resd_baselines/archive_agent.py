@@ -16,6 +16,7 @@ from resd_baselines.playbook import Playbook
 from resd_baselines.playbook_agent import WritingAgent
 from resd_bench.agent import MoreRollouts, Policy, State
 from resd_bench.budget import Purpose
+from resd_bench.seeds import stream
 from resd_bench.types import Completion, Group, Messages, Metrics, Sampling, Step
 
 NO_LESSONS = Playbook().render()
@@ -64,6 +65,12 @@ class ArchiveAgent(PromptedAgent, WritingAgent):
     def memory(self) -> str:
         """The text that was last asked with; the best one unless a step is being rolled out."""
         return self.worded(Playbook.parse(self._shown))
+
+    def draw_validation(self, count: int, step: Step, more: MoreRollouts) -> None:
+        """Choose the validation tasks, unless they were chosen."""
+        if not self.validation:
+            order = stream(step.seed, "validation").permutation(len(more.tasks))
+            self.validation = [more.tasks[i].id for i in order[:count]]
 
     def adopt(self, archive: Archive | None) -> None:
         """Go on from the parent that `archive` has chosen."""

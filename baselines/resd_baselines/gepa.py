@@ -1,9 +1,9 @@
 """GEPA: lessons evolve on a Pareto front of training tasks; no weight is trained.
 
-After arXiv 2507.19457, with the optimiser of the package `gepa` (`gepa_search`). An update is one
-iteration: the step's rollouts evaluate the parent; reflections on its failures become new lessons;
-extra rollouts evaluate the child on the same tasks and, if it did better, on the validation tasks.
-Evaluations show the best text. Left out: the package's own prompt for proposals, and merging.
+After arXiv 2507.19457, with the optimiser of the package `gepa` (`gepa_search`). In an update the
+step's rollouts evaluate the parent; reflections on its failures become new lessons; extra rollouts
+evaluate the child on the same tasks and, if it did better, on the validation tasks. Evaluations
+show the best text. Left out: the package's own prompt for proposals, and merging.
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ class GEPAAgent(ArchiveAgent):
 
     def collect(self, groups: Sequence[Group], step: Step, more: MoreRollouts) -> Sequence[Group]:
         """One iteration; `groups` are what the parent did, and what `learn` gets."""
-        if not self.validation:
-            order = stream(step.seed, "validation").permutation(len(more.tasks))
-            self.validation = [more.tasks[i].id for i in order[: self.config.validation_tasks]]
+        self.draw_validation(self.config.validation_tasks, step, more)
         batch, parent = [group.task.id for group in groups], self.parent
 
         def evaluate(ids: Sequence[str], text: str) -> list[float]:
@@ -75,17 +73,17 @@ class GEPAAgent(ArchiveAgent):
         """An update that trains nothing. `gepa/texts` in the archive, `gepa/score` of the best."""
         texts, scores = (self.archive.texts, self.archive.scores) if self.archive else ((), ())
         own = {"gepa/texts": float(len(texts)), "gepa/score": max(scores, default=0.0)}
-        return {**super().learn(groups, step), **own}
+        return super().learn(groups, step) | own
 
     def _propose(self, groups: Sequence[Group], step: Step, text: str) -> str:
         """`text` with the lessons of some failures."""
         failures = [attempt for attempt in scored_attempts(groups) if not attempt.success]
-        rng, book = stream(step.seed, "proposal"), Playbook.parse(text)
+        rng, most = stream(step.seed, "proposal"), self.config.max_entries
         chosen = rng.permutation(len(failures))[: self.config.reflected_failures]
         failures, generate = [failures[i] for i in chosen], partial(self.write, step)
+        book = Playbook.parse(text)
         reflections = reflect(book, failures, self.writer, generate)
         book = with_lessons(book, curate(book, failures, reflections, self.writer, generate))
-        most = self.config.max_entries
         return (book.concise("staleness", most, rng) if book.due(None, most) else book).render()
 
 

@@ -139,15 +139,17 @@ class GRPOAgent(PolicyAgent):
     def _weights(self, attempts: Sequence[Attempt], step: Step) -> list[float]:
         """The factor of each turn's loss, a mean or a sum over its tokens, by attempt.
 
-        Where every token of the batch counts alike, so do the turns.
+        Where every token of the batch counts alike, or as in Dr. GRPO no length divides, an attempt
+        of more turns has more of them: its own number of turns divides nothing either.
         """
+        turns = count_turns(attempts)
         if self.config.loss_normalisation == "token":
             tokens = sum(len(turn.completion.token_ids) for a in attempts for turn in a.turns)
-            return [count_turns(attempts) / max(1, tokens)] * len(attempts)
-        shares = self.config.turn_weights([len(attempt.turns) for attempt in attempts])
+            return [turns / max(1, tokens)] * len(attempts)
         if self.config.loss_normalisation == "sequence":
-            return shares
-        return [weight / step.sampling.max_new_tokens for weight in shares]
+            return self.config.turn_weights([len(attempt.turns) for attempt in attempts])
+        averaged = turns if self.config.turn_weighting == "turn" else max(1, len(attempts))
+        return [turns / averaged / step.sampling.max_new_tokens] * len(attempts)
 
     def _examples(
         self,

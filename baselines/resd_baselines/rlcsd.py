@@ -56,8 +56,7 @@ class RLCSDAgent(GRPOAgent):
         rows = zip(attempts, advantages, weights, strict=True)
         for place, (attempt, advantage, weight) in enumerate(rows):
             right, wrong = (peers(attempts, place, success=won) for won in (True, False))
-            few = self.credited(attempt, advantage, weight)
-            hints: list[Attempt] = []
+            few, hints = self.credited(attempt, advantage, weight), list[Attempt]()
             if few and right and wrong:
                 chosen = rng.permutation(len(wrong))[: self.config.wrong_hints]
                 hints = [right[int(rng.integers(len(right)))], *(wrong[i] for i in chosen)]
@@ -65,23 +64,20 @@ class RLCSDAgent(GRPOAgent):
                 dialect, read = self.policy.dialect, example.messages
                 chats += [(len(made), with_hint(read, attempt, h, dialect)) for h in hints]
                 made.append(example)
-        said = [made[place].completion for place, _ in chats]
-        temperature = step.sampling.temperature or 1.0
-        scores = self.policy.score([chat for _, chat in chats], said, temperature=temperature)
+        asked, said = [chat for _, chat in chats], [made[place].completion for place, _ in chats]
+        scores = self.policy.score(asked, said, temperature=step.sampling.temperature or 1.0)
         found: dict[int, list[tuple[float, ...]]] = {}
         for (place, _), score in zip(chats, scores, strict=True):
             found.setdefault(place, []).append(score)
         for place, own in found.items():
             # Where a hint does not fit the context, the advantage stays as it is.
             if all(own):
-                made[place] = self._contrasted(made[place], *own)
+                made[place] = self._contrasted(made[place], own)
         return made
 
-    def _contrasted(
-        self, example: Example, right: Sequence[float], *wrong: Sequence[float]
-    ) -> Example:
+    def _contrasted(self, example: Example, hints: Sequence[Sequence[float]]) -> Example:
         """With an advantage for each token, from its log-probabilities after each hint."""
-        after = torch.tensor([right, *wrong], dtype=torch.float64)
+        after = torch.tensor(hints, dtype=torch.float64)  # of the right one first
         values = contrasted_advantages(
             example.advantage,
             hint_contrast(after[0], after[1:]),

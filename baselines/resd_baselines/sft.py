@@ -47,13 +47,15 @@ class SFTAgent(PolicyAgent):
         """One update on the whole buffer. `sft/buffer`: tasks in it."""
         attempts = scored_attempts(groups)
         for attempt in attempts:
-            if attempt.success:
+            few = [
+                example
+                for example, turn in zip(make_examples(attempt), attempt.turns, strict=True)
+                if self.config.earns(turn)
+            ]
+            # A success of turns in vain alone has nothing to imitate.
+            if attempt.success and few:
                 self.successes.pop(attempt.task_id, None)
-                self.successes[attempt.task_id] = [
-                    example
-                    for example, turn in zip(make_examples(attempt), attempt.turns, strict=True)
-                    if self.config.earns(turn)
-                ]
+                self.successes[attempt.task_id] = few
         for task_id in list(self.successes)[: -self.config.buffer_size]:
             del self.successes[task_id]
         kept = list(self.successes.values())

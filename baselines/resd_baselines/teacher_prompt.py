@@ -40,7 +40,8 @@ class TeacherOptions:
     use_previous_trial: bool = True
     """Show the teacher the attempt that it scores (ablation)."""
     use_solution: bool = True
-    """Show the teacher a successful attempt if there is one (ablation)."""
+    """Show the teacher a successful attempt if there is one (ablation). Without it a success is
+    learned from only where there is feedback on it."""
     feedback_with_solution: bool = True
     """Keep the feedback when a solution is shown, as in the paper; its release drops it."""
     distil_successes: bool = True
@@ -95,6 +96,8 @@ def teacher_prompts(
 
     `playbook` ("" for none) is shown, but is not sufficient reason to learn from an attempt.
     """
+    if not options.use_solution:
+        solution = None
     feedback = _feedback(attempt, solution, options.use_feedback, options.feedback_with_solution)
     if solution is None and not feedback and not reflection.strip():
         return []
@@ -103,7 +106,7 @@ def teacher_prompts(
         "previous_trial": attempt.shown if options.use_previous_trial else "",
         "feedback": feedback,
         "reflection": reflection,
-        "solution": _shown(solution, options) if options.use_solution else "",
+        "solution": _shown(solution, options),
     }
     return [
         pack.teacher(dialect, prompt=attempt.prompt, **kept) for kept in shorter(sections, SHED)

@@ -85,10 +85,13 @@ CHECKED = (
     "Equal: share of texts that were word for word the real one all the same, because most of a "
     "batch were equal; words kept: mean share of the real one's words; length: the shorter in "
     "units of the longer. Where fewer than half of the texts were replaced by another (equal ones "
-    "and, for shuffled texts, those for which only filler was left are not), there is no verdict."
+    "and, for shuffled texts, those for which only filler was left are not), or where on average "
+    "they are less than half as long as the real one or more than twice, there is no verdict."
 )
 REPLACED = 0.5
 """Share of texts, at least, that a verdict needs to have been replaced, in every cell."""
+LENGTH = 0.5
+"""How long they must be at least, the shorter in units of the longer, on average in every cell."""
 
 
 def placebo(gathered: Gathered) -> Page:
@@ -197,15 +200,17 @@ def unlike(cells: PlaceboCells, names: Sequence[str]) -> list[str]:
 def hardly_replaced(cells: PlaceboCells, contrast: Contrast, kind: TextKind) -> str:
     """Why too little was replaced in a cell for a verdict on the contrast; "" where it was not."""
     name = contrast.variant(kind)
-    shares = {
-        cell: replaced(runs, contrast.area, kind)
-        for cell, variants in cells.items()
-        if (runs := variants.get(name, ()))
-    }
+    run = {cell: runs for cell, variants in cells.items() if (runs := variants.get(name, ()))}
+    shares = {cell: replaced(runs, contrast.area, kind) for cell, runs in run.items()}
     cell = min(shares, key=shares.__getitem__)
-    if shares[cell] >= REPLACED:
-        return ""
-    return f"not judged: {shares[cell]:.0%} of the texts replaced on {', '.join(cell)}"
+    if shares[cell] < REPLACED:
+        return f"not judged: {shares[cell]:.0%} of the texts replaced on {', '.join(cell)}"
+    lengths = {cell: _checked(runs, contrast.area, "length") for cell, runs in run.items()}
+    for cell, length in lengths.items():
+        if length is None or length < LENGTH:
+            told = "unknown length" if length is None else f"{length:.0%} of the real one's length"
+            return f"not judged: texts of {told} on {', '.join(cell)}"
+    return ""
 
 
 def replaced(runs: Sequence[RunData], area: str, kind: TextKind) -> float:
@@ -230,9 +235,10 @@ def checks(cells: PlaceboCells) -> Table:
                 runs = variants.get(name, ())
                 area = area_of({cell: variants}, name, names)
                 shown = NOT_RUN if area is None else percent(area)
-                check = ["" if kind == "real" else _checked(runs, contrast.area, k) for k in CHECKS]
+                check = [kind != "real" and _checked(runs, contrast.area, k) for k in CHECKS]
+                told = [f"{value:.2f}" if value else "" for value in check]
                 made.add_row(
-                    contrast.method, contrast.text, *cell, kind, str(len(runs)), shown, *check
+                    contrast.method, contrast.text, *cell, kind, str(len(runs)), shown, *told
                 )
         made.add_section()
     return made
@@ -246,11 +252,11 @@ CHECKS: Mapping[str, str] = {
 """Columns of the check, and their metrics."""
 
 
-def _checked(runs: Sequence[RunData], area: str, column: str) -> str:
-    """Mean over all updates of all runs."""
+def _checked(runs: Sequence[RunData], area: str, column: str) -> float | None:
+    """Mean over all updates of all runs; None where nothing was replaced."""
     name = f"{area}/{CHECKS[column]}"
     values = [row[name] for run in runs for row in run.metrics if row.get(name) is not None]
-    return f"{float(np.mean(values)):.2f}" if values else ""
+    return float(np.mean(values)) if values else None
 
 
 def _points(own: Interval) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from resd_baselines.grpo import GRPO
+from resd_baselines.grpo import DR_GRPO, GRPO
 from resd_baselines.hero import HERO
 from resd_baselines.losses import distillation_objective, success_rate_weights
 from resd_baselines.resd import RESD
@@ -130,6 +130,17 @@ def test_attempts_of_one_turn_measure_the_same_either_way(spec: MethodSpec) -> N
     assert attempt_ == turn
 
 
+def test_without_division_by_lengths_no_number_of_turns_divides_either() -> None:
+    """Dr. GRPO: every token of the batch has the same factor, 1 / (attempts x limit)."""
+    examples, count = learned(DR_GRPO)
+    limit, long, short = STEP.sampling.max_new_tokens, 12, 3
+    factors = [example.weight / count for example in examples]
+    assert factors == pytest.approx([1 / (len(TURNS) * limit)] * len(factors), rel=1e-12)
+    assert totals(examples)[2] / totals(examples)[0] == pytest.approx(long / short)
+    by_turn, _ = learned(DR_GRPO, turn_weighting="turn")
+    assert {example.weight for example in by_turn} == {1 / limit}
+
+
 def float64_loss(logits: np.ndarray, teacher: np.ndarray, attempts: Sequence[Sequence[int]]) -> Any:
     """Mean over attempts of Eq. 2's weight x the mean over turns of the mean reverse KL."""
 
@@ -244,3 +255,26 @@ def test_by_turn_nothing_in_vain_is_credited_with_a_success_and_failures_are_as_
             "attempt": ["room 0", "room 1", "room 2", "room 3"],
             "turn": ["room 0", "room 3"],
         }
+
+
+def test_a_success_of_turns_in_vain_alone_is_not_imitated_and_no_error() -> None:
+    won = attempt(0, True, 2)
+    vain = replace(won, turns=tuple(replace(t, feedback=TurnFeedback("wasted")) for t in won.turns))
+    policy = Recording()
+    agent = SFT.build(policy, SFT.config(turn_credit="turn"))
+    for _ in range(2):
+        assert agent.learn([Group(won.task, (vain,))], STEP)["sft/buffer"] == 0
+    agent.learn([Group(won.task, (won,))], STEP)
+    kept = policy.updates[-1]
+    agent.learn([Group(won.task, (vain,))], STEP)
+    assert [e.completion for e in policy.updates[-1]] == [e.completion for e in kept]
+    assert len(kept) == 2
+
+
+def test_a_teacher_that_may_see_nothing_teaches_nothing() -> None:
+    blind: dict[str, Any] = {
+        **dict.fromkeys(("use_solution", "use_feedback", "use_reflection"), False),
+        **dict.fromkeys(("use_playbook", "use_previous_trial"), False),
+    }
+    assert learned(RESD, **blind)[0] == []
+    assert learned(RESD, **{**blind, "use_solution": True})[0] != []

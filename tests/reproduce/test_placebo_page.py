@@ -19,7 +19,13 @@ ENVS, MODELS = ("finer", "manufactoria-has"), ("nano", "nano-rarest")
 
 
 def a_run(
-    env: str, model: str, seed: int, wins: int, equal: float | None, filler: float = 0.0
+    env: str,
+    model: str,
+    seed: int,
+    wins: int,
+    equal: float | None,
+    filler: float = 0.0,
+    length: float = 0.9,
 ) -> RunData:
     """Of 40 tasks `wins` (and the seed) are solved after the last update, none before."""
     points = []
@@ -30,6 +36,7 @@ def a_run(
     row: dict[str, float] = {"update": 1}
     if equal is not None:
         row |= {"placebo/equal_by_chance": equal, "placebo/blank": filler}
+        row |= {"placebo/length_ratio": length}
     settings = {"env": env, "method": "m", "model": model, "seed": seed}
     return RunData(Path(f"seed-{seed}"), settings, [row], points, {"state": "finished"})
 
@@ -83,6 +90,20 @@ def test_where_little_was_replaced_there_is_no_verdict(
     # Filler is what a blank text is meant to be.
     blank = found["resd", "feedback"]["against blank"]
     assert (blank == "matters") == (filler > 0)
+
+
+def test_texts_of_another_length_get_no_verdict() -> None:
+    made = gathered(WINS)
+    runs = {
+        index: replace(run, metrics=[{**run.metrics[0], "placebo/length_ratio": 0.4}])
+        for index, run in made.runs.items()
+        if "shuffled" in made.trials[index].variant and run.settings["env"] == "finer"
+    }
+    made = replace(made, runs={**made.runs, **runs})
+    found = {(row["method"], row["text"]): row for row in placebo.placebo(made).rows}
+    told = found["resd", "feedback"]["against shuffled"]
+    assert told == "not judged: texts of 40% of the real one's length on finer, nano"
+    assert found["resd", "feedback"]["against blank"] == "matters"
 
 
 def test_every_cell_says_how_much_was_exchanged() -> None:
