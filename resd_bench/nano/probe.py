@@ -147,7 +147,7 @@ class Probe:
 
     def _told(self, only: Collection[str]) -> dict[str, Sequence[Context | None]]:
         """What each kind of context tells of each task."""
-        trials = self._trials()
+        trials = self.trials()
         book = [{"playbook": self.lessons(e)} for e in self.exercises]
         reflected = [
             trial | {"reflection": reflection}
@@ -171,7 +171,7 @@ class Probe:
             told[TRUE_REFLECTION] = self._true_reflections(trials)
         return {context: fields for context, fields in told.items() if context in only}
 
-    def _trials(self) -> list[dict[str, str]]:
+    def trials(self) -> list[dict[str, str]]:
         """The model's first attempt at each task, and the feedback on it."""
         first = [group.trajectories[0] for group in self.attempt("first attempt", {}, 1)]
         return [

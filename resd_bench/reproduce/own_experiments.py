@@ -492,7 +492,8 @@ def lies(gathered: Gathered) -> Page:
         "A share of reflections is replaced by one that states a wrong lesson, the opposite of "
         "what is right in this environment, and names no cause. Curators read it too. A playbook "
         "starts empty, with every right lesson, or with every wrong one; RESD may drop them and "
-        "add others."
+        "add others. Whether a model reads a wrong lesson as wrong stands in "
+        "[lessons-obeyed](lessons-obeyed.md); nano and nano-rarest do not."
     )
     curves: dict[str, dict[str, list[tuple[float, Interval]]]] = {}
     for place in dict.fromkeys(map(PhaseRow.of, gathered.trials)):
