@@ -72,8 +72,9 @@ class DurationEstimate:
             note(f"this run takes {config.budget} of training, and its evaluations")
         elif found.updates and found.seconds >= WORTH_SAYING:
             note(
-                f"this run takes at most about {in_words(found.seconds)} here, where every answer "
-                f"is as long as it may be ({found.parts}); shorter with {found.shorter(config)}"
+                f"this run takes at most about {in_words(found.seconds)} here, were every answer "
+                f"as long as it may be ({found.parts}); the first update will tell; "
+                f"shorter with {found.shorter(config)}"
             )
 
     def evaluated(self, point: EvalPoint) -> None:
