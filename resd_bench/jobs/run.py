@@ -41,7 +41,7 @@ from resd_bench.jobs.setup import (
 )
 from resd_bench.jobs.summary import summarise, train_metrics
 from resd_bench.machine.cores import IdleCores
-from resd_bench.monitoring.faults import FaultMonitor, FaultRule, firing
+from resd_bench.monitoring.faults import About, FaultMonitor, FaultRule, firing
 from resd_bench.monitoring.interrupts import Signals
 from resd_bench.records.checkpoints import Checkpoint
 from resd_bench.records.log_files import LogRow
@@ -443,7 +443,7 @@ def run(
             made.extra,
             process_group,
             Placebo(config.feedback, length_of(model)),
-            FaultMonitor.of(config),
+            FaultMonitor(About.of(config)),
             apart=second,
         )
         start_session(this, checkpoint, notes, made, model)

@@ -1,17 +1,21 @@
 """What goes wrong in training, and how to mend it: one rule a fault, over consecutive updates.
 
 A rule fires once it has held in so many updates in a row, and says what that does to the run (it
-cannot learn, a part of its method does not work, or it is held back) and which flag mends it. No
-rule looks at held-out success, which can rise all the same. The numbers were chosen on runs of nano
-that learned: the longest that a committed one went without an example to train on is 29 updates,
-with all rollouts truncated none, with all reflections unread one, until it was at its best. Left
-out: runs that could learn and do not, which only their evaluations can tell.
+cannot learn, a part of its method does not work, or it is held back) and which flag mends it. At
+the end of a run it also fires if it never did not hold, however short the run. Updates that a rule
+is silent about, as one about reflections where none was made, are not counted. No rule looks at
+held-out success, which can rise all the same. The numbers were chosen on runs of nano that learned:
+the longest that a committed one went without an example to train on is 29 of 40 updates, with all
+rollouts truncated none, with all reflections unread one, until it was at its best; none had an
+update with a teacher equal to the student. Left out: runs that could learn and do not, which only
+their evaluations can tell.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resd_bench import plugins
@@ -24,11 +28,20 @@ _PREFIX = "fault/"
 _WAIT = 32
 """Updates without anything to train on that are taken for good; the rarer success, the longer the
 wait for the first."""
+_SHARE = 0.8
+"""Share of the planned updates that is the most to wait for; shorter runs are no luckier."""
+_LEAST = 8
+"""The fewest that these are, so that a run of few updates is told at its end instead."""
 ZERO = 1e-8
 """A loss or gradient below this is rounding."""
+TEACHERS_ZERO = 1e-5
+"""A gradient norm below this is rounding where the loss is zero as well: 1e-6 was measured with a
+teacher equal to the student, in float32."""
 ROUNDING = 1e-5
 """A gradient norm below this share of the loss is rounding: where the terms of the gradient cancel,
 1e-6 was measured in float32."""
+NEARLY_ALL = 0.9
+"""Share of a run that a warm-up should not take; `run` notes one that takes half of it."""
 SMALLEST_RATE = 1e-9
 """A step of AdamW changes a weight by about the learning rate; below this it is lost in rounding
 to float32."""
@@ -41,6 +54,8 @@ class About:
     group_size: int = 1
     learning_rate: float = 1.0
     budget: str = "0ep"
+    planned: int | None = None
+    """Updates that the budget allows; None if that is not known beforehand."""
     learns: bool = True
     """Whether its method trains at all."""
     teacher: bool = False
@@ -50,9 +65,17 @@ class About:
     def run(cls, settings: Mapping[str, Any]) -> About:
         """Of a run with these settings, those of `RunConfig`."""
         learns, teacher = _of_method(settings)
-        size, rate = settings.get("group_size"), settings.get("learning_rate")
+        size, rate = int(settings.get("group_size") or 1), settings.get("learning_rate")
         budget = str(settings.get("budget", "0ep"))
-        return cls(int(size or 1), float(1.0 if rate is None else rate), budget, learns, teacher)
+        planned = _planned(budget, int(settings.get("batch_size") or 0) * size)
+        rate = float(1.0 if rate is None else rate)
+        return cls(size, rate, budget, planned, learns, teacher)
+
+    @classmethod
+    def of(cls, config: RunConfig) -> About:
+        """Of a run with this configuration."""
+        names = ("group_size", "batch_size", "learning_rate", "budget", "method", "method_options")
+        return cls.run({name: getattr(config, name) for name in names})
 
     def spent(self, row: Row) -> float:
         """Share of the budget that was spent after an update; 0 where it does not say."""
@@ -61,6 +84,18 @@ class About:
             return budget.spent(Ledger.from_row(row)) / budget.amount
         except (LookupError, TypeError, ValueError, ZeroDivisionError):
             return 0.0
+
+    def ends(self, row: Row) -> bool:
+        """Whether an update is the last of its run, unless it says that the budget is not spent."""
+        return not 0 < self.spent(row) < 1
+
+
+def _planned(budget: str, episodes: int) -> int | None:
+    """Updates of so many rollouts that a budget allows; None where that is not known."""
+    try:
+        return Budget.parse(budget).updates(episodes)
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 def _of_method(settings: Mapping[str, Any]) -> tuple[bool, bool]:
@@ -80,8 +115,9 @@ class FaultRule:
 
     name: str
     updates: int
-    """Updates in a row in which it holds until it fires."""
-    holds: Callable[[Row, About], bool]
+    """Updates in a row in which it holds until it fires, in a long run."""
+    holds: Callable[[Row, About], bool | None]
+    """Whether it holds in an update; None where the update does not say."""
     says: str
     mend: str
     effect: str = "could not learn"
@@ -91,6 +127,12 @@ class FaultRule:
     def text(self) -> str:
         """What is wrong, and what mends it."""
         return f"{self.says}: {self.mend}"
+
+    def wait(self, about: About) -> int:
+        """Updates in a row in which it holds until it fires, in the run."""
+        if about.planned is None:
+            return self.updates
+        return min(self.updates, max(_LEAST, math.ceil(_SHARE * about.planned)))
 
 
 def _is(row: Row, name: str, value: float) -> bool:
@@ -102,13 +144,14 @@ def _unscored(row: Row, about: About) -> bool:
     return success is None or success != success
 
 
-def _too_long(row: Row, about: About) -> bool:
+def _too_long(row: Row, about: About) -> bool | None:
     """No room in the context: for any prompt, for most of the answers that are cut off, or for any
     example.
     """
-    return _context_full(row) or (
-        _is(row, "policy/examples", 0) and (row.get("policy/overlong_examples") or 0) > 0
-    )
+    if _context_full(row):
+        return True
+    overlong = (row.get("policy/overlong_examples") or 0) > 0
+    return overlong or None if _is(row, "policy/examples", 0) else False
 
 
 def _context_full(row: Row) -> bool:
@@ -122,33 +165,38 @@ def _waiting(row: Row, about: About) -> bool:
     return idle and "grpo/mixed_groups" not in row
 
 
-def _still(row: Row, name: str, zero: float = ZERO) -> bool:
-    """Trained on examples, not all of them successes, and `name` is below `zero`."""
+def _still(row: Row, name: str, zero: float = ZERO) -> bool | None:
+    """Whether `name` is below `zero`; None where only successes, or nothing, were trained on."""
     value, examples = row.get(name), row.get("policy/examples") or 0
     won = row.get("signal/success_rate", row.get("train/success")) == 1
-    return examples > 0 and not won and value is not None and abs(value) < zero
+    return None if not examples or won or value is None else abs(value) < zero
 
 
-def _same_teacher(row: Row, about: About) -> bool:
-    return about.teacher and _still(row, "policy/loss") and _still(row, "policy/grad_norm")
+def _same_teacher(row: Row, about: About) -> bool | None:
+    """A gradient that is rounding is one that AdamW makes a step of: later losses are not zero."""
+    if not about.teacher:
+        return False
+    return _still(row, "policy/loss") and _still(row, "policy/grad_norm", TEACHERS_ZERO)
 
 
-def _no_gradient(row: Row, about: About) -> bool:
-    zero = max(ZERO, ROUNDING * abs(row.get("policy/loss") or 0.0))
-    return _still(row, "policy/grad_norm", zero) and not _same_teacher(row, about)
+def _no_gradient(row: Row, about: About) -> bool | None:
+    if _same_teacher(row, about):
+        return False
+    return _still(row, "policy/grad_norm", max(ZERO, ROUNDING * abs(row.get("policy/loss") or 0.0)))
 
 
-def _unread(row: Row, *names: str) -> bool:
-    """Whether something of one of these names was written, and none of it could be read."""
+def _unread(row: Row, *names: str) -> bool | None:
+    """Whether, of what one of these names counts, none could be read; None if there was none."""
     pairs = [name.rpartition("/") for name in names]
     made = [(row.get(f"{a}/{b}") or 0, row.get(f"{a}/unparsed_{b}")) for a, _, b in pairs]
-    return any(count > 0 and unread == count for count, unread in made)
+    written = [unread == count for count, unread in made if count > 0]
+    return any(written) if written else None
 
 
 def _warming_up(row: Row, about: About) -> bool:
     rate = row.get("policy/lr")
     low = rate is not None and rate < about.learning_rate * (1 - 1e-6)
-    return about.learns and low and about.spent(row) >= 0.5
+    return about.learns and low and about.spent(row) >= NEARLY_ALL
 
 
 _HELD_BACK = "learning was held back"
@@ -200,7 +248,7 @@ FAULT_RULES = (
     ),
     FaultRule(
         "same_teacher",
-        3,
+        1,
         _same_teacher,
         "the teacher predicts what the student does on every token",
         "show it more (--feedback-level, method.use_feedback), or give method.tail=true with a "
@@ -230,6 +278,15 @@ FAULT_RULES = (
         "reflections did not work",
     ),
     FaultRule(
+        "unread_curations",
+        3,
+        lambda row, about: _unread(row, "resd/curations"),
+        "nothing that should be added to the playbook could be read",
+        "give a larger --max-new-tokens or another --dialect, or do without: --set "
+        "method.use_playbook=false",
+        "the playbook did not work",
+    ),
+    FaultRule(
         "unread_reviews",
         3,
         lambda row, about: _unread(row, "turns/reviews"),
@@ -250,12 +307,13 @@ FAULT_RULES = (
         "warming_up",
         1,
         _warming_up,
-        "half of the budget is spent and the learning rate is still warming up",
+        f"{NEARLY_ALL:.0%} of the budget is spent and the learning rate is still warming up",
         "give a shorter warm-up (--warmup-updates) or a larger --budget",
         _HELD_BACK,
     ),
 )
-BY_NAME: Mapping[str, FaultRule] = {rule.name: rule for rule in FAULT_RULES}
+IDLE = ("too_long", "single_groups", "no_variance", "no_examples")
+"""Rules about updates in which nothing was trained on."""
 
 
 @dataclass
@@ -265,23 +323,17 @@ class FaultMonitor:
     about: About = field(default_factory=About)
     held: dict[str, int] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, config: RunConfig) -> FaultMonitor:
-        """Of a new run."""
-        names = ("group_size", "learning_rate", "budget", "method", "method_options")
-        return cls(About.run({name: getattr(config, name) for name in names}))
-
     def updated(self, row: Row) -> Metrics:
         """Take an update's metrics; `fault/NAME`, for rules that fire, is how often they held."""
-        self.held = {
-            rule.name: self.held.get(rule.name, 0) + 1 if rule.holds(row, self.about) else 0
-            for rule in FAULT_RULES
-        }
-        return {
-            _PREFIX + rule.name: float(self.held[rule.name])
-            for rule in FAULT_RULES
-            if self.held[rule.name] >= rule.updates
-        }
+        told: Metrics = {}
+        for rule in FAULT_RULES:
+            holds = rule.holds(row, self.about)
+            if holds is None:
+                continue
+            count = self.held[rule.name] = self.held.get(rule.name, 0) + 1 if holds else 0
+            if holds and count >= rule.wait(self.about):
+                told[_PREFIX + rule.name] = float(count)
+        return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +344,8 @@ class Fault:
     first: int
     """Update of the first of the updates in which it held."""
     last: int
+    updates: int
+    """How many they are, without those that it is silent about."""
 
     def __str__(self) -> str:
         one = self.first == self.last
@@ -304,20 +358,43 @@ def firing(row: Row) -> list[FaultRule]:
     return [rule for rule in FAULT_RULES if _PREFIX + rule.name in row]
 
 
-def new_faults(row: Row) -> list[FaultRule]:
+def new_faults(row: Row, about: About) -> list[FaultRule]:
     """The rules that an update's record says have just fired."""
-    return [rule for rule in FAULT_RULES if row.get(_PREFIX + rule.name) == rule.updates]
+    return [rule for rule in FAULT_RULES if row.get(_PREFIX + rule.name) == rule.wait(about)]
+
+
+def idle_rule(row: Row, about: About) -> FaultRule | None:
+    """The rule that says why an update had nothing to train on; None where it had something."""
+    if not _is(row, "policy/examples", 0):
+        return None
+    return next((r for r in FAULT_RULES if r.name in IDLE and r.holds(row, about)), None)
 
 
 def faults_of(rows: Iterable[Row], settings: Mapping[str, Any]) -> list[Fault]:
-    """The faults of a recorded run, old ones without `fault/` too; by rule the longest."""
-    monitor, found = FaultMonitor(About.run(settings)), dict[str, Fault]()
+    """The faults of a recorded run, old ones without `fault/` too; by rule the longest.
+
+    If the run has ended, also those that held throughout, however short it was.
+    """
+    about, ends = About.run(settings), True
+    now, longest = dict[str, Fault](), dict[str, Fault]()
+    failed: set[str] = set()
     for number, row in enumerate(rows, start=1):
-        update = int(row.get("update", number))
-        for name, count in monitor.updated(row).items():
-            rule = BY_NAME[name.removeprefix(_PREFIX)]
-            now = Fault(rule, update - int(count) + 1, update)
-            old = found.get(rule.name)
-            if old is None or now.last - now.first >= old.last - old.first:
-                found[rule.name] = now
-    return [found[rule.name] for rule in FAULT_RULES if rule.name in found]
+        update, ends = int(row.get("update", number)), about.ends(row)
+        for rule in FAULT_RULES:
+            holds = rule.holds(row, about)
+            if holds:
+                before = now.get(rule.name, Fault(rule, update, update, 0))
+                now[rule.name] = replace(before, last=update, updates=before.updates + 1)
+                longest[rule.name] = max(
+                    now[rule.name], longest.get(rule.name, before), key=lambda one: one.updates
+                )
+            elif holds is False:
+                now.pop(rule.name, None)
+                failed.add(rule.name)
+    throughout = longest.keys() - failed if ends else set()
+    return [
+        fault
+        for rule in FAULT_RULES
+        if (fault := longest.get(rule.name)) is not None
+        and (fault.updates >= rule.wait(about) or rule.name in throughout)
+    ]

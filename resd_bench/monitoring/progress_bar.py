@@ -24,7 +24,7 @@ from resd_bench.files.printable import printable
 from resd_bench.files.terminal import errors
 from resd_bench.monitoring import activity
 from resd_bench.monitoring.activity import Activity
-from resd_bench.monitoring.faults import new_faults
+from resd_bench.monitoring.faults import About, new_faults
 from resd_bench.records.log_files import LogRow
 from resd_bench.stats import EvalPoint
 from resd_bench.types import Task
@@ -42,7 +42,7 @@ class Progress:
     """A watcher that shows what a run does, how far it is, live success, and the time left."""
 
     def __init__(self, config: RunConfig, console: PlainConsole | None = None) -> None:
-        self._budget = config.parsed_budget()
+        self._budget, self._about = config.parsed_budget(), About.of(config)
         self._console = console or errors()
         self._recent: list[float] = []
         self._errors = 0
@@ -91,7 +91,7 @@ class Progress:
 
     def updated(self, row: LogRow) -> None:
         """Note an update; a line for what keeps the run from learning."""
-        for rule in new_faults(row):
+        for rule in new_faults(row, self._about):
             self._say(f"update {row['update']}: {rule.text}")
         success = float(row["train/success"])
         if success == success:
