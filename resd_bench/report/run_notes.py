@@ -7,11 +7,13 @@ learning, see `resd_bench.monitoring.faults`.
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from resd_bench.budget import Budget, Ledger
+from resd_bench.monitoring.faults import About, idle_rule
 from resd_bench.records.run_files import EVALS
 from resd_bench.records.runs import RunData
 
@@ -25,7 +27,7 @@ def run_notes(run: RunData) -> list[str]:
         *_errors(run),
         *_overlong(run.metrics),
         *_unparsed(run.metrics),
-        *_without_signal(run.metrics),
+        *idle_updates(run),
         *_warm_up(run),
         *_overshoot(run),
     ]
@@ -89,16 +91,27 @@ def _unparsed(rows: Sequence[_Row]) -> Iterator[str]:
             yield f"unparsed: {count} of {round(_total(rows, name))} {what}"
 
 
-def _without_signal(rows: Sequence[_Row]) -> Iterator[str]:
-    idle = sum(row.get("policy/examples") == 0 for row in rows)
-    if idle and any(row.get("policy/examples") for row in rows):
-        yield f"no training signal: {idle} of {len(rows)} updates had nothing to train on"
+def idle_updates(run: RunData, least: float = 0.0) -> Iterator[str]:
+    """How many updates had nothing to train on, if more than a share, and what mends most of them.
+
+    Where all of them had nothing, that is a fault.
+    """
+    about = About.run(run.settings)
+    causes = Counter(rule for row in run.metrics if (rule := idle_rule(row, about)) is not None)
+    idle, total = causes.total(), len(run.metrics)
+    if least * total < idle < total:
+        [(rule, _)] = causes.most_common(1)
+        yield f"no training signal: {idle} of {total} updates had nothing to train on: {rule.mend}"
 
 
 def _warm_up(run: RunData) -> Iterator[str]:
-    number = run.settings.get("warmup_updates")
-    if run.metrics and isinstance(number, int) and 2 * number >= len(run.metrics) > 1 and number:
-        yield f"warm-up: the learning rate rose over {number} of {len(run.metrics)} updates"
+    peak = run.settings.get("learning_rate")
+    if not isinstance(peak, int | float):
+        return
+    rates = [row.get("policy/lr") for row in run.metrics]
+    number = sum(rate is not None and rate < peak * (1 - 1e-6) for rate in rates)
+    if 2 * number >= len(rates) > 1:
+        yield f"warm-up: the learning rate rose over {number} of {len(rates)} updates"
 
 
 def _overshoot(run: RunData) -> Iterator[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from resd_bench.records.runs import RunData
+from resd_bench.report.html.suite import suite
 from resd_bench.report.run_notes import next_commands, run_notes
 from resd_bench.report.tables import mean_over_seeds
 from resd_bench.stats import eval_points
@@ -50,13 +51,27 @@ def test_a_clean_run_has_no_notes() -> None:
         ),
         ({"train/errors": 3.0}, {}, "environment errors: 3 training rollouts"),
         ({"policy/overlong_prompts": 2.0}, {}, "over-long: 2 prompts were not answered"),
-        ({"policy/examples": 0.0}, {}, "no training signal: 1 of 2 updates"),
+        (
+            {"policy/examples": 0.0},
+            {},
+            "no training signal: 1 of 2 updates had nothing to train on: give a larger --batch",
+        ),
+        (
+            {"policy/examples": 0.0, "grpo/mixed_groups": 0.0},
+            {"group_size": 8},
+            "no training signal: 1 of 2 updates had nothing to train on: give a larger --group",
+        ),
         (
             {"resd/reflections": 5.0, "resd/unparsed_reflections": 2.0},
             {},
             "unparsed: 2 of 5 reflections",
         ),
-        ({}, {"warmup_updates": 1}, "warm-up: the learning rate rose over 1 of 2 updates"),
+        (
+            {"policy/lr": 1e-4},
+            {"learning_rate": 1e-3, "warmup_updates": 9},
+            "warm-up: the learning rate rose over 1 of 2 updates",
+        ),
+        ({"policy/lr": 1e-3}, {"learning_rate": 1e-3, "warmup_updates": 9}, None),
         ({}, {"budget": "5ep"}, "budget: 60% more than 5ep was spent"),
         ({"train/truncated": None, "train/errors": None}, {}, None),
     ],
@@ -66,6 +81,17 @@ def test_what_happened_is_said_once(
 ) -> None:
     notes = run_notes(made([update(1), update(2, **own)], **settings))
     assert [note[: len(told or "")] for note in notes] == ([told] if told else [])
+
+
+def test_a_report_names_the_runs_that_mostly_had_nothing_to_train_on() -> None:
+    rows = [update(n) for n in (1, 2, 3, 4)]
+    idle = [{**row, "policy/examples": 0.0} for row in rows]
+    told = [
+        suite({"m": [made(rows[:-count] + idle[-count:])]}, 8, "episodes")["faults"]
+        for count in (1, 2, 3)
+    ]
+    assert [len(lines) for lines in told] == [0, 0, 1]
+    assert "no training signal: 3 of 4 updates had nothing to train on" in told[-1][0]
 
 
 def test_the_mean_over_seeds_is_the_mean_of_the_runs() -> None:

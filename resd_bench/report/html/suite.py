@@ -27,6 +27,7 @@ from resd_bench.report.comparisons import (
 from resd_bench.report.figures import AXIS_LABELS, slots_of
 from resd_bench.report.measured import facts_of, label_of, measured_differently
 from resd_bench.report.metric_table import detail_table, written_table
+from resd_bench.report.run_notes import idle_updates
 from resd_bench.report.tables import (
     AXIS_NAMES,
     amount,
@@ -37,6 +38,8 @@ from resd_bench.report.tables import (
 from resd_bench.report.take_off_table import take_off_table, take_offs
 from resd_bench.stats import Axis, Interval, success_at
 
+_MUCH_IDLE = 0.5
+"""Share of updates without anything to train on above which a run is named for it."""
 LEDGER: Mapping[str, str] = {
     "episodes": "training rollouts",
     "env_steps": "environment steps",
@@ -89,7 +92,10 @@ def suite(groups: Groups, at: float, axis: Axis, varies: Collection[str] = ()) -
             f"{label} · {run.env} · seed {run.seed}, {fault}"
             for label, group in groups.items()
             for run in group
-            for fault in faults_of(run.metrics, run.settings)
+            for fault in (
+                *faults_of(run.metrics, run.settings),
+                *idle_updates(run, least=_MUCH_IDLE),
+            )
         ],
         "runs": [_facts(run, label) for label, group in groups.items() for run in group],
     }
