@@ -112,3 +112,23 @@ class Budget:
     def exhausted(self, ledger: Ledger) -> bool:
         """Whether nothing is left of it."""
         return self.spent(ledger) >= self.amount
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How far a run is, as its budget tells it: updates may take more of it than was planned."""
+
+    budget: Budget
+    cost: float
+    """What an update is planned to spend, in the budget's unit."""
+
+    def done(self, begun: Ledger, now: Ledger) -> float:
+        """Planned updates that the budget is spent on as an update begins; inf for the last one.
+
+        That one reaches the budget `now`, or if it takes as much as those before it on average.
+        """
+        spent = self.budget.spent(begun)
+        average = spent / begun.updates if begun.updates else 0.0
+        if self.budget.exhausted(now) or spent + average >= self.budget.amount:
+            return math.inf
+        return spent / self.cost

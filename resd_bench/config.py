@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import yaml
 
 from resd_bench import packaged_models, plugins
-from resd_bench.budget import Budget
+from resd_bench.budget import Budget, Pace
 from resd_bench.errors import UsageError, near_miss, reason_of
 from resd_bench.files import reading
 from resd_bench.files.bounded_yaml import parse_yaml
@@ -106,7 +106,9 @@ class RunConfig(PolicyOptions, TaskOptions):
     warmup: Annotated[float | None, NEVER_ALL] = None
     """Share of the run's updates over which the learning rate rises linearly, rounded down
     (default: the model's own, else a quarter, and at most 10 updates); of 40 if the budget is in
-    tokens or time. It becomes --warmup-updates, which can be given instead."""
+    turns, tokens or time. Where updates spend more of the budget than planned, it is a share of the
+    budget, and never has the last update. It becomes --warmup-updates, which can be given
+    instead."""
     feedback_level: Annotated[int, Range(0, 5)] = 3
     """How much feedback the environment gives on a failure, from 0 (none) to 5 (the solution)."""
     feedback: Content = "real"
@@ -216,6 +218,12 @@ class RunConfig(PolicyOptions, TaskOptions):
         """How many updates the budget allows; None if that is not known beforehand."""
         return self.parsed_budget().updates(self.batch_size * (self.group_size or 1))
 
+    def pace(self) -> Pace:
+        """What an update is planned to spend of the budget."""
+        budget = self.parsed_budget()
+        known = {"ep": self.batch_size * (self.group_size or 1), "upd": 1}
+        return Pace(budget, known.get(budget.unit, budget.amount / UNKNOWN_UPDATES))
+
     def folder(self) -> Path:
         """The run folder, whose name tells what `distinction` does.
 
@@ -278,7 +286,8 @@ WARMUP = ("warmup", "warmup_updates")
 MOST_WARMUP = 0.25
 """The largest share of a run that the paper's updates of warm-up get by default."""
 UNKNOWN_UPDATES = 40
-"""Updates that a warm-up is a share of where the budget, in tokens or time, tells no number."""
+"""Updates that a warm-up is a share of where the budget, in turns, tokens or time, tells no
+number."""
 
 NESTED = {"method": "method_options", "env": "env_options", "engine": "engine_options"}
 """The first part of a dotted key, and the field that it refers to."""

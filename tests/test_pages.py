@@ -67,3 +67,17 @@ def test_a_method_with_groups_says_what_its_batch_makes_of_the_budget() -> None:
         "--batch-size 4 makes 40"
     )
     assert batch_note(resolve({"method": "sft", "env": "manufactoria-has"})) == ""
+
+
+def test_a_method_that_adds_rollouts_says_the_least_and_the_most_updates() -> None:
+    given = {"method": "dapo", "env": "manufactoria-has", "budget": "64ep"}
+    given |= {"batch_size": "2", "group_size": "2"}
+    takes = "dapo: an update takes 4 to 16 rollouts (2 tasks x 2, more where groups are without "
+    assert batch_note(resolve(given)) == (
+        f"{takes}variance), so 64ep is 4 to 16 updates; --batch-size 1 makes 8 to 32"
+    )
+    assert batch_note(resolve({**given, "budget": "30upd"})) == (
+        f"{takes}variance), so 30upd is 30 updates"
+    )
+    plain = resolve({**given, "method.dynamic_sampling": 0})
+    assert "takes 4 rollouts (2 tasks x 2), so 64ep is 16 updates" in batch_note(plain)

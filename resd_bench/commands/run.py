@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -240,6 +241,7 @@ def one_for_each_seed(
 
 FEW_UPDATES = 20
 """A batch of groups that makes fewer of the budget is told with a smaller one."""
+_MORE = ", more where groups are without variance"
 
 
 def batch_note(config: RunConfig) -> str:
@@ -247,14 +249,32 @@ def batch_note(config: RunConfig) -> str:
     group, updates = config.group_size or 1, config.updates()
     if group == 1 or updates is None:
         return ""
+    least, most = config.batch_size * group, config.batch_size * group * (1 + _rounds(config))
     told = (
-        f"{config.method}: an update takes {config.batch_size * group} rollouts "
-        f"({config.batch_size} tasks x {group}), so {config.budget} is {updates:.0f} updates"
+        f"{config.method}: an update takes {_span(least, most)} rollouts "
+        f"({config.batch_size} tasks x {group}{_MORE * (most > least)}), so {config.budget} is "
+        f"{_updates(config, updates)} updates"
     )
     smaller = config.batch_size // group
     if not smaller or updates >= FEW_UPDATES:
         return told
-    return f"{told}; --batch-size {smaller} makes {updates * config.batch_size // smaller:.0f}"
+    more = _updates(config, updates * config.batch_size // smaller)
+    return f"{told}; --batch-size {smaller} makes {more}"
+
+
+def _rounds(config: RunConfig) -> int:
+    """Rounds, at most, in which a method may play as many rollouts again as an update has."""
+    return int(config.method_options.get("dynamic_sampling") or 0)
+
+
+def _updates(config: RunConfig, planned: int) -> str:
+    """The updates of a budget that is planned for so many: fewer, if rollouts are added."""
+    each = 1 + _rounds(config) if config.parsed_budget().unit == "ep" else 1
+    return _span(math.ceil(planned / each), planned)
+
+
+def _span(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def run_one(config: RunConfig, resume: bool, fail_fast: bool = False) -> int:

@@ -97,6 +97,7 @@ def policy_config(config: RunConfig) -> PolicyConfig:
     """The part of a run's configuration that a policy needs."""
     return PolicyConfig(
         **{option.name: getattr(config, option.name) for option in fields(PolicyOptions)},
+        pace=config.pace(),
         autocast=config.precision == "mixed",
         adapter_seed=derive(config.seed, "adapter"),
     )

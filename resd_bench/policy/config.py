@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from resd_bench.budget import Pace
 from resd_bench.options import ABOVE_0, NOT_NEGATIVE, POSITIVE, SHARE
 from resd_bench.policy import limits
 from resd_bench.types import PromptDialect
@@ -78,6 +79,9 @@ class PolicyConfig(PolicyOptions):
     """Padded tokens (student and teacher) per forward and backward pass."""
     micro_batch_logits: int = field(default_factory=lambda: limits.MICRO_BATCH_LOGITS)
     """Maximum number of logits (sequences x response tokens x vocabulary) held at a time."""
+    pace: Pace | None = None
+    """The run's, by which a warm-up ends where updates spend more than was planned; none: it goes
+    by updates alone."""
     autocast: bool = False
     """Train with matrix products in bfloat16; weights stay in their own precision."""
     adapter_seed: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -102,6 +102,8 @@ class LMPolicy:
         self._mirror = engine if isinstance(engine, RemoteWeightsEngine) else None
         """The engine, if new weights must be sent to it."""
         self._meter = LogprobGap()
+        self._begun: Ledger | None = None
+        """The ledger before the first rollout since the last update."""
         self._drawn: Sampling | None = None
         """How the last rollouts were sampled."""
         self.optimiser = trainer.make_optimiser(model, config.weight_decay)
@@ -171,6 +173,7 @@ class LMPolicy:
         self._answered = True
         if purpose == "rollout":
             self._drawn = sampling
+            self._begun = self._begun or replace(self.ledger)
         if purpose != "evaluation":
             self._counts.overlong_prompts += len(ids) - len(fitting)
         named = sampling.numbers(len(ids))
@@ -305,7 +308,8 @@ class LMPolicy:
             raise ValueError(f"batch_size {batch_size} must be at least 1")
         c = self.config
         activity.phase_begins("training", len(examples))
-        lr = trainer.warmed_up(c.learning_rate, self.updates, c.warm_up, c.warmup_from_zero)
+        lr = trainer.warmed_up(c.learning_rate, self._place(), c.warm_up, c.warmup_from_zero)
+        self._begun = None
         self.updates += 1
         self.ledger.updates += 1
         spoken = [e for e in examples if e.completion.token_ids]
@@ -332,6 +336,12 @@ class LMPolicy:
         }
         self._counts = Counts()
         return metrics | (self._meter.metrics(self.process_group) if self._mirror else {})
+
+    def _place(self) -> float:
+        """Updates done, or those that the budget was planned for so far, if that is more."""
+        pace = self.config.pace
+        spent = pace.done(self._begun or self.ledger, self.ledger) if pace else 0.0
+        return max(self.updates, spent)
 
     def row(self, example: Example) -> tuple[TokenizedExample, int]:
         """The tokenized example, and how many sections were dropped from its teacher's prompt."""
@@ -470,6 +480,7 @@ class LMPolicy:
         self.skipped_in_a_row = int(state.get("skipped_in_a_row", 0))
         self._counts = Counts(**state["counts"])
         self._answered = True
+        self._begun = None
 
 
 def _refuse_non_finite(model: Any) -> None:

@@ -145,7 +145,7 @@ def trained(model: Any) -> list[Tensor]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def warmed_up(learning_rate: float, update: int, warmup: int, from_zero: bool) -> float:
+def warmed_up(learning_rate: float, update: float, warmup: int, from_zero: bool) -> float:
     """Learning rate of update number `update` (from 0): linear over `warmup`, then constant.
 
     With `from_zero`, as in the paper's release, the first step has rate 0; otherwise rate /
