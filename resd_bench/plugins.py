@@ -99,6 +99,14 @@ def method(name: str) -> MethodSpec:
     return spec
 
 
+def learns(name: str) -> bool:
+    """Whether the method `name` trains; one that is not installed any more is taken to have."""
+    try:
+        return method(name).learns
+    except UsageError:
+        return True
+
+
 def gym_id(name: str) -> str:
     """Gymnasium id of a short name: `manufactoria-has` is `resd/ManufactoriaHas-v0`."""
     match = re.fullmatch(r"(.+?)(?:-v(\d+))?", name)

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from resd_bench import plugins
 from resd_bench.errors import UsageError
 from resd_bench.records.runs import RunData
 from resd_bench.report.measured import (
@@ -29,6 +30,7 @@ from resd_bench.report.measured import (
 )
 from resd_bench.seeds import stream
 from resd_bench.stats import (
+    SATURATED,
     Axis,
     CensoredTime,
     Interval,
@@ -77,7 +79,8 @@ class Comparison:
     unlike: Sequence[str] = ()
     """How it was measured differently from the first group, which is why it is not judged."""
     saturated: bool = False
-    """Whether all groups end so high on every environment that it is not a ranking."""
+    """Whether all groups that were trained, this one and the first end so high on every environment
+    that it is not a ranking."""
 
     @property
     def difference(self) -> Interval | None:
@@ -301,8 +304,7 @@ def compare(
         with_failures=[paired(counted[label], counted[first]) for label in judged],
     )
     by_label = dict(zip(judged, verdicts, strict=True))
-    full = saturated_environments(groups, budget, axis) if measure == "success" else []
-    all_full = bool(full) and set(full) == {run.env for run in groups[first]}
+    full = _filled(groups, budget, axis) if measure == "success" else set()
     rows = []
     for label, runs in groups.items():
         missing = left_out(runs, budget, axis, measure)
@@ -317,22 +319,50 @@ def compare(
                 _overall(again, counted[label], budget, axis, measure) if missing else None,
                 missing,
                 unlike.get(label, ()),
-                all_full,
+                {first, label} <= full,
             )
         )
     return rows
 
 
 def saturated_environments(groups: Groups, budget: float, axis: Axis = "episodes") -> list[str]:
-    """Environments on which all of several groups end so high that they cannot be ranked."""
-    by_env: dict[str, dict[str, list[float]]] = {}
+    """Environments on which all of several groups end so high that they cannot be ranked.
+
+    Where several groups were trained, those that were not have no say.
+    """
+    found = _ends(groups, budget, axis)
+    return [env for env, ends in found.items() if leave_no_room(groups, ends)]
+
+
+def leave_no_room(groups: Groups, ends: Mapping[str, float]) -> bool:
+    """Whether the ends of groups, by label, are saturated."""
+    trained = {k for k in ends if any(plugins.learns(run.method) for run in groups[k])}
+    return is_saturated(
+        [end for label, end in ends.items() if label in trained],
+        [end for label, end in ends.items() if label not in trained],
+    )
+
+
+def _filled(groups: Groups, budget: float, axis: Axis) -> set[str]:
+    """The groups that end so high on every environment, if all of them are saturated."""
+    ends = _ends(groups, budget, axis)
+    if set(saturated_environments(groups, budget, axis)) != set(ends):
+        return set()
+    low = {label for own in ends.values() for label, end in own.items() if end <= SATURATED}
+    return set(groups) - low
+
+
+def _ends(groups: Groups, budget: float, axis: Axis) -> dict[str, dict[str, float]]:
+    """By environment and group, the mean success of its runs."""
+    found: dict[str, dict[str, list[float]]] = {}
     for label, runs in groups.items():
         for run in runs:
             end = success_at(run.points, budget, axis).mean
-            by_env.setdefault(run.env, {}).setdefault(label, []).append(end)
-    return [
-        env for env, ends in by_env.items() if is_saturated(sum(e) / len(e) for e in ends.values())
-    ]
+            found.setdefault(run.env, {}).setdefault(label, []).append(end)
+    return {
+        env: {label: sum(own) / len(own) for label, own in ends.items()}
+        for env, ends in found.items()
+    }
 
 
 def _outcomes_of(

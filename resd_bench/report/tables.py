@@ -243,7 +243,8 @@ def saturation(environments: Sequence[str]) -> str:
         return ""
     return (
         f"{', '.join(map(table_label, environments))} {'is' if len(environments) == 1 else 'are'} "
-        f"saturated: every group ends above {SATURATED:.0%}, so success there ranks none of them"
+        f"saturated: every trained group ends above {SATURATED:.0%}, so success there ranks none "
+        "of them"
     )
 
 

@@ -16,6 +16,7 @@ from resd_bench.report.comparisons import (
     common_budget,
     compare,
     compare_times,
+    leave_no_room,
 )
 from resd_bench.report.figures import (
     colours_of,
@@ -55,7 +56,7 @@ from resd_bench.reproduce.table_cells import (
     take_off_column,
 )
 from resd_bench.seeds import stream
-from resd_bench.stats import Axis, Interval, aggregate, is_saturated, success_at
+from resd_bench.stats import Axis, Interval, aggregate, success_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,15 +124,15 @@ def curves_page(
 
 
 def _about_ends(
-    groups: Mapping[str, Mapping[str, Sequence[RunData]]], any_splits: bool
+    groups_in: Mapping[str, Mapping[str, Sequence[RunData]]], any_splits: bool
 ) -> list[str]:
     """What is to be known of the last checkpoints, by environment and variant."""
-    means = {
-        env: [cell.ours.mean for runs in own.values() if (cell := _last(runs)).ours is not None]
-        for env, own in groups.items()
-    }
     notes = [TAKE_OFF_NOTE] if any_splits else []
-    full = saturation([env for env, own in means.items() if is_saturated(own)])
+    ends = {
+        env: {k: cell.ours.mean for k, runs in own.items() if (cell := _last(runs)).ours}
+        for env, own in groups_in.items()
+    }
+    full = saturation([env for env, own in ends.items() if leave_no_room(groups_in[env], own)])
     return [*notes, *([f"At the last checkpoint {full}."] if full else [])]
 
 

@@ -66,8 +66,8 @@ RULE_TITLES: Mapping[Rule, str] = {
 
 
 SATURATED_NOTE = (
-    f"{UNRANKED}: all rows of the environment are above {SATURATED:.0%} on this measure, which "
-    "therefore does not rank them."
+    f"{UNRANKED}: all trained rows of the environment are above {SATURATED:.0%} on this measure, "
+    "which therefore does not rank them."
 )
 
 

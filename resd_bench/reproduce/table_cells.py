@@ -14,17 +14,17 @@ from functools import partial
 from typing import Literal, get_args
 
 from resd_bench.records.runs import RunData
-from resd_bench.report.comparisons import ByRun, outcomes_by_run, overall, pairs
+from resd_bench.report.comparisons import ByRun, leave_no_room, outcomes_by_run, overall, pairs
 from resd_bench.report.measured import measured_differently
 from resd_bench.report.tables import UNLIKE, UNRANKED, best_interval, both, if_any, percent
 from resd_bench.report.take_off_table import NO_END, RULE, TakeOffs, judge_ends
 from resd_bench.seeds import stream
 from resd_bench.stats import (
+    SATURATED,
     EvalPoint,
     Interval,
     Verdict,
     chosen_on_validation,
-    is_saturated,
     judge,
     select_checkpoint_by_rank,
 )
@@ -146,7 +146,7 @@ class Judged:
     unlike: Sequence[str] = ()
     """How the runs were measured differently."""
     saturated: bool = False
-    """Whether all groups end so high that it is not a ranking."""
+    """Whether all groups that were trained, and the two, end so high that it is not a ranking."""
 
     @property
     def word(self) -> str:
@@ -194,8 +194,12 @@ def judge_groups(
     unlike = {name: unlikeness((first, groups[name])) for name in paired}
     alike = [name for name in paired if not unlike[name]]
     judged = dict(zip(alike, judge_pairs([(found[n], base) for n in alike]), strict=True))
-    full = is_saturated(own.mean().mean for own in found.values() if own.scored)
-    return {name: Judged(judged.get(name), unlike[name], full) for name in paired}
+    ends = {name: own.mean().mean for name, own in found.items() if own.scored}
+    full = leave_no_room(groups, ends)
+    high = {name for name, end in ends.items() if full and end > SATURATED}
+    return {
+        name: Judged(judged.get(name), unlike[name], {name, reference} <= high) for name in paired
+    }
 
 
 def count_take_offs(

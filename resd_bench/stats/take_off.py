@@ -45,9 +45,14 @@ def splits_in_two(ends: Ends) -> bool:
     return any(end > TOOK_OFF for end in ends) and any(end < NOT_STARTED for end in ends)
 
 
-def is_saturated(means: Iterable[float]) -> bool:
-    """Whether there are several groups, and all of them end where nothing is left to tell apart."""
-    every = list(means)
+def is_saturated(trained: Iterable[float], untrained: Iterable[float] = ()) -> bool:
+    """Whether all of several groups end where nothing is left to tell apart.
+
+    Where several were `trained`, the others have no say: a model that stays at 1% ranks nobody.
+    """
+    every = list(trained)
+    if len(every) < 2:
+        every += untrained
     return len(every) > 1 and all(mean > SATURATED for mean in every)
 
 

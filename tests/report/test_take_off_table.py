@@ -14,6 +14,7 @@ from resd_bench.report.comparisons import compare, saturated_environments
 from resd_bench.report.html.suite import suite
 from resd_bench.report.tables import compare_table
 from resd_bench.report.take_off_table import judge_ends, take_off_table, take_offs
+from resd_bench.reproduce.table_cells import verdicts
 from resd_bench.stats import EvalPoint
 from tests.report.test_compare import rows, shown, write
 
@@ -101,12 +102,35 @@ def test_ends_above_99_percent_are_saturated_and_get_no_ranking() -> None:
     assert saturated_environments(full, 100) == ["e"]
     table = compare_table(compare(full, 100), "t", 100, saturated=["e"])
     assert "saturated" in shown(table)
-    assert "e is saturated: every group ends above 99%" in shown(table)
+    assert "e is saturated: every trained group ends above 99%" in shown(table)
     assert [row.verdict for row in compare(full, 100)] == ["", ""]
     assert saturated_environments(almost, 100) == []
     assert [row.verdict for row in compare(almost, 100)] == ["", "worse"]
     # How fast they got there is still told.
     assert not any(row.saturated for row in compare(full, 100, measure="area"))
+
+
+def test_a_model_that_is_not_trained_does_not_make_a_ranking_of_saturated_ends() -> None:
+    """Against it the others are judged; nobody is where all of them, it too, are at the top."""
+    ends = {"resd": [1.0] * 5, "sft": [0.99, 1.0, 1.0, 1.0, 1.0]}
+    for untrained in ("base", "ace"):
+        low = groups({**ends, untrained: [0.01] * 5})
+        assert saturated_environments(low, 100) == ["e"]
+        assert [row.verdict for row in compare(low, 100)] == ["", "", "worse"]
+        assert [row.saturated for row in compare(low, 100)] == [True, True, False]
+        first = {k: low[k] for k in (untrained, "resd", "sft")}
+        assert [row.verdict for row in compare(first, 100)] == ["", "better", "better"]
+        assert [judged.word for judged in verdicts(low, "resd").values()] == ["", "worse"]
+        against = verdicts(low, untrained)
+        assert [judged.word for judged in against.values()] == ["better", "better"]
+        high = groups({**ends, untrained: [1.0] * 5})
+        assert all(row.saturated for row in compare(high, 100))
+        assert all(judged.saturated for judged in verdicts(high, "resd").values())
+    alone = groups({"base": [0.01] * 5, "sft": [1.0] * 5})
+    assert saturated_environments(alone, 100) == []
+    assert compare(alone, 100)[1].verdict == "better"
+    gone = groups({**ends, "no-longer-installed": [0.01] * 5})
+    assert saturated_environments(gone, 100) == []
 
 
 def test_a_ranking_stands_while_one_environment_leaves_room() -> None:

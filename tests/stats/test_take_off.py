@@ -133,3 +133,6 @@ def test_groups_of_which_all_end_above_99_percent_are_saturated() -> None:
     assert is_saturated([0.991, 1.0, 0.999])
     assert not is_saturated([1.0, 0.99])
     assert not is_saturated([1.0])
+    assert is_saturated([1.0, 1.0], [0.01])
+    assert is_saturated([1.0], [1.0])
+    assert not is_saturated([1.0], [0.01])
