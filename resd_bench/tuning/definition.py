@@ -34,6 +34,13 @@ from resd_bench.files.writing import check_name
 from resd_bench.options import POSITIVE, coerce, whole_numbers
 from resd_bench.seeds import stream
 from resd_bench.sweep.definition import BATCH, MOST_TRIALS, PLAIN_NAME, Sweep, Trial, with_batch
+from resd_bench.tuning.same import (
+    ONLY_VALIDATION,
+    refuse_shared,
+    refuse_taken,
+    refuse_unequal,
+    spelt,
+)
 
 _KEYS = ("name", "out", "base", "envs", "seeds", "trials", "evaluations", "draw", "knobs")
 _REQUIRED = ("envs", "trials", "knobs", "methods")
@@ -47,11 +54,6 @@ EVALUATIONS = 5
 """Evaluations after the first, at the same numbers of rollouts in all trials."""
 _SEEDS = "1000"
 """Seeds of the tuning runs, apart from those that are reported."""
-TAKEN = (
-    *("env", "seed", "out", "eval_split", "eval_every", "eval_validation", "eval_contexts"),
-    *("eval_also", "trials", "seeds"),
-)
-"""Settings that are the same for all methods, or would evaluate more than validation tasks."""
 DEFAULT = "default"
 
 TrialSettings = Mapping[str, Any]
@@ -131,6 +133,7 @@ def load_tuning(
         raise UsageError(f"{path} has {total:,} runs: give fewer trials, environments or seeds")
     methods = {str(m): drawer.draw(str(m), own) for m, own in _methods(values, path).items()}
     runs = dict(_runs(methods, base, envs, seeds, root, named))
+    refuse_unequal(runs.values(), path)
     return Tuning(name, root, base, envs, seeds, methods, runs, _report(values, seeds, path))
 
 
@@ -152,6 +155,7 @@ class _Drawer:
         """The trials of one method; UsageError where its grid has too few points."""
         settings = _settings(own, f"method {method}", self.path)
         knobs = self._knobs(method, settings.pop("knobs", None))
+        refuse_shared(settings, f"{self.path}: method {method}")
         first = self._candidate(method, settings, None, knobs)
         found, seen = [first], {self._digest(first)}
         for point in spread(knobs, coerce(f"{self.path}: draw", self.values.get("draw", 0), int)):
@@ -178,8 +182,9 @@ class _Drawer:
                 f"{', '.join(sorted(added))}: a method may have {OWN_KNOBS}"
             )
         knobs = {key: _list(v, f"knob {key}", self.path) for key, v in {**shared, **more}.items()}
-        if taken := knobs.keys() & set(TAKEN):
-            raise UsageError(f"{self.path}: {min(taken)} cannot be a knob")
+        refuse_shared(knobs, f"{self.path}: knobs of {method}")
+        if "method" in knobs:
+            raise UsageError(f"{self.path}: method cannot be a knob: give it under `methods`")
         if (total := math.prod(map(len, knobs.values()))) > MOST_POINTS:
             raise UsageError(f"{self.path}: {method} has {total:,} points: give fewer values")
         return knobs
@@ -276,7 +281,7 @@ def _runs(
     ]
     for index, (method, own, env, seed) in enumerate(order):
         settings = {**base, **own.settings, "env": env, "seed": seed}
-        settings |= {"eval_split": "validation", "out": f"{root}/{own.name}"}
+        settings |= {**ONLY_VALIDATION, "out": f"{root}/{own.name}"}
         key = (method, own.number, env, seed)
         yield key, Trial(index, own.name, resolve(settings, named))
 
@@ -298,18 +303,12 @@ def _report(values: TrialSettings, tuned: Sequence[int], path: Path) -> Report:
             f"{path}: seed {min(shared)} is of tuning and of the reported runs: give others"
         )
     out = str(given.get("out", f"runs-out/{path.stem}-tuned"))
-    return Report(out, seeds, dict(given.get("base") or {}))
+    return Report(out, seeds, spelt(given.get("base"), f"{path}: report: base"))
 
 
 def _settings(value: Any, what: str, path: Path) -> dict[str, Any]:
-    if value is not None and not isinstance(value, dict):
-        raise UsageError(f"{path}: {what}: expected `key: value` lines, got {value!r}")
-    found = {str(key): own for key, own in (value or {}).items()}
-    if taken := found.keys() & set(TAKEN):
-        raise UsageError(
-            f"{path}: {what}: {min(taken)} cannot be given: trials, seeds, environments and "
-            "evaluation are the same for every method, on validation tasks only"
-        )
+    found = spelt(value, f"{path}: {what}")
+    refuse_taken(found, f"{path}: {what}")
     return found
 
 

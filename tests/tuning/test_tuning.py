@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from resd_bench.cli import main
-from resd_bench.config import resolve
+from resd_bench.config import RunConfig, resolve
 from resd_bench.errors import UsageError
 from resd_bench.jobs.run import run
 from resd_bench.records.log_files import read_log
@@ -30,7 +30,8 @@ from resd_bench.tuning.choice import (
     validation_curve,
 )
 from resd_bench.tuning.definition import Tuning, load_tuning, spread
-from resd_bench.tuning.page import as_json, make_page
+from resd_bench.tuning.page import as_json, make_page, tuned_sweep
+from resd_bench.tuning.same import OWN, TAKEN, refuse_shared
 from resd_bench.types import Split, Task
 from tests.places import ROOT, TOY_PLUGIN
 
@@ -153,6 +154,130 @@ def test_mistakes_are_named(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         load_tuning(written(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base": {**FILE["base"], "eval-also": "toy-count"}}, "base: eval_also cannot be given"),
+        ({"base": {**FILE["base"], "eval-validation": 3}}, "eval_validation cannot be given"),
+        ({"methods": {"a": {"eval-also": "toy-count"}}}, "method a: eval_also cannot be given"),
+        ({"knobs": {"eval-also": ["toy-count"]}}, "knobs: eval_also cannot be given"),
+        ({"methods": {"a": {"knobs": {"eval-split": ["test"]}}}}, "a: eval_split cannot be given"),
+        ({"base": {**FILE["base"], "batch-size": 5}}, "batch_size is given in two spellings"),
+        (
+            {"methods": {"a": {"method.remember": 1, "method_options": {"remember": 2}}}},
+            "method a: method.remember is given in two spellings",
+        ),
+        ({"report": {"base": {"eval-tasks": 1, "eval_tasks": 2}}}, "eval_tasks is given in two"),
+    ],
+)
+def test_a_key_in_another_spelling_is_the_same_key(
+    toy: ModuleType, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_tuning(written(tmp_path, **changes))
+
+
+def test_what_is_left_out_of_the_reported_runs_is_so_in_any_spelling(
+    toy: ModuleType, tmp_path: Path
+) -> None:
+    base = {**FILE["base"], "eval-tasks": 2}
+    del base["eval_samples"]
+    base["eval-samples"] = 2
+    tuning = load_tuning(written(tmp_path, base=base))
+    assert {run.config.eval_tasks for run in tuning.runs.values()} == {2}
+    found = {"plain": trials(tuning, [0.2, 0.6, 0.1])}
+    sweep = tuned_sweep(tuning, found)
+    assert sweep is not None
+    assert sweep["base"].keys() == {"model", "budget", "max_new_tokens"}
+
+
+SHARED: dict[str, tuple[Any, Any]] = {
+    "budget": ("80ep", "40ep"),
+    "model": ("scripted", "other"),
+    "preset": ("paper", "release"),
+    "max_new_tokens": (10, 20),
+    "eval-tasks": (1, 2),
+    "eval_samples": (1, 2),
+    "eval_temperature": (0.5, 1.0),
+    "eval_top_p": (0.5, 1.0),
+    "feedback_level": (2, 4),
+    "feedback": ("blank", "shuffled"),
+    "grade": ("answer", "release"),
+    "dialect": ("full", "compact"),
+    "thinking": ("on", "off"),
+    "context_limit": (500, 600),
+    "precision": ("float32", "mixed"),
+    "rollout_slots": (1, 2),
+    "env.rare": (True, False),
+    "engine": ("torch", "auto"),
+}
+"""Settings by which a method would get more than others, or be measured otherwise."""
+
+
+@pytest.mark.parametrize("key", SHARED)
+def test_no_method_gets_a_budget_or_a_measure_of_its_own(
+    toy: ModuleType, tmp_path: Path, key: str
+) -> None:
+    one, other = SHARED[key]
+    refused = key.replace("-", "_") + " cannot be given here: every method gets the same budget"
+    for own in ({key: one}, {"knobs": {key: [one, other]}}):
+        with pytest.raises(UsageError, match=refused):
+            load_tuning(written(tmp_path, methods={"plain": {**own, "method": "toy-learner"}}))
+    with pytest.raises(UsageError, match=refused):
+        load_tuning(written(tmp_path, knobs={key: [one, other]}))
+
+
+def test_they_can_be_given_for_all_methods(toy: ModuleType, tmp_path: Path) -> None:
+    more = {"budget": "80ep", "eval_temperature": 0.5, "feedback_level": 2, "eval_tasks": 1}
+    tuning = load_tuning(written(tmp_path, base={**FILE["base"], **more}))
+    for trial in tuning.runs.values():
+        assert {key: getattr(trial.config, key) for key in more} == more
+
+
+def test_every_setting_is_shared_unless_it_says_how_a_method_learns() -> None:
+    """So that a new one has to be named before methods may differ in it."""
+    names = {field.name for field in fields(RunConfig)}
+    assert OWN - {"batch"} < names
+    for key in names - OWN - TAKEN - {"env_options", "engine_options"}:
+        with pytest.raises(UsageError, match=f"{key} cannot be given here"):
+            refuse_shared([key], "method a")
+
+
+def test_methods_are_no_values_of_a_knob(toy: ModuleType, tmp_path: Path) -> None:
+    knobs = {"method": ["toy-learner", "toy-group"]}
+    with pytest.raises(UsageError, match="method cannot be a knob"):
+        load_tuning(written(tmp_path, knobs=knobs, methods={"a": {}}))
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"eval_also": "toy-count"}, "would run with eval_also toy-count, and tuning may look at"),
+        ({"eval_split": "test"}, "would run with eval_split test"),
+        ({"eval_validation": 2}, "would run with eval_validation 2"),
+        ({"eval_contexts": True}, "would run with eval_contexts True"),
+    ],
+)
+def test_the_runs_themselves_are_checked_before_any_starts(
+    toy: ModuleType, tmp_path: Path, named: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_tuning(written(tmp_path), named=named)
+
+
+def test_a_model_that_brings_one_method_a_longer_answer_is_refused(
+    toy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings of a model are by method, and come in below those of the file."""
+    ours = {"eval_also": "toy-count", "methods": {"toy-group": {"eval_samples": 7}}}
+    monkeypatch.setattr("resd_bench.models.small.settings_of", lambda model: dict(ours))
+    tuning = load_tuning(written(tmp_path))
+    assert {run.config.eval_also for run in tuning.runs.values()} == {None}
+    base = {k: v for k, v in FILE["base"].items() if k != "eval_samples"}
+    with pytest.raises(UsageError, match=r"with eval_samples 7, others with 4: .* in `base`"):
+        load_tuning(written(tmp_path, base=base))
 
 
 def test_the_embedded_models_file_is_108_runs_of_1280_rollouts() -> None:
