@@ -13,11 +13,12 @@ from resd_bench.errors import UsageError
 from resd_bench.files.terminal import out
 
 Audit = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--audit",
-        help="Also look for copied answers and wrong solutions in what those runs wrote; the "
-        "environment grades their solutions again.",
+        "--audit/--no-audit",
+        help="Look for copied answers and wrong solutions in what those runs wrote; the "
+        "environment grades their solutions again (default: yes).",
+        show_default=False,
     ),
 ]
 
@@ -51,11 +52,12 @@ def report(
             help="Runs per group to show with their playbook and episodes.",
         ),
     ] = 1,
-    audit: Audit = False,
+    audit: Audit = None,
 ) -> None:
     """Write an HTML page about runs.
 
-    It shows verdicts, curves, budgets, the history of the playbook, episodes and answers.
+    It shows verdicts, curves, budgets, the history of the playbook, what an audit of its texts
+    finds, episodes and answers.
     """
     page = page_file(save)
     from resd_bench.report.html.build import write_report
@@ -76,7 +78,7 @@ def report(
         answers=answers,
         runs_in_detail=runs_in_detail,
         varies=on_purpose,
-        audited=audit,
+        audited=audit is not False,
     )
     out().print(f"report {path}", soft_wrap=True)
 

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import re
+import shutil
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ import pytest
 import yaml
 from rich.console import Console
 
+from resd_bench.check import lessons
 from resd_bench.cli import main
+from resd_bench.plugins import make_env
 from resd_bench.records.find_runs import find_runs
 from resd_bench.records.recorder import to_line, write_json
 from resd_bench.records.runs import load_run
@@ -431,6 +434,41 @@ def test_pages_that_are_no_pages_are_refused(
     asked = ["report", str(suite_folder), "--audit", "--runs-in-detail", "0"]
     assert main(asked) == 2, "an audit of no run would find nothing"
     assert "give --runs-in-detail 1 or more" in capsys.readouterr().err
+
+
+def test_a_report_audits_what_methods_wrote_unless_told_not_to(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", "resd", 0, env="finer", dialect="compact")
+    env = make_env("finer", dialect="compact")
+    gold = env.oracle(env.tasks("test")[0])
+    place = folder / "context" / "update-0003.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "note": f"write {gold}"}))
+    [audit] = data_of(report(folder, tmp_path / "a.html"))["audits"]
+    assert audit["lines"][0].endswith("solutions graded again: 1 found")
+    assert audit["lines"][1].startswith("note, update 3 has 100% of the gold answer of test task")
+    alone = ["report", str(folder), "--out", str(tmp_path / "b.html"), "--no-audit"]
+    assert main(alone) == 0
+    assert data_of(Reader((tmp_path / "b.html").read_text()))["audits"] == []
+
+
+def test_a_record_without_texts_is_not_audited_and_its_page_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path / "run", "resd", 0, env="finer", dialect="compact")
+    shutil.rmtree(folder / "context")
+    rows = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
+    kept = [{key: row[key] for key in row.keys() - {"turns"}} for row in rows]
+    (folder / "episodes.jsonl").write_bytes(b"".join(map(to_line, kept)))
+    # Neither an environment nor its packages are needed to show records.
+    monkeypatch.setattr("resd_bench.plugins.make_env", None)
+    [audit] = data_of(report(folder, tmp_path / "a.html"))["audits"]
+    assert audit["lines"][1] == lessons.NOTHING
+
+
+def test_a_run_whose_environment_is_not_there_has_a_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", "resd", 0, env="gone")
+    data = data_of(report(folder, tmp_path / "a.html"))
+    assert "not audited: UsageError: " in data["audits"][0]["lines"][0]
+    assert data["viewers"]
 
 
 def test_a_page_escapes_its_title() -> None:

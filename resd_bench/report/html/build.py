@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from resd_bench.check.lessons import audit
+from resd_bench.check.lessons import Auditor
 from resd_bench.files.writing import write_named
 from resd_bench.records.recorder import plain
 from resd_bench.records.runs import RunData, model_label
@@ -19,8 +20,11 @@ from resd_bench.report.html.playbooks import contexts, time_machine
 from resd_bench.report.html.suite import suite
 from resd_bench.stats import Axis
 
+T = TypeVar("T")
 MAX_AUDIT = 40
 """Maximum number of lines shown of an audit."""
+MAX_CHECKPOINT = 256 * 2**20
+"""Largest checkpoint, in bytes, whose solution buffer is audited for a page."""
 TRAINING = {"part": "training"}
 
 
@@ -35,12 +39,12 @@ def write_report(
     answers: int = 48,
     runs_in_detail: int = 1,
     varies: Collection[str] = (),
-    audited: bool = False,
+    audited: bool = True,
 ) -> Path:
     """Write the report of groups compared at `at` on `axis`; see `suite`.
 
     Playbooks, episodes (`per_update` of each update) and held-out answers (`answers` of each kind
-    of evaluation) are those of the first `runs_in_detail` runs of each group. With `audited` so are
+    of evaluation) are those of the first `runs_in_detail` runs of each group. If `audited`, so are
     the audits of what methods wrote, for which the environment grades solutions again.
     """
     data = suite(groups, at, axis, varies)
@@ -51,9 +55,15 @@ def write_report(
             written = contexts(run.folder)
             if (machine := time_machine(written)) is not None:
                 machines.append({"label": name, **machine})
-            if audited:
-                audits.append({"label": name, "lines": _audited(run.folder)})
-            viewer = _viewer(run, written, per_update)
+            files = run.files if audited else None
+            auditor = (
+                None
+                if files is None
+                else _attempted(partial(Auditor, files, written, MAX_CHECKPOINT))
+            )
+            viewer = _viewer(run, written, per_update, auditor)
+            if auditor is not None:
+                audits.append({"label": name, "lines": _lines(auditor)})
             if viewer["list"]:
                 viewers.append({"label": name, **TRAINING, "folder": str(run.folder), **viewer})
             viewers += [{"label": name, **v} for v in evaluations_data(run, answers)]
@@ -68,20 +78,35 @@ def write_report(
     return write_page(page | {"version": version("resd-bench")}, path)
 
 
-def _audited(folder: Path) -> list[str]:
-    """The audit of what a run's method wrote, in words; why there is none otherwise."""
+def _attempted(make: Callable[[], T]) -> T | str:
+    """What `make` gives; why it does not otherwise.
+
+    The environment may be another version by now, or not installed any more.
+    """
     try:
-        told = audit(folder).lines()
-        more = len(told) - MAX_AUDIT
-        rest = [f"and {more} more: see `results audit`"] if more > 0 else []
-        return [clip(line, 400) for line in told[:MAX_AUDIT]] + rest
+        return make()
     except Exception as error:
-        # The environment may be another version by now, or not installed any more.
-        return [f"not audited: {type(error).__name__}: {error}"]
+        return f"not audited: {type(error).__name__}: {error}"
 
 
-def _viewer(run: RunData, written: Mapping[int, Mapping[str, Any]], most: int) -> dict[str, Any]:
-    return episodes_data(run.training(), written, traces(run.folder), most)
+def _lines(auditor: Auditor | str) -> list[str]:
+    """The audit of what a run's method wrote, in words; why there is none otherwise."""
+    audit = auditor if isinstance(auditor, str) else _attempted(auditor.finish)
+    if isinstance(audit, str):
+        return [clip(audit, 400)]
+    told = audit.lines()
+    more = len(told) - MAX_AUDIT
+    rest = [f"and {more} more: see `results audit`"] if more > 0 else []
+    return [clip(line, 400) for line in told[:MAX_AUDIT]] + rest
+
+
+def _viewer(
+    run: RunData, written: Mapping[int, Mapping[str, Any]], most: int, auditor: Auditor | str | None
+) -> dict[str, Any]:
+    """The episodes of a run for the viewer, which an auditor sees as they are read."""
+    rows = run.training()
+    rows = auditor.watch(rows) if isinstance(auditor, Auditor) else rows
+    return episodes_data(rows, written, traces(run.folder), most)
 
 
 def write_trace(trace: Mapping[str, Any], folder: Path, path: Path) -> list[Path]:
