@@ -25,7 +25,7 @@ MOST_WORDS = 8
 FEWEST_WORDS = 4
 FEWEST_CHARS = 16
 """A text shorter than either stands anywhere by chance."""
-COMMON = 0.2
+_COMMON = 0.2
 """An n-gram of so many tasks tells none of them."""
 COPIED = 0.5
 """Share of its telling n-grams from which on an answer or a prompt counts as copied."""
@@ -118,7 +118,7 @@ class Secrets:
         words = {owner: words_of(text, operators) for owner, text in texts.items()}
         own = {owner: grams(found) for owner, found in words.items()}
         counts = Counter(gram for few in own.values() for gram in few)
-        most = max(1.0, COMMON * len(texts))
+        most = max(1.0, _COMMON * len(texts))
         owners: dict[Gram, list[Owner]] = defaultdict(list)
         telling: dict[Owner, frozenset[Gram]] = {}
         for owner, few in own.items():

@@ -38,7 +38,7 @@ from resd_bench.rollout.contract import checked_step
 from resd_bench.types import Split, Task, env_dialect
 
 LessonKind = Literal["gold answer", "task text", "wrong solution"]
-T = TypeVar("T")
+_T = TypeVar("_T")
 MOST_TASKS = 400
 """Tasks of a split that are looked at, evenly spread."""
 MOST_SOLUTIONS = 256
@@ -47,7 +47,7 @@ MOST_CHARS = 8_000_000
 """Characters of what a method wrote that are searched, the latest."""
 MOST_ATTEMPTS = 20_000
 """Attempts in which copied words are looked for, the first."""
-MOST_COPIES = 20_000
+MOST_COPIED = 20_000
 """Copied answers and prompts that are looked for in attempts, the first."""
 
 
@@ -95,7 +95,7 @@ class Audit:
         return [looked, *map(str, self.findings), *self.left_out]
 
 
-NOTHING = "nothing to audit: no texts and no attempts with texts are on record"
+NO_TEXTS = "nothing to audit: no texts and no attempts with texts are on record"
 
 
 def audit(folder: Path) -> Audit:
@@ -126,7 +126,7 @@ class Auditor:
         self.written, self._unsearched = latest(distinct(texts_of(contexts)))
         self._searched = secrets_of(self.config) if self.written else Searched()
         found = copies(self.written, self._searched.several)
-        self._copies = list(islice(found, MOST_COPIES))
+        self._copies = list(islice(found, MOST_COPIED))
         self._stopped = next(found, None) is not None
         self._quoted = Quotations(self._copies, MOST_ATTEMPTS)
         self._successes = Successes()
@@ -154,17 +154,17 @@ class Auditor:
     def finish(self) -> Audit:
         """The audit, after all rows."""
         if not (self.written or self._said or self._trained):
-            return Audit(left_out=(NOTHING,))
+            return Audit(left_out=(NO_TEXTS,))
         env = made(self.config)
         buffer = remembered(self.files.folder, self._checkpoint_bytes)
         graded = graded_again(env, self._shown(env, buffer.solutions))
         references = self._references(env)
         bounds = {
             f"{self._unsearched} older texts were not searched": self._unsearched,
-            f"copies after the first {MOST_COPIES:,} were not looked at": self._stopped,
+            f"copies after the first {MOST_COPIED:,} were not looked at": self._stopped,
             f"{self._quoted.unread} later attempts were not compared": self._quoted.unread,
         }
-        left_out = [*self._searched.left_out, *told(bounds), *self._successes.left_out()]
+        left_out = [*self._searched.left_out, *which_count(bounds), *self._successes.left_out()]
         return Audit(
             len(self.written),
             sum(len(own.telling) for own in self._searched.several),
@@ -186,8 +186,8 @@ class Auditor:
         number = len(self._trained)
         if env.max_turns > 1:
             why = f"references of {number} tasks, of several turns, are no text to be graded"
-            return Graded(left_out=told({why: number}))
-        tasks = spread(list(self._trained), MOST_SOLUTIONS)
+            return Graded(left_out=which_count({why: number}))
+        tasks = evenly(list(self._trained), MOST_SOLUTIONS)
         shown = [Written(f"reference of {task}", _reference(env, task), task) for task in tasks]
         known = [one for one in shown if one.text.strip()]
         graded, unknown = graded_again(env, known), len(shown) - len(known)
@@ -195,7 +195,7 @@ class Auditor:
             f"references of {number - len(tasks)} tasks were not graded": number - len(tasks),
             f"{unknown} of {len(shown)} references are not known": unknown,
         }
-        return replace(graded, left_out=[*graded.left_out, *told(more)])
+        return replace(graded, left_out=[*graded.left_out, *which_count(more)])
 
 
 def made(config: RunConfig) -> TextEnv:
@@ -205,7 +205,7 @@ def made(config: RunConfig) -> TextEnv:
     return plugins.make_env(config.env, grade=config.grade, **settings)
 
 
-def told(counts: Mapping[str, int]) -> list[str]:
+def which_count(counts: Mapping[str, int]) -> list[str]:
     """The sentences whose number is not 0."""
     return [why for why, count in counts.items() if count]
 
@@ -290,7 +290,7 @@ class Successes:
         """What is not graded, and why."""
         several = f"{self._several} successes of several turns are no text that could be graded"
         older = f"{self._older} older successes were not graded"
-        return told({several: self._several, older: self._older})
+        return which_count({several: self._several, older: self._older})
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +353,7 @@ def secrets_of(config: RunConfig) -> Searched:
 def _secrets_in(env: TextEnv, name: str, splits: Sequence[Split]) -> Searched:
     """Those of one environment, called `name` if it is another than the run's."""
     tasks = {split: env.tasks(split) for split in splits}
-    every = [(split, t) for split, own in tasks.items() for t in spread(own, MOST_TASKS)]
+    every = [(split, t) for split, own in tasks.items() for t in evenly(own, MOST_TASKS)]
     answers = {
         Owner("gold answer", split, task.id, name): _oracle(env, task) for split, task in every
     }
@@ -376,10 +376,10 @@ def _secrets_in(env: TextEnv, name: str, splits: Sequence[Split]) -> Searched:
         f"{prompts_alike} of {len(every)} prompts{of} {why}": prompts_alike,
         f"prompts{of} not searched for: they hold the answers": int(env.answer_in_prompt),
     }
-    return Searched([gold, text], told(left_out))
+    return Searched([gold, text], which_count(left_out))
 
 
-def spread(values: Sequence[T], most: int) -> list[T]:
+def evenly(values: Sequence[_T], most: int) -> list[_T]:
     """At most so many of the values, evenly spread."""
     step = max(1, -(-len(values) // most))
     return list(values[::step])
@@ -450,4 +450,4 @@ def graded_again(env: TextEnv, shown: Sequence[Written]) -> Graded:
         f"{gone} solutions are of tasks that the environment does not have: it has changed": gone,
         f"{broken} solutions have no verdict: the verifier failed": broken,
     }
-    return Graded(len(there) - broken, wrong, told(left_out))
+    return Graded(len(there) - broken, wrong, which_count(left_out))

@@ -144,7 +144,7 @@ def test_what_was_not_looked_at_is_said(fresh: Path) -> None:
     assert f"{sum(map(len, tasks)) - len(seen)} tasks left out, evenly spread" in told
     own = {task.id: grams(words_of(task.prompt)) for task in seen}
     counts = Counter(gram for few in own.values() for gram in few)
-    most = copies.COMMON * len(seen)
+    most = copies._COMMON * len(seen)
     mute = sum(all(counts[gram] > most for gram in few) for few in own.values())
     assert 0 < mute < len(seen)
     why = "not searched for: too short, or too much like others"
@@ -423,7 +423,7 @@ def test_only_attempts_at_the_task_until_then_explain_a_text() -> None:
 def test_a_reflection_that_quotes_its_attempt_passes_the_audit(fresh: Path, tmp_path: Path) -> None:
     env = make_env("manufactoria-has", dialect="compact")
     rows = [json.loads(line) for line in (fresh / "episodes.jsonl").read_text().splitlines()]
-    known = {task.id for task in lessons.spread(env.tasks("train"), lessons.MOST_TASKS)}
+    known = {task.id for task in lessons.evenly(env.tasks("train"), lessons.MOST_TASKS)}
     failed = [row["task"] for row in rows if not row["success"] and row["update"] == 2]
     task = next(one for one in failed if one in known)
     gold = env.oracle(env.find(task, "train"))

@@ -461,7 +461,7 @@ def test_a_record_without_texts_is_not_audited_and_its_page_says_so(
     # Neither an environment nor its packages are needed to show records.
     monkeypatch.setattr("resd_bench.plugins.make_env", None)
     [audit] = data_of(report(folder, tmp_path / "a.html"))["audits"]
-    assert audit["lines"][1] == lessons.NOTHING
+    assert audit["lines"][1] == lessons.NO_TEXTS
 
 
 def test_a_run_whose_environment_is_not_there_has_a_page(tmp_path: Path) -> None:

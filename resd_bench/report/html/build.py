@@ -20,7 +20,7 @@ from resd_bench.report.html.playbooks import contexts, time_machine
 from resd_bench.report.html.suite import suite
 from resd_bench.stats import Axis
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 MAX_AUDIT = 40
 """Maximum number of lines shown of an audit."""
 MAX_CHECKPOINT = 256 * 2**20
@@ -78,7 +78,7 @@ def write_report(
     return write_page(page | {"version": version("resd-bench")}, path)
 
 
-def _attempted(make: Callable[[], T]) -> T | str:
+def _attempted(make: Callable[[], _T]) -> _T | str:
     """What `make` gives; why it does not otherwise.
 
     The environment may be another version by now, or not installed any more.
