@@ -106,7 +106,7 @@ def _torch() -> list[Check]:
         import torch
     except (ImportError, OSError) as error:
         return [Check("torch", False, str(error), "pip install torch", required=True)]
-    threads, usable = torch.get_num_threads(), cores.usable()
+    threads, usable = torch.get_num_threads(), cores.usable_cores()
     checks = [
         Check("torch", True, str(torch.__version__), required=True),
         Check(

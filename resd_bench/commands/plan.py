@@ -19,7 +19,7 @@ from resd_bench.config import RunConfig, method_config
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.files.terminal import out
-from resd_bench.machine.memory import usable
+from resd_bench.machine.memory import usable_memory
 from resd_bench.planning.duration import beyond_budget, number_of_evaluations, number_of_updates
 from resd_bench.planning.hours import Rates, read_rates, told_hours
 from resd_bench.planning.memory import (
@@ -275,7 +275,7 @@ def find_machine(config: RunConfig, gpus: int | None, gpu_memory: str | None) ->
         return Machine(len(visible), min(visible))
     if config.device.startswith("cuda"):
         return Machine(1, None)
-    return Machine(1, usable(), "machine", main_memory=True)
+    return Machine(1, usable_memory(), "machine", main_memory=True)
 
 
 def _visible() -> list[float]:

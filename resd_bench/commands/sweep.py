@@ -119,7 +119,7 @@ def make_launcher(
     flags = [word for key, value in (named or {}).items() if value for word in _flag(key, value)]
     command = partial(run_command, named=flags)
     if name == "local":
-        return LocalLauncher(jobs or cores.usable(), command)
+        return LocalLauncher(jobs or cores.usable_cores(), command)
     return RayLauncher(address, cpus, gpus, command)
 
 

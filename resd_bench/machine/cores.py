@@ -34,7 +34,7 @@ def _limits(groups: Path) -> Iterator[tuple[int, int]]:
         yield int(quota), int(period)
 
 
-def usable(groups: Path = CONTROL_GROUPS) -> int:
+def usable_cores(groups: Path = CONTROL_GROUPS) -> int:
     """The number of cores this process may use: those it is bound to, as far as granted."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, math.ceil(min(bound or 1, granted(groups))))

@@ -11,7 +11,7 @@ from resd_bench.machine.cores import CONTROL_GROUPS
 _MEMINFO = Path("/proc/meminfo")
 
 
-def usable(groups: Path = CONTROL_GROUPS) -> int | None:
+def usable_memory(groups: Path = CONTROL_GROUPS) -> int | None:
     """Bytes of memory of this machine, as far as the control group grants them.
 
     None if the system does not say.
@@ -24,7 +24,7 @@ def usable(groups: Path = CONTROL_GROUPS) -> int | None:
     return min(found, default=None)
 
 
-def left(groups: Path = CONTROL_GROUPS, meminfo: Path = _MEMINFO) -> int | None:
+def memory_left(groups: Path = CONTROL_GROUPS, meminfo: Path = _MEMINFO) -> int | None:
     """Bytes of memory that this process can still get; None if the system does not say."""
     found = []
     with suppress(OSError, ValueError, KeyError):

@@ -296,7 +296,7 @@ def _check(head: _Head, file: Path) -> None:
 
 
 def _check_memory(head: _Head, file: Path, needed: int, when: str) -> None:
-    free = memory.left()
+    free = memory.memory_left()
     if free is not None and needed > free:
         raise UsageError(
             f"{str(file)!r} is larger than memory: its {head.parameters:,} parameters take "

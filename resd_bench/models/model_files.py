@@ -133,7 +133,7 @@ def check_config(config: Any, shown: str, *, trusted: bool, bytes_each: int | No
         raise UsageError(
             f"the model {shown!r}: its config says {layers} layers; expected 1 to {MOST_LAYERS}"
         )
-    usable = memory.usable()
+    usable = memory.usable_memory()
     if bytes_each is None or usable is None or trusted:
         return
     needed = bytes_each * _parameters(config)

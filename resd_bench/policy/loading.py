@@ -447,7 +447,7 @@ def set_threads(threads: int | None, model: Any) -> int:
     on_cpu = next(model.parameters()).device.type == "cpu"
     if threads is None and on_cpu:
         small = parameters(model) < _SMALL
-        threads = 1 if small else min(torch.get_num_threads(), cores.usable())
+        threads = 1 if small else min(torch.get_num_threads(), cores.usable_cores())
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()

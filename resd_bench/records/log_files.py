@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -102,9 +102,9 @@ class LogScan:
     """A log that was read once, without its content."""
 
     path: Path
-    updates: array[int] = field(default_factory=lambda: array("q"))
+    updates: Sequence[int]
     """Of every intact row."""
-    has_tail: bool = False
+    has_tail: bool
     """Whether a last line follows that a kill truncated."""
 
     @property

@@ -105,12 +105,12 @@ def _git(folder: Path, *command: str) -> str | None:
 
 def hardware() -> dict[str, Any]:
     """Processor, cores and memory that may be used, accelerators, as far as the system tells."""
-    has = memory.usable()
+    has = memory.usable_memory()
     return {
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "processor": _processor(),
-        "cores": cores.usable(),
+        "cores": cores.usable_cores(),
         "memory_GiB": None if has is None else round(has / 2**30, 1),
         "accelerators": _accelerators(),
     }

@@ -90,7 +90,7 @@ CHECKED = (
 )
 REPLACED = 0.5
 """Share of texts, at least, that a verdict needs to have been replaced, in every cell."""
-LENGTH = 0.5
+LEAST_LENGTH = 0.5
 """How long they must be at least, the shorter in units of the longer, on average in every cell."""
 
 
@@ -207,7 +207,7 @@ def hardly_replaced(cells: PlaceboCells, contrast: Contrast, kind: TextKind) -> 
         return f"not judged: {shares[cell]:.0%} of the texts replaced on {', '.join(cell)}"
     lengths = {cell: _checked(runs, contrast.area, "length") for cell, runs in run.items()}
     for cell, length in lengths.items():
-        if length is None or length < LENGTH:
+        if length is None or length < LEAST_LENGTH:
             told = "unknown length" if length is None else f"{length:.0%} of the real one's length"
             return f"not judged: texts of {told} on {', '.join(cell)}"
     return ""

@@ -149,7 +149,7 @@ def make_vector(
         return InProcessVectorEnv(make, deadline, idle)
     while idle:
         idle.pop().close()
-    return SubprocessVectorEnv(make, deadline, workers or min(MOST_WORKERS, cores.usable()))
+    return SubprocessVectorEnv(make, deadline, workers or min(MOST_WORKERS, cores.usable_cores()))
 
 
 class Rank0VectorEnv:

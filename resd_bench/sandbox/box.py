@@ -365,7 +365,7 @@ def shared(packages: Sequence[str] = ()) -> Sandbox:
     with _shared_lock:
         key = (require, *wanted)
         if key not in _SHARED or _SHARED[key].closed:
-            workers = min(MAX_SHARED_WORKERS, cores.usable())
+            workers = min(MAX_SHARED_WORKERS, cores.usable_cores())
             _SHARED[key] = Sandbox(_plain_level(require), packages=wanted, workers=workers)
         return _SHARED[key]
 

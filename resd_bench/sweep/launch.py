@@ -63,7 +63,7 @@ def run_command(config: Path, named: Sequence[str] = ()) -> list[str]:
 class LocalLauncher:
     """Runs trials in processes on this machine."""
 
-    places: int | None = field(default_factory=cores.usable)
+    places: int | None = field(default_factory=cores.usable_cores)
     command: Command = run_command
 
     _preloaded: Preloaded | None = None

@@ -36,19 +36,19 @@ def test_cores_are_granted_by_the_control_group_of_either_version(
         (tmp_path / name).write_text(text)
     assert cores.granted(tmp_path) == expected
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert cores.usable(tmp_path) == min(8, math.ceil(expected) if expected < 8 else 8)
+    assert cores.usable_cores(tmp_path) == min(8, math.ceil(expected) if expected < 8 else 8)
 
 
 def test_a_process_that_is_bound_to_a_core_may_use_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
-    assert cores.usable() == 1
+    assert cores.usable_cores() == 1
 
 
 def test_memory_left_is_what_machine_and_container_leave_and_files_that_were_read_are_free(
     tmp_path: Path,
 ) -> None:
     def left() -> int | None:
-        return memory.left(tmp_path, tmp_path / "meminfo")
+        return memory.memory_left(tmp_path, tmp_path / "meminfo")
 
     assert left() is None
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:  7 kB\nSwapFree: 1 kB\n")
@@ -63,13 +63,13 @@ def test_memory_left_is_what_machine_and_container_leave_and_files_that_were_rea
 
 
 def test_usable_memory_is_the_machines_unless_a_container_grants_less(tmp_path: Path) -> None:
-    whole = memory.usable(tmp_path)
+    whole = memory.usable_memory(tmp_path)
     assert whole is not None
     assert whole > 2**30
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.usable(tmp_path) == whole
+    assert memory.usable_memory(tmp_path) == whole
     (tmp_path / "memory.max").write_text(f"{2**29}\n")
-    assert memory.usable(tmp_path) == 2**29
+    assert memory.usable_memory(tmp_path) == 2**29
 
 
 def test_a_large_model_gets_no_more_threads_than_there_are_usable_cores(
@@ -77,7 +77,7 @@ def test_a_large_model_gets_no_more_threads_than_there_are_usable_cores(
 ) -> None:
     before, model = torch.get_num_threads(), tiny.model()
     monkeypatch.setattr(loading, "_SMALL", 0)
-    monkeypatch.setattr(cores, "usable", lambda: 2)
+    monkeypatch.setattr(cores, "usable_cores", lambda: 2)
     try:
         torch.set_num_threads(16)
         assert loading.set_threads(None, model) == 2

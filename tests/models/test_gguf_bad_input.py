@@ -194,10 +194,10 @@ def test_a_model_larger_than_memory_is_refused_before_it_is_read(
 ) -> None:
     needed = gguf.read_head(file).memory
     assert needed > 4 * loading.parameters(tiny_gguf.model())
-    monkeypatch.setattr("resd_bench.machine.memory.left", lambda: needed - 1)
+    monkeypatch.setattr("resd_bench.machine.memory.memory_left", lambda: needed - 1)
     refused(file, r"is larger than memory: its [\d,]+ parameters take .* GB are free")
     assert nothing_left(cache)
-    monkeypatch.setattr("resd_bench.machine.memory.left", lambda: needed)
+    monkeypatch.setattr("resd_bench.machine.memory.memory_left", lambda: needed)
     loading.load_model(file)
 
 
