@@ -21,8 +21,11 @@ def test_a_policy_has_the_settings_of_its_run_under_the_same_names() -> None:
     assert made.max_gradient_norm == math.inf
 
 
-def test_the_default_run_has_the_default_policy_but_for_its_seed() -> None:
-    assert replace(policy_config(RunConfig()), adapter_seed=0) == PolicyConfig()
+def test_the_default_run_has_the_default_policy_but_for_its_seed_and_its_pace() -> None:
+    run = RunConfig()
+    assert policy_config(run) == replace(
+        PolicyConfig(), adapter_seed=policy_config(run).adapter_seed, pace=run.pace()
+    )
 
 
 def test_no_policy_option_is_declared_twice() -> None:

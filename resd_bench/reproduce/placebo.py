@@ -235,8 +235,9 @@ def checks(cells: PlaceboCells) -> Table:
                 runs = variants.get(name, ())
                 area = area_of({cell: variants}, name, names)
                 shown = NOT_RUN if area is None else percent(area)
-                check = [kind != "real" and _checked(runs, contrast.area, k) for k in CHECKS]
-                told = [f"{value:.2f}" if value else "" for value in check]
+                exchanged = () if kind == "real" else runs
+                check = [_checked(exchanged, contrast.area, column) for column in CHECKS]
+                told = ["" if value is None else f"{value:.2f}" for value in check]
                 made.add_row(
                     contrast.method, contrast.text, *cell, kind, str(len(runs)), shown, *told
                 )
