@@ -50,7 +50,8 @@ def test_a_process_and_a_descriptor_that_stay_are_seen() -> None:
     finally:
         os.close(read)
         os.close(write)
-    assert look() == replace(before, memory=look().memory)
+    after = look()
+    assert after == replace(before, memory=after.memory)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux only: /proc")
