@@ -11,7 +11,6 @@ succeeds more often with right ones than with wrong ones. Left out: what trainin
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import torch
 from resd_bench.nano.documents import numbered
 from resd_bench.nano.probe import Context, Probe, probe_table
 from resd_bench.policy.lm_policy import LMPolicy
+from resd_bench.records.jsonl import read_objects
 from resd_bench.seeds import stream
 
 LESSONS = Path("runs/nano/lessons")
@@ -29,7 +29,10 @@ ENVS = ("finer", "manufactoria-has")
 def told(probe: Probe) -> Mapping[str, Sequence[Context]]:
     """What each kind of context tells of each task."""
     books = {
-        kind: [json.loads(line) for line in (LESSONS / f"{probe.env_name}-{kind}.jsonl").open()]
+        kind: [
+            line.row
+            for line in read_objects(LESSONS / f"{probe.env_name}-{kind}.jsonl", "give lessons")
+        ]
         for kind in ("right", "wrong")
     }
     lies, trials = books["wrong"], probe.trials()

@@ -131,19 +131,24 @@ class Secrets:
         lengths = sorted({len(gram) for gram in owners})
         return cls(operators, dict(owners), telling, whole, listed, lengths)
 
+    def known_in(self, words: Sequence[str]) -> Iterator[tuple[int, Gram]]:
+        """The telling n-grams among the words of a text, and where they begin."""
+        for n in self.lengths:
+            for start in range(len(words) - n + 1):
+                if (gram := tuple(words[start : start + n])) in self.owners:
+                    yield start, gram
+
     def found_in(self, text: str) -> dict[Owner, set[Gram]]:
         """The telling n-grams in a text, by what they are of."""
         words = words_of(text, self.operators)
         found: dict[Owner, set[Gram]] = defaultdict(set)
         spans: list[Span] = []
-        for n in self.lengths:
-            for start in range(len(words) - n + 1):
-                gram = tuple(words[start : start + n])
-                for owner in self.owners.get(gram, ()):
-                    if owner in self.whole:
-                        spans.append((start, start + n, owner, gram))
-                    else:
-                        found[owner].add(gram)
+        for start, gram in self.known_in(words):
+            for owner in self.owners[gram]:
+                if owner in self.whole:
+                    spans.append((start, start + len(gram), owner, gram))
+                else:
+                    found[owner].add(gram)
         for _, _, owner, gram in self._alone(spans, words, text) if spans else ():
             found[owner].add(gram)
         return found
@@ -221,12 +226,8 @@ class Quotations:
         self._room -= 1
         for secrets in self._looked_for[task]:
             known = self._first[task, id(secrets)]
-            words = words_of(attempt, secrets.operators)
-            for n in secrets.lengths:
-                for start in range(len(words) - n + 1):
-                    gram = tuple(words[start : start + n])
-                    if gram in secrets.owners:
-                        known[gram] = min(update, known.get(gram, update))
+            for _, gram in secrets.known_in(words_of(attempt, secrets.operators)):
+                known[gram] = min(update, known.get(gram, update))
 
     def share(self, copy: Copy) -> float:
         """The share of a copy in what no attempt has of its answer; 0 if attempts have all."""

@@ -193,9 +193,14 @@ def _unread(row: Row, *names: str) -> bool | None:
     return any(written) if written else None
 
 
-def _warming_up(row: Row, about: About) -> bool:
+def below_peak(row: Row, learning_rate: float) -> bool:
+    """Whether an update had less than the whole learning rate."""
     rate = row.get("policy/lr")
-    low = rate is not None and rate < about.learning_rate * (1 - 1e-6)
+    return rate is not None and rate < learning_rate * (1 - 1e-6)
+
+
+def _warming_up(row: Row, about: About) -> bool:
+    low = below_peak(row, about.learning_rate)
     return about.learns and low and about.spent(row) >= NEARLY_ALL
 
 

@@ -37,6 +37,16 @@ def lines_of(path: Path) -> Iterator[bytes]:
     return reading.read_lines(path)
 
 
+def row_of(line: bytes) -> LogRow:
+    """The row in a line of a log; ValueError if it is damaged."""
+    if not line.endswith(b"\n"):
+        raise ValueError("cut off")
+    row = reading.parse_json(line.decode())
+    if not isinstance(row, dict) or type(row.get("update")) is not int:
+        raise ValueError("not an object with an update number")
+    return row
+
+
 def read_log(path: Path) -> Iterator[LogRow]:
     """The intact rows of a log. A damaged last line is left out.
 
@@ -57,11 +67,7 @@ def _rows(path: Path) -> Iterator[LogRow | None]:
                 "checkpoint"
             )
         try:
-            if not line.endswith(b"\n"):
-                raise ValueError("cut off")
-            row = reading.parse_json(line)
-            if not isinstance(row, dict) or not isinstance(row.get("update"), int):
-                raise ValueError("not an object with an update number")
+            row = row_of(line)
         except ValueError as error:
             damage = str(error)
         else:

@@ -32,7 +32,7 @@ from resd_bench.records.checkpoints import (
     describe_checkpoint,
 )
 from resd_bench.records.jsonl import Line, read_objects
-from resd_bench.records.log_files import LogRow, lines_of, log_file
+from resd_bench.records.log_files import LogRow, lines_of, log_file, row_of
 from resd_bench.records.recorder import (
     FOLDERS,
     LOG_FILES,
@@ -303,14 +303,9 @@ def _opened(path: Path) -> Iterator[Iterable[bytes]]:
 
 def _row(line: bytes, number: int, path: Path) -> LogRow:
     try:
-        if not line.endswith(b"\n"):
-            raise ValueError("cut off")
-        row = reading.parse_json(line.decode())
-        if not isinstance(row, dict) or type(row.get("update")) is not int:
-            raise ValueError("not an object with an update number")
+        return row_of(line)
     except ValueError as error:
         raise damaged(path, f"line {number}: {error}") from None
-    return row
 
 
 def check_evals(rows: Sequence[LogRow], path: Path) -> list[LogRow]:

@@ -346,7 +346,7 @@ def leave_no_room(groups: Groups, ends: Mapping[str, float]) -> bool:
 def _filled(groups: Groups, budget: float, axis: Axis) -> set[str]:
     """The groups that end so high on every environment, if all of them are saturated."""
     ends = _ends(groups, budget, axis)
-    if set(saturated_environments(groups, budget, axis)) != set(ends):
+    if not all(leave_no_room(groups, own) for own in ends.values()):
         return set()
     low = {label for own in ends.values() for label, end in own.items() if end <= SATURATED}
     return set(groups) - low

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resd_bench.budget import Budget, Ledger
-from resd_bench.monitoring.faults import About, idle_rule
+from resd_bench.monitoring.faults import About, below_peak, idle_rule
 from resd_bench.records.run_files import EVALS
 from resd_bench.records.runs import RunData
 
@@ -108,10 +108,9 @@ def _warm_up(run: RunData) -> Iterator[str]:
     peak = run.settings.get("learning_rate")
     if not isinstance(peak, int | float):
         return
-    rates = [row.get("policy/lr") for row in run.metrics]
-    number = sum(rate is not None and rate < peak * (1 - 1e-6) for rate in rates)
-    if 2 * number >= len(rates) > 1:
-        yield f"warm-up: the learning rate rose over {number} of {len(rates)} updates"
+    number, total = sum(below_peak(row, peak) for row in run.metrics), len(run.metrics)
+    if 2 * number >= total > 1:
+        yield f"warm-up: the learning rate rose over {number} of {total} updates"
 
 
 def _overshoot(run: RunData) -> Iterator[str]:
