@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from resd_bench.errors import near_miss
 from resd_bench.reproduce import (
+    by_model,
     factorial_page,
     learning_curves,
     many_turns,
@@ -72,7 +73,7 @@ EXPERIMENTS = (
         paper_tables.table3,
         True,
         PARTS,
-        tuned="tuned",
+        tuned="parts-tuned",
     ),
     Experiment(
         "table5",
@@ -126,9 +127,10 @@ EXPERIMENTS = (
     Experiment(
         "factorial", "RESD's parts in every combination", "factorial", factorial_page.factorial
     ),
-    Experiment("phase", "rarity x feedback level", "phase", own_experiments.phase),
-    Experiment("organisms", "methods on other organisms", "organisms", own_experiments.organisms),
-    Experiment("tiers", "tiers x feedback level", "tiers", own_experiments.tier_page),
+    Experiment("phase", "rarity x feedback level", "phase", by_model.phase),
+    Experiment("rarity", "rarity at tuned settings", "rarity", by_model.rarity),
+    Experiment("organisms", "methods on other organisms", "organisms", by_model.organisms),
+    Experiment("tiers", "tiers x feedback level", "tiers", by_model.tier_page),
     Experiment("reflector", "reflections on other tasks", "reflector", own_experiments.reflector),
     Experiment(
         "lies", "wrong lessons in reflections and in the playbook", "lies", own_experiments.lies

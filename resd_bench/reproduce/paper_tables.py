@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
 from rich.table import Table
 
 from resd_bench.records.runs import RunData
-from resd_bench.report.comparisons import Measure, common_budget, unlikeness
+from resd_bench.report.comparisons import common_budget
 from resd_bench.report.tables import UNRANKED
 from resd_bench.report.take_off_table import TakeOffs
 from resd_bench.reproduce.match_records import Gathered
@@ -26,11 +26,11 @@ from resd_bench.reproduce.table_cells import (
     TAKE_OFF,
     TAKE_OFF_NOTE,
     Cell,
-    CellOutcomes,
+    Choice,
     Metric,
     Rule,
-    areas_by_run,
-    by_run,
+    alike_by,
+    by_choice,
     cell_of,
     cell_of_runs,
     compare_with_paper,
@@ -167,7 +167,6 @@ def environment_cells(
     return cells
 
 
-TunedRule = Literal["last", "validation", "area"]
 TUNED = "-tuned"
 """What a variant with tuned settings is called after the one with untuned settings."""
 TUNED_CAPTION = (
@@ -175,7 +174,7 @@ TUNED_CAPTION = (
     "by resd-bench tune on validation tasks by the area under the curve, as many trials for every "
     "method. 95% intervals; verdicts: paired by seed, Holm over the rows of an environment."
 )
-TUNED_RULES: Mapping[TunedRule, str] = {
+TUNED_RULES: Mapping[Choice, str] = {
     "last": "per task, mean@{k}, the last checkpoint",
     "validation": "per task, mean@{k}, the checkpoint that validation tasks choose",
     "area": "per task, area under the curve of mean@{k} over training rollouts",
@@ -204,7 +203,7 @@ def add_tuned(page: Page, gathered: Gathered, tuned: Gathered) -> None:
 def _tuned_rows(
     made: Table,
     env: str,
-    rule: TunedRule,
+    rule: Choice,
     untuned: Mapping[str, Sequence[RunData]],
     tuned: Mapping[str, Sequence[RunData]],
 ) -> list[dict[str, object]]:
@@ -212,11 +211,10 @@ def _tuned_rows(
     every = [run for side in (untuned, tuned) for runs in side.values() for run in runs]
     budget = common_budget(every) if every else 0.0
     before, after = (
-        {variant: _by_rule(runs, rule, budget) for variant, runs in side.items()}
+        {variant: by_choice(runs, rule, budget) for variant, runs in side.items()}
         for side in (untuned, tuned)
     )
-    measure: Measure = "area" if rule == "area" else "success"
-    unlike = partial(unlikeness, budget=budget, axis="episodes", measure=measure, varies=())
+    unlike = alike_by(rule, budget)
     common = [v for v in after if before[v].scored.keys() & after[v].scored.keys()]
     against = {v: not_judged(why) for v in common if (why := unlike((untuned[v], tuned[v])))}
     alike = [v for v in common if v not in against]
@@ -234,10 +232,6 @@ def _tuned_rows(
         verdict = {"verdict": told[0], "against resd": told[1]}
         rows.append(named | {"seeds": seeds, **own.row()} | verdict)
     return rows
-
-
-def _by_rule(runs: Sequence[RunData], rule: TunedRule, budget: float) -> CellOutcomes:
-    return areas_by_run(runs, budget) if rule == "area" else by_run(runs, "mean", rule)
 
 
 def _marked(cell: Cell, reference: bool) -> str:

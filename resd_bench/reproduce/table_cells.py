@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, get_args
 
 from resd_bench.records.runs import RunData
-from resd_bench.report.comparisons import ByRun, leave_no_room, outcomes_by_run, overall, pairs
+from resd_bench.report.comparisons import (
+    ByRun,
+    Measure,
+    common_budget,
+    leave_no_room,
+    outcomes_by_run,
+    overall,
+    pairs,
+    unlikeness,
+)
 from resd_bench.report.measured import measured_differently
 from resd_bench.report.tables import UNLIKE, UNRANKED, best_interval, both, if_any, percent
 from resd_bench.report.take_off_table import NO_END, RULE, TakeOffs, judge_ends
@@ -31,6 +40,9 @@ from resd_bench.stats import (
 
 Rule = Literal["last", "validation", "paper"]
 RULES: tuple[Rule, ...] = get_args(Rule)
+Choice = Literal["last", "validation", "area"]
+"""What stands for a run: a checkpoint, or its whole curve."""
+CHOICES: tuple[Choice, ...] = get_args(Choice)
 Metric = Literal["mean", "best", "case mean", "case best"]
 """mean@k and best@k per task, and the same per test case."""
 
@@ -100,6 +112,11 @@ def areas_by_run(runs: Sequence[RunData], budget: float) -> CellOutcomes:
     """The area under the curve of each run over `budget` rollouts, divided by it."""
     sides = (runs, [run.with_failures() for run in runs])
     return CellOutcomes(*(outcomes_by_run(own, budget, "episodes", "area") for own in sides))
+
+
+def by_choice(runs: Sequence[RunData], choice: Choice, budget: float) -> CellOutcomes:
+    """Outcomes of each run by what stands for it; areas are over `budget` rollouts."""
+    return areas_by_run(runs, budget) if choice == "area" else by_run(runs, "mean", choice)
 
 
 def outcomes_of(points: Mapping[tuple[str, int], EvalPoint], metric: Metric) -> CellOutcomes:
@@ -177,6 +194,38 @@ def verdicts(
     """
     found = {name: by_run(runs, metric, rule) for name, runs in groups.items()}
     return judge_groups(groups, reference, found, partial(measured_differently, varies=varies))
+
+
+def judged_cells(
+    groups: Mapping[str, Sequence[RunData]],
+    reference: str,
+    choice: Choice,
+    varies: Collection[str] = (),
+) -> dict[str, Cell]:
+    """A cell for each group, with the verdict on it against the reference.
+
+    Paired by seed, Holm over all groups with common seeds; areas are over the rollouts that all
+    runs have.
+    """
+    every = [run for runs in groups.values() for run in runs]
+    budget = common_budget(every) if every else 0.0
+    found = {name: by_choice(runs, choice, budget) for name, runs in groups.items()}
+    unlike = alike_by(choice, budget, varies)
+    judged = judge_groups(groups, reference, found, unlike)
+    cells = {}
+    for name, runs in groups.items():
+        own = cell_of(found[name]) if choice == "area" else cell_of_runs(runs, "mean", choice)
+        verdict = "" if name == reference else compare_with_paper(judged.get(name), None)
+        cells[name] = replace(own, verdict=verdict)
+    return cells
+
+
+def alike_by(
+    choice: Choice, budget: float, varies: Collection[str] = ()
+) -> Callable[[Sequence[Sequence[RunData]]], Sequence[str]]:
+    """Says why groups cannot be compared by what stands for a run; [] where they can."""
+    measure: Measure = "area" if choice == "area" else "success"
+    return partial(unlikeness, budget=budget, axis="episodes", measure=measure, varies=varies)
 
 
 def judge_groups(

@@ -20,9 +20,9 @@ from resd_bench.jobs.run import run
 from resd_bench.packaged_models import packaged_folder
 from resd_bench.records.runs import RunData, load_run
 from resd_bench.reproduce import (
+    by_model,
     experiments,
     learning_curves,
-    own_experiments,
     paper_tables,
     table_cells,
 )
@@ -249,14 +249,12 @@ def test_a_page_of_curves_gives_the_area_and_the_end() -> None:
 
 
 def test_a_method_that_reads_no_feedback_stands_for_all_levels() -> None:
-    place = own_experiments.PhaseRow("manufactoria-has", "nano")
+    place = by_model.PhaseRow("manufactoria-has", "nano")
 
     def at(method: str) -> list[int]:
         config = RunConfig(method=method, feedback_level=3)
-        found = own_experiments.by_cell(gathered({method: [a_run(method, 0, [0.0, 0.5])]}, config))
-        return [
-            len(found.get((place, method, level), [])) for level in own_experiments.RARITY_LEVELS
-        ]
+        found = by_model.by_cell(gathered({method: [a_run(method, 0, [0.0, 0.5])]}, config))
+        return [len(found.get((place, method, level), [])) for level in by_model.RARITY_LEVELS]
 
     assert at("sft") == [1, 1, 1, 1, 1]
     assert at("resd") == [0, 0, 0, 1, 0]
@@ -269,7 +267,7 @@ def test_rows_of_a_phase_diagram_go_from_common_to_rare_success(tmp_path: Path) 
         for model, p in starts.items()
     ]
     trials = [replace(one.trials[0], index=i) for i, one in enumerate(found)]
-    page = own_experiments.phase(Gathered(trials, {i: one.runs[0] for i, one in enumerate(found)}))
+    page = by_model.phase(Gathered(trials, {i: one.runs[0] for i, one in enumerate(found)}))
     page.save(tmp_path, "")
     with (tmp_path / "phase.csv").open() as file:
         models = [row["model"] for row in csv.DictReader(file)]
@@ -284,21 +282,21 @@ def test_ahead_are_the_highest_mean_and_all_that_are_not_found_worse() -> None:
     }
     runs = {k: [a_run(k, i, [0.0, m]) for i, m in enumerate(own)] for k, own in means.items()}
     config = RunConfig(method="resd", model="nano")
-    found = own_experiments.by_cell(gathered(runs, config))
-    place = own_experiments.PhaseRow("manufactoria-has", "nano")
+    found = by_model.by_cell(gathered(runs, config))
+    place = by_model.PhaseRow("manufactoria-has", "nano")
     level = config.feedback_level
-    assert own_experiments.ahead(found, place, list(means), level) == ["sft", "resd"]
-    assert own_experiments.ahead(found, place, [*means, "base"], level) == []
-    assert own_experiments.ahead(found, place, list(means), level + 1) == []
+    assert by_model.ahead(found, place, list(means), level) == ["sft", "resd"]
+    assert by_model.ahead(found, place, [*means, "base"], level) == []
+    assert by_model.ahead(found, place, list(means), level + 1) == []
     few = {"sft": runs["sft"][:1], "resd": runs["resd"], "grpo": runs["grpo"]}
-    one_seed = own_experiments.by_cell(gathered(few, config))
-    assert own_experiments.ahead(one_seed, place, list(means), level) == []
+    one_seed = by_model.by_cell(gathered(few, config))
+    assert by_model.ahead(one_seed, place, list(means), level) == []
 
 
 def test_names_of_leaders_fit_their_cells_and_can_be_read_at_800_pixels() -> None:
     names = ["resd", "sdpo+ss", "sdpo+ss-attempt", "sft-phase", "grpo-phase"]
     grids = {name: np.full((2, 5), 0.5) for name in names}
-    figure = own_experiments._draw_phase(grids, [[names] * 5, [[]] * 5], ["finer", "other"])
+    figure = by_model._draw_phase(grids, [[names] * 5, [[]] * 5], ["finer", "other"])
     figure.canvas.draw()
     leaders, *maps = figure.axes[:6]
     cell = leaders.transData.transform((1, 1)) - leaders.transData.transform((0, 0))
@@ -308,7 +306,7 @@ def test_names_of_leaders_fit_their_cells_and_can_be_read_at_800_pixels() -> Non
         assert box.height < abs(cell[1])
         assert float(text.get_fontsize()) / 72 * 800 / figure.get_figwidth() > 9
     assert [one.get_title() for one in maps] == [*names[:3], "sft", "grpo"]
-    without = own_experiments._draw_phase(grids, [[[]] * 5] * 2, ["finer", "other"])
+    without = by_model._draw_phase(grids, [[[]] * 5] * 2, ["finer", "other"])
     assert len(without.axes) == len(figure.axes) - 1
 
 
@@ -316,10 +314,10 @@ def test_no_leader_is_named_where_nothing_succeeds() -> None:
     means = {"sft": [0.0] * 4, "resd": [0.0] * 4, "grpo": [0.0, 0.5, 0.0, 0.0]}
     runs = {k: [a_run(k, i, [0.0, m]) for i, m in enumerate(own)] for k, own in means.items()}
     config = RunConfig(method="resd", model="nano")
-    found = own_experiments.by_cell(gathered(runs, config))
-    place, level = own_experiments.PhaseRow("manufactoria-has", "nano"), config.feedback_level
-    assert own_experiments.ahead(found, place, ["sft", "resd"], level) == []
-    assert own_experiments.ahead(found, place, list(means), level) == ["grpo"]
+    found = by_model.by_cell(gathered(runs, config))
+    place, level = by_model.PhaseRow("manufactoria-has", "nano"), config.feedback_level
+    assert by_model.ahead(found, place, ["sft", "resd"], level) == []
+    assert by_model.ahead(found, place, list(means), level) == ["grpo"]
 
 
 def test_a_cell_that_no_trial_asks_for_is_empty_and_one_without_a_run_is_not_run() -> None:
@@ -327,7 +325,7 @@ def test_a_cell_that_no_trial_asks_for_is_empty_and_one_without_a_run_is_not_run
     runs = {"resd": [a_run("resd", 0, [0.1, 0.9])]}
     found = gathered(runs, config)
     missing = Trial(1, "resd", replace(config, feedback_level=4))
-    page = own_experiments.phase(Gathered([*found.trials, missing], found.runs))
+    page = by_model.phase(Gathered([*found.trials, missing], found.runs))
     shown = {row["feedback_level"]: row["verdict"] for row in page.rows}
     assert shown.keys() == {2, 4}
     [row] = zip(*(column.cells for column in page.tables[0].columns), strict=True)
