@@ -133,7 +133,7 @@ plt.show()
 # ## Discovery
 #
 # What was ever solved in training, even once? Every method can only learn from success it stumbles on, unless it learns from failures too. Kept
-# records have a short row per training rollout (`episodes.jsonl.columns.xz`), without any text.
+# records have a short row per training rollout (the log `episodes`), without any text.
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 2.8), layout="constrained")

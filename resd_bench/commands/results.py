@@ -1,4 +1,4 @@
-"""`results keep | show | schema | verify | audit`: records of runs, and what was made of them.
+"""`results`: keep, pack, show, describe and verify records of runs, and what was made of them.
 
 Left out: everything that is not printing.
 """
@@ -44,10 +44,21 @@ def keep_command(
 def compact_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of kept records.")],
 ) -> None:
-    """Store logs of kept records in columns, a third as large."""
+    """Pack the kept records of each folder in one file, half as large."""
     from resd_bench.records.archive import compact
 
-    say(f"wrote {len(compact(folder))} logs below {folder} in columns")
+    done = compact(folder)
+    say(f"wrote {done.logs} logs in columns, and packed {done.runs} runs into {done.packs} files")
+
+
+@app.command("unpack")
+def unpack_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of packed records.")],
+) -> None:
+    """Write packed records as run folders again."""
+    from resd_bench.records.archive import unpack
+
+    say(f"unpacked {len(unpack(folder))} runs below {folder}")
 
 
 @app.command("show")

@@ -17,10 +17,10 @@ from typing import Any
 
 from resd_bench.files import reading
 
-COLUMNS_SUFFIX = ".columns.xz"
+PLAIN_SUFFIX = ".columns"
+"""Of the name of a log in columns that is not compressed: a pack of runs is compressed whole."""
+COLUMNS_SUFFIX = f"{PLAIN_SUFFIX}.xz"
 """Of the name of a log in columns."""
-_MOST_MEMORY = 64 << 20
-"""Bytes that decompression may take besides its output; presets up to 8 need 33 MiB."""
 
 
 def pack_columns(lines: Iterable[bytes]) -> bytes | None:
@@ -43,6 +43,11 @@ def pack_columns(lines: Iterable[bytes]) -> bytes | None:
     return lzma.compress(json.dumps(told, separators=(",", ":")).encode())
 
 
+def in_columns(path: Path) -> bool:
+    """Whether a file is named as a log in columns."""
+    return path.name.endswith((PLAIN_SUFFIX, COLUMNS_SUFFIX))
+
+
 def line_of(row: dict[str, Any]) -> bytes:
     """The line of a log that holds `row`."""
     return json.dumps(row).encode() + b"\n"
@@ -50,17 +55,9 @@ def line_of(row: dict[str, Any]) -> bytes:
 
 def read_columns(path: Path) -> list[dict[str, Any]]:
     """The rows of a file in columns; OSError or Unreadable."""
-    packed = reading.read_bytes(path)
-    most = reading.unpacked_bound(len(packed))
-    try:
-        unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY)
-        data = unpacker.decompress(packed, max_length=most + 1)
-    except lzma.LZMAError as error:
-        raise reading.Unreadable(f"its compressed data are damaged: {error}") from None
-    if len(data) > most:
-        raise reading.Unreadable(f"it unpacks to more than {most >> 20} MiB")
-    if not unpacker.eof:
-        raise reading.Unreadable("its compressed data are damaged: they end too early")
+    data = reading.read_bytes(path)
+    if path.name.endswith(COLUMNS_SUFFIX):
+        data = reading.unpack_xz(data)
     try:
         told = reading.parse_json(data)
         return _rows(told["kinds"], told["rows"], told["columns"])

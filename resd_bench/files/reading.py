@@ -3,7 +3,8 @@
 Every file that somebody else may have made is read through here: YAML, JSON, JSON Lines, gzip, and
 what `torch.save` wrote. The bounds are far above what any real file needs. Exceeding one raises
 `Unreadable`, a ValueError whose message is one line; callers add what was expected and what to do.
-Left out: files of this package, and models, which `resd_bench.models.model_files` examines.
+A file of a run's folder that was packed (`resd_bench.files.packs`) is read from the pack. Left
+out: files of this package, and models, which `resd_bench.models.model_files` examines.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import lzma
 import math
 import os
 import re
@@ -18,8 +20,11 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from resd_bench.files import packs
 
 MAX_DOCUMENT = 256 << 20
 """Bytes of a file that is read as a whole."""
@@ -35,6 +40,8 @@ UNPACKED_AT_LEAST = 16 << 20
 """Bytes that any compressed file may unpack to."""
 MOST_PACKED = 100
 """How many times its own size a larger one may unpack to; logs shrink to about a fiftieth."""
+_MOST_MEMORY = 64 << 20
+"""Bytes that unpacking xz data may take besides its output; presets up to 8 need 33 MiB."""
 _PIPES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 """Paths by which a shell passes input; apart from these, only regular files are read."""
 
@@ -44,13 +51,18 @@ class Unreadable(ValueError):
 
 
 def open_file(path: Path, *, follow: bool = True) -> BinaryIO:
-    """Open a regular file for reading; OSError where there is none.
+    """Open a regular file for reading, or one in a pack; OSError where there is none.
 
     Pipes and devices are refused because they could keep the reader waiting for ever. Without
-    `follow`, links are refused too.
+    `follow`, links are refused too. Unreadable if a pack is damaged.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-    descriptor = os.open(path, flags)
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        if (packed := _in_pack(path)) is None:
+            raise
+        return io.BytesIO(packed)
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
@@ -62,6 +74,43 @@ def open_file(path: Path, *, follow: bool = True) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file, or one in a pack; Unreadable if the pack is damaged."""
+    return path.is_file() or _in_pack(path) is not None
+
+
+def packed_folders(path: Path) -> list[str]:
+    """The names of the folders in a pack, sorted; OSError or Unreadable."""
+    return sorted({folder for folder, _ in read_pack(path)})
+
+
+def read_pack(path: Path) -> packs.Packed:
+    """The files in a pack; OSError or Unreadable."""
+    found = path.stat()
+    return _read_pack(path.absolute(), found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _read_pack(path: Path, size: int, changed: int) -> packs.Packed:
+    try:
+        return packs.split(unpack_xz(read_bytes(path)))
+    except RecursionError:
+        raise Unreadable("its list of files is nested") from None
+    except Unreadable:
+        raise
+    except ValueError as error:
+        raise Unreadable(f"it is not a pack of runs: {error}") from None
+
+
+def _in_pack(path: Path) -> bytes | None:
+    """The content of a file that is packed; None where its folder is there, or no pack."""
+    folder = path.parent
+    pack = folder.with_name(packs.PACK) if folder.name else None
+    if pack is None or not pack.is_file() or os.path.lexists(folder):
+        return None
+    return read_pack(pack).get((folder.name, path.name))
 
 
 def read_bytes(path: Path, limit: int = MAX_DOCUMENT, *, follow: bool = True) -> bytes:
@@ -126,6 +175,21 @@ def unpack(data: bytes) -> bytes:
         raise Unreadable(str(error)) from None
     if len(unpacked) > most:
         raise Unreadable(f"it unpacks to more than {size_text(most)}")
+    return unpacked
+
+
+def unpack_xz(data: bytes) -> bytes:
+    """Unpack xz data; Unreadable if it is damaged or unpacks to far more than logs do."""
+    most = unpacked_bound(len(data))
+    try:
+        unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY)
+        unpacked = unpacker.decompress(data, max_length=most + 1)
+    except lzma.LZMAError as error:
+        raise Unreadable(f"its compressed data are damaged: {error}") from None
+    if len(unpacked) > most:
+        raise Unreadable(f"it unpacks to more than {size_text(most)}")
+    if not unpacker.eof:
+        raise Unreadable("its compressed data are damaged: they end too early")
     return unpacked
 
 

@@ -17,7 +17,7 @@ from resd_bench.errors import UsageError
 from resd_bench.planning.architecture import Architecture
 from resd_bench.planning.duration import number_of_evaluations, number_of_updates
 from resd_bench.planning.memory import Machine, Tokens
-from resd_bench.records.run_files import EVALS, METRICS, RunFiles
+from resd_bench.records.run_files import EVALS, METRICS, RunFiles, is_run
 
 ALIKE = (
     "env",
@@ -58,7 +58,7 @@ class Rates:
 
 def read_rates(text: str) -> Rates:
     """`--rates`: a run folder, or `FLOPS,TOKENS` a second; UsageError for anything else."""
-    if Path(text).is_dir():
+    if Path(text).is_dir() or is_run(Path(text)):
         return _of_run(Path(text))
     try:
         flops, tokens = map(float, text.split(","))

@@ -4,19 +4,22 @@
 
 A kept run is a run folder without texts, contexts and checkpoints: its logs are in columns, and of
 each episode a short row remains; the texts of held-out answers are kept where they are asked for.
-Everything that reads run folders can read it. Left out: re-deriving committed tables from records,
-see `resd_bench.report.verify`.
+`compact` packs kept runs together. Everything that reads run folders can read both. Left out:
+re-deriving committed tables from records, see `resd_bench.report.verify`.
 """
 
 from __future__ import annotations
 
 import gzip
+import lzma
+import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from resd_bench.errors import UsageError
-from resd_bench.files import columns, reading
+from resd_bench.files import columns, packs, reading
 from resd_bench.files.integrity import Extent, sealed, sha256
 from resd_bench.files.writing import (
     check_name,
@@ -30,15 +33,26 @@ from resd_bench.records.checkpoints import by_update
 from resd_bench.records.log_files import LogRow, lines_of, log_file
 from resd_bench.records.recorder import (
     FOLDERS,
+    LOG_FILES,
     LOGS,
     files_of,
     to_line,
     write_json,
 )
-from resd_bench.records.run_files import EPISODES, EVALS, METRICS, SUFFIX, RunFiles, run_folders
+from resd_bench.records.run_files import (
+    EPISODES,
+    EVALS,
+    METRICS,
+    SUFFIX,
+    RunFiles,
+    is_run,
+    run_folders,
+)
 from resd_bench.records.runs import RunData
 
 KEPT = ("config.yaml", "manifest.json", "summary.json")
+PACKABLE = {*KEPT, "status.json", *LOG_FILES}
+"""The files of a run that can be packed with others."""
 
 
 def keep(runs: Iterable[RunData], to: Path, *, answers: bool = False) -> list[Path]:
@@ -55,11 +69,16 @@ def keep_at(places: Mapping[Path, RunData], to: Path, *, answers: bool = False) 
     for place, run in places.items():
         if run.status.get("state") != "finished":
             raise UsageError(f"{run.folder} is not finished: finish it with `run --resume` first")
-        if place.exists():
+        if is_kept(place):
             raise UsageError(f"{place} exists: move it away, or give another --to")
     for place, run in places.items():
         _keep(run, place, to, answers)
     return list(places)
+
+
+def is_kept(place: Path) -> bool:
+    """Whether a folder to keep a run in is taken, also by a packed run."""
+    return os.path.lexists(place) or is_run(place)
 
 
 def _keep(run: RunData, place: Path, to: Path, answers: bool) -> None:
@@ -76,7 +95,7 @@ def _keep(run: RunData, place: Path, to: Path, answers: bool) -> None:
     remove_folder(scratch, to)
     make_folder(scratch, to)
     for name in KEPT:
-        if (run.folder / name).exists():
+        if reading.is_file(run.folder / name):
             write_atomically(scratch / name, reading.read_bytes(run.folder / name), to)
     logs = {name: list(files.lines(name)) for name in (METRICS, EVALS)}
     logs[EPISODES] = [to_line(episode_summary(row)) for row in run.training()]
@@ -121,35 +140,104 @@ def _pack(lines: Sequence[bytes], log: Path, root: Path) -> Path:
     return path
 
 
-def compact(root: Path) -> list[Path]:
-    """Write the logs of the kept runs below `root` in columns; the files written.
+def compact(root: Path) -> Compacted:
+    """Pack the kept runs below `root`, those in one folder together, with their logs in columns.
 
-    For records from before `keep` did so. A log is removed only once its columns have been read
-    back and give the same lines; one that they cannot give is compressed. UsageError if a run is
-    unfinished or not as it was written; runs before it are in columns then.
+    Nothing is removed before what was written has been read back and is the same. A log that
+    columns cannot give is compressed; a run with files that records of runs do not have stays a
+    folder. UsageError if a run is unfinished or not as it was written; what came before it is
+    packed then.
     """
-    written = []
     runs = run_folders(root)
     if not runs:
         raise UsageError(f"no run found in {root}: give a folder of kept records")
-    for folder in runs:
-        known = [log_file(folder / name) for name in LOGS]
-        logs = [path for path in known if path and not path.name.endswith(columns.COLUMNS_SUFFIX)]
-        if logs:
-            files = RunFiles.at(folder)
-            if not files.finished:
-                raise UsageError(f"{folder} is not finished: only kept records are compressed")
-            files.check()
-        for path in logs:
-            lines = list(reading.read_lines(path))
-            packed = _pack(lines, path.with_name(path.name.removesuffix(".gz")), root)
-            if packed == path:
-                continue
-            if list(lines_of(packed)) != lines:
-                raise UsageError(f"{packed} is not what was written: {path} is left as it is")
-            remove(path, root)
-            written.append(packed)
+    there = [folder for folder in runs if folder.is_dir()]
+    logs = sum(_write_columns(folder, root) for folder in there)
+    together: dict[Path, list[Path]] = defaultdict(list)
+    for folder in there:
+        if folder != root and all(path.name in PACKABLE for path in folder.iterdir()):
+            together[folder.parent].append(folder)
+    for parent, folders in together.items():
+        _pack_runs(folders, parent / packs.PACK, root)
+    for pack in root.rglob(packs.PACK):
+        for name in reading.packed_folders(pack):  # what a kill left of their folders
+            remove_folder(pack.with_name(name + SUFFIX), root)
+    return Compacted(logs, sum(map(len, together.values())), len(together))
+
+
+class Compacted(NamedTuple):
+    """What `compact` wrote."""
+
+    logs: int
+    """In columns."""
+    runs: int
+    """That were packed."""
+    packs: int
+
+
+def _write_columns(folder: Path, root: Path) -> int:
+    """Write the logs of a kept run in columns; how many were not."""
+    known = [log_file(folder / name) for name in LOGS]
+    logs = [path for path in known if path and not columns.in_columns(path)]
+    files = RunFiles.at(folder)
+    if not files.finished:
+        raise UsageError(f"{folder} is not finished: only kept records are compressed")
+    files.check()
+    written = 0
+    for path in logs:
+        lines = list(reading.read_lines(path))
+        packed = _pack(lines, path.with_name(path.name.removesuffix(".gz")), root)
+        if packed == path:
+            continue
+        if list(lines_of(packed)) != lines:
+            raise UsageError(f"{packed} is not what was written: {path} is left as it is")
+        remove(path, root)
+        written += 1
     return written
+
+
+def _pack_runs(folders: Sequence[Path], pack: Path, root: Path) -> None:
+    """Pack run folders with those that the pack holds already, and remove them."""
+    names = {folder.name for folder in folders}
+    old = reading.read_pack(pack) if pack.exists() else {}
+    files = {place: data for place, data in old.items() if place[0] not in names}
+    for path in (path for folder in folders for path in folder.iterdir()):
+        data, name = reading.read_bytes(path, follow=False), path.name
+        if name.endswith(columns.COLUMNS_SUFFIX):
+            data, name = reading.unpack_xz(data), name.removesuffix(".xz")
+        elif name.endswith(".gz"):
+            data, name = reading.unpack(data), name.removesuffix(".gz")
+        files[path.parent.name, name] = data
+    write_atomically(pack, packs.pack(files), root)
+    if reading.read_pack(pack) != files:
+        raise UsageError(f"{pack} is not what was written: the folders of its runs are left")
+    for folder in folders:
+        # At once: what is left of a folder would hide the packed run.
+        scratch = folder.with_name(folder.name + SUFFIX)
+        remove_folder(scratch, root)
+        rename(folder, scratch.name, root)
+        remove_folder(scratch, root)
+
+
+def unpack(root: Path) -> list[Path]:
+    """Write the packed runs below `root` as folders again; the folders."""
+    found = [folder for folder in run_folders(root) if not folder.is_dir()]
+    if not found:
+        raise UsageError(f"no packed run found in {root}: give a folder of kept records")
+    for folder in found:
+        RunFiles.at(folder).check()
+        scratch = folder.with_name(folder.name + SUFFIX)
+        remove_folder(scratch, root)
+        make_folder(scratch, root)
+        for (place, name), data in reading.read_pack(folder.with_name(packs.PACK)).items():
+            if place == folder.name:
+                plain = name.endswith(columns.PLAIN_SUFFIX)
+                own = (f"{name}.xz", lzma.compress(data)) if plain else (name, data)
+                write_atomically(scratch / own[0], own[1], root)
+        rename(scratch, folder.name, root)
+    for pack in {folder.with_name(packs.PACK) for folder in found}:
+        remove(pack, root)
+    return found
 
 
 def _place(run: RunData, to: Path) -> Path:

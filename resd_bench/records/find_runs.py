@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from glob import glob
 from pathlib import Path
 
 from resd_bench.errors import UsageError
 from resd_bench.files.counted import counted
 from resd_bench.files.terminal import note
 from resd_bench.records.external import load_rows
-from resd_bench.records.run_files import is_log, run_folders
+from resd_bench.records.run_files import is_log, matching, run_folders
 from resd_bench.records.runs import NotEvaluated, RunData, load_run
 
 
@@ -22,7 +21,7 @@ def find_runs(places: str | Path | Iterable[str | Path]) -> list[RunData]:
     found: dict[str, RunData] = {}
     begun: list[NotEvaluated] = []
     for place in map(str, [places] if isinstance(places, str | Path) else places):
-        paths = [Path(p) for p in sorted(glob(place, recursive=True))] or [Path(place)]
+        paths = matching(place) or [Path(place)]
         files = [path for path in paths if path.is_file() and path.suffix == ".jsonl"]
         # A log in a run folder means the whole run.
         logs = {path.parent for path in files if is_log(path)}

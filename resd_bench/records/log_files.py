@@ -20,19 +20,19 @@ from resd_bench.files.writing import append_to, remove, write_all, written_atomi
 
 LogRow = dict[str, Any]
 
-LOG_SUFFIXES = ("", ".gz", columns.COLUMNS_SUFFIX)
+LOG_SUFFIXES = ("", ".gz", columns.COLUMNS_SUFFIX, columns.PLAIN_SUFFIX)
 """What follows the name of a log in each form."""
 
 
 def log_file(path: Path) -> Path | None:
     """The file that holds the log `path` in whatever form; None without one."""
     places = (path.with_name(f"{path.name}{suffix}") for suffix in LOG_SUFFIXES)
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if reading.is_file(place)), None)
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
     """The lines of a file that `log_file` found; OSError or Unreadable."""
-    if path.name.endswith(columns.COLUMNS_SUFFIX):
+    if columns.in_columns(path):
         return map(columns.line_of, columns.read_columns(path))
     return reading.read_lines(path)
 

@@ -109,12 +109,12 @@ def write_json(path: Path, value: Mapping[str, Any], root: Path | None = None) -
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object of a file, {} if there is none; UsageError if it is damaged."""
-    if not path.exists():
-        return {}
     try:
         loaded = reading.parse_json(reading.read_bytes(path))
         if not isinstance(loaded, dict):
             raise ValueError("it does not hold an object")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
     except (OSError, ValueError) as error:
         raise damaged(path, str(error)) from None
     return loaded

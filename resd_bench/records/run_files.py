@@ -15,13 +15,15 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from glob import glob
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from resd_bench.config import RunConfig, load_file
 from resd_bench.errors import UsageError
-from resd_bench.files import columns, reading
+from resd_bench.files import columns, packs, reading
 from resd_bench.files.integrity import Extent, file_sha256, files_sha256
 from resd_bench.records import schema
 from resd_bench.records.checkpoints import (
@@ -52,21 +54,53 @@ SUFFIX = ".tmp"
 
 
 def run_folders(root: Path) -> list[Path]:
-    """The run folders at or below `root`, except incomplete ones.
+    """The run folders at or below `root`, except incomplete ones; packed ones too.
 
-    One that has lost its `config.yaml` is included, so that the loss is noticed.
+    One that has lost its `config.yaml` is included, so that the loss is noticed. UsageError if a
+    pack is damaged.
     """
+    if not root.exists() and is_run(root):
+        return [root]
     found = []
     for folder, inside, names in os.walk(root):
+        if packs.PACK in names:
+            found += _packed(Path(folder))
         inside[:] = [name for name in inside if not name.endswith(SUFFIX)]
         if not {"config.yaml", "status.json"}.isdisjoint(names):
             found.append(Path(folder))
     return sorted(found)
 
 
+def matching(pattern: str) -> list[Path]:
+    """The files and folders, packed run folders too, that a path or glob means; [] for none."""
+    parent, name = os.path.split(pattern)
+    nearby = (Path(path) for path in glob(os.path.join(parent, packs.PACK), recursive=True))
+    packed = [place for pack in nearby for place in _packed(pack.parent)]
+    return sorted(
+        [*map(Path, glob(pattern, recursive=True)), *(p for p in packed if fnmatch(p.name, name))]
+    )
+
+
+def _packed(folder: Path) -> list[Path]:
+    """The run folders in the pack of a folder, except those that are there as well."""
+    try:
+        places = [folder / name for name in reading.packed_folders(folder / packs.PACK)]
+    except (OSError, ValueError) as error:
+        raise damaged(folder / packs.PACK, str(error)) from None
+    return [place for place in places if not os.path.lexists(place)]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether there is a run folder, or a packed one; UsageError if the pack is damaged."""
+    try:
+        return reading.is_file(folder / "config.yaml")
+    except (OSError, ValueError) as error:
+        raise damaged(folder.with_name(packs.PACK), str(error)) from None
+
+
 def is_log(path: Path) -> bool:
     """Whether a file is a log, plain or packed, of the run folder that it is in."""
-    return path.name in LOG_FILES and (path.parent / "config.yaml").is_file()
+    return path.name in LOG_FILES and is_run(path.parent)
 
 
 @dataclass(frozen=True)
@@ -79,7 +113,7 @@ class RunFiles:
     @classmethod
     def at(cls, folder: Path) -> RunFiles:
         """The run in `folder`; UsageError if it is not one or its `status.json` is damaged."""
-        if not (folder / "config.yaml").is_file():
+        if not is_run(folder):
             raise UsageError(
                 f"{folder} is not a run folder (no config.yaml): give one that `run` wrote, or "
                 "restore the file from a copy"
@@ -168,7 +202,7 @@ class RunFiles:
     def stream(self, log: str) -> Iterator[LogRow]:
         """The rows of a log that are on record, one by one; the whole log is checked first."""
         path = self._log(log) or self.folder / log
-        if path.name.endswith(columns.COLUMNS_SUFFIX):
+        if columns.in_columns(path):
             yield from self._columns(log, path)
             return
         for number, line in enumerate(self.lines(log), start=1):
@@ -226,7 +260,7 @@ class RunFiles:
         known, path = self.vouched.get(name), self.folder / name
         if known is None:
             return
-        if not path.is_file():
+        if not reading.is_file(path):
             raise damaged(path, "it is missing")
         if file_sha256(path) != known["sha256"]:
             raise damaged(path, "its SHA-256 differs from the one that the run recorded")

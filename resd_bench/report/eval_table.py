@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 
 from rich.table import Table
@@ -13,7 +12,7 @@ from resd_bench.errors import UsageError
 from resd_bench.records import schema
 from resd_bench.records.find_runs import find_runs
 from resd_bench.records.jsonl import COUNT, LABEL, SHARE_OR_NULL, check_fields, read_objects
-from resd_bench.records.run_files import check_evals, is_log
+from resd_bench.records.run_files import check_evals, is_log, matching
 from resd_bench.report.tables import WITH_FAILURES, best_rates, rates, table_label
 from resd_bench.stats import EvalPoint, eval_points, reported
 
@@ -37,7 +36,7 @@ def find_evaluations(places: Iterable[str]) -> list[Evaluated]:
     """The evaluations in run folders, folders of them, row files or globs; UsageError if none."""
     found: list[Evaluated] = []
     for place in places:
-        for path in sorted(glob(place, recursive=True)) or [place]:
+        for path in map(str, matching(place) or [Path(place)]):
             file, folder = path.endswith(SUFFIXES), Path(path).parent
             if file and not is_log(Path(path)):
                 found.append(Evaluated(path, _points(Path(path))))

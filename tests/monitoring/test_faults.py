@@ -27,7 +27,7 @@ from resd_bench.monitoring.faults import (
 )
 from resd_bench.records.log_files import read_log
 from resd_bench.records.recorder import read_json
-from resd_bench.records.run_files import run_folders
+from resd_bench.records.run_files import RunFiles, run_folders
 from resd_bench.records.runs import load_run
 from resd_bench.report.html.suite import suite
 from tests.places import ROOT
@@ -465,7 +465,7 @@ def committed() -> Iterator[tuple[Path, float, list[Fault]]]:
     be read, and that all their answers ran to the limit, is what they should be told.
     """
     for folder in run_folders(ROOT / "results/nano"):
-        settings = dict(SETTING.findall((folder / "config.yaml").read_text()))
+        settings = dict(SETTING.findall(RunFiles.at(folder).config_text()))
         ends = [read_json(folder / "summary.json")[end] for end in ("first", "last")]
         first, last = (
             next(value for name, value in end.items() if name.startswith("per_task_mean"))

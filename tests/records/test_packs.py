@@ -1,0 +1,232 @@
+"""Kept runs that are packed together read as before, and give their folders back."""
+
+import json
+import lzma
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from resd_bench.cli import app
+from resd_bench.config import RunConfig
+from resd_bench.errors import UsageError
+from resd_bench.files import packs, reading
+from resd_bench.records import archive
+from resd_bench.records.archive import compact, keep, unpack
+from resd_bench.records.find_runs import find_runs
+from resd_bench.records.recorder import LOGS
+from resd_bench.records.run_files import RunFiles, run_folders
+from resd_bench.records.runs import RunData
+from tests.records.test_archive import a_run
+
+
+def kept_runs(root: Path, seeds: range = range(3)) -> Path:
+    """The folder of kept runs that differ in their seed and in what they measured."""
+    for seed in seeds:
+        run = a_run(root / "runs" / str(seed))
+        for name, old, new in (
+            ("config.yaml", "seed: 3", f"seed: {seed}"),
+            ("evals.jsonl", '"score": 0.5', f'"score": 0.{seed}'),
+        ):
+            (run / name).write_text((run / name).read_text().replace(old, new))
+        (run / "summary.json").write_text(json.dumps({"first": {}, "seed": seed}))
+        keep(find_runs(run), root / "kept")
+    return root / "kept/manufactoria-has/sft"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+Told = tuple[RunData, list[Mapping[str, Any]], dict[str, Any]]
+
+
+def told(runs: list[RunData]) -> list[Told]:
+    """All that is read of runs."""
+    return [
+        (
+            replace(run, files=None),
+            list(run.training()),
+            RunFiles.at(run.folder).json("summary.json"),
+        )
+        for run in runs
+    ]
+
+
+def test_packed_runs_read_as_before_by_every_kind_of_path(tmp_path: Path) -> None:
+    folder = kept_runs(tmp_path)
+    places = [tmp_path / "kept", folder, folder / "seed-*", folder / "seed-1"]
+    places += [folder / "seed-[12]", folder / "*", folder.parent / "*/seed-*"]
+    before = [told(find_runs(place)) for place in places]
+    hashes = [list(RunFiles.at(place).lines("evals.jsonl")) for place in run_folders(folder)]
+    assert compact(tmp_path / "kept") == (0, 3, 1)
+    assert [path.name for path in folder.iterdir()] == [packs.PACK]
+    assert [told(find_runs(place)) for place in places] == before
+    for place, lines in zip(run_folders(folder), hashes, strict=True):
+        RunFiles.at(place).check()
+        assert list(RunFiles.at(place).lines("evals.jsonl")) == lines
+    assert RunConfig.of_record(folder / "seed-1/config.yaml").seed == 1
+    with pytest.raises(UsageError, match="seed-3 is not a run folder"):
+        RunFiles.at(folder / "seed-3")
+    with pytest.raises(UsageError, match="no run found"):
+        find_runs(folder / "seed-3")
+
+
+def test_unpacking_gives_the_same_bytes(tmp_path: Path) -> None:
+    folder = kept_runs(tmp_path)
+    before = contents(folder)
+    compact(folder)
+    assert sum(map(len, contents(folder).values())) < sum(map(len, before.values())) / 2
+    assert unpack(folder) == [folder / f"seed-{seed}" for seed in range(3)]
+    assert contents(folder) == before
+    with pytest.raises(UsageError, match="no packed run found"):
+        unpack(folder)
+
+
+def test_a_packed_run_is_there_for_whoever_would_keep_or_copy_it(tmp_path: Path) -> None:
+    folder = kept_runs(tmp_path)
+    compact(folder)
+    runs = find_runs(folder)
+    with pytest.raises(UsageError, match=r"seed-0 exists"):
+        keep(runs, tmp_path / "kept")
+    copies = keep(runs, tmp_path / "again")
+    for copy, (run, training, summary) in zip(copies, told(runs), strict=True):
+        assert told(find_runs(copy)) == [(replace(run, folder=copy), training, summary)]
+
+
+def test_further_runs_join_a_pack(tmp_path: Path) -> None:
+    folder = kept_runs(tmp_path)
+    compact(folder)
+    kept_runs(tmp_path, range(3, 5))
+    before = told(find_runs(folder))
+    assert [run.seed for run in find_runs(folder)] == [0, 1, 2, 3, 4]
+    assert compact(folder) == (0, 2, 1)
+    assert [path.name for path in folder.iterdir()] == [packs.PACK]
+    assert told(find_runs(folder)) == before
+
+
+def test_a_folder_hides_the_packed_run_of_its_name(tmp_path: Path) -> None:
+    folder = kept_runs(tmp_path)
+    shutil.copytree(folder / "seed-1", tmp_path / "copy")
+    compact(folder)
+    shutil.copytree(tmp_path / "copy", folder / "seed-1")
+    assert [place.name for place in run_folders(folder)] == ["seed-0", "seed-1", "seed-2"]
+    (folder / "seed-1/summary.json").unlink()
+    with pytest.raises(UsageError, match=r"summary\.json is damaged \(it is missing\)"):
+        RunFiles.at(folder / "seed-1").check()
+
+
+def test_runs_with_more_than_records_stay_folders(tmp_path: Path) -> None:
+    folder = kept_runs(tmp_path)
+    (folder / "seed-0/answers").mkdir()
+    (folder / "seed-1/notes.txt").write_text("mine")
+    assert compact(folder) == (0, 1, 1)
+    assert sorted(path.name for path in folder.iterdir()) == [packs.PACK, "seed-0", "seed-1"]
+    assert len(find_runs(folder)) == 3
+
+
+@pytest.mark.parametrize("step", range(11))
+def test_packing_that_is_stopped_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    folder = kept_runs(tmp_path)
+    before, done = told(find_runs(folder)), 0
+
+    for name in ("write_atomically", "remove_folder", "rename"):
+
+        def stopped(*given: object, of: object = getattr(archive, name)) -> None:
+            nonlocal done
+            done += 1
+            if done > step:
+                raise KeyboardInterrupt
+            of(*given)  # type: ignore[operator]
+
+        monkeypatch.setattr(archive, name, stopped)
+    try:
+        compact(folder)
+    except KeyboardInterrupt:
+        assert told(find_runs(folder)) == before
+        monkeypatch.undo()
+        compact(folder)
+    else:
+        assert step == 10, "a write that this test does not stop"
+    assert told(find_runs(folder)) == before
+    assert [path.name for path in folder.iterdir()] == [packs.PACK]
+
+
+def test_a_pack_that_reads_back_differently_removes_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = kept_runs(tmp_path)
+    before = contents(folder)
+    honest = packs.pack
+    monkeypatch.setattr(packs, "pack", lambda files: honest({k: v[:-1] for k, v in files.items()}))
+    with pytest.raises(UsageError, match="the folders of its runs are left"):
+        compact(folder)
+    (folder / packs.PACK).unlink()
+    assert contents(folder) == before
+
+
+def listed(*entries: object, content: bytes = b"") -> bytes:
+    return lzma.compress(json.dumps(entries).encode() + b"\n" + content)
+
+
+HOSTILE = {
+    "empty": b"",
+    "no xz": b"PK\3\4 a zip",
+    "nothing in it": lzma.compress(b""),
+    "no list": lzma.compress(b"{}\n"),
+    "no line": lzma.compress(b"[]"),
+    "nested": lzma.compress(b"[" * 100_000 + b"\n"),
+    "a long list": lzma.compress(b"[" + b"[], " * (1 << 20) + b"[]]\n"),
+    "a bomb": lzma.compress(bytes(1 << 25)),
+    "a path upwards": listed(["..", "config.yaml", 1], content=b"x"),
+    "a path elsewhere": listed(["/etc", "config.yaml", 1], content=b"x"),
+    "a path in a name": listed(["seed-0", "../config.yaml", 1], content=b"x"),
+    "a drive": listed(["c:\\seed-0", "config.yaml", 1], content=b"x"),
+    "no name": listed(["", "config.yaml", 1], content=b"x"),
+    "too short": listed(["seed-0", "config.yaml", 9], content=b"x"),
+    "too long": listed(["seed-0", "config.yaml", 1], content=b"xy"),
+    "before its beginning": listed(["seed-0", "config.yaml", -1], content=b"x"),
+    "twice": listed(["seed-0", "a", 1], ["seed-0", "a", 0], content=b"x"),
+    "two values": listed(["seed-0", "config.yaml"]),
+    "a number as name": listed([1, "config.yaml", 0]),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_damaged_or_hostile_pack_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / packs.PACK).write_bytes(HOSTILE[name])
+    for read in (find_runs, run_folders, lambda p: RunFiles.at(p / "seed-0"), unpack):
+        with pytest.raises(UsageError, match=r"runs\.pack\.xz is damaged \(it"):
+            read(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [packs.PACK]
+
+
+def test_a_changed_file_in_a_pack_is_refused(tmp_path: Path) -> None:
+    folder = kept_runs(tmp_path)
+    compact(folder)
+    files = dict(reading.read_pack(folder / packs.PACK))
+    for name in ("config.yaml", "evals.jsonl.columns", "status.json"):
+        changed = files["seed-1", name].replace(b"3", b"4").replace(b"1", b"2")
+        (folder / packs.PACK).write_bytes(packs.pack({**files, ("seed-1", name): changed}))
+        with pytest.raises(UsageError, match=rf"seed-1/{name} is damaged"):
+            RunFiles.at(folder / "seed-1").check()
+        with pytest.raises(UsageError, match=rf"seed-1/{name} is damaged"):
+            unpack(folder)
+        RunFiles.at(folder / "seed-0").check()
+
+
+def test_the_commands_say_what_they_did(tmp_path: Path) -> None:
+    folder = kept_runs(tmp_path)
+    packed = CliRunner().invoke(app, ["results", "compact", str(tmp_path / "kept")])
+    assert packed.output == "wrote 0 logs in columns, and packed 3 runs into 1 files\n"
+    shown = CliRunner().invoke(app, ["results", "show", f"{folder}/seed-0"])
+    assert shown.exit_code == 0, shown.output
+    back = CliRunner().invoke(app, ["results", "unpack", str(tmp_path / "kept")])
+    assert back.output == f"unpacked 3 runs below {tmp_path / 'kept'}\n"
+    assert len(LOGS) == sum(p.name.endswith(".xz") for p in (folder / "seed-0").iterdir())
