@@ -56,9 +56,9 @@ def unpack_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of packed records.")],
 ) -> None:
     """Write packed records as run folders again."""
-    from resd_bench.records.archive import unpack
+    from resd_bench.records.archive import unpack_runs
 
-    say(f"unpacked {len(unpack(folder))} runs below {folder}")
+    say(f"unpacked {len(unpack_runs(folder))} runs below {folder}")
 
 
 @app.command("show")

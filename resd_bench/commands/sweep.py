@@ -179,14 +179,14 @@ def warn_of_missing(records: Sequence[Path]) -> None:
 
 def keep_finished(jobs: Sequence[Job], to: Path, *, answers: bool = False) -> None:
     """Keep the records of the runs that are done, those apart that `to` has already."""
-    from resd_bench.records.archive import is_kept, keep_at
+    from resd_bench.records.archive import is_taken, keep_at
     from resd_bench.records.runs import load_run
 
     done = [job.trial for job in jobs if job.state in ("finished", "there already")]
     places = {
         to / trial.config.env / trial.variant / f"seed-{trial.config.seed}": trial for trial in done
     }
-    new = {place: load_run(t.folder) for place, t in places.items() if not is_kept(place)}
+    new = {place: load_run(t.folder) for place, t in places.items() if not is_taken(place)}
     kept = len(keep_at(new, to, answers=answers))
     note(f"kept {kept} of {len(done)} records in {to}; the others were there")
 

@@ -14,7 +14,7 @@ import json
 import lzma
 from collections.abc import Mapping
 
-PACK = "runs.pack.xz"
+PACK_NAME = "runs.pack.xz"
 """The name of a pack, next to the folders of runs."""
 Packed = Mapping[tuple[str, str], bytes]
 """The content of each file by the names of its folder and itself."""
@@ -22,7 +22,7 @@ _LONGEST_LIST = 4 << 20
 """Bytes of the line that lists the files."""
 
 
-def pack(files: Packed) -> bytes:
+def pack_files(files: Packed) -> bytes:
     """The pack that holds these files, those of one name together: they resemble each other."""
     order = sorted(files, key=lambda place: (place[1], place[0]))
     told = [[folder, name, len(files[folder, name])] for folder, name in order]

@@ -107,7 +107,7 @@ def _read_pack(path: Path, size: int, changed: int) -> packs.Packed:
 def _in_pack(path: Path) -> bytes | None:
     """The content of a file that is packed; None where its folder is there, or no pack."""
     folder = path.parent
-    pack = folder.with_name(packs.PACK) if folder.name else None
+    pack = folder.with_name(packs.PACK_NAME) if folder.name else None
     if pack is None or not pack.is_file() or os.path.lexists(folder):
         return None
     return read_pack(pack).get((folder.name, path.name))

@@ -69,14 +69,14 @@ def keep_at(places: Mapping[Path, RunData], to: Path, *, answers: bool = False) 
     for place, run in places.items():
         if run.status.get("state") != "finished":
             raise UsageError(f"{run.folder} is not finished: finish it with `run --resume` first")
-        if is_kept(place):
+        if is_taken(place):
             raise UsageError(f"{place} exists: move it away, or give another --to")
     for place, run in places.items():
         _keep(run, place, to, answers)
     return list(places)
 
 
-def is_kept(place: Path) -> bool:
+def is_taken(place: Path) -> bool:
     """Whether a folder to keep a run in is taken, also by a packed run."""
     return os.path.lexists(place) or is_run(place)
 
@@ -158,8 +158,8 @@ def compact(root: Path) -> Compacted:
         if folder != root and all(path.name in PACKABLE for path in folder.iterdir()):
             together[folder.parent].append(folder)
     for parent, folders in together.items():
-        _pack_runs(folders, parent / packs.PACK, root)
-    for pack in root.rglob(packs.PACK):
+        _pack_runs(folders, parent / packs.PACK_NAME, root)
+    for pack in root.rglob(packs.PACK_NAME):
         for name in reading.packed_folders(pack):  # what a kill left of their folders
             remove_folder(pack.with_name(name + SUFFIX), root)
     return Compacted(logs, sum(map(len, together.values())), len(together))
@@ -208,7 +208,7 @@ def _pack_runs(folders: Sequence[Path], pack: Path, root: Path) -> None:
         elif name.endswith(".gz"):
             data, name = reading.unpack(data), name.removesuffix(".gz")
         files[path.parent.name, name] = data
-    write_atomically(pack, packs.pack(files), root)
+    write_atomically(pack, packs.pack_files(files), root)
     if reading.read_pack(pack) != files:
         raise UsageError(f"{pack} is not what was written: the folders of its runs are left")
     for folder in folders:
@@ -219,7 +219,7 @@ def _pack_runs(folders: Sequence[Path], pack: Path, root: Path) -> None:
         remove_folder(scratch, root)
 
 
-def unpack(root: Path) -> list[Path]:
+def unpack_runs(root: Path) -> list[Path]:
     """Write the packed runs below `root` as folders again; the folders."""
     found = [folder for folder in run_folders(root) if not folder.is_dir()]
     if not found:
@@ -229,13 +229,13 @@ def unpack(root: Path) -> list[Path]:
         scratch = folder.with_name(folder.name + SUFFIX)
         remove_folder(scratch, root)
         make_folder(scratch, root)
-        for (place, name), data in reading.read_pack(folder.with_name(packs.PACK)).items():
+        for (place, name), data in reading.read_pack(folder.with_name(packs.PACK_NAME)).items():
             if place == folder.name:
                 plain = name.endswith(columns.PLAIN_SUFFIX)
                 own = (f"{name}.xz", lzma.compress(data)) if plain else (name, data)
                 write_atomically(scratch / own[0], own[1], root)
         rename(scratch, folder.name, root)
-    for pack in {folder.with_name(packs.PACK) for folder in found}:
+    for pack in {folder.with_name(packs.PACK_NAME) for folder in found}:
         remove(pack, root)
     return found
 

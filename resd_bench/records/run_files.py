@@ -63,7 +63,7 @@ def run_folders(root: Path) -> list[Path]:
         return [root]
     found = []
     for folder, inside, names in os.walk(root):
-        if packs.PACK in names:
+        if packs.PACK_NAME in names:
             found += _packed(Path(folder))
         inside[:] = [name for name in inside if not name.endswith(SUFFIX)]
         if not {"config.yaml", "status.json"}.isdisjoint(names):
@@ -74,7 +74,7 @@ def run_folders(root: Path) -> list[Path]:
 def matching(pattern: str) -> list[Path]:
     """The files and folders, packed run folders too, that a path or glob means; [] for none."""
     parent, name = os.path.split(pattern)
-    nearby = (Path(path) for path in glob(os.path.join(parent, packs.PACK), recursive=True))
+    nearby = (Path(path) for path in glob(os.path.join(parent, packs.PACK_NAME), recursive=True))
     packed = [place for pack in nearby for place in _packed(pack.parent)]
     return sorted(
         [*map(Path, glob(pattern, recursive=True)), *(p for p in packed if fnmatch(p.name, name))]
@@ -84,9 +84,9 @@ def matching(pattern: str) -> list[Path]:
 def _packed(folder: Path) -> list[Path]:
     """The run folders in the pack of a folder, except those that are there as well."""
     try:
-        places = [folder / name for name in reading.packed_folders(folder / packs.PACK)]
+        places = [folder / name for name in reading.packed_folders(folder / packs.PACK_NAME)]
     except (OSError, ValueError) as error:
-        raise damaged(folder / packs.PACK, str(error)) from None
+        raise damaged(folder / packs.PACK_NAME, str(error)) from None
     return [place for place in places if not os.path.lexists(place)]
 
 
@@ -95,7 +95,7 @@ def is_run(folder: Path) -> bool:
     try:
         return reading.is_file(folder / "config.yaml")
     except (OSError, ValueError) as error:
-        raise damaged(folder.with_name(packs.PACK), str(error)) from None
+        raise damaged(folder.with_name(packs.PACK_NAME), str(error)) from None
 
 
 def is_log(path: Path) -> bool:

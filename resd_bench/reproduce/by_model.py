@@ -24,13 +24,13 @@ from resd_bench.reproduce.match_records import Gathered, family
 from resd_bench.reproduce.page import Page, empty_table
 from resd_bench.reproduce.paper_tables import TUNED
 from resd_bench.reproduce.table_cells import (
-    CHOICES,
     NOT_RUN,
+    REPORTED,
     TAKE_OFF,
     TAKE_OFF_NOTE,
     Cell,
-    Choice,
     Judged,
+    Reported,
     by_run,
     cell_of_runs,
     compare_with_paper,
@@ -96,14 +96,14 @@ def organisms(gathered: Gathered) -> Page:
     return _by_model(gathered, page, places, ["last"], "resd")
 
 
-def rarity(gathered: Gathered) -> Page:
+def by_rarity(gathered: Gathered) -> Page:
     """Success by rarity and method, every method with its own tuned settings."""
     page = Page("rarity", "Rarity at tuned settings: where each method learns", [], [])
     page.notes.append(
         "Every method has the settings that `resd-bench tune` chose for it on `nano`, where one "
         f"answer in a hundred succeeds; no other model was tuned. {MODELS_OF_RARITY} {BEFORE}"
     )
-    return _by_model(gathered, page, Places.of(gathered).rows, CHOICES, f"resd{TUNED}")
+    return _by_model(gathered, page, Places.of(gathered).rows, REPORTED, f"resd{TUNED}")
 
 
 BEFORE = "`before` is success before the first update of all runs."
@@ -111,12 +111,12 @@ MODELS_OF_RARITY = (
     "`nano-common`, `nano-rare` and `nano-rarest` are `nano` after a little more pre-training, in "
     "which untaught answers were right more often, or more rarely; all else was as before."
 )
-TABLE_NAMES: Mapping[Choice, str] = {
+TABLE_NAMES: Mapping[Reported, str] = {
     "last": "last checkpoint",
     "validation": "checkpoint chosen on validation",
     "area": "area under the curve",
 }
-RULES_TOLD: Mapping[Choice, str] = {
+RULES_TOLD: Mapping[Reported, str] = {
     "last": "Success of the last checkpoint",
     "validation": "Success of the checkpoint that validation tasks choose",
     "area": "Area under the curve of success over training rollouts",
@@ -127,13 +127,13 @@ def _by_model(
     gathered: Gathered,
     page: Page,
     places: Iterable[PhaseRow],
-    rules: Sequence[Choice],
+    rules: Sequence[Reported],
     reference: str,
 ) -> Page:
     """Add a table for each rule: a row for each model on each environment, a column a method."""
     before, cells = Places.of(gathered).shown, by_cell(gathered)
     methods = list(dict.fromkeys(map(family, gathered.variants)))
-    rows, judged = list(places), JUDGED.format(reference)
+    rows, judged = list(places), _AGAINST.format(reference)
     for rule in rules:
         columns = ["environment", "model", "before", *methods, "seeds"]
         made = empty_table(TABLE_NAMES[rule], columns, 2, f"{RULES_TOLD[rule]}; {judged}")
@@ -153,7 +153,7 @@ def _by_model(
     return page
 
 
-JUDGED = "verdict against {} on the same model: paired by seed, Holm over its methods."
+_AGAINST = "verdict against {} on the same model: paired by seed, Holm over its methods."
 
 
 def tier_page(gathered: Gathered) -> Page:

@@ -128,7 +128,7 @@ EXPERIMENTS = (
         "factorial", "RESD's parts in every combination", "factorial", factorial_page.factorial
     ),
     Experiment("phase", "rarity x feedback level", "phase", by_model.phase),
-    Experiment("rarity", "rarity at tuned settings", "rarity", by_model.rarity),
+    Experiment("rarity", "rarity at tuned settings", "rarity", by_model.by_rarity),
     Experiment("organisms", "methods on other organisms", "organisms", by_model.organisms),
     Experiment("tiers", "tiers x feedback level", "tiers", by_model.tier_page),
     Experiment("reflector", "reflections on other tasks", "reflector", own_experiments.reflector),

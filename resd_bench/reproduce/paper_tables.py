@@ -26,11 +26,11 @@ from resd_bench.reproduce.table_cells import (
     TAKE_OFF,
     TAKE_OFF_NOTE,
     Cell,
-    Choice,
     Metric,
+    Reported,
     Rule,
     alike_by,
-    by_choice,
+    by_reported,
     cell_of,
     cell_of_runs,
     compare_with_paper,
@@ -174,7 +174,7 @@ TUNED_CAPTION = (
     "by resd-bench tune on validation tasks by the area under the curve, as many trials for every "
     "method. 95% intervals; verdicts: paired by seed, Holm over the rows of an environment."
 )
-TUNED_RULES: Mapping[Choice, str] = {
+TUNED_RULES: Mapping[Reported, str] = {
     "last": "per task, mean@{k}, the last checkpoint",
     "validation": "per task, mean@{k}, the checkpoint that validation tasks choose",
     "area": "per task, area under the curve of mean@{k} over training rollouts",
@@ -203,7 +203,7 @@ def add_tuned(page: Page, gathered: Gathered, tuned: Gathered) -> None:
 def _tuned_rows(
     made: Table,
     env: str,
-    rule: Choice,
+    rule: Reported,
     untuned: Mapping[str, Sequence[RunData]],
     tuned: Mapping[str, Sequence[RunData]],
 ) -> list[dict[str, object]]:
@@ -211,7 +211,7 @@ def _tuned_rows(
     every = [run for side in (untuned, tuned) for runs in side.values() for run in runs]
     budget = common_budget(every) if every else 0.0
     before, after = (
-        {variant: by_choice(runs, rule, budget) for variant, runs in side.items()}
+        {variant: by_reported(runs, rule, budget) for variant, runs in side.items()}
         for side in (untuned, tuned)
     )
     unlike = alike_by(rule, budget)

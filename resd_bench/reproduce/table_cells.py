@@ -40,9 +40,9 @@ from resd_bench.stats import (
 
 Rule = Literal["last", "validation", "paper"]
 RULES: tuple[Rule, ...] = get_args(Rule)
-Choice = Literal["last", "validation", "area"]
+Reported = Literal["last", "validation", "area"]
 """What stands for a run: a checkpoint, or its whole curve."""
-CHOICES: tuple[Choice, ...] = get_args(Choice)
+REPORTED: tuple[Reported, ...] = get_args(Reported)
 Metric = Literal["mean", "best", "case mean", "case best"]
 """mean@k and best@k per task, and the same per test case."""
 
@@ -114,9 +114,9 @@ def areas_by_run(runs: Sequence[RunData], budget: float) -> CellOutcomes:
     return CellOutcomes(*(outcomes_by_run(own, budget, "episodes", "area") for own in sides))
 
 
-def by_choice(runs: Sequence[RunData], choice: Choice, budget: float) -> CellOutcomes:
+def by_reported(runs: Sequence[RunData], reported: Reported, budget: float) -> CellOutcomes:
     """Outcomes of each run by what stands for it; areas are over `budget` rollouts."""
-    return areas_by_run(runs, budget) if choice == "area" else by_run(runs, "mean", choice)
+    return areas_by_run(runs, budget) if reported == "area" else by_run(runs, "mean", reported)
 
 
 def outcomes_of(points: Mapping[tuple[str, int], EvalPoint], metric: Metric) -> CellOutcomes:
@@ -199,7 +199,7 @@ def verdicts(
 def judged_cells(
     groups: Mapping[str, Sequence[RunData]],
     reference: str,
-    choice: Choice,
+    reported: Reported,
     varies: Collection[str] = (),
 ) -> dict[str, Cell]:
     """A cell for each group, with the verdict on it against the reference.
@@ -209,22 +209,22 @@ def judged_cells(
     """
     every = [run for runs in groups.values() for run in runs]
     budget = common_budget(every) if every else 0.0
-    found = {name: by_choice(runs, choice, budget) for name, runs in groups.items()}
-    unlike = alike_by(choice, budget, varies)
+    found = {name: by_reported(runs, reported, budget) for name, runs in groups.items()}
+    unlike = alike_by(reported, budget, varies)
     judged = judge_groups(groups, reference, found, unlike)
     cells = {}
     for name, runs in groups.items():
-        own = cell_of(found[name]) if choice == "area" else cell_of_runs(runs, "mean", choice)
+        own = cell_of(found[name]) if reported == "area" else cell_of_runs(runs, "mean", reported)
         verdict = "" if name == reference else compare_with_paper(judged.get(name), None)
         cells[name] = replace(own, verdict=verdict)
     return cells
 
 
 def alike_by(
-    choice: Choice, budget: float, varies: Collection[str] = ()
+    reported: Reported, budget: float, varies: Collection[str] = ()
 ) -> Callable[[Sequence[Sequence[RunData]]], Sequence[str]]:
     """Says why groups cannot be compared by what stands for a run; [] where they can."""
-    measure: Measure = "area" if choice == "area" else "success"
+    measure: Measure = "area" if reported == "area" else "success"
     return partial(unlikeness, budget=budget, axis="episodes", measure=measure, varies=varies)
 
 

@@ -16,7 +16,7 @@ from resd_bench.config import RunConfig
 from resd_bench.errors import UsageError
 from resd_bench.files import packs, reading
 from resd_bench.records import archive
-from resd_bench.records.archive import compact, keep, unpack
+from resd_bench.records.archive import compact, keep, unpack_runs
 from resd_bench.records.find_runs import find_runs
 from resd_bench.records.recorder import LOGS
 from resd_bench.records.run_files import RunFiles, run_folders
@@ -64,7 +64,7 @@ def test_packed_runs_read_as_before_by_every_kind_of_path(tmp_path: Path) -> Non
     before = [told(find_runs(place)) for place in places]
     hashes = [list(RunFiles.at(place).lines("evals.jsonl")) for place in run_folders(folder)]
     assert compact(tmp_path / "kept") == (0, 3, 1)
-    assert [path.name for path in folder.iterdir()] == [packs.PACK]
+    assert [path.name for path in folder.iterdir()] == [packs.PACK_NAME]
     assert [told(find_runs(place)) for place in places] == before
     for place, lines in zip(run_folders(folder), hashes, strict=True):
         RunFiles.at(place).check()
@@ -81,10 +81,10 @@ def test_unpacking_gives_the_same_bytes(tmp_path: Path) -> None:
     before = contents(folder)
     compact(folder)
     assert sum(map(len, contents(folder).values())) < sum(map(len, before.values())) / 2
-    assert unpack(folder) == [folder / f"seed-{seed}" for seed in range(3)]
+    assert unpack_runs(folder) == [folder / f"seed-{seed}" for seed in range(3)]
     assert contents(folder) == before
     with pytest.raises(UsageError, match="no packed run found"):
-        unpack(folder)
+        unpack_runs(folder)
 
 
 def test_a_packed_run_is_there_for_whoever_would_keep_or_copy_it(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_further_runs_join_a_pack(tmp_path: Path) -> None:
     before = told(find_runs(folder))
     assert [run.seed for run in find_runs(folder)] == [0, 1, 2, 3, 4]
     assert compact(folder) == (0, 2, 1)
-    assert [path.name for path in folder.iterdir()] == [packs.PACK]
+    assert [path.name for path in folder.iterdir()] == [packs.PACK_NAME]
     assert told(find_runs(folder)) == before
 
 
@@ -125,7 +125,7 @@ def test_runs_with_more_than_records_stay_folders(tmp_path: Path) -> None:
     (folder / "seed-0/answers").mkdir()
     (folder / "seed-1/notes.txt").write_text("mine")
     assert compact(folder) == (0, 1, 1)
-    assert sorted(path.name for path in folder.iterdir()) == [packs.PACK, "seed-0", "seed-1"]
+    assert sorted(path.name for path in folder.iterdir()) == [packs.PACK_NAME, "seed-0", "seed-1"]
     assert len(find_runs(folder)) == 3
 
 
@@ -155,7 +155,7 @@ def test_packing_that_is_stopped_loses_nothing(
     else:
         assert step == 10, "a write that this test does not stop"
     assert told(find_runs(folder)) == before
-    assert [path.name for path in folder.iterdir()] == [packs.PACK]
+    assert [path.name for path in folder.iterdir()] == [packs.PACK_NAME]
 
 
 def test_a_pack_that_reads_back_differently_removes_no_folder(
@@ -163,11 +163,13 @@ def test_a_pack_that_reads_back_differently_removes_no_folder(
 ) -> None:
     folder = kept_runs(tmp_path)
     before = contents(folder)
-    honest = packs.pack
-    monkeypatch.setattr(packs, "pack", lambda files: honest({k: v[:-1] for k, v in files.items()}))
+    honest = packs.pack_files
+    monkeypatch.setattr(
+        packs, "pack_files", lambda files: honest({k: v[:-1] for k, v in files.items()})
+    )
     with pytest.raises(UsageError, match="the folders of its runs are left"):
         compact(folder)
-    (folder / packs.PACK).unlink()
+    (folder / packs.PACK_NAME).unlink()
     assert contents(folder) == before
 
 
@@ -200,24 +202,26 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_damaged_or_hostile_pack_is_named(name: str, tmp_path: Path) -> None:
-    (tmp_path / packs.PACK).write_bytes(HOSTILE[name])
-    for read in (find_runs, run_folders, lambda p: RunFiles.at(p / "seed-0"), unpack):
+    (tmp_path / packs.PACK_NAME).write_bytes(HOSTILE[name])
+    for read in (find_runs, run_folders, lambda p: RunFiles.at(p / "seed-0"), unpack_runs):
         with pytest.raises(UsageError, match=r"runs\.pack\.xz is damaged \(it"):
             read(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [packs.PACK]
+    assert [path.name for path in tmp_path.iterdir()] == [packs.PACK_NAME]
 
 
 def test_a_changed_file_in_a_pack_is_refused(tmp_path: Path) -> None:
     folder = kept_runs(tmp_path)
     compact(folder)
-    files = dict(reading.read_pack(folder / packs.PACK))
+    files = dict(reading.read_pack(folder / packs.PACK_NAME))
     for name in ("config.yaml", "evals.jsonl.columns", "status.json"):
         changed = files["seed-1", name].replace(b"3", b"4").replace(b"1", b"2")
-        (folder / packs.PACK).write_bytes(packs.pack({**files, ("seed-1", name): changed}))
+        (folder / packs.PACK_NAME).write_bytes(
+            packs.pack_files({**files, ("seed-1", name): changed})
+        )
         with pytest.raises(UsageError, match=rf"seed-1/{name} is damaged"):
             RunFiles.at(folder / "seed-1").check()
         with pytest.raises(UsageError, match=rf"seed-1/{name} is damaged"):
-            unpack(folder)
+            unpack_runs(folder)
         RunFiles.at(folder / "seed-0").check()
 
 
