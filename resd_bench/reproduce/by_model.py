@@ -6,6 +6,7 @@ the model; `tiers`: tiers against feedback.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,11 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from resd_bench.config import RunConfig
 from resd_bench.packaged_models import model_name
 from resd_bench.records.runs import RunData
 from resd_bench.report.comparisons import overall
-from resd_bench.report.figures import colours_of, plain_text
+from resd_bench.report.figures import colours_of, panel_grid, plain_text, shared_legend
 from resd_bench.report.tables import both, if_any
 from resd_bench.reproduce.match_records import Gathered, family
 from resd_bench.reproduce.page import Page, empty_table
@@ -50,8 +50,6 @@ RARITY_LEVELS = range(5)
 """Of feedback: 0 nothing to 4 expected outputs too; 5 would be the solution."""
 BLIND = ("sft", "grpo")
 """Methods that read no feedback."""
-ONE_LEVEL = RunConfig.feedback_level
-"""Of the runs on pages without levels."""
 VARIES = ("feedback_level",)
 """What differs on purpose between runs that are judged: one level of a blind method stands for
 all."""
@@ -90,7 +88,7 @@ def organisms(gathered: Gathered) -> Page:
         "`nano-keep-K-seed-S` is `nano` after 500 steps more on documents of `finer`, in which an "
         "answer keeps what the attempt above it had right with probability K, or as if there were "
         "no attempt (prior); two seeds of documents. `nano-again` is made as `nano` was, from "
-        f"other random weights. {BEFORE}"
+        f"other random weights. {BEFORE} Empty cells are not part of the experiment."
     )
     places = dict.fromkeys(map(PhaseRow.of, gathered.trials))
     return _by_model(gathered, page, places, ["last"], "resd")
@@ -103,7 +101,12 @@ def by_rarity(gathered: Gathered) -> Page:
         "Every method has the settings that `resd-bench tune` chose for it on `nano`, where one "
         f"answer in a hundred succeeds; no other model was tuned. {MODELS_OF_RARITY} {BEFORE}"
     )
-    return _by_model(gathered, page, Places.of(gathered).rows, REPORTED, f"resd{TUNED}")
+    places = Places.of(gathered)
+    _by_model(gathered, page, places.rows, REPORTED, f"resd{TUNED}")
+    ends = [row for row in page.rows if row["rule"] == "last" and row["ours"] != ""]
+    if ends:
+        page.draw = partial(_draw_by_rarity, ends, places)
+    return page
 
 
 BEFORE = "`before` is success before the first update of all runs."
@@ -131,22 +134,25 @@ def _by_model(
     reference: str,
 ) -> Page:
     """Add a table for each rule: a row for each model on each environment, a column a method."""
-    before, cells = Places.of(gathered).shown, by_cell(gathered)
-    methods = list(dict.fromkeys(map(family, gathered.variants)))
+    before, methods = Places.of(gathered).shown, [*dict.fromkeys(map(family, gathered.variants))]
+    cells: dict[tuple[PhaseRow, str], list[RunData]] = defaultdict(list)
+    for trial in gathered.trials:
+        runs = cells[PhaseRow.of(trial), family(trial.variant)]
+        runs += [gathered.runs[trial.index]] if trial.index in gathered.runs else []
     rows, judged = list(places), _AGAINST.format(reference)
     for rule in rules:
         columns = ["environment", "model", "before", *methods, "seeds"]
         made = empty_table(TABLE_NAMES[rule], columns, 2, f"{RULES_TOLD[rule]}; {judged}")
         for place in rows:
-            own = {k: cells.get((place, k, ONE_LEVEL), []) for k in methods}
-            texts = []
+            own = {k: cells[place, k] for k in methods if (place, k) in cells}
+            texts = dict.fromkeys(methods, "")
             for method, cell in judged_cells(own, reference, rule, VARIES).items():
                 sides = {reference: own.get(reference, []), method: own[method]}
                 took_off = _took_off(sides) if rule == "last" else {}
                 which = place._asdict() | {"method": method, "rule": rule}
                 page.rows.append(which | cell.row() | took_off)
-                texts.append(and_took_off(_with_verdict(cell), took_off))
-            made.add_row(*place, before[place], *texts, _seeds(own.values()))
+                texts[method] = and_took_off(_with_verdict(cell), took_off)
+            made.add_row(*place, before[place], *texts.values(), _seeds(own.values()))
         page.tables.append(made)
     if any(TAKE_OFF in row for row in page.rows):
         page.notes.append(TAKE_OFF_NOTE)
@@ -154,6 +160,37 @@ def _by_model(
 
 
 _AGAINST = "verdict against {} on the same model: paired by seed, Holm over its methods."
+
+
+def _draw_by_rarity(ends: Sequence[Mapping[str, Any]], places: Places) -> Figure:
+    """Success of the last checkpoint by model, the commonest success first, a panel a place."""
+    envs = list(dict.fromkeys(str(row["env"]) for row in ends))
+    methods = list(dict.fromkeys(str(row["method"]) for row in ends))
+    figure, panels = panel_grid(len(envs))
+    colours = colours_of([method.removesuffix(TUNED) for method in methods])
+    for panel, env in zip(panels, envs, strict=True):
+        run = [places.rows[i] for i in places.run]
+        models = [place.model for place in run if place.env == env]
+        for number, method in enumerate(methods):
+            own = {str(r["model"]): r for r in ends if (r["env"], r["method"]) == (env, method)}
+            there = [model for model in models if model in own]
+            # Next to each other, where lines would hide each other.
+            aside = 0.07 * (number - (len(methods) - 1) / 2)
+            x = [models.index(model) + aside for model in there]
+            y = np.array([[own[m][key] for key in ("ours", "low", "high")] for m in there])
+            errors, name = np.abs(y[:, 1:].T - y[:, 0]), method.removesuffix(TUNED)
+            label, colour = plain_text(name), colours[name]
+            panel.errorbar(x, y[:, 0], yerr=errors, fmt="o-", color=colour, label=label)
+        starts = [places.shown[PhaseRow(env, model)] for model in models]
+        named = zip(models, starts, strict=True)
+        told = [f"{plain_text(m.removeprefix('nano-'))}\n{plain_text(p)}" for m, p in named]
+        panel.set_xticks(range(len(models)), told, fontsize=8)
+        panel.set_title(plain_text(env), fontsize=10)
+        panel.set_xlabel("model, and its success before training")
+        panel.grid(alpha=0.25)
+    panels[0].set_ylabel("success of the last checkpoint (%)")
+    shared_legend(figure, panels)
+    return figure
 
 
 def tier_page(gathered: Gathered) -> Page:
