@@ -45,7 +45,7 @@ def compact_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of kept records.")],
 ) -> None:
     """Pack the kept records of each folder in one file, half as large."""
-    from resd_bench.records.archive import compact
+    from resd_bench.records.packing import compact
 
     done = compact(folder)
     say(f"wrote {done.logs} logs in columns, and packed {done.runs} runs into {done.packs} files")
@@ -56,7 +56,7 @@ def unpack_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of packed records.")],
 ) -> None:
     """Write packed records as run folders again."""
-    from resd_bench.records.archive import unpack_runs
+    from resd_bench.records.packing import unpack_runs
 
     say(f"unpacked {len(unpack_runs(folder))} runs below {folder}")
 

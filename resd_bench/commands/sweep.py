@@ -172,8 +172,10 @@ def run_sweep(
 
 def warn_of_missing(records: Sequence[Path]) -> None:
     """Say which folders of `--records` are not there; the others are read all the same."""
+    from resd_bench.records.run_files import is_run
+
     for folder in records:
-        if not folder.is_dir():
+        if not (folder.is_dir() or is_run(folder)):
             note(f"warning: --records {folder}: there is no such folder")
 
 

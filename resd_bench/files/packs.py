@@ -5,19 +5,21 @@ together they take half the space and a thirtieth of the files. A pack lies wher
 runs were, `<variant>/runs.pack.xz` for `<variant>/seed-0` and its siblings, and their files are
 read under the paths that they had (`resd_bench.files.reading`). Unpacked it is one line of JSON,
 `[[folder, file, bytes], ...]`, and the bytes of these files, one after another. Left out: which
-runs are packed, see `resd_bench.records.archive`.
+runs are packed, see `resd_bench.records.packing`.
 """
 
 from __future__ import annotations
 
 import json
 import lzma
+import re
 from collections.abc import Mapping
 
 PACK_NAME = "runs.pack.xz"
 """The name of a pack, next to the folders of runs."""
 Packed = Mapping[tuple[str, str], bytes]
 """The content of each file by the names of its folder and itself."""
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,@-]{0,199}")
 _LONGEST_LIST = 4 << 20
 """Bytes of the line that lists the files."""
 
@@ -48,14 +50,15 @@ def split(data: bytes) -> Packed:
     return files
 
 
+def is_plain(name: str) -> bool:
+    """Whether a file or folder of this name can be packed: it is hidden nowhere, leads nowhere."""
+    return bool(_PLAIN.fullmatch(name)) and not name.endswith(".tmp")
+
+
 def _checked(entry: object) -> tuple[str, str, int]:
     """Folder, name and size of a file; ValueError if it is no file of a folder."""
     match entry:
-        case [str(folder), str(name), int(size)] if size >= 0 and _leads_nowhere(folder, name):
-            return folder, name, size
-    raise ValueError(f"it lists {str(entry)[:80]!r}, which is no file of a folder")
-
-
-def _leads_nowhere(*names: str) -> bool:
-    """Whether these are names of what lies in a folder, and not paths to elsewhere."""
-    return all(name.strip(".") and not set(name) & set("/\\\0") for name in names)
+        case [str(folder), str(name), int(size)] if size >= 0 and is_plain(folder):
+            if is_plain(name):
+                return folder, name, size
+    raise ValueError(f"it lists {str(entry)[:80]!r}, which is no file of a run's folder")

@@ -36,6 +36,8 @@ MAX_VALUES = 10_000_000
 """Values of one JSON document or line."""
 MAX_NESTING = 100
 """Levels of nesting, in JSON and YAML."""
+MAX_PACK = 64 << 20
+"""Bytes that a pack of runs may unpack to; five runs have 0.4 MB, with many evaluations 5."""
 UNPACKED_AT_LEAST = 16 << 20
 """Bytes that any compressed file may unpack to."""
 MOST_PACKED = 100
@@ -89,13 +91,19 @@ def packed_folders(path: Path) -> list[str]:
 def read_pack(path: Path) -> packs.Packed:
     """The files in a pack; OSError or Unreadable."""
     found = path.stat()
-    return _read_pack(path.absolute(), found.st_size, found.st_mtime_ns)
+    which = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return _read_pack(path.absolute(), which)
 
 
-@lru_cache(maxsize=16)
-def _read_pack(path: Path, size: int, changed: int) -> packs.Packed:
+@lru_cache(maxsize=4)
+def _read_pack(path: Path, which: tuple[int, ...]) -> packs.Packed:
+    return parse_pack(read_bytes(path))
+
+
+def parse_pack(data: bytes) -> packs.Packed:
+    """The files in the bytes of a pack; Unreadable if it is damaged or too large."""
     try:
-        return packs.split(unpack_xz(read_bytes(path)))
+        return packs.split(unpack_xz(data, MAX_PACK))
     except RecursionError:
         raise Unreadable("its list of files is nested") from None
     except Unreadable:
@@ -178,9 +186,12 @@ def unpack(data: bytes) -> bytes:
     return unpacked
 
 
-def unpack_xz(data: bytes) -> bytes:
-    """Unpack xz data; Unreadable if it is damaged or unpacks to far more than logs do."""
-    most = unpacked_bound(len(data))
+def unpack_xz(data: bytes, limit: int | None = None) -> bytes:
+    """Unpack xz data; Unreadable if it is damaged, or has more than `limit` bytes.
+
+    Without a limit it may have as many as logs have.
+    """
+    most = unpacked_bound(len(data)) if limit is None else limit
     try:
         unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY)
         unpacked = unpacker.decompress(data, max_length=most + 1)

@@ -409,6 +409,11 @@ def run_state(config: RunConfig, *, resume: bool = False) -> RunState:
                 f"{folder} is not empty and has no config.yaml, so it is not a run: "
                 "give another --out, or move it away"
             )
+        if reading.is_file(saved):
+            raise UsageError(
+                f"{folder} is a kept run in a pack: give another --out, or make it a folder "
+                f"(`resd-bench results unpack {folder.parent}`)"
+            )
         return "new"
     if not has_measured(folder):
         return "new"

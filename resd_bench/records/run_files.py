@@ -62,32 +62,60 @@ def run_folders(root: Path) -> list[Path]:
     if not root.exists() and is_run(root):
         return [root]
     found = []
-    for folder, inside, names in os.walk(root):
+    for folder, names in _walk(root):
         if packs.PACK_NAME in names:
-            found += _packed(Path(folder))
-        inside[:] = [name for name in inside if not name.endswith(SUFFIX)]
-        if not {"config.yaml", "status.json"}.isdisjoint(names):
-            found.append(Path(folder))
+            found += _packed(folder)
+        if not _OF_RUNS.isdisjoint(names):
+            found.append(folder)
     return sorted(found)
 
 
+def packs_below(root: Path) -> list[Path]:
+    """The packs of runs at or below `root`, sorted."""
+    return sorted(folder / packs.PACK_NAME for folder, own in _walk(root) if packs.PACK_NAME in own)
+
+
+_OF_RUNS = {"config.yaml", "status.json"}
+"""Files by which the folder of a run is known."""
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, Sequence[str]]]:
+    """The folders at and below `root` with the names of their files, except incomplete ones."""
+    for folder, inside, names in os.walk(root):
+        inside[:] = [name for name in inside if not name.endswith(SUFFIX)]
+        yield Path(folder), names
+
+
 def matching(pattern: str) -> list[Path]:
-    """The files and folders, packed run folders too, that a path or glob means; [] for none."""
-    parent, name = os.path.split(pattern)
-    nearby = (Path(path) for path in glob(os.path.join(parent, packs.PACK_NAME), recursive=True))
+    """The files and folders, packed run folders too, that a path or glob means; [] for none.
+
+    UsageError if a pack is damaged.
+    """
+    hits = [Path(path) for path in sorted(glob(pattern, recursive=True))]
+    parent, name = os.path.split(pattern.rstrip("/"))
+    nearby = [Path(path) for path in glob(os.path.join(parent, packs.PACK_NAME), recursive=True)]
     packed = [place for pack in nearby for place in _packed(pack.parent)]
-    return sorted(
-        [*map(Path, glob(pattern, recursive=True)), *(p for p in packed if fnmatch(p.name, name))]
-    )
+    whole = {place for hit in hits if hit.name == packs.PACK_NAME for place in _packed(hit.parent)}
+    named = {place for place in packed if fnmatch(place.name, name)}
+    return sorted({hit for hit in hits if hit.name != packs.PACK_NAME} | named | whole)
 
 
 def _packed(folder: Path) -> list[Path]:
-    """The run folders in the pack of a folder, except those that are there as well."""
+    """The run folders in the pack of a folder, except those that are there as well.
+
+    UsageError if the pack is damaged, or something that is no run hides one of its runs.
+    """
     try:
         places = [folder / name for name in reading.packed_folders(folder / packs.PACK_NAME)]
     except (OSError, ValueError) as error:
         raise damaged(folder / packs.PACK_NAME, str(error)) from None
-    return [place for place in places if not os.path.lexists(place)]
+    there = [place for place in places if os.path.lexists(place)]
+    for place in there:
+        if not any((place / name).is_file() for name in _OF_RUNS):
+            raise UsageError(
+                f"{place} is in the place of the packed run of its name and is no run: move it away"
+            )
+    return [place for place in places if place not in there]
 
 
 def is_run(folder: Path) -> bool:

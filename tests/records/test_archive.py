@@ -10,8 +10,9 @@ import pytest
 from resd_bench.config import resolve
 from resd_bench.errors import UsageError
 from resd_bench.files import columns
-from resd_bench.records.archive import compact, keep
+from resd_bench.records.archive import keep
 from resd_bench.records.find_runs import find_runs
+from resd_bench.records.packing import compact
 from resd_bench.records.recorder import LOGS, to_line
 from resd_bench.records.run_files import RunFiles
 from resd_bench.report.comparisons import compare, group_runs

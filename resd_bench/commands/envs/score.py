@@ -65,12 +65,12 @@ def score(
 
 
 def _read(file: str) -> bytes:
-    from resd_bench.records.run_files import EPISODES, RunFiles
+    from resd_bench.records.run_files import EPISODES, RunFiles, is_run
 
     if file == "-":
         return sys.stdin.buffer.read()
     path = Path(file)
-    if path.name == EPISODES and (path.parent / "config.yaml").is_file():
+    if path.name == EPISODES and is_run(path.parent):
         return b"".join(RunFiles.at(path.parent).lines(EPISODES))
     try:
         return reading.read_bytes(path)
