@@ -22,7 +22,7 @@ Packed = Mapping[tuple[str, str], bytes]
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 8 | lzma.PRESET_EXTREME, "pb": 0}]
 """Bytes of text do not come in groups of four, which `pb` is for: a fifteenth less."""
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,@-]{0,199}")
-_LONGEST_LIST = 4 << 20
+LONGEST_LIST = 4 << 20
 """Bytes of the line that lists the files."""
 
 
@@ -34,18 +34,15 @@ def pack_files(files: Packed) -> bytes:
     return lzma.compress(line + b"".join(files[place] for place in order), filters=_FILTERS)
 
 
-def split(data: bytes) -> Packed:
-    """The files in the unpacked content of a pack; ValueError if it is damaged."""
-    end = data.find(b"\n", 0, _LONGEST_LIST)
-    told = json.loads(data[: max(0, end)])
+def split(told: object, content: bytes) -> Packed:
+    """The files that a pack's list tells of, from what follows it; ValueError if it is damaged."""
     if not isinstance(told, list):
         raise ValueError("it does not begin with a list of files")
-    content = memoryview(data)[end + 1 :]
     files: dict[tuple[str, str], bytes] = {}
     at = 0
     for entry in told:
         folder, name, size = _checked(entry)
-        files[folder, name] = bytes(content[at : at + size])
+        files[folder, name] = content[at : at + size]
         at += size
     if at != len(content) or len(files) != len(told):
         raise ValueError("its list of files is not of what it holds")

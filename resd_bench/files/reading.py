@@ -102,10 +102,10 @@ def _read_pack(path: Path, which: tuple[int, ...]) -> packs.Packed:
 
 def parse_pack(data: bytes) -> packs.Packed:
     """The files in the bytes of a pack; Unreadable if it is damaged or too large."""
+    unpacked = unpack_xz(data, MAX_PACK)
+    end = unpacked.find(b"\n", 0, packs.LONGEST_LIST)
     try:
-        return packs.split(unpack_xz(data, MAX_PACK))
-    except RecursionError:
-        raise Unreadable("its list of files is nested") from None
+        return packs.split(parse_json(unpacked[: max(0, end)]), unpacked[end + 1 :])
     except Unreadable:
         raise
     except ValueError as error:

@@ -227,6 +227,26 @@ def refuse_links(folder: Path) -> None:
 
 
 @contextmanager
+def alone_in(folder: Path, root: Path) -> Iterator[None]:
+    """Keep other commands from changing what lies in `folder`; UsageError if one does.
+
+    Without locks, which some systems and file systems lack, nothing keeps them from it.
+    """
+    with _opened(folder, root) as handle:
+        try:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another command changes what lies in {folder}: wait until it is done"
+            ) from None
+        except (ImportError, OSError):
+            pass
+        yield
+
+
+@contextmanager
 def _opened(folder: Path, root: Path, *, make: bool = False) -> Iterator[int]:
     """`folder`, opened from `root` step by step; UsageError if one is a link or leads out."""
     steps = _steps(folder, root)

@@ -14,14 +14,21 @@ from __future__ import annotations
 import lzma
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from resd_bench.errors import UsageError
 from resd_bench.files import columns, packs, reading
-from resd_bench.files.writing import make_folder, remove, remove_folder, rename, write_atomically
+from resd_bench.files.writing import (
+    alone_in,
+    make_folder,
+    remove,
+    remove_folder,
+    rename,
+    write_atomically,
+)
 from resd_bench.records.archive import KEPT, write_columns
 from resd_bench.records.log_files import LOG_SUFFIXES, lines_of
 from resd_bench.records.recorder import LOG_FILES, LOGS, damaged
@@ -63,11 +70,11 @@ def compact(root: Path) -> Compacted:
         if folder != root and packs.is_plain(folder.name) and _is_packable(folder):
             together[folder.parent].append(folder)
     for parent, folders in together.items():
-        with _alone(parent):
+        with alone_in(parent, root):
             _pack_runs([folder for folder in folders if folder.is_dir()], parent, root)
     for pack in packs_below(root):
         if any(path.name.endswith(SUFFIX) for path in pack.parent.iterdir()):
-            with _alone(pack.parent):
+            with alone_in(pack.parent, root):
                 for name in _runs_in(pack):  # what a kill left of their folders
                     remove_folder(pack.with_name(name + SUFFIX), root)
     return Compacted(logs, sum(map(len, together.values())), len(together))
@@ -104,31 +111,6 @@ def _write_columns(folder: Path, root: Path) -> int:
             remove(path, root)
             written += 1
     return written
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other commands from packing in a folder; UsageError if one does."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        _lock(descriptor, folder)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    """Lock an open folder until it is closed, where the system and the file system have locks."""
-    try:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(
-            f"another command packs or unpacks runs in {folder}: wait until it is done"
-        ) from None
-    except (ImportError, OSError):
-        return
 
 
 def _content(folder: Path) -> RunContent:
@@ -207,7 +189,7 @@ def unpack_runs(root: Path) -> list[Path]:
         raise UsageError(f"no pack of runs found in {root}: give {hint}")
     written = []
     for pack in found:
-        with _alone(pack.parent):
+        with alone_in(pack.parent, root):
             runs = {pack.with_name(name): content for name, content in _runs_in(pack).items()}
             missing = [folder for folder, own in runs.items() if _is_missing(folder, own)]
             for folder in missing:

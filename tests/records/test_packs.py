@@ -263,7 +263,7 @@ def test_two_commands_do_not_pack_at_once(tmp_path: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     for command in (compact, unpack_runs):
-        with pytest.raises(UsageError, match="another command packs or unpacks"):
+        with pytest.raises(UsageError, match="another command changes what lies in"):
             command(folder)
     assert contents(folder) == before
     os.close(descriptor)
