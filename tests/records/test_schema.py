@@ -20,7 +20,7 @@ from resd_bench.records.archive import keep
 from resd_bench.records.find_runs import find_runs
 from resd_bench.records.log_files import log_file, read_log
 from resd_bench.records.recorder import read_json
-from resd_bench.records.run_files import RunFiles
+from resd_bench.records.run_files import RunFiles, run_folders
 from resd_bench.records.runs import load_run
 from resd_bench.records.schema import config_schema
 from resd_bench.report.verify import blocks
@@ -29,7 +29,9 @@ from tests.vouched import vouch
 
 jsonschema = pytest.importorskip("jsonschema", reason="JSONSCHEMA ABSENT: pip install '.[dev]'")
 
-COMMITTED = sorted(path.parent for path in (ROOT / "results").rglob("config.yaml"))
+COMMITTED = run_folders(ROOT / "results")
+FIRST = {folder.parent: folder for folder in reversed(COMMITTED)}
+"""The run of the least seed of each variant."""
 LOGS = {"metrics": "metrics.jsonl", "evals": "evals.jsonl", "episodes": "episodes.jsonl"}
 FIELDS_OF_PLUGINS = (
     *(
@@ -143,11 +145,17 @@ def _names(value: Any, prefix: str = "") -> Iterator[str]:
             yield from _names(item, f"{prefix.removesuffix('.')}[].")
 
 
+def test_there_are_committed_records() -> None:
+    """Their tests are made from what is found, so that they could be none."""
+    assert len(COMMITTED) > 2300
+    assert len(FIRST) > 570
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda p: str(p.relative_to(ROOT / "results")))
 def test_committed_records_fit(folder: Path) -> None:
     # Runs of a variant differ in their seed, so that the logs of one tell of all.
-    if folder == min(folder.parent.glob("seed-*")):
+    if folder == FIRST[folder.parent]:
         assert check(folder, most=8)["evals"] > 0
     else:
         assert check(folder, most=0) == {"config": 1, "manifest": 1, "status": 1, "summary": 1}
