@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,11 +29,8 @@ from resd_bench.reproduce.table_cells import (
     TAKE_OFF,
     TAKE_OFF_NOTE,
     Cell,
-    Judged,
     Reported,
     by_run,
-    cell_of_runs,
-    compare_with_paper,
     count_take_offs,
     judged_cells,
     take_off_column,
@@ -273,8 +270,9 @@ def _method_table(page: Page, method: str, places: Places, cells: Cells) -> np.n
         for level in asked:
             resd = cells.get((place, "resd", level), [])
             own = cells[place, method, level]
-            cell = _phase_cell(method, own, resd)
-            took_off = _took_off({"resd": resd, method: own})
+            sides = {"resd": resd, method: own}
+            cell = judged_cells(sides, "resd", "last", VARIES)[method]
+            took_off = _took_off(sides)
             texts[level] = and_took_off(_with_verdict(cell), took_off)
             values[i, level] = np.nan if cell.ours is None else cell.ours.mean
             which = place._asdict() | {"method": method, "feedback_level": level}
@@ -380,16 +378,6 @@ def by_cell(gathered: Gathered) -> Cells:
             if trial.index in gathered.runs:
                 runs.append(gathered.runs[trial.index])
     return found
-
-
-def _phase_cell(method: str, own: Sequence[RunData], resd: Sequence[RunData]) -> Cell:
-    return _judged_cell(method, own, verdicts({"resd": resd, method: own}, "resd", varies=VARIES))
-
-
-def _judged_cell(method: str, own: Sequence[RunData], found: Mapping[str, Judged]) -> Cell:
-    """Success of the last checkpoint, with the verdict on `method` that is among `found`."""
-    verdict = "" if method == "resd" else compare_with_paper(found.get(method), None)
-    return replace(cell_of_runs(own, "mean", "last"), verdict=verdict)
 
 
 def _seeds(cells: Iterable[Sequence[RunData]]) -> str:
