@@ -44,7 +44,8 @@ def gradient(policy: LMPolicy, rows: list[TokenizedExample], autocast: bool) -> 
         limits=limits,
         autocast=autocast,
     )
-    found = torch.cat([p.grad.flatten() for p in trainer.trained(policy.model)])
+    gradients = [p.grad for p in trainer.trained(policy.model)]
+    found = torch.cat([g.flatten() for g in gradients if g is not None])
     policy.model.zero_grad(set_to_none=True)
     return found
 
@@ -73,7 +74,7 @@ def main() -> None:
     ]
     right, right_seconds = measure(lambda: gradient(policy, rows, False))
     policy.config = replace(policy.config, autocast=True)
-    policy.engine = policy.layout.engine(policy._make_engine())
+    policy.engine = policy.layout.engine(policy._make_engine(), policy.context_limit)
     fast, fast_seconds = measure(lambda: sample(policy, prompts, config.max_new_tokens))
     rough, rough_seconds = measure(lambda: policy.score(prompts, slow))
     near, near_seconds = measure(lambda: gradient(policy, rows, True))

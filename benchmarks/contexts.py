@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from resd_baselines.base import Attempt, scored_attempts
 from resd_baselines.context_update import (
@@ -68,7 +69,8 @@ class Contexts:
 
     def play(self, tasks: Sequence[Task], told: Mapping[str, Context]) -> list[Group]:
         """One attempt at each task, with what is `told` by task id."""
-        pack, dialect = self.writer.pack, self.policy.dialect
+        pack: Any = self.writer.pack
+        dialect = self.policy.dialect
         envs = EnvPool(lambda: WithContext(self.make(), pack, told, dialect), isolated=False)
         try:
             return roll_out(

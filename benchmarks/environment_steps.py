@@ -1,25 +1,30 @@
 """CPU milliseconds per step of every environment that is installed and needs no Java.
 
     OMP_NUM_THREADS=1 python benchmarks/environment_steps.py [NAME ...]
+    OMP_NUM_THREADS=1 python benchmarks/environment_steps.py --cores
 
 Episodes are stepped as a run steps them, 16 at once, by reference solutions where there are some
 and by odd texts in turn, after a quarter that is not counted. The sandbox's processes are counted.
-The peer is a yardstick. Left out: making the tasks, and games whose engine is a Java machine, which
-`endurance.py` plays.
+The peer is a yardstick. With `--cores`, wall time instead, of 256 environments that all step once,
+on two idle cores next to one. Left out: making the tasks, and games in worker processes, most of
+which need Java: `endurance.py` plays them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
+import time
 from functools import partial
 
 from benchmarks.bouncing_verification import family_cpu
 from benchmarks.endurance import Player, solutions
-from benchmarks.in_turn import YARDSTICK, in_turn, print_row, yardstick
+from benchmarks.in_turn import YARDSTICK, Way, in_turn, print_row, yardstick
 from resd_bench.env import TextEnv
-from resd_bench.plugins import make_env
+from resd_bench.errors import UsageError
+from resd_bench.plugins import installed, make_env
 from resd_bench.rollout.vector_env import EpisodeSlot, Vector, make_vector
 from resd_bench.seeds import derive, stream
 
@@ -34,7 +39,10 @@ NAMES = (
     "ifeval",
     "textworld-coin",
 )
-AT_ONCE = 16
+"""Of each kind one or two, as other benchmarks take them."""
+JUDGING = ("python-functions-basic", "python-functions-hard", "bouncingsim-medium")
+"""Environments whose steps take long, since they run programs."""
+AT_ONCE, TOGETHER = 16, 256
 ROUNDS, TURNS = 2, 3
 MOST_STEPS = 8
 """Of an episode."""
@@ -87,12 +95,45 @@ class Steps:
         self._vector.close()
 
 
+def step_together(name: str, cores: int) -> float:
+    """Wall seconds per step of many environments that are stepped together on so many cores."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    env = make_env(name, dialect="compact")
+    tasks = env.tasks("train")
+    some = [tasks[n % len(tasks)] for n in range(TOGETHER)]
+    said = [env.oracle(task) for task in some]
+    vector = make_vector(partial(make_env, name, dialect="compact"))
+    for wanted in (2, TOGETHER):  # the first two start the sandbox
+        live = [EpisodeSlot(n, {"task": task.id}) for n, task in enumerate(some[-wanted:])]
+        vector.reset(live)
+        start = time.monotonic()
+        vector.step(live, said[-wanted:])
+        seconds = (time.monotonic() - start) / wanted
+    vector.close()
+    return seconds
+
+
+def in_process(name: str, cores: int) -> Way:
+    """`step_together` in a new process, which keeps to its cores from the start."""
+    words = [sys.executable, __file__, "--together", name, str(cores)]
+    return lambda: float(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def on_two_cores() -> None:
+    """A row per environment that runs programs."""
+    for name in JUDGING:
+        costs = in_turn({"two": in_process(name, 2), "one": in_process(name, 1)}, TURNS)
+        row = (costs["two"], costs["one"])
+        about = f"environment: {TOGETHER} of {name}, two cores"
+        print_row(about, "wall ms per step", row, "one core", 0.001, target_ratio=1.4)
+
+
 def main(*names: str) -> None:
     """A row per environment."""
-    for name in names or NAMES:
+    for name in names or sorted(installed("resd_bench.envs")):
         try:
             work = Steps(name)
-        except ImportError as error:
+        except (ImportError, UsageError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             continue
         work()
@@ -104,4 +145,9 @@ def main(*names: str) -> None:
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"
-    main(*sys.argv[1:])
+    if sys.argv[1:2] == ["--together"]:
+        print(step_together(sys.argv[2], int(sys.argv[3])))
+    elif sys.argv[1:] == ["--cores"]:
+        on_two_cores()
+    else:
+        main(*sys.argv[1:])

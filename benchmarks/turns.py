@@ -77,7 +77,7 @@ def gradient(model: Any, teacher: Any, steps: Sequence[Sequence[TokenizedExample
     model.zero_grad()
     for rows in steps:
         trainer.backward(model, teacher, rows, OBJECTIVE, batch_size=32, limits=LIMITS)
-    return torch.cat([p.grad.flatten() for p in trainer.trained(model)])
+    return torch.cat([g.flatten() for p in trainer.trained(model) if (g := p.grad) is not None])
 
 
 def timed(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, Any]:

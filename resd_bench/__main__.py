@@ -3,6 +3,8 @@
 Importing the command line takes most of the time until a command begins, and Ctrl-C may come then.
 """
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -18,12 +20,16 @@ def _not_begun(number: int, frame: object) -> None:
 
 def main() -> int:
     """Run the command line; the exit code."""
+    # Last of all: to look for garbage among torch's modules would take a second.
+    atexit.register(gc.freeze)
     before = signal.getsignal(signal.SIGINT)
     # A process in the background of a shell may ignore it.
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, _not_begun)
     from resd_bench.cli import main as command_line
+    from resd_bench.machine.cores import sleep_while_waiting
 
+    sleep_while_waiting()
     signal.signal(signal.SIGINT, before)
     return command_line()
 

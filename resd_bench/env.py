@@ -104,6 +104,9 @@ class TextEnv(gym.Env[str, str], ABC):
     """Longest wall time, including restarts, that answering any action may take; None promises
     nothing. Must be below the run's `step_seconds`. If it is declared, an action that is not
     answered within `step_seconds` counts as a failure of kind `timeout`, otherwise as an error."""
+    concurrent: ClassVar[bool] = False
+    """Whether steps of several such environments may run at once, each in a thread: worth it where
+    they wait for other processes, as those do that run programs."""
     chance: float = 0.0
     """Success rate of answers that ignore the task; `envs check` allows it."""
     release_reads_reasoning: ClassVar[bool] = False

@@ -40,6 +40,16 @@ def usable_cores(groups: Path = CONTROL_GROUPS) -> int:
     return max(1, math.ceil(min(bound or 1, granted(groups))))
 
 
+def sleep_while_waiting() -> None:
+    """Have the threads of a product sleep soon when they wait for each other; before torch loads.
+
+    By default they spin, so that with other work on the cores two threads take several times as
+    long as one. What the user says of waiting stays.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 class IdleCores:
     """The cores that nobody has used since this was made, from /proc: Linux only."""
 

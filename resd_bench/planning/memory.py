@@ -162,7 +162,8 @@ def memory(
 
     Weights, and what belongs to them, are divided among the GPUs that the configuration uses.
     """
-    plan = _Plan(config, model, lengths, load, ways(config, machine), config.device_map is not None)
+    divided = ways(config, machine), config.device_map is not None
+    plan = _Plan(config, model, lengths, load, *divided, machine.main_memory)
     weights, kept = plan.weights(), plan.kept_while_sampling()
     sampling = [weights, *kept, plan.gathered(), plan.sampler(), plan.cache(), plan.choosing()]
     training = [weights, *plan.kept_while_training(), plan.gradients(), *plan.passing()]
@@ -194,6 +195,8 @@ class _Plan:
     """Number of devices that the weights are divided among."""
     by_layer: bool
     """Whether a device holds whole layers (`--device-map`) rather than a shard of each (FSDP)."""
+    on_cpu: bool
+    """Whether the device is the processor, for which the fast engine packs weights."""
 
     @property
     def adapter(self) -> int:
@@ -355,7 +358,8 @@ class _Plan:
     def sampler(self) -> Part:
         """The engine's own weights: a whole copy, or the fused ones of the fast engine.
 
-        The fast engine copies neither the embedding nor the output projections of a block.
+        The fast engine copies neither the embedding nor, if it does not pack them, the output
+        projections of a block.
         """
         m, fused = self.model, 0
         if self.engine_weights == "copy":
@@ -363,7 +367,10 @@ class _Plan:
             remedy = "--engine openai, a server on other GPUs"
             return Part(f"weights of {self.config.engine}", size, remedy)
         if self.fast:
-            fused = m.layers * m.hidden * (m.queries + 2 * m.keys + 2 * m.feed_forward) + m.output
+            width = m.queries + 2 * m.keys + 2 * m.feed_forward
+            if self.on_cpu and m.hidden >= limits.FAST_PACKED_WIDTH:
+                width += m.queries + m.feed_forward
+            fused = m.layers * m.hidden * width + m.output
         if self.loop_width < self.width:
             # Of another precision are all weights, and the norm is multiplied into a tied output.
             fused = m.parameters + m.output * m.tied

@@ -24,6 +24,8 @@ FAST_CACHE_BYTES = 512 << 20
 """Bytes of key-value cache for the sequences that `fast` decodes together."""
 FAST_PREFILL_TOKENS = 4096
 """Tokens per prefill pass of `fast`: keeps activations in the CPU cache and padding small."""
+FAST_PACKED_WIDTH = 256
+"""Least width of a model whose weights `fast` packs on a CPU; nano's are half as wide."""
 FAST_KEPT_BYTES = 1 << 30
 """Bytes of key-value caches that `fast` keeps for the episodes' next turns: whole chunks only."""
 

@@ -2,8 +2,9 @@
 
 There are two ways, and an environment declares which it needs (`isolated`, default false).
 
-`InProcessVectorEnv` calls environments in this process, one after another, in a thread with a
-deadline. If a call does not return in time, its environment and its thread are abandoned and a new
+`InProcessVectorEnv` calls environments in this process, in a thread with a deadline: one after
+another, or, if their steps mostly wait for other processes (`concurrent`), as many at once as there
+are cores. If a call does not return in time, its environment and its thread are abandoned and a new
 thread takes over. A step costs little, and environments need nothing special. But a thread cannot
 be killed: an exception is raised in it, which ends Python code; a wait in C stays behind as a
 daemon thread; and code that neither returns nor releases the interpreter lock blocks everything.
@@ -43,6 +44,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, Protocol
 
@@ -136,8 +138,8 @@ def make_vector(
 ) -> Vector:
     """The vector environment for the environments that `make` makes.
 
-    `deadline` is in seconds for each call; None for no limit. `isolated` None: as the environment
-    declares; `workers` 0: by the number of cores.
+    `deadline` is in seconds for each call; None for no limit, and one call at a time. `isolated`
+    None: as the environment declares; `workers` 0: by the number of cores.
     """
     idle: list[TextGym] = []
     if isolated is None:
@@ -145,11 +147,13 @@ def make_vector(
         with contextlib.suppress(Exception):
             idle = [make()]
         isolated = any(getattr(env.unwrapped, "isolated", False) for env in idle)
+    workers = workers or min(MOST_WORKERS, cores.usable_cores())
     if not isolated:
-        return InProcessVectorEnv(make, deadline, idle)
+        concurrent = any(getattr(env.unwrapped, "concurrent", False) for env in idle)
+        return InProcessVectorEnv(make, deadline, idle, workers if concurrent else 1)
     while idle:
         idle.pop().close()
-    return SubprocessVectorEnv(make, deadline, workers or min(MOST_WORKERS, cores.usable_cores()))
+    return SubprocessVectorEnv(make, deadline, workers)
 
 
 class Rank0VectorEnv:
@@ -216,23 +220,27 @@ def _limit(env: TextGym) -> int:
 
 @dataclass
 class InProcessVectorEnv:
-    """Environments in this process, called in a thread under a deadline; see the module."""
+    """Environments in this process, called in threads under a deadline; see the module."""
 
     make: MakeEnv
     deadline: float | None = DEADLINE
     idle: list[TextGym] = field(default_factory=list)
     """Environments for reuse: making a new one for each episode would be slow."""
-    _thread: _CallThread | None = None
+    at_once: int = 1
+    """Most steps at once."""
+    _threads: list[_CallThread] = field(default_factory=list)
+    """Those without a call."""
+    _done: _Done = field(default_factory=queue.SimpleQueue)
 
     def reset(self, slots: Sequence[EpisodeSlot]) -> list[StepResult]:
         """Begin episodes."""
-        return [self._answer(slot, self._begin) for slot in slots]
+        return self._answers(slots, self._begin, 1)
 
     def step(self, slots: Sequence[EpisodeSlot], actions: Sequence[str]) -> list[StepResult]:
         """Take one action in each of these episodes."""
         for slot, action in zip(slots, actions, strict=True):
             slot.actions.append(action)
-        return [self._answer(slot, self._advance) for slot in slots]
+        return self._answers(slots, self._advance, self.at_once)
 
     def leave(self, slots: Sequence[EpisodeSlot]) -> None:
         """Reuse the environments of these episodes for others."""
@@ -249,37 +257,60 @@ class InProcessVectorEnv:
         assert slot.env is not None, "the episode is over"
         return advance(slot.env, slot.actions[-1])
 
-    def _answer(self, slot: EpisodeSlot, ask: Callable[[EpisodeSlot], StepResult]) -> StepResult:
-        slot.answer = answer = self._call(slot, lambda: ask(slot))
-        if answer.last:
-            # The state of one that failed is unknown: it is neither reused nor closed.
-            if slot.env is not None and not answer.error and not answer.outlasted:
-                self.idle.append(slot.env)
-            slot.env = None
-        return answer
-
-    def _call(self, slot: EpisodeSlot, function: Callable[[], StepResult]) -> StepResult:
+    def _answers(
+        self, slots: Sequence[EpisodeSlot], ask: Callable[[EpisodeSlot], StepResult], at_once: int
+    ) -> list[StepResult]:
         if self.deadline is None:
-            return _caught(function)
-        if self._thread is None:
-            self._thread = _CallThread()
+            for slot in slots:
+                slot.answer = _caught(partial(ask, slot))
+        else:
+            self._call(slots, ask, at_once, self.deadline)
+        for slot in slots:
+            if (answer := slot.answer).last:
+                # The state of one that failed is unknown: it is neither reused nor closed.
+                if slot.env is not None and not answer.error and not answer.outlasted:
+                    self.idle.append(slot.env)
+                slot.env = None
+        return [slot.answer for slot in slots]
+
+    def _call(
+        self,
+        slots: Sequence[EpisodeSlot],
+        ask: Callable[[EpisodeSlot], StepResult],
+        at_once: int,
+        deadline: float,
+    ) -> None:
+        """Set the answers of `slots`, `at_once` of them at a time."""
+        waiting, called = deque(slots), dict[_CallThread, tuple[EpisodeSlot, float]]()
         try:
-            return self._thread.call(function, self.deadline)
-        except BaseException as error:
-            # Also on interrupts: a late result must not be taken for that of the next call.
-            self._thread.give_up()
-            self._thread = None
-            if isinstance(error, queue.Empty):
-                return _late(slot, self.deadline)
+            while waiting or called:
+                while waiting and len(called) < at_once:
+                    thread = self._threads.pop() if self._threads else _CallThread(self._done)
+                    called[thread] = waiting[0], time.monotonic() + deadline
+                    thread.ask(partial(ask, waiting.popleft()))
+                first = min(due for _, due in called.values())
+                with contextlib.suppress(queue.Empty):
+                    thread, answer = self._done.get(timeout=max(0, first - time.monotonic()))
+                    # One that was given up may answer yet.
+                    if thread in called:
+                        called.pop(thread)[0].answer = answer
+                        self._threads.append(thread)
+                    continue
+                for thread in [t for t, (_, due) in called.items() if due <= time.monotonic()]:
+                    thread.give_up()
+                    slot = called.pop(thread)[0]
+                    slot.answer = _late(slot, deadline)
+        except BaseException:
+            for thread in called:
+                thread.give_up()
             raise
 
     def close(self) -> None:
         """Close what is idle."""
         while self.idle:
             self.idle.pop().close()
-        if self._thread is not None:
-            self._thread.end()
-            self._thread = None
+        while self._threads:
+            self._threads.pop().end()
 
 
 def _caught(function: Callable[[], StepResult]) -> StepResult:
@@ -303,11 +334,11 @@ def _late(slot: EpisodeSlot, seconds: float) -> StepResult:
 
 
 class _CallThread:
-    """A thread that runs calls one after another."""
+    """A thread that runs calls one after another, and puts each result into `done`."""
 
-    def __init__(self) -> None:
+    def __init__(self, done: _Done) -> None:
         self._asked: queue.SimpleQueue[Callable[[], StepResult] | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[StepResult] = queue.SimpleQueue()
+        self._done = done
         self._thread = threading.Thread(target=self._run, name="environments", daemon=True)
         self._thread.start()
 
@@ -320,12 +351,11 @@ class _CallThread:
                 except BaseException as error:
                     # `sys.exit` in an environment is a failure of it, not the end of the run.
                     answer = failed(error)
-                self._answers.put(answer)
+                self._done.put((self, answer))
 
-    def call(self, function: Callable[[], StepResult], seconds: float) -> StepResult:
-        """Run a call in the thread; `queue.Empty` if it takes too long."""
+    def ask(self, function: Callable[[], StepResult]) -> None:
+        """Run a call in the thread."""
         self._asked.put(function)
-        return self._answers.get(timeout=seconds)
 
     def end(self) -> None:
         """End once nothing is left to do."""
@@ -336,6 +366,9 @@ class _CallThread:
         self.end()
         number = ctypes.c_ulong(self._thread.ident or 0)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(SystemExit))
+
+
+_Done = queue.SimpleQueue[tuple[_CallThread, StepResult]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,36 @@ def test_a_large_model_gets_no_more_threads_than_there_are_usable_cores(
         assert loading.set_threads(5, model) == 5
     finally:
         torch.set_num_threads(before)
+
+
+COMMAND = """
+import atexit, gc, os, sys
+atexit.register(lambda: print(gc.get_freeze_count() > 10_000))
+from resd_bench.__main__ import main
+sys.argv = ["resd-bench", "--version"]
+main()
+print(os.environ.get("GOMP_SPINCOUNT"), "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+    ],
+)
+def test_a_command_makes_threads_sleep_while_they_wait_unless_told_otherwise(
+    given: dict[str, str], found: str
+) -> None:
+    rest = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP_", "OMP_"))}
+    ran = subprocess.run(
+        [sys.executable, "-c", COMMAND],
+        env=rest | given,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # Before torch is loaded, which reads it once; and what is loaded is not searched at the end.
+    assert ran.stdout.splitlines()[1:] == [f"{found} False", "True"]

@@ -27,10 +27,14 @@ LENGTHS = Lengths(PROMPT, ANSWER)
 CONFIG = replace(RunConfig(), batch_size=BATCH, group_size=1, max_new_tokens=ANSWER)
 
 
-def planned(phase: str, name: str, config: RunConfig = CONFIG) -> float:
+def planned(
+    phase: str, name: str, config: RunConfig = CONFIG, machine: Machine | None = None
+) -> float:
     """Bytes of a part of the plan for a tiny model."""
     model = architecture.of_config(tiny.model().config)
-    parts: list[Part] = list(getattr(memory(config, model, LENGTHS, Load(), Machine()), phase))
+    parts: list[Part] = list(
+        getattr(memory(config, model, LENGTHS, Load(), machine or Machine()), phase)
+    )
     return next(part.bytes for part in parts if part.name == name)
 
 
@@ -95,6 +99,28 @@ def test_the_cache_of_the_fast_engine_is_that_of_the_plan(monkeypatch: pytest.Mo
     monkeypatch.setattr(limits, "FAST_CACHE_BYTES", 2 * (PROMPT + ANSWER) * per_token)
     assert planned("sampling", "sampler's cache") == whole * 2 / BATCH
     assert fast.FastEngine(tiny.model(), [1]).max_batch_tokens == 2 * (PROMPT + ANSWER)
+
+
+def test_the_fast_engine_packs_weights_where_the_plan_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def copied() -> float:
+        return planned("sampling", "sampler's copy of weights", machine=Machine(main_memory=True))
+
+    def held() -> float:
+        weights = fast._prepare(model, PROMPT + ANSWER, torch.float32)
+        own = {p.data_ptr() for p in model.parameters()}
+        engine = fast.FastEngine(model, [1])
+        before = [matrix.weight.data_ptr() in own for matrix in weights.matrices()]
+        engine._pack(weights)
+        matrices = zip(weights.matrices(), before, strict=True)
+        return sum(m.weight.nbytes for m, shared in matrices if m.packed or not shared)
+
+    model = tiny.model()
+    assert held() == copied()
+    as_they_are = copied()
+    monkeypatch.setattr(limits, "FAST_PACKED_WIDTH", 32)
+    projections = 2 * 32 * (4 * 16 + model.config.intermediate_size)
+    assert copied() == as_they_are + 4 * projections
+    assert held() == copied()
 
 
 def test_a_prefill_pass_of_the_fast_engine_is_that_of_the_plan(

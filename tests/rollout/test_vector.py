@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import pytest
@@ -19,6 +20,7 @@ from resd_bench.config import resolve
 from resd_bench.env import TextEnv, Utf8Text
 from resd_bench.errors import UsageError
 from resd_bench.jobs.setup import make_envs
+from resd_bench.plugins import make_env
 from resd_bench.rollout.rollout import EnvPool, roll_out
 from resd_bench.rollout.vector_env import (
     EpisodeSlot,
@@ -29,7 +31,7 @@ from resd_bench.rollout.vector_env import (
     make_vector,
 )
 from resd_bench.testing import ScriptedPolicy
-from resd_bench.types import Feedback, Sampling, Stop, Trajectory
+from resd_bench.types import Feedback, Sampling, Split, Stop, Task, Trajectory
 
 DEADLINE = 3.0
 ODD_TEXTS = ["", "\ud800 lone \udfff", "nul \x00 bell \x07\r\n", "naïve 🌍 \u202e", "y" * 10**6]
@@ -301,17 +303,120 @@ def test_after_an_interruption_answers_are_those_to_the_next_calls(
     one, two = slots(2)
     watched.reset([one, two])
 
-    def interrupt(self: Any, function: Any, seconds: float) -> StepResult:
+    def interrupt(self: Any, function: Any) -> None:
         self._asked.put(function)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("resd_bench.rollout.vector_env._CallThread.call", interrupt)
+        patch.setattr("resd_bench.rollout.vector_env._CallThread.ask", interrupt)
         with pytest.raises(KeyboardInterrupt):
             watched.step([one], ["lost"])
     (answer,) = watched.step([two], ["found"])
     watched.close()
     assert answer.observation == "1 found"
+
+
+class Meeting(TextEnv):
+    """A step of `meet` ends once as many are in theirs as there may be at once."""
+
+    name = "meeting"
+    concurrent = True
+    together: ClassVar[threading.Barrier]
+
+    def tasks(self, split: Split) -> Sequence[Task]:
+        return [Task(f"{split}-{i}", split, f"task {i}") for i in range(6)]
+
+    def verify(self, task: Task, action: str) -> Feedback:
+        if action == "meet":
+            self.together.wait()
+        if action == "sleep":
+            time.sleep(3600)
+        return Feedback(1.0, True, 1.0, text="", kind=f"{task.id} {action}")
+
+
+class Lonely(Meeting):
+    concurrent = False
+
+
+def test_steps_that_wait_are_taken_at_once_and_answered_in_order() -> None:
+    Meeting.together = threading.Barrier(3, timeout=20)
+    made, six = make_vector(Meeting, deadline=60.0, workers=3), slots(6)
+    made.reset(six)
+    answers = made.step(six, ["meet", "a", "meet", "b", "meet", "c"])
+    made.close()
+    said = ["meet", "a", "meet", "b", "meet", "c"]
+    assert [a.info["feedback"].kind for a in answers] == [
+        f"train-{i} {s}" for i, s in enumerate(said)
+    ]
+    assert [slot.answer for slot in six] == answers
+
+
+def test_steps_of_others_are_taken_one_after_another() -> None:
+    Lonely.together = threading.Barrier(2, timeout=1)
+    made, two = make_vector(Lonely, deadline=60.0, workers=3), slots(2)
+    made.reset(two)
+    answers = made.step(two, ["meet", "meet"])
+    made.close()
+    assert all("BrokenBarrierError" in answer.error for answer in answers)
+
+
+def test_of_steps_at_once_only_the_late_one_is_lost() -> None:
+    Meeting.together = threading.Barrier(2, timeout=20)
+    made, five = make_vector(Meeting, deadline=2.0, workers=2), slots(5)
+    made.reset(five)
+    answers = made.step(five, ["sleep", "a", "b", "c", "d"])
+    again = slots(4)
+    made.reset(again)
+    rest = made.step(again, ["meet", "meet", "e", "f"])
+    made.close()
+    assert "did not answer within 2 s" in answers[0].error
+    assert not any(answer.error for answer in [*answers[1:], *rest])
+    assert [a.info["feedback"].kind for a in rest] == [
+        *("train-0 meet", "train-1 meet", "train-2 e", "train-3 f")
+    ]
+
+
+def test_an_interruption_ends_all_steps_that_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, four = make_vector(Meeting, deadline=60.0, workers=2), slots(4)
+    made.reset(four)
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    assert isinstance(made, InProcessVectorEnv)
+    given_up: list[Any] = []
+    monkeypatch.setattr(
+        "resd_bench.rollout.vector_env._CallThread.give_up", lambda t: given_up.append(t)
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            made, "_done", type("Done", (), {"get": interrupted, "put": made._done.put})()
+        )
+        with pytest.raises(KeyboardInterrupt):
+            made.step(four[:2], ["a", "b"])
+    assert len(set(given_up)) == 2
+    answers = made.step(four[2:], ["c", "d"])
+    made.close()
+    assert [a.info["feedback"].kind for a in answers] == ["train-2 c", "train-3 d"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["python-functions-basic", "bouncingsim-basic"])
+def test_programs_that_are_judged_at_once_are_judged_as_one_by_one(name: str) -> None:
+    def judged(workers: int) -> list[StepResult]:
+        made = make_vector(partial(make_env, name, dialect="compact"), workers=workers)
+        env = make_env(name, dialect="compact")
+        tasks = env.tasks("train")[:12]
+        some = [EpisodeSlot(i, {"task": task.id}) for i, task in enumerate(tasks)]
+        said = [env.oracle(task) if i % 2 else "wrong" for i, task in enumerate(tasks)]
+        made.reset(some)
+        answers = made.step(some, said)
+        made.close()
+        return answers
+
+    one_by_one, at_once = judged(1), judged(4)
+    assert [a.info["feedback"] for a in at_once] == [a.info["feedback"] for a in one_by_one]
+    assert [a.info["success"] for a in at_once] == [i % 2 == 1 for i in range(12)]
 
 
 def test_an_environment_is_used_again_when_its_episode_is_over(unruly: ModuleType) -> None:

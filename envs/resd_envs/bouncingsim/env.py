@@ -101,6 +101,7 @@ class BouncingSimEnv(TextEnv):
 
     name = "bouncingsim-easy"
     verify_seconds = VERIFY_SECONDS
+    concurrent = True
     release_reads_reasoning = True
 
     def __init__(

@@ -86,6 +86,7 @@ class DoctestRepairEnv(TextEnv):
 
     name = "doctest-repair"
     verify_seconds = LIMITS.total_wall + SLACK_SECONDS
+    concurrent = True
 
     def __init__(
         self, *, dialect: Dialect = "full", feedback_level: int = 3, seed: int = 0

@@ -98,6 +98,7 @@ class PythonFunctionsEnv(TextEnv):
     """
 
     name = "python-functions"
+    concurrent = True
 
     def __init__(
         self,

@@ -4,8 +4,9 @@ It serves Qwen3, Qwen2 and Llama decoders (full attention, SiLU, static rotary e
 made for small models, where the cost is memory traffic and the number of operations per token:
 prompts are sorted by length, all samples of a prompt share one prefill, the cache is preallocated,
 projections are fused, finished rows are dropped, and later turns of an episode are read only from
-where the last one ended (`prefix_cache`); LoRA adapters are first added to the weights. Left out:
-sliding windows, mixtures of experts, quantised weights; `HfEngine` serves those.
+where the last one ended (`prefix_cache`); LoRA adapters are first added to the weights. The weights
+of larger models are packed on a CPU (`matrices`). Left out: sliding windows, mixtures of experts,
+quantised weights; `HfEngine` serves those.
 
 Shapes: b rows, P prompt tokens, d hidden, H query heads, G key-value heads, R = H / G, D head size.
 """
@@ -36,6 +37,7 @@ from resd_bench.policy.engines.base import (
     ungroup,
     uniforms,
 )
+from resd_bench.policy.engines.matrices import Matrix, can_pack
 from resd_bench.policy.engines.prefix_cache import (
     CachedPrefix,
     CachedSequence,
@@ -78,18 +80,18 @@ def _linears(model: Any) -> Iterator[Any]:
 class _Layer:
     """One decoder layer with fused projections; norm weights are folded in where that is exact."""
 
-    qkv: Tensor
+    qkv: Matrix
     """[(H + 2 G) D, d], input norm folded in."""
     qkv_bias: Tensor | None
     head_norm: Tensor | None
     """[H + G, D]: weights of the query and key norms (Qwen3), None without them."""
-    out: Tensor
-    """[H D, d]."""
+    out: Matrix
+    """[d, H D]."""
     out_bias: Tensor | None
-    gate_up: Tensor
+    gate_up: Matrix
     """[2 I, d], post-attention norm folded in."""
-    down: Tensor
-    """[I, d]."""
+    down: Matrix
+    """[d, I]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class _Weights:
     layers: list[_Layer]
     embedding: Tensor
     """[V, d]."""
-    head: Tensor
+    head: Matrix
     """[V, d], final norm folded in."""
     cos: Tensor
     """[context, 1, D]."""
@@ -113,12 +115,19 @@ class _Weights:
     head_floor: Tensor
     """Scalar for `_norm` of queries and keys."""
 
+    def matrices(self) -> Iterator[Matrix]:
+        """All that hidden states are multiplied by."""
+        yield self.head
+        for layer in self.layers:
+            yield from (layer.qkv, layer.out, layer.gate_up, layer.down)
+
     def trained(self) -> Iterator[Tensor]:
-        """Everything that training may change."""
-        yield from (self.embedding, self.head)
+        """Everything that training may change, before it is packed."""
+        yield from (self.embedding, self.head.weight)
         for layer in self.layers:
             parts = (getattr(layer, field.name) for field in fields(layer))
-            yield from (part for part in parts if part is not None)
+            whole = (part.weight if isinstance(part, Matrix) else part for part in parts)
+            yield from (part for part in whole if part is not None)
 
 
 def _scale(norm: Any) -> Tensor:
@@ -144,13 +153,13 @@ def _layer(layer: Any, heads: int, kv_heads: int, dtype: torch.dtype) -> _Layer:
     gate_up = torch.cat([merged_weight(mlp.gate_proj), merged_weight(mlp.up_proj)])
     out_bias = attention.o_proj.bias
     return _Layer(
-        qkv=qkv,
+        qkv=Matrix(qkv),
         qkv_bias=bias,
         head_norm=head_norm,
-        out=merged_weight(attention.o_proj).to(dtype).t(),
+        out=Matrix(merged_weight(attention.o_proj).to(dtype)),
         out_bias=None if out_bias is None else out_bias.to(dtype),
-        gate_up=(gate_up * _scale(layer.post_attention_layernorm)).to(dtype),
-        down=merged_weight(mlp.down_proj).to(dtype).t(),
+        gate_up=Matrix((gate_up * _scale(layer.post_attention_layernorm)).to(dtype)),
+        down=Matrix(merged_weight(mlp.down_proj).to(dtype)),
     )
 
 
@@ -168,7 +177,7 @@ def _prepare(model: Any, positions: int, dtype: torch.dtype) -> _Weights:
     return _Weights(
         layers=[_layer(layer, heads, kv_heads, dtype) for layer in decoder.layers],
         embedding=decoder.embed_tokens.weight.to(dtype),
-        head=(model.lm_head.weight * _scale(decoder.norm)).to(dtype),
+        head=Matrix((model.lm_head.weight * _scale(decoder.norm)).to(dtype)),
         cos=cos[0, :, None].to(dtype),
         sin=(sin[0, :, None] * sign).to(dtype),
         heads=heads,
@@ -187,7 +196,7 @@ def _norm(x: Tensor, floor: Tensor) -> Tensor:
 
 def _project(w: _Weights, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """From hidden states [m, d] to rotated queries and keys and plain values [m, H + 2 G, D]."""
-    flat = F.linear(_norm(x, w.floor), layer.qkv, layer.qkv_bias)
+    flat = layer.qkv.times(_norm(x, w.floor), layer.qkv_bias)
     qkv = flat.view(x.shape[0], w.heads + 2 * w.kv_heads, w.head_dim)
     rotated = qkv[:, : w.heads + w.kv_heads]
     turned = rotated
@@ -200,11 +209,11 @@ def _project(w: _Weights, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) ->
 
 def _residual(w: _Weights, layer: _Layer, x: Tensor, attended: Tensor) -> Tensor:
     """Hidden states [m, d] after the output projection and the feed-forward block."""
-    x = torch.addmm(x, attended, layer.out)
+    x = layer.out.added(x, attended)
     if layer.out_bias is not None:
         x = x + layer.out_bias
-    gate, up = F.linear(_norm(x, w.floor), layer.gate_up).chunk(2, -1)
-    return torch.addmm(x, F.silu(gate).mul_(up), layer.down)
+    gate, up = layer.gate_up.times(_norm(x, w.floor)).chunk(2, -1)
+    return layer.down.added(x, F.silu(gate).mul_(up))
 
 
 def _read(
@@ -225,7 +234,7 @@ def _read(
 
 def _logits(w: _Weights, x: Tensor) -> Tensor:
     """From hidden states [m, d] to logits [m, V], float32."""
-    return F.linear(_norm(x, w.floor), w.head).float()
+    return w.head.times(_norm(x, w.floor)).float()
 
 
 class _Batch:
@@ -462,6 +471,13 @@ class FastEngine:
         )
         return limits.fast_batch_tokens(per_token)
 
+    def _pack(self, weights: _Weights) -> None:
+        """Pack the matrices if that pays: it leaves none of them readable."""
+        wide = self.model.config.hidden_size >= limits.FAST_PACKED_WIDTH
+        if wide and can_pack(weights.embedding.device, self.dtype):
+            for matrix in weights.matrices():
+                matrix.pack()
+
     @torch.inference_mode()
     def generate(
         self,
@@ -482,6 +498,7 @@ class FastEngine:
         before = self._memory if sampling.streams else None
         keep = self._memory.goes_on(prompts) or bool(before and before.weights is not None)
         mark = weights_fingerprint(weights.trained()) if keep else None
+        self._pack(weights)
         begun = self._begun(prompts, mark)
         flat: dict[SampleIndex, Generated] = {}
         said: list[CachedSequence] = []

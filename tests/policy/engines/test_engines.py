@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from resd_bench.errors import UsageError
-from resd_bench.policy.engines.base import Generated, choose
+from resd_bench.policy.engines.base import Generated, choose, logprobs_of
 from resd_bench.policy.engines.fast import FastEngine, supports
 from resd_bench.policy.engines.hf import HfEngine
+from resd_bench.policy.engines.matrices import Matrix, can_pack
 from resd_bench.types import Sampling, Stop
 from tests.policy import tiny
+
+pytestmark = pytest.mark.usefixtures("each_layout")
 
 LENGTHS = [5, 30, 17, 30, 1, 64, 3]
 GREEDY = Sampling(temperature=0.0, max_new_tokens=30)
@@ -231,3 +234,58 @@ def test_bfloat16_decoding_stays_close_to_float32() -> None:
         assert group[0].logprobs[0] == pytest.approx(
             float(logprobs[group[0].token_ids[0]].detach()), abs=0.2
         )
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0])
+@pytest.mark.parametrize("tokens", [8193, 20_000, 1 << 14])
+def test_a_token_of_a_large_vocabulary_is_the_one_that_all_sums_choose(
+    tokens: int, scale: float
+) -> None:
+    make = torch.Generator().manual_seed(tokens)
+    logits = scale * torch.randn(64, tokens, generator=make)
+    # Mass in the first and last tokens alone, and whole blocks without any.
+    logits[:8, 300:-300] = -torch.inf
+    logits[8:16, 1:] = -torch.inf
+    logits[16:24, :-1] = -torch.inf
+    logits[24:32, 128:] = -torch.inf
+    u = torch.rand(64, generator=make, dtype=torch.float64)
+    u[::8], u[1::8], u[2::8] = 0, 1 - 2**-53, 1e-300
+    for top_p in (1.0, 0.9):
+        chosen, logprobs = choose(logits, u, Sampling(top_p=top_p))
+        probs = logits.softmax(-1)
+        if top_p < 1:
+            least = logprobs_of(logits, chosen, Sampling(top_p=top_p))
+            torch.testing.assert_close(logprobs, least, atol=1e-4, rtol=0)
+            continue
+        sums = probs.double().cumsum(-1)
+        sums /= sums[:, -1:].clone()
+        below = torch.where(chosen > 0, sums.gather(1, (chosen - 1).clamp(min=0)[:, None])[:, 0], 0)
+        assert (below <= u + 1e-12).all()
+        assert (sums.gather(1, chosen[:, None])[:, 0] >= u - 1e-12).all()
+        assert (probs.gather(1, chosen[:, None]) > 0).all()
+
+
+def test_a_large_vocabulary_with_nan_is_found() -> None:
+    logits = torch.zeros(2, 8193)
+    logits[1, 5000] = torch.nan
+    _, logprobs = choose(logits, torch.tensor([0.5, 0.5]).double(), Sampling())
+    assert logprobs.isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 300])
+def test_packed_products_have_the_bits_of_others_in_bfloat16(rows: int) -> None:
+    if not can_pack(torch.device("cpu"), torch.bfloat16):
+        pytest.skip("this processor has no packed products in bfloat16")
+    make = torch.Generator().manual_seed(rows)
+    for inputs, outputs in ((256, 256), (576, 960), (1536, 576)):
+        x, weight, to, bias = (
+            torch.randn(size, generator=make).bfloat16()
+            for size in ((rows, inputs), (outputs, inputs), (rows, outputs), (outputs,))
+        )
+        plain, packed, kept = Matrix(weight), Matrix(weight), to.clone()
+        packed.pack()
+        assert packed.packed
+        assert torch.equal(packed.times(x), plain.times(x))
+        assert torch.equal(packed.times(x, bias), plain.times(x, bias))
+        assert torch.equal(packed.added(to, x), plain.added(to, x))
+        assert torch.equal(to, kept)

@@ -23,6 +23,8 @@ from resd_bench.policy.engines.prefix_cache import (
 from resd_bench.types import Sampling
 from tests.policy import tiny
 
+pytestmark = pytest.mark.usefixtures("each_layout")
+
 STOPS = [1, *range(4, 40)]
 DRAWN = Sampling(temperature=1.0, max_new_tokens=12, seed=5)
 
