@@ -10,7 +10,8 @@ row is the matrix products alone, those of the weights and those of attention ov
 the shapes of every step: nothing that samples one token at a time and keeps a cache can do with
 less. With `--vllm` the peer is vLLM on a CPU alone (docs/engines.md says how it is installed), as
 fast as it can be made: compiled, without seeds and log-probabilities, which our engine of that name
-needs, and without its prefix cache, which would know the prompts from the turn before. Left out:
+needs, and without its prefix cache, which would know the prompts from the turn before. With
+`--engine` it is our engine of that name, which is given new weights before each sample. Left out:
 starting, and early stopping, which favours dropping rows.
 """
 
@@ -34,6 +35,7 @@ from resd_bench.policy import limits
 from resd_bench.policy.config import PolicyConfig
 from resd_bench.policy.engines.fast import FastEngine
 from resd_bench.policy.engines.matrices import Matrix, can_pack
+from resd_bench.policy.engines.vllm import VllmEngine
 from resd_bench.policy.lm_policy import LMPolicy
 from resd_bench.types import Sampling, user
 
@@ -170,6 +172,27 @@ class Vllm:
         self.llm.llm_engine.engine_core.shutdown()
 
 
+def after_an_update(name: str, model: Any, prompts: Any, dtype: torch.dtype) -> None:
+    """A row: an answer to each of 16 prompts with new weights, as in a run."""
+    sampling, some = Sampling(max_new_tokens=96), prompts[:16]
+    ours, theirs = FastEngine(model, [], 0), VllmEngine(model, [], limit=1024)
+
+    def sample() -> None:
+        theirs.sync_weights()
+        theirs.generate(some, n=1, sampling=sampling)
+
+    tried = {
+        "ours": of_call(lambda: void(ours.generate(some, n=1, sampling=sampling))),
+        "theirs": of_call(sample),
+    }
+    for way in tried.values():
+        way()
+    costs = in_turn(tried, TURNS)
+    about = f"generation: {name}, 16 x 96 after an update, {str(dtype).removeprefix('torch.')}"
+    row, scale = (costs["ours"], costs["theirs"]), 16 * 96 / 1000
+    print_row(about, "CPU s per 1,000 tokens", row, "our engine vllm", scale, target_ratio=1.0)
+
+
 def ways(model: Any, some: Sequence[Sequence[int]], setting: Setting) -> dict[str, Way]:
     """Our engine, `generate`, and the products alone; weights have the precision of `setting`."""
     sampling = Sampling(max_new_tokens=setting.new)
@@ -201,11 +224,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=SETTINGS, help="only this one")
     parser.add_argument("--vllm", action="store_true", help="beside vLLM and nothing else")
+    parser.add_argument("--engine", action="store_true", help="beside our engine vllm alone")
     given = parser.parse_args()
     torch.set_num_threads(1)
     for name in [given.model] if given.model else SETTINGS:
         model, prompts = load(name)
         for dtype, settings in groupby(SETTINGS[name], lambda setting: setting.dtype):
+            if given.engine:
+                after_an_update(name, model.to(dtype), prompts, dtype)
+                continue
             vllm = Vllm(model.to(dtype), dtype) if given.vllm else None
             for setting in settings:
                 measure(name, model.to(dtype), prompts, setting, vllm)

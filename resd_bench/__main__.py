@@ -3,8 +3,6 @@
 Importing the command line takes most of the time until a command begins, and Ctrl-C may come then.
 """
 
-import atexit
-import gc
 import os
 import signal
 import sys
@@ -20,8 +18,6 @@ def _not_begun(number: int, frame: object) -> None:
 
 def main() -> int:
     """Run the command line; the exit code."""
-    # Last of all: to look for garbage among torch's modules would take a second.
-    atexit.register(gc.freeze)
     before = signal.getsignal(signal.SIGINT)
     # A process in the background of a shell may ignore it.
     if before is signal.default_int_handler:

@@ -26,6 +26,8 @@ FAST_PREFILL_TOKENS = 4096
 """Tokens per prefill pass of `fast`: keeps activations in the CPU cache and padding small."""
 FAST_PACKED_WIDTH = 256
 """Least width of a model whose weights `fast` packs on a CPU; nano's are half as wide."""
+FAST_PACKED_TOKENS = 32
+"""Fewest new tokens for which it packs them: packing takes as long as a few products."""
 FAST_KEPT_BYTES = 1 << 30
 """Bytes of key-value caches that `fast` keeps for the episodes' next turns: whole chunks only."""
 

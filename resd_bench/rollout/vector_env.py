@@ -139,7 +139,8 @@ def make_vector(
     """The vector environment for the environments that `make` makes.
 
     `deadline` is in seconds for each call; None for no limit, and one call at a time. `isolated`
-    None: as the environment declares; `workers` 0: by the number of cores.
+    None: as the environment declares; `workers` 0: by the number of cores. Of steps in this process
+    no more are taken at once than there are cores: others would wait within their deadline.
     """
     idle: list[TextGym] = []
     if isolated is None:
@@ -147,13 +148,14 @@ def make_vector(
         with contextlib.suppress(Exception):
             idle = [make()]
         isolated = any(getattr(env.unwrapped, "isolated", False) for env in idle)
-    workers = workers or min(MOST_WORKERS, cores.usable_cores())
+    most = min(MOST_WORKERS, cores.usable_cores())
     if not isolated:
         concurrent = any(getattr(env.unwrapped, "concurrent", False) for env in idle)
-        return InProcessVectorEnv(make, deadline, idle, workers if concurrent else 1)
+        at_once = min(workers or most, most) if concurrent else 1
+        return InProcessVectorEnv(make, deadline, idle, at_once)
     while idle:
         idle.pop().close()
-    return SubprocessVectorEnv(make, deadline, workers)
+    return SubprocessVectorEnv(make, deadline, workers or most)
 
 
 class Rank0VectorEnv:
@@ -230,7 +232,6 @@ class InProcessVectorEnv:
     """Most steps at once."""
     _threads: list[_CallThread] = field(default_factory=list)
     """Those without a call."""
-    _done: _Done = field(default_factory=queue.SimpleQueue)
 
     def reset(self, slots: Sequence[EpisodeSlot]) -> list[StepResult]:
         """Begin episodes."""
@@ -282,15 +283,16 @@ class InProcessVectorEnv:
     ) -> None:
         """Set the answers of `slots`, `at_once` of them at a time."""
         waiting, called = deque(slots), dict[_CallThread, tuple[EpisodeSlot, float]]()
+        done: _Done = queue.SimpleQueue()
         try:
             while waiting or called:
                 while waiting and len(called) < at_once:
-                    thread = self._threads.pop() if self._threads else _CallThread(self._done)
+                    thread = self._threads.pop() if self._threads else _CallThread()
                     called[thread] = waiting[0], time.monotonic() + deadline
-                    thread.ask(partial(ask, waiting.popleft()))
+                    thread.ask(partial(ask, waiting.popleft()), done)
                 first = min(due for _, due in called.values())
                 with contextlib.suppress(queue.Empty):
-                    thread, answer = self._done.get(timeout=max(0, first - time.monotonic()))
+                    thread, answer = done.get(timeout=max(0, first - time.monotonic()))
                     # One that was given up may answer yet.
                     if thread in called:
                         called.pop(thread)[0].answer = answer
@@ -334,28 +336,29 @@ def _late(slot: EpisodeSlot, seconds: float) -> StepResult:
 
 
 class _CallThread:
-    """A thread that runs calls one after another, and puts each result into `done`."""
+    """A thread that runs calls one after another."""
 
-    def __init__(self, done: _Done) -> None:
-        self._asked: queue.SimpleQueue[Callable[[], StepResult] | None] = queue.SimpleQueue()
-        self._done = done
+    def __init__(self) -> None:
+        self._asked: queue.SimpleQueue[tuple[Callable[[], StepResult], _Done] | None]
+        self._asked = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="environments", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         # The exception of `give_up` may arrive after the call it was meant for.
         with contextlib.suppress(SystemExit):
-            while (function := self._asked.get()) is not None:
+            while (asked := self._asked.get()) is not None:
+                function, done = asked
                 try:
                     answer = _caught(function)
                 except BaseException as error:
                     # `sys.exit` in an environment is a failure of it, not the end of the run.
                     answer = failed(error)
-                self._done.put((self, answer))
+                done.put((self, answer))
 
-    def ask(self, function: Callable[[], StepResult]) -> None:
-        """Run a call in the thread."""
-        self._asked.put(function)
+    def ask(self, function: Callable[[], StepResult], done: _Done) -> None:
+        """Run a call in the thread, and put the result into `done`."""
+        self._asked.put((function, done))
 
     def end(self) -> None:
         """End once nothing is left to do."""

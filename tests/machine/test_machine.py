@@ -91,8 +91,7 @@ def test_a_large_model_gets_no_more_threads_than_there_are_usable_cores(
 
 
 COMMAND = """
-import atexit, gc, os, sys
-atexit.register(lambda: print(gc.get_freeze_count() > 10_000))
+import os, sys
 from resd_bench.__main__ import main
 sys.argv = ["resd-bench", "--version"]
 main()
@@ -119,5 +118,5 @@ def test_a_command_makes_threads_sleep_while_they_wait_unless_told_otherwise(
         text=True,
         check=True,
     )
-    # Before torch is loaded, which reads it once; and what is loaded is not searched at the end.
-    assert ran.stdout.splitlines()[1:] == [f"{found} False", "True"]
+    # Before torch is loaded, which reads it once.
+    assert ran.stdout.splitlines()[1:] == [f"{found} False"]

@@ -102,15 +102,16 @@ def test_the_cache_of_the_fast_engine_is_that_of_the_plan(monkeypatch: pytest.Mo
 
 
 def test_the_fast_engine_packs_weights_where_the_plan_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    def copied() -> float:
-        return planned("sampling", "sampler's copy of weights", machine=Machine(main_memory=True))
+    def copied(main_memory: bool = True) -> float:
+        machine = Machine(main_memory=main_memory)
+        return planned("sampling", "sampler's copy of weights", machine=machine)
 
     def held() -> float:
         weights = fast._prepare(model, PROMPT + ANSWER, torch.float32)
         own = {p.data_ptr() for p in model.parameters()}
         engine = fast.FastEngine(model, [1])
         before = [matrix.weight.data_ptr() in own for matrix in weights.matrices()]
-        engine._pack(weights)
+        engine._pack(weights, ANSWER)
         matrices = zip(weights.matrices(), before, strict=True)
         return sum(m.weight.nbytes for m, shared in matrices if m.packed or not shared)
 
@@ -118,9 +119,13 @@ def test_the_fast_engine_packs_weights_where_the_plan_says(monkeypatch: pytest.M
     assert held() == copied()
     as_they_are = copied()
     monkeypatch.setattr(limits, "FAST_PACKED_WIDTH", 32)
+    monkeypatch.setattr(limits, "FAST_PACKED_TOKENS", ANSWER)
     projections = 2 * 32 * (4 * 16 + model.config.intermediate_size)
     assert copied() == as_they_are + 4 * projections
     assert held() == copied()
+    assert copied(main_memory=False) == as_they_are
+    monkeypatch.setattr(limits, "FAST_PACKED_TOKENS", ANSWER + 1)
+    assert held() == as_they_are
 
 
 def test_a_prefill_pass_of_the_fast_engine_is_that_of_the_plan(

@@ -6,6 +6,7 @@ import importlib
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -303,8 +304,8 @@ def test_after_an_interruption_answers_are_those_to_the_next_calls(
     one, two = slots(2)
     watched.reset([one, two])
 
-    def interrupt(self: Any, function: Any) -> None:
-        self._asked.put(function)
+    def interrupt(self: Any, *asked: Any) -> None:
+        self._asked.put(asked)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -322,11 +323,23 @@ class Meeting(TextEnv):
     name = "meeting"
     concurrent = True
     together: ClassVar[threading.Barrier]
+    stepping: ClassVar[set[int]] = set()
+    most: ClassVar[int] = 0
+    """Steps that were under way at once."""
 
     def tasks(self, split: Split) -> Sequence[Task]:
         return [Task(f"{split}-{i}", split, f"task {i}") for i in range(6)]
 
     def verify(self, task: Task, action: str) -> Feedback:
+        self.stepping.add(id(self))
+        Meeting.most = max(Meeting.most, len(self.stepping))
+        try:
+            return self.judge(task, action)
+        finally:
+            self.stepping.discard(id(self))
+
+    def judge(self, task: Task, action: str) -> Feedback:
+        time.sleep(0.02)
         if action == "meet":
             self.together.wait()
         if action == "sleep":
@@ -338,12 +351,31 @@ class Lonely(Meeting):
     concurrent = False
 
 
+@pytest.fixture
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resd_bench.machine.cores.usable_cores", lambda: 4)
+
+
+@pytest.mark.usefixtures("four_cores")
 def test_steps_that_wait_are_taken_at_once_and_answered_in_order() -> None:
-    Meeting.together = threading.Barrier(3, timeout=20)
+    Meeting.together, Meeting.most = threading.Barrier(3, timeout=20), 0
     made, six = make_vector(Meeting, deadline=60.0, workers=3), slots(6)
     made.reset(six)
+    before = threading.active_count()
     answers = made.step(six, ["meet", "a", "meet", "b", "meet", "c"])
+    assert Meeting.most == 3
+    # One that has answered takes the next step, of this batch or of another.
+    assert threading.active_count() - before <= 3
+    again = slots(6)
+    made.reset(again)
+    made.step(again, ["meet", "a", "meet", "b", "meet", "c"])
+    assert threading.active_count() - before <= 3
     made.close()
+    for _ in range(100):
+        if threading.active_count() < before:
+            break
+        time.sleep(0.05)
+    assert threading.active_count() < before
     said = ["meet", "a", "meet", "b", "meet", "c"]
     assert [a.info["feedback"].kind for a in answers] == [
         f"train-{i} {s}" for i, s in enumerate(said)
@@ -360,6 +392,18 @@ def test_steps_of_others_are_taken_one_after_another() -> None:
     assert all("BrokenBarrierError" in answer.error for answer in answers)
 
 
+@pytest.mark.usefixtures("four_cores")
+def test_no_more_steps_are_taken_at_once_than_there_are_cores() -> None:
+    for workers, most in ((0, 4), (2, 2), (50, 4)):
+        Meeting.most = 0
+        made, twelve = make_vector(Meeting, deadline=60.0, workers=workers), slots(6)
+        made.reset(twelve)
+        made.step(twelve, ["a"] * 6)
+        made.close()
+        assert Meeting.most == most
+
+
+@pytest.mark.usefixtures("four_cores")
 def test_of_steps_at_once_only_the_late_one_is_lost() -> None:
     Meeting.together = threading.Barrier(2, timeout=20)
     made, five = make_vector(Meeting, deadline=2.0, workers=2), slots(5)
@@ -376,22 +420,27 @@ def test_of_steps_at_once_only_the_late_one_is_lost() -> None:
     ]
 
 
+class Interrupting(deque[EpisodeSlot]):
+    """Steps to take; Ctrl-C comes when all of them are under way."""
+
+    def __bool__(self) -> bool:
+        if not len(self):
+            raise KeyboardInterrupt
+        return True
+
+
+@pytest.mark.usefixtures("four_cores")
 def test_an_interruption_ends_all_steps_that_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     made, four = make_vector(Meeting, deadline=60.0, workers=2), slots(4)
     made.reset(four)
 
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
     assert isinstance(made, InProcessVectorEnv)
     given_up: list[Any] = []
-    monkeypatch.setattr(
-        "resd_bench.rollout.vector_env._CallThread.give_up", lambda t: given_up.append(t)
-    )
     with monkeypatch.context() as patch:
         patch.setattr(
-            made, "_done", type("Done", (), {"get": interrupted, "put": made._done.put})()
+            "resd_bench.rollout.vector_env._CallThread.give_up", lambda t: given_up.append(t)
         )
+        patch.setattr("resd_bench.rollout.vector_env.deque", Interrupting)
         with pytest.raises(KeyboardInterrupt):
             made.step(four[:2], ["a", "b"])
     assert len(set(given_up)) == 2
@@ -401,6 +450,7 @@ def test_an_interruption_ends_all_steps_that_are_under_way(monkeypatch: pytest.M
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("four_cores")
 @pytest.mark.parametrize("name", ["python-functions-basic", "bouncingsim-basic"])
 def test_programs_that_are_judged_at_once_are_judged_as_one_by_one(name: str) -> None:
     def judged(workers: int) -> list[StepResult]:
@@ -409,6 +459,8 @@ def test_programs_that_are_judged_at_once_are_judged_as_one_by_one(name: str) ->
         tasks = env.tasks("train")[:12]
         some = [EpisodeSlot(i, {"task": task.id}) for i, task in enumerate(tasks)]
         said = [env.oracle(task) if i % 2 else "wrong" for i, task in enumerate(tasks)]
+        assert isinstance(made, InProcessVectorEnv)
+        assert made.at_once == workers
         made.reset(some)
         answers = made.step(some, said)
         made.close()

@@ -208,7 +208,7 @@ def _drawn_of_many(probs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     """
     rest = -probs.shape[-1] % _BLOCK
     padded = torch.nn.functional.pad(probs, (0, rest)) if rest else probs
-    blocks = padded.view(len(probs), -1, _BLOCK)
+    blocks = padded.view(len(probs), padded.shape[-1] // _BLOCK, _BLOCK)
     ends = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
     total = ends[:, -1:]
     block = _passing(ends, u * total)

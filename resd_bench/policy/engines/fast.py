@@ -471,10 +471,11 @@ class FastEngine:
         )
         return limits.fast_batch_tokens(per_token)
 
-    def _pack(self, weights: _Weights) -> None:
-        """Pack the matrices if that pays: it leaves none of them readable."""
+    def _pack(self, weights: _Weights, new: int) -> None:
+        """Pack the matrices if that pays for `new` tokens: it leaves none of them readable."""
         wide = self.model.config.hidden_size >= limits.FAST_PACKED_WIDTH
-        if wide and can_pack(weights.embedding.device, self.dtype):
+        long = new >= limits.FAST_PACKED_TOKENS
+        if wide and long and can_pack(weights.embedding.device, self.dtype):
             for matrix in weights.matrices():
                 matrix.pack()
 
@@ -498,7 +499,7 @@ class FastEngine:
         before = self._memory if sampling.streams else None
         keep = self._memory.goes_on(prompts) or bool(before and before.weights is not None)
         mark = weights_fingerprint(weights.trained()) if keep else None
-        self._pack(weights)
+        self._pack(weights, sampling.max_new_tokens)
         begun = self._begun(prompts, mark)
         flat: dict[SampleIndex, Generated] = {}
         said: list[CachedSequence] = []

@@ -50,7 +50,7 @@ class Matrix:
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this build of torch and this processor have packed products of `dtype`."""
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if device.type != "cpu" or not available:
+    if device.type != "cpu" or not available or not torch._C._get_mkldnn_enabled():
         return False
     if dtype is torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -16,3 +16,4 @@ def each_layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         if not can_pack(torch.device("cpu"), torch.float32):
             pytest.skip("this build of torch does not pack weights")
         monkeypatch.setattr(limits, "FAST_PACKED_WIDTH", 1)
+        monkeypatch.setattr(limits, "FAST_PACKED_TOKENS", 1)
