@@ -1,7 +1,7 @@
 """CPU seconds per 1,000 new tokens: our decode loop beside `generate` of transformers.
 
     OMP_NUM_THREADS=1 python benchmarks/generation_sizes.py [--model "10 M"]
-    OMP_NUM_THREADS=1 vllm-venv/bin/python benchmarks/generation_sizes.py --vllm
+    OMP_NUM_THREADS=1 python benchmarks/generation_sizes.py --vllm --python vllm-venv/bin/python
 
 Three models: nano, whose prompts are tasks of `manufactoria-has`, and random weights of 10 million
 parameters and of SmolLM2's shape (135 million), with random prompts. Nothing stops early, so that
@@ -225,7 +225,12 @@ def main() -> None:
     parser.add_argument("--model", choices=SETTINGS, help="only this one")
     parser.add_argument("--vllm", action="store_true", help="beside vLLM and nothing else")
     parser.add_argument("--engine", action="store_true", help="beside our engine vllm alone")
+    parser.add_argument("--python", help="of the environment that has vLLM and this project")
     given = parser.parse_args()
+    if given.python is not None:
+        words = [f"--{name}" for name in ("vllm", "engine") if getattr(given, name)]
+        words += [] if given.model is None else ["--model", given.model]
+        os.execv(given.python, [given.python, __file__, *words])
     torch.set_num_threads(1)
     for name in [given.model] if given.model else SETTINGS:
         model, prompts = load(name)

@@ -48,7 +48,7 @@ LEGEND_INCHES = 0.18
 """Height of one more, in small letters."""
 _PLACES = re.compile(r' (?:d|x|y|points)="[^"]*"')
 """The attributes of an SVG that hold positions, in points."""
-_FINER = re.compile(r"(\.\d\d)\d+")
+_FINER = re.compile(r"(\.\d)\d+")
 HASHED = re.compile(r'id="([A-Za-z][0-9a-f]{10})"')
 """A name that matplotlib gives to a clip or a marker in an SVG."""
 
@@ -339,7 +339,7 @@ def save_figure(
     with matplotlib.rc_context({"svg.hashsalt": "resd-bench", **fonts}):
         figure.savefig(raster, format="png", dpi=DPI)
         figure.savefig(vector, format="svg", metadata={"Date": None})
-    # A hundredth of a point is seen by nobody, and the digits after it are a tenth of the file.
+    # A tenth of a point is seen by nobody, and the digits after it only cost bytes.
     drawn = _PLACES.sub(lambda m: _FINER.sub(r"\1", m[0]), vector.getvalue().decode())
     names = dict.fromkeys(HASHED.findall(drawn))
     for number, name in enumerate(names, start=1):
