@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 from resd_bench import plugins
@@ -37,6 +38,8 @@ UNSEEN = NOT_RESULTS | {"seed", "eval_every", "eval_validation", "eval_contexts"
 """Settings that do not tell runs apart: pairs share a seed, and the others say what else is
 measured."""
 NOT_ON_RECORD = "not on record"
+_MEASURED: tuple[Axis, ...] = ("turns", "tokens", "seconds", "flops")
+"""Axes on which runs of one schedule are at different places."""
 
 Facts = Mapping[str, Any]
 
@@ -225,13 +228,16 @@ def evaluated_elsewhere(
 ) -> list[str]:
     """Why curves cannot be compared: runs were evaluated at different points.
 
-    A curve of two evaluations has another area than the same curve with ten.
+    A curve of two evaluations has another area than the same curve with ten. Within a budget of
+    what is measured, as turns are, runs make different numbers of updates: there it is enough that
+    all were evaluated equally often in rollouts or updates.
     """
     by_env: dict[str, list[RunData]] = {}
     for run in (run for group in groups for run in group):
         by_env.setdefault(run.env, []).append(run)
     for runs in by_env.values():
-        if not any(len(set(grids)) == 1 for grids in _grids(runs, budget, axis)):
+        alike = _equally_often if axis in _MEASURED else _equal
+        if not any(alike(grids) for grids in _grids(runs, budget, axis)):
             counts = sorted({len(grid) for grid in _grids(runs, budget, axis)[0]})
             return [f"evaluated at different points of the curve ({_span(counts)} evaluations)"]
     return []
@@ -258,8 +264,21 @@ def not_yet_evaluated(groups: Iterable[Sequence[RunData]], budget: float, axis: 
 def _grids(runs: Sequence[RunData], budget: float, axis: Axis) -> list[list[tuple[float, ...]]]:
     """Where on the axis the runs were evaluated; for a measured axis, in rollouts and updates."""
     inside = [[p for p in run.points if p.samples and p.at(axis) <= budget] for run in runs]
-    axes: list[Axis] = [axis] if axis in ("episodes", "updates") else ["episodes", "updates"]
+    axes: list[Axis] = ["episodes", "updates"] if axis in _MEASURED else [axis]
     return [[tuple(p.at(over) for p in points) for points in inside] for over in axes]
+
+
+def _equal(grids: Sequence[tuple[float, ...]]) -> bool:
+    return len(set(grids)) == 1
+
+
+def _equally_often(grids: Sequence[tuple[float, ...]]) -> bool:
+    """Whether all grids have one step, but for a shorter last one at the end of a run."""
+    if _equal(grids):
+        return True
+    steps = [[after - before for before, after in pairwise(grid)] for grid in grids]
+    whole = {step for own in steps for step in own[:-1]}
+    return len(whole) == 1 and all(len(own) > 1 and own[-1] <= min(whole) for own in steps)
 
 
 def _span(counts: Sequence[int]) -> str:

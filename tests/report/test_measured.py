@@ -16,6 +16,7 @@ from resd_bench.errors import UsageError
 from resd_bench.records.find_runs import find_runs
 from resd_bench.records.runs import RunData, load_run
 from resd_bench.report.comparisons import compare, compare_times, group_runs
+from resd_bench.report.measured import evaluated_elsewhere
 from resd_bench.reproduce import learning_curves, table_cells
 from tests.browser import Reader
 from tests.vouched import vouch
@@ -227,6 +228,36 @@ def test_curves_of_other_grids_are_not_held_against_each_other(tmp_path: Path) -
     assert word(runs) == "inconclusive"
     assert word(runs, "area") == ""
     assert compare_times(group_runs(runs), 80)[1].judged is None
+
+
+@pytest.mark.parametrize(
+    ("updates", "alike"),
+    [
+        ((0, 4, 8, 12, 16), True),
+        ((0, 4, 8, 12, 14), True),  # the budget ends between two evaluations
+        ((0, 8, 16, 24, 32), False),
+        ((0, 4, 8, 16), False),
+        ((0, 4, 12), False),
+        ((0, 16), False),
+        ((0,), False),
+    ],
+)
+def test_runs_of_one_budget_of_tokens_need_only_be_evaluated_equally_often(
+    tmp_path: Path, updates: tuple[int, ...], alike: bool
+) -> None:
+    """Of two methods one needs twice the tokens for an update, and so gets half as many."""
+    write_run(tmp_path / "one", curve=(0.0, 0.5, 0.9), method="sft")
+    other = write_run(tmp_path / "two", curve=[0.1] * len(updates), method="grpo")
+    rows = [json.loads(line) for line in (other / "evals.jsonl").read_text().splitlines()]
+    for row in rows:
+        at = updates[row["update"] // 4]
+        row |= {"update": at, "episodes": 10 * at, "generated_tokens": 12 * at}
+    (other / "evals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    vouch(other)
+    groups = list(group_runs(find_runs([str(tmp_path)])).values())
+    told = evaluated_elsewhere(groups, 200, "tokens")
+    assert told == [] if alike else "different points" in told[0]
+    assert evaluated_elsewhere(groups, 200, "episodes")
 
 
 def test_seconds_of_other_machines_are_not_held_against_each_other(tmp_path: Path) -> None:

@@ -14,6 +14,6 @@ def each_layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """The fast engine with weights as they are, and packed, as those of larger models are."""
     if request.param == "packed":
         if not can_pack(torch.device("cpu"), torch.float32):
-            pytest.skip("this build of torch does not pack weights")
+            pytest.skip("NOT TESTED: this build of torch does not pack weights")
         monkeypatch.setattr(limits, "FAST_PACKED_WIDTH", 1)
         monkeypatch.setattr(limits, "FAST_PACKED_TOKENS", 1)
