@@ -4,10 +4,9 @@
     OMP_NUM_THREADS=1 python benchmarks/environment_steps.py --cores
 
 Episodes are stepped as a run steps them, 16 at once, by reference solutions where there are some
-and by odd texts in turn, after a quarter that is not counted. All processes are counted, of the sandbox
-and of games.
-The peer is a yardstick. With `--cores`, wall time instead, of 256 environments that all step once,
-on two idle cores next to one. Left out: making the tasks.
+and by odd texts in turn, after a quarter that is not counted. All processes are counted, of the
+sandbox and of games. The peer is a yardstick. With `--cores`, wall time instead, of 256
+environments that all step once, on two idle cores next to one. Left out: making the tasks.
 """
 
 from __future__ import annotations
