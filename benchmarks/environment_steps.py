@@ -13,32 +13,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 import time
 from functools import partial
 
 from benchmarks.bouncing_verification import family_cpu
 from benchmarks.endurance import Player, solutions
-from benchmarks.in_turn import YARDSTICK, Way, in_turn, print_row, yardstick
+from benchmarks.in_turn import YARDSTICK, Way, in_turn, of_printed, print_row, yardstick
 from resd_bench.env import TextEnv
 from resd_bench.errors import UsageError
 from resd_bench.plugins import installed, make_env
 from resd_bench.rollout.vector_env import EpisodeSlot, Vector, make_vector
 from resd_bench.seeds import derive, stream
 
-NAMES = (
-    "manufactoria-has",
-    "bouncingsim-basic",
-    "bouncingsim-medium",
-    "finer",
-    "python-functions-basic",
-    "python-functions-hard",
-    "guess-number",
-    "ifeval",
-    "textworld-coin",
-)
-"""Of each kind one or two, as other benchmarks take them."""
 JUDGING = ("python-functions-basic", "python-functions-hard", "bouncingsim-medium")
 """Environments whose steps take long, since they run programs."""
 AT_ONCE, TOGETHER = 16, 256
@@ -114,8 +101,7 @@ def step_together(name: str, cores: int) -> float:
 
 def in_process(name: str, cores: int) -> Way:
     """`step_together` in a new process, which keeps to its cores from the start."""
-    words = [sys.executable, __file__, "--together", name, str(cores)]
-    return lambda: float(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
+    return of_printed([sys.executable, __file__, "--together", name, str(cores)])
 
 
 def on_two_cores() -> None:

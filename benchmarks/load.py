@@ -22,7 +22,6 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from benchmarks.endurance import AT_ONCE, Player, look, solutions
-from benchmarks.environment_steps import NAMES
 from benchmarks.in_turn import print_row
 from benchmarks.sandbox_throughput import WORKS
 from resd_bench.env import TextEnv
@@ -31,6 +30,18 @@ from resd_bench.rollout.vector_env import EpisodeSlot, make_vector
 from resd_bench.sandbox import Limits, Sandbox
 from resd_bench.seeds import derive, stream
 
+NAMES = (
+    "manufactoria-has",
+    "bouncingsim-basic",
+    "bouncingsim-medium",
+    "finer",
+    "python-functions-basic",
+    "python-functions-hard",
+    "guess-number",
+    "ifeval",
+    "textworld-coin",
+)
+"""Of each kind one or two."""
 LOOKS = 40
 MOST_STEPS = 8
 HOSTILE = (

@@ -368,7 +368,7 @@ class _Plan:
             return Part(f"weights of {self.config.engine}", size, remedy)
         if self.fast:
             width = m.queries + 2 * m.keys + 2 * m.feed_forward
-            if self.on_cpu and m.hidden >= limits.FAST_PACKED_WIDTH:
+            if self.on_cpu and limits.fast_packs(m.hidden, self.config.max_new_tokens):
                 width += m.queries + m.feed_forward
             fused = m.layers * m.hidden * width + m.output
         if self.loop_width < self.width:

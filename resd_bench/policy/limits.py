@@ -51,6 +51,11 @@ def fast_batch_tokens(per_token: int) -> int:
     return max(FAST_CACHE_BYTES // per_token, 1)
 
 
+def fast_packs(width: int, new: int) -> bool:
+    """Whether `fast` packs a model's weights on a CPU that can, for so many new tokens."""
+    return width >= FAST_PACKED_WIDTH and new >= FAST_PACKED_TOKENS
+
+
 def micro_batch_rows(tokens: int, logits: int) -> int:
     """Number of sequences of this many tokens (student and teacher) and logits per micro-batch.
 

@@ -56,7 +56,7 @@ class EnvPool:
     isolated: bool | None = None
     """Whether environments run in worker processes; None: as they declare."""
     workers: int = 0
-    """Number of worker processes; 0: one per core, at most four."""
+    """Number of worker processes, or most steps at once; 0: one per core, at most four."""
     process_group: ProcessGroup = SINGLE_PROCESS
     """The processes of the run; rank 0 steps the environments."""
     slots: int = 0

@@ -125,7 +125,7 @@ def test_the_fast_engine_packs_weights_where_the_plan_says(monkeypatch: pytest.M
     assert held() == copied()
     assert copied(main_memory=False) == as_they_are
     monkeypatch.setattr(limits, "FAST_PACKED_TOKENS", ANSWER + 1)
-    assert held() == as_they_are
+    assert held() == copied() == as_they_are
 
 
 def test_a_prefill_pass_of_the_fast_engine_is_that_of_the_plan(

@@ -473,9 +473,8 @@ class FastEngine:
 
     def _pack(self, weights: _Weights, new: int) -> None:
         """Pack the matrices if that pays for `new` tokens: it leaves none of them readable."""
-        wide = self.model.config.hidden_size >= limits.FAST_PACKED_WIDTH
-        long = new >= limits.FAST_PACKED_TOKENS
-        if wide and long and can_pack(weights.embedding.device, self.dtype):
+        pays = limits.fast_packs(self.model.config.hidden_size, new)
+        if pays and can_pack(weights.embedding.device, self.dtype):
             for matrix in weights.matrices():
                 matrix.pack()
 
