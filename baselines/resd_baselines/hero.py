@@ -51,6 +51,10 @@ class HEROConfig(TurnContextOptions, ContextOptions, DistillationOptions):
     """Keep a playbook of lessons from the reviews of failures, and show it to the teacher."""
     use_solution_buffer: bool = False
     """Remember the last success of each task, and show it to the teacher of a later failure."""
+    distil_successes: bool = False
+    """Learn from a success as RESD does, whatever the `turn_context`: the teacher of each of its
+    turns sees the whole attempt as a solution. Otherwise turns of a success are like any other, and
+    with `transcript` nothing is learned from it."""
 
 
 class HEROAgent(PlaybookAgent):
@@ -94,18 +98,19 @@ class HEROAgent(PlaybookAgent):
         return review(attempts, self.policy.dialect, partial(self.write, step, "diagnose"))
 
     def _solutions(self, attempts: Sequence[Attempt]) -> list[str | None]:
-        """For each failure, a peer's success or an earlier one; never the attempt itself."""
-        found = find_solutions(attempts, self.solutions, distil_successes=False)
-        if not self.config.use_solution_buffer:
-            return [None] * len(found)
-        self.solutions = remember_solutions(self.solutions, attempts)
-        return found
+        """For a failure a peer's success or an earlier one, for a success itself, if asked for."""
+        distil, buffered = self.config.distil_successes, self.config.use_solution_buffer
+        found = find_solutions(attempts, self.solutions, distil_successes=distil)
+        if buffered:
+            self.solutions = remember_solutions(self.solutions, attempts)
+        shown = zip(attempts, found, strict=True)
+        return [solution if attempt.success or buffered else None for attempt, solution in shown]
 
     def _examples(
         self, attempt: Attempt, reviewed: Diagnoses, solution: str | None, weight: float
     ) -> list[Example]:
         playbook, dialect = self.worded(self.playbook), self.policy.dialect
-        if self.config.own_teachers:
+        if self.config.own_teachers and not (attempt.success and solution):
             return turn_examples(
                 attempt,
                 diagnoses=reviewed,
@@ -115,8 +120,6 @@ class HEROAgent(PlaybookAgent):
                 weight=weight,
                 dialect=dialect,
             )
-        if attempt.success:
-            solution = attempt.response
         prompts = teacher_prompts(
             attempt,
             playbook=playbook,

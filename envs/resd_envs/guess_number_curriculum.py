@@ -9,7 +9,7 @@ is too low or too high, and an episode ends when nothing is left, or with the tu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -219,6 +219,15 @@ class GuessCurriculum(OrderedCurriculum):
             verdict = verdict_on(play.told.kind, fault)
             turns.append(CheckedTurn(asked, said, right, fault, verdict, play.told.text))
         return tuple(turns)
+
+    def instead(
+        self, exercise: Exercise, said: Sequence[str], mistakes: Mapping[str, Mistake]
+    ) -> str:
+        """See `TurnCurriculum`."""
+        play = _Play(float(exercise.content[0]))
+        for action in said:
+            play.act(action)
+        return _answer(play, mistakes)
 
     def feedback(self, exercise: Exercise, response: str) -> tuple[bool, str]:
         play = _replay(exercise, response)

@@ -58,7 +58,7 @@ class CheckedTurn:
     """The observation that it answers; the first is the prompt."""
     said: str
     right: str
-    """The answer in the same place without its fault; what was said if it has none."""
+    """The answer in the same place without any mistake."""
     fault: Mistake | None = None
     verdict: TurnVerdict = "right"
     note: str = ""
@@ -73,6 +73,12 @@ class TurnCurriculum(Protocol):
         self, exercise: Exercise, mistakes: Mapping[str, Mistake]
     ) -> tuple[CheckedTurn, ...]:
         """The turns of the answer that makes exactly these mistakes."""
+        ...
+
+    def instead(
+        self, exercise: Exercise, said: Sequence[str], mistakes: Mapping[str, Mistake]
+    ) -> str:
+        """What one who makes these mistakes says after others' answers `said`."""
         ...
 
 
@@ -147,19 +153,20 @@ def blamed(
     mistakes: Mapping[str, Mistake],
     answer: Callable[[Mapping[str, Mistake]], str],
 ) -> tuple[str, str, Mistake | None]:
-    """What is said in some place, what should be, and the mistake that makes the difference.
+    """What is said in some place, what is right there, and the mistake to blame if they differ.
 
-    `answer` gives what is said there with some mistakes. The mistake to blame is the first without
-    which something else would be said; where several hide each other, the first of all.
+    `answer` gives what is said there with some mistakes. The one to blame is the first without
+    which the answer is right; else the first without which it is another; where several hide each
+    other, the first of all.
     """
     said, right = answer(mistakes), answer({})
-    for key in order:
-        without = {k: m for k, m in mistakes.items() if k != key}
-        if key in mistakes and (other := answer(without)) != said:
-            return said, other, mistakes[key]
     if said == right:
-        return said, said, None
-    return said, right, next(mistakes[key] for key in order if key in mistakes)
+        return said, right, None
+    made = [key for key in order if key in mistakes]
+    without = {key: answer({k: m for k, m in mistakes.items() if k != key}) for key in made}
+    cured = [key for key in made if without[key] == right]
+    changed = [key for key in made if without[key] != said]
+    return said, right, mistakes[(cured or changed or made)[0]]
 
 
 def verdict_on(kind: TurnKind, fault: Mistake | None) -> TurnVerdict:

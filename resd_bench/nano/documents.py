@@ -223,12 +223,7 @@ class Author:
                 fields["reflection"] = reflection_text(told)
                 if d.keep_reflected is not None and rng.random() < _ATTEMPT_HIDDEN:
                     fields["previous_trial"] = ""
-            keep = self._kept(bool(fields["previous_trial"]), before, told)
-            p |= {k: max(v, keep) for k, v in p.items() if k not in before}
-            for text, named in told:
-                if _is_made(named, before):
-                    right, rate = text in named.lessons, d.reflection
-                    p[named.key] = max(p[named.key], rate) if right else 1 - rate
+            p = self._hindsight(p, before, told, bool(fields["previous_trial"]))
             if success and shows_attempt and rng.random() < 0.5:
                 solution = response
         if not solution and rng.random() < 0.2:
@@ -239,6 +234,30 @@ class Author:
         heard = d.keep != "prior" or bool(fields["reflection"])
         shown = before if fields["previous_trial"] and heard else {}
         return self._chat(exercise, text, self.draw(exercise, rng, p, shown))
+
+    def rates_after(
+        self, exercise: Exercise, made: Mistakes, seen: Mistake | None, told: NamedCauses
+    ) -> dict[str, float]:
+        """Probability to get each point right after an answer with mistakes `made` is shown.
+
+        `seen` is a mistake that feedback on it shows, `told` are those that a reflection names.
+        """
+        p = self.priors(exercise)
+        if seen is not None:
+            p[seen.key] = 1 - (1 - p[seen.key]) * (1 - self.dials.raw)
+        return self._hindsight(p, made, told, True)
+
+    def _hindsight(
+        self, p: dict[str, float], before: Mistakes, told: NamedCauses, shown: bool
+    ) -> dict[str, float]:
+        """`p` with what an attempt and a reflection on it change."""
+        keep = self._kept(shown, before, told)
+        p |= {k: max(v, keep) for k, v in p.items() if k not in before}
+        for text, named in told:
+            if _is_made(named, before):
+                right, rate = text in named.lessons, self.dials.reflection
+                p[named.key] = max(p[named.key], rate) if right else 1 - rate
+        return p
 
     def _kept(self, shown: bool, before: Mistakes, told: NamedCauses) -> float:
         """Least probability that what the attempt had right is right again; 0: as untaught."""

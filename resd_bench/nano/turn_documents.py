@@ -2,8 +2,9 @@
 
 A review says of every turn of an interaction whether it was right, and gives the lesson where it
 was not. A turn with hindsight is answered after its message shows the answer that was given, what
-followed it and its diagnosis; it follows the diagnosis as often as other documents follow a
-reflection, and what it can see for itself as often as they repair from raw feedback.
+followed it and its diagnosis. It repairs, keeps and draws anew by the rates of documents that show
+a whole attempt, its feedback and a reflection: neither form of hindsight is read better than the
+other by construction.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resd_bench.nano.curriculum import CheckedTurn, Exercise, TurnCurriculum
+from resd_bench.nano.curriculum import CheckedTurn, Exercise, Mistake, TurnCurriculum
 
 if TYPE_CHECKING:
     from resd_bench.nano.documents import Author
@@ -57,37 +58,55 @@ def _review(
 def _hindsight(
     author: Author, curriculum: TurnCurriculum, exercise: Exercise, rng: np.random.Generator
 ) -> Chat:
-    turns = curriculum.checked(exercise, author.draw(exercise, rng))
+    made = author.attempt(exercise, rng)
+    turns = curriculum.checked(exercise, made)
     at = int(rng.integers(len(turns)))
     turn, last = turns[at], at == len(turns) - 1
     success, feedback = _end(author, exercise, turns)
     shown = str(rng.choice(list(_SHOWN), p=list(_SHOWN.values())))
     followed = (_ENDED[1] if success else feedback) if last else turns[at + 1].asked
     followed = "\n".join(dict.fromkeys(filter(None, (followed, turn.note))))
-    diagnosis = _diagnosis(author, exercise, turn, rng)
+    named = _named(author, exercise, turn, rng)
     prompt = author.prompts.turn_teacher(
         "compact",
         prompt=turn.asked,
         playbook="",
         previous_trial=turn.said,
         feedback="" if shown == "diagnosis" else followed,
-        reflection="" if shown == "observation" else diagnosis,
+        reflection="" if shown == "observation" else _worded(turn, named),
         solution="",
     )
-    named = turn.fault is not None and diagnosis.partition(": ")[2] in turn.fault.lessons
-    rate = author.dials.raw if shown == "observation" else author.dials.reflection * named
-    reply = turn.right if rng.random() < rate else turn.said
+    told = named if shown != "observation" else None
+    rates = author.rates_after(
+        exercise, made, turn.fault if shown != "diagnosis" else None, [told] if told else []
+    )
+    again = author.draw(exercise, rng, rates, made)
+    reply = curriculum.instead(exercise, [own.said for own in turns[:at]], again)
+    praised = turn.fault is None and shown != "observation"
+    if praised and rng.random() < author.dials.reflection:
+        reply = turn.said
     return (*((own.asked, own.said) for own in turns[:at]), (prompt, reply))
 
 
 def _diagnosis(
     author: Author, exercise: Exercise, turn: CheckedTurn, rng: np.random.Generator
 ) -> str:
-    """A verdict and, of a turn with a fault, a lesson; now and then that of another fault."""
+    return _worded(turn, _named(author, exercise, turn, rng))
+
+
+def _named(
+    author: Author, exercise: Exercise, turn: CheckedTurn, rng: np.random.Generator
+) -> tuple[str, Mistake] | None:
+    """A lesson about the fault of a turn, now and then about another, and which it is about."""
     if turn.fault is None:
-        return turn.verdict
+        return None
     named = author.named(exercise, turn.fault, author.dials.reflection_accuracy, rng)
-    return f"{turn.verdict}: {named.lessons[int(rng.integers(len(named.lessons)))]}"
+    return named.lessons[int(rng.integers(len(named.lessons)))], named
+
+
+def _worded(turn: CheckedTurn, named: tuple[str, Mistake] | None) -> str:
+    """A verdict and, of a turn with a fault, a lesson."""
+    return turn.verdict if named is None else f"{turn.verdict}: {named[0]}"
 
 
 def _end(author: Author, exercise: Exercise, turns: Sequence[CheckedTurn]) -> tuple[bool, str]:

@@ -24,7 +24,8 @@ CLAIM_OF_HERO = (
     "(`hero-observation`) and over GRPO, most where the budget of turns is small, and that the "
     "naive form (`hero-transcript`) degrades. Here each variant is compared with `hero` by the "
     "area under its curve up to the turns that all runs took, paired by seed, Holm per game and "
-    "model. The games are not the paper's, so no verdict names it."
+    "model. With `-successes` a method also learns from successes as RESD does, by the attempt as "
+    "the solution; `resd-failures` does not. The games are not the paper's: no verdict names it."
 )
 MEASURED = {
     "turns": "turns",

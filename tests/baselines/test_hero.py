@@ -259,6 +259,22 @@ def test_only_the_option_shows_later_turns_and_the_naive_form_shows_them_to_all(
     assert not policy.calls, "no review is made that nothing reads"
 
 
+def test_whether_successes_are_imitated_does_not_depend_on_what_a_turn_sees() -> None:
+    """Otherwise the naive form would be compared in two things at once."""
+    success, failure = transcript(2, True, False), transcript(3, False, False, "f")
+    whole = {"task", "a0", "a1", "o0"}
+    for context in get_args(TurnContext):
+        found = {}
+        for distil in (False, True):
+            options = {"turn_context": context, "distil_successes": distil}
+            _, examples, metrics = learned(HERO, success, failure, **options)
+            found[distil] = [marks(e.teacher_messages) for e in examples]
+            assert metrics["hero/solutions"] == distil
+        assert found[True][:2] == [whole, whole]
+        assert found[True][2:] == found[False][-3:], "failures are learned from alike"
+        assert len(found[False]) == (3 if context == "transcript" else 5)
+
+
 def test_resd_asks_for_no_review_unless_its_teachers_read_one() -> None:
     attempt = transcript(3, False, False)
     policy, examples, metrics = learned(RESD, attempt)

@@ -165,7 +165,7 @@ def trials() -> dict[str, RunConfig]:
     """Runs of every committed sweep of nano, one seed on one environment, by file and folder."""
     found: dict[str, RunConfig] = {}
     for path in SWEEPS.glob("*.yaml"):
-        if path.name == "tune.yaml":
+        if "methods" in load_file(path):
             sweep = load_tuning(path).sweep
         else:
             env, *_ = load_file(path)["grid"]["env"]

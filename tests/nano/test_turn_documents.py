@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,10 @@ def drawn(curriculum: Any, count: int, seed: int) -> list[tuple[Exercise, dict[s
     rng, author = stream(seed, "turns"), Author(curriculum, PROMPTS)
     exercises = [curriculum.exercise(rng) for _ in range(count)]
     return [(exercise, author.attempt(exercise, rng)) for exercise in exercises]
+
+
+def without(mistakes: Mapping[str, Mistake], key: str) -> dict[str, Mistake]:
+    return {k: m for k, m in mistakes.items() if k != key}
 
 
 def test_halving_finds_every_number_and_each_mistake_alone_mostly_fails() -> None:
@@ -104,6 +110,61 @@ def test_a_turn_is_blamed_on_the_mistake_without_which_it_would_be_otherwise(
         )
         assert all(t.fault in made.values() for t in turns if t.fault)
         assert all(t.fault is None for t in curriculum.checked(exercise, {}))
+        for number, turn in enumerate(turns):
+            said = [before.said for before in turns[:number]]
+            again = partial(curriculum.instead, exercise, said)
+            assert (again(made), again({})) == (turn.said, turn.right)
+            if turn.fault:
+                cures = [k for k in made if again(without(made, k)) == turn.right]
+                assert turn.fault.key in (cures or made)
+
+
+def test_nobody_is_told_that_going_back_from_a_dead_end_is_wrong() -> None:
+    """Each of two mistakes hides the other, and what is said is right: none is to blame."""
+    made = {key: coin.SHARED[key] for key in ("turn", "rest")}
+    praised = 0
+    for exercise, _ in drawn(coin.CURRICULUM, 40, 9):
+        for turn in coin.CURRICULUM.checked(exercise, made):
+            dead_end = " new " not in f" {turn.asked} "
+            if dead_end and turn.said == turn.right:
+                praised += 1
+                assert (turn.fault, turn.verdict) == (None, "right")
+    assert praised > 20
+
+
+@pytest.mark.parametrize("curriculum", ALL, ids=["guess-number", "textworld-coin"])
+def test_no_form_of_hindsight_tells_more_by_construction(curriculum: Any) -> None:
+    """Of wrong turns, as many are put right after what is seen of them as after a transcript, and
+    after a diagnosis as after a reflection; a right one that is found right is said again."""
+    author, rng = Author(curriculum, PROMPTS, Dials(turns=1.0)), stream(8, "forms")
+    right: dict[tuple[str, bool], list[bool]] = defaultdict(list)
+    while len(right["observation", False]) < 150:
+        chat = turn_document(author, curriculum, exercise := curriculum.exercise(rng), rng)
+        prompt, reply = chat[-1]
+        if prompt.endswith("<diagnose>"):
+            continue
+        wanted = curriculum.instead(exercise, [said for _, said in chat[:-1]], {})
+        said = prompt.split("<attempt>\n")[1].split("\n<")[0]
+        shown = "diagnosis" if "<reflection>" in prompt else "observation"
+        right[shown, said == wanted].append(reply == wanted)
+    for _ in range(120):
+        exercise = curriculum.exercise(rng)
+        made = author.attempt(exercise, rng)
+        turns, seen = curriculum.checked(exercise, made)[:5], curriculum.visible(made)
+        if seen is None:
+            continue
+        for shown, told in (("transcript", []), ("reflection", [(seen.lessons[0], seen)])):
+            again = author.draw(exercise, rng, author.rates_after(exercise, made, seen, told), made)
+            for number, turn in enumerate(turns):
+                before = [own.said for own in turns[:number]]
+                right[shown, turn.said == turn.right].append(
+                    curriculum.instead(exercise, before, again) == turn.right
+                )
+    rate = {kind: np.mean(found) for kind, found in right.items()}
+    assert abs(rate["observation", False] - rate["transcript", False]) < 0.12, rate
+    assert abs(rate["diagnosis", False] - rate["reflection", False]) < 0.12, rate
+    assert rate["diagnosis", False] > rate["observation", False] + 0.15
+    assert rate["diagnosis", True] > 0.9
 
 
 @pytest.mark.parametrize("curriculum", ALL, ids=["guess-number", "textworld-coin"])

@@ -19,8 +19,8 @@ ENDS = {"hero": 0.9, "hero-transcript": 0.3, "grpo": 0.9}
 
 def test_the_sweep_asks_for_both_games_at_both_rarities_with_five_seeds() -> None:
     asked = {(t.variant, t.config.env, t.config.model, t.config.seed) for t in TRIALS}
-    assert len(asked) == len(TRIALS) == 240
-    assert {trial.config.budget for trial in TRIALS} == {"12kturn"}
+    assert len(asked) == len(TRIALS) == 260
+    assert {trial.config.budget for trial in TRIALS} == {"8kturn"}
     assert {trial.config.dialect for trial in TRIALS} == {"compact"}
 
 
@@ -39,7 +39,7 @@ def test_each_game_and_model_is_judged_by_itself_at_equal_turns() -> None:
             runs[trial.index] = replace(run, points=points, settings=settings)
     page = many_turns(Gathered(TRIALS, runs))
     rows = {(row["env"], row["method"]): row for row in page.rows}
-    assert len(rows) == 4 * 12
+    assert len(rows) == 4 * 13
     for place, taken in (("guess-number, turns", 0.0), ("guess-number, turns-rare", 10.0)):
         assert rows[place, "hero-transcript"]["verdict"] == "worse"
         assert rows[place, "grpo"]["verdict"] != "worse"

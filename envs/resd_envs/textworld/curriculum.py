@@ -288,6 +288,15 @@ class CoinCurriculum(OrderedCurriculum):
             turns.append(CheckedTurn(asked, said, right, fault, verdict, told.text))
         return tuple(turns)
 
+    def instead(
+        self, exercise: Exercise, said: Sequence[str], mistakes: Mapping[str, Mistake]
+    ) -> str:
+        """See `TurnCurriculum`."""
+        play = _Play(from_content(exercise.content), TIER.turns)
+        for action in said:
+            play.act(action)
+        return _Searcher(mistakes).command(play)
+
     def feedback(self, exercise: Exercise, response: str) -> tuple[bool, str]:
         play = _replay(exercise.content, response)
         return play.won, play.feedback
