@@ -84,6 +84,8 @@ class Document:
 
     turns: tuple[tuple[str, str], ...]
     """What the user says and what the model should reply, turn by turn."""
+    final_only: bool = False
+    """Only the last reply is to be learned; those before it are somebody's, with their mistakes."""
 
     @property
     def prompt(self) -> str:
@@ -154,7 +156,7 @@ class Author:
         exercise = self.curriculum.exercise(rng)
         curriculum, turns = self.curriculum, self.dials.turns
         if turns and isinstance(curriculum, TurnCurriculum) and rng.random() < turns:
-            return Document(turn_document(self, curriculum, exercise, rng))
+            return Document(turn_document(self, curriculum, exercise, rng), final_only=True)
         role = rng.random()
         if role < 0.22:
             return self._chat(exercise, exercise.prompt, self.draw(exercise, rng))

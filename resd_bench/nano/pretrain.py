@@ -133,7 +133,9 @@ class _Row:
 
     ids: tuple[int, ...]
     replies: tuple[tuple[int, int], ...]
-    """Where each reply starts and ends, including its end mark."""
+    """Where each reply that is learned starts and ends, including its end mark."""
+    given: tuple[tuple[int, int], ...] = ()
+    """The same of replies before it that are not."""
 
 
 def tokenise(docs: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> list[_Row]:
@@ -142,7 +144,7 @@ def tokenise(docs: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> li
     flat = [text for pairs in parts for pair in pairs for text in pair]
     encoded = iter(tokenizer(flat, add_special_tokens=False)["input_ids"])
     rows = []
-    for pairs in parts:
+    for doc, pairs in zip(docs, parts, strict=True):
         ids: list[int] = []
         replies = []
         for _ in pairs:
@@ -150,7 +152,8 @@ def tokenise(docs: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> li
             reply = next(encoded)
             replies.append((len(ids), len(ids) + len(reply)))
             ids += reply
-        rows.append(_Row(tuple(ids), tuple(replies)))
+        given = len(replies) - 1 if doc.final_only else 0
+        rows.append(_Row(tuple(ids), tuple(replies[given:]), tuple(replies[:given])))
     return rows
 
 
@@ -167,19 +170,27 @@ def batches(rows: Sequence[_Row], config: PretrainConfig, block: int) -> list[li
 
 def batch_loss(model: Any, rows: Sequence[_Row], config: PretrainConfig) -> torch.Tensor:
     """Weighted next-token loss of a batch, in nats per reply-equivalent token."""
-    longest = max(len(row.ids) for row in rows)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    weight = torch.zeros(len(rows), longest)
+    weight = loss_weights(rows, config)
+    ids = torch.zeros(weight.shape, dtype=torch.long)
     for i, row in enumerate(rows):
         ids[i, : len(row.ids)] = torch.tensor(row.ids)
-        weight[i, : len(row.ids)] = config.context_weight
-        for start, end in row.replies:
-            weight[i, start:end] = 1.0
     with torch.autocast("cpu", torch.bfloat16, enabled=config.autocast):
         logits = model(input_ids=ids[:, :-1]).logits
     loss = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     scale = weight[:, 1:].flatten()
     return (loss * scale).sum() / scale.sum()
+
+
+def loss_weights(rows: Sequence[_Row], config: PretrainConfig) -> torch.Tensor:
+    """Weight [b, L] of each token in the loss."""
+    weight = torch.zeros(len(rows), max(len(row.ids) for row in rows))
+    for i, row in enumerate(rows):
+        weight[i, : len(row.ids)] = config.context_weight
+        for start, end in row.replies:
+            weight[i, start:end] = 1.0
+        for start, end in row.given:
+            weight[i, start:end] = 0.0
+    return weight
 
 
 def learning_rate(config: PretrainConfig, step: int) -> float:

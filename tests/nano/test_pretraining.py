@@ -23,6 +23,7 @@ from resd_bench.nano.pretrain import (
     batches,
     build_tokenizer,
     learning_rate,
+    loss_weights,
     pretrain,
     tokenise,
 )
@@ -113,6 +114,26 @@ def test_a_chat_is_tokenised_as_its_template_writes_it(
         assert list(row.ids) == ids
         replies = [tokenizer.decode(ids[start:end]) for start, end in row.replies]
         assert replies == [reply + END for _, reply in document.turns]
+
+
+def test_the_turns_before_one_with_hindsight_are_not_learned(tokenizer: Any) -> None:
+    """They are often those of one who has learned: the untaught model would learn from them."""
+    curriculum = find("resd_bench.curricula", "curriculum", "textworld-coin")
+    prompts = find("resd_bench.prompts", "prompt pack", "resd")
+    author = Author(curriculum, prompts, Dials(turns=1.0))
+    docs = [author.document(stream(7, n)) for n in map(str, range(40))]
+    rows = tokenise(docs, tokenizer)
+    assert sum(len(doc.turns) > 1 for doc in docs) > 10
+    for doc, row in zip(docs, rows, strict=True):
+        learned, given = (
+            [tokenizer.decode(row.ids[a:b]) for a, b in spans] for spans in (row.replies, row.given)
+        )
+        assert learned == [doc.turns[-1][1] + END]
+        assert given == [said + END for _, said in doc.turns[:-1]]
+    row = max(rows, key=lambda row: len(row.given))
+    weights = loss_weights([row], PretrainConfig())[0]
+    for spans, weight in ((row.given, 0.0), (row.replies, 1.0)):
+        assert all(set(weights[a:b].tolist()) == {weight} for a, b in spans)
 
 
 def test_an_answer_of_several_turns_is_told_as_its_episode_goes() -> None:
