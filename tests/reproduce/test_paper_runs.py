@@ -15,6 +15,7 @@ from resd_bench import plugins
 from resd_bench.cli import main
 from resd_bench.config import RunConfig, load_file, resolve
 from resd_bench.sweep.definition import load_sweep
+from resd_bench.tuning.definition import load_tuning
 from tests.places import ROOT
 
 FOLDERS = [ROOT / "runs/paper", ROOT / "runs/release"]
@@ -156,10 +157,9 @@ def test_the_release_differs_where_its_scripts_do() -> None:
 @pytest.mark.slow
 def test_sweeps_that_write_to_one_folder_mean_the_same_run() -> None:
     known: dict[Path, tuple[str, dict[str, Any]]] = {}
-    # What `tune` writes lies in a folder of its own.
-    files = [p for p in sorted((ROOT / "runs/nano").glob("*.yaml")) if p.stem != "tune"]
-    for file in files:
-        for trial in load_sweep(file).trials:
+    for file in sorted((ROOT / "runs/nano").glob("*.yaml")):
+        tuned = "methods" in load_file(file)
+        for trial in (load_tuning(file).sweep if tuned else load_sweep(file)).trials:
             meant = trial.config.of_results()
             other, first = known.setdefault(trial.folder, (file.name, meant))
             assert meant == first, f"{trial.folder} is another run in {other} than in {file.name}"
