@@ -224,10 +224,7 @@ class GuessCurriculum(OrderedCurriculum):
         self, exercise: Exercise, said: Sequence[str], mistakes: Mapping[str, Mistake]
     ) -> str:
         """See `TurnCurriculum`."""
-        play = _Play(float(exercise.content[0]))
-        for action in said:
-            play.act(action)
-        return _answer(play, mistakes)
+        return _answer(_after(exercise, said), mistakes)
 
     def feedback(self, exercise: Exercise, response: str) -> tuple[bool, str]:
         play = _replay(exercise, response)
@@ -240,10 +237,16 @@ def _exercise(secret: float) -> Exercise:
 
 def _replay(exercise: Exercise, response: str) -> _Play:
     """The episode in which the guesses of a transcript were made."""
+    says = (line for line in response.splitlines() if line.startswith("> "))
+    return _after(exercise, [line.removeprefix("> ") for line in says])
+
+
+def _after(exercise: Exercise, said: Sequence[str]) -> _Play:
+    """The episode in which these guesses were made, to its end."""
     play = _Play(float(exercise.content[0]))
-    for line in response.splitlines():
-        if line.startswith("> ") and not play.over:
-            play.act(line.removeprefix("> "))
+    for action in said:
+        if not play.over:
+            play.act(action)
     return play
 
 

@@ -218,14 +218,14 @@ class Author:
                 fields["previous_trial"] = response
             if shows_feedback and not success and seen is not None:
                 fields["feedback"] = feedback
-                p[seen.key] = 1 - (1 - p[seen.key]) * (1 - d.raw)
             told: NamedCauses = []
             if shows_attempt and not success and seen is not None and rng.random() < 0.6:
                 told = self._shown_causes(exercise, before, rng)
                 fields["reflection"] = reflection_text(told)
                 if d.keep_reflected is not None and rng.random() < _ATTEMPT_HIDDEN:
                     fields["previous_trial"] = ""
-            p = self._hindsight(p, before, told, bool(fields["previous_trial"]))
+            noticed = seen if fields["feedback"] else None
+            p = self.hindsight(p, before, noticed, told, bool(fields["previous_trial"]))
             if success and shows_attempt and rng.random() < 0.5:
                 solution = response
         if not solution and rng.random() < 0.2:
@@ -237,22 +237,20 @@ class Author:
         shown = before if fields["previous_trial"] and heard else {}
         return self._chat(exercise, text, self.draw(exercise, rng, p, shown))
 
-    def rates_after(
-        self, exercise: Exercise, made: Mistakes, seen: Mistake | None, told: NamedCauses
+    def hindsight(
+        self,
+        p: dict[str, float],
+        before: Mistakes,
+        seen: Mistake | None,
+        told: NamedCauses,
+        shown: bool = True,
     ) -> dict[str, float]:
-        """Probability to get each point right after an answer with mistakes `made` is shown.
+        """`p` after an answer with mistakes `before`, itself `shown` or not.
 
-        `seen` is a mistake that feedback on it shows, `told` are those that a reflection names.
+        `seen` is the one that feedback on it shows, `told` are those that a reflection names.
         """
-        p = self.priors(exercise)
         if seen is not None:
             p[seen.key] = 1 - (1 - p[seen.key]) * (1 - self.dials.raw)
-        return self._hindsight(p, made, told, True)
-
-    def _hindsight(
-        self, p: dict[str, float], before: Mistakes, told: NamedCauses, shown: bool
-    ) -> dict[str, float]:
-        """`p` with what an attempt and a reflection on it change."""
         keep = self._kept(shown, before, told)
         p |= {k: max(v, keep) for k, v in p.items() if k not in before}
         for text, named in told:

@@ -51,8 +51,8 @@ def _review(
         observations=[*(turn.asked for turn in turns[1:]), ""],
         outcome="\n".join(filter(None, (_ENDED[success], feedback))),
     )
-    lines = [f"{n} {_diagnosis(author, exercise, turn, rng)}" for n, turn in enumerate(turns, 1)]
-    return ((prompt, "\n".join(lines)),)
+    said = [_worded(turn, _named(author, exercise, turn, rng)) for turn in turns]
+    return ((prompt, "\n".join(f"{n} {text}" for n, text in enumerate(said, 1))),)
 
 
 def _hindsight(
@@ -76,22 +76,15 @@ def _hindsight(
         reflection="" if shown == "observation" else _worded(turn, named),
         solution="",
     )
-    told = named if shown != "observation" else None
-    rates = author.rates_after(
-        exercise, made, turn.fault if shown != "diagnosis" else None, [told] if told else []
-    )
+    seen = turn.fault if shown != "diagnosis" else None
+    told = [named] if named and shown != "observation" else []
+    rates = author.hindsight(author.priors(exercise), made, seen, told)
     again = author.draw(exercise, rng, rates, made)
     reply = curriculum.instead(exercise, [own.said for own in turns[:at]], again)
     praised = turn.fault is None and shown != "observation"
     if praised and rng.random() < author.dials.reflection:
         reply = turn.said
     return (*((own.asked, own.said) for own in turns[:at]), (prompt, reply))
-
-
-def _diagnosis(
-    author: Author, exercise: Exercise, turn: CheckedTurn, rng: np.random.Generator
-) -> str:
-    return _worded(turn, _named(author, exercise, turn, rng))
 
 
 def _named(

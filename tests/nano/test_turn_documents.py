@@ -154,7 +154,9 @@ def test_no_form_of_hindsight_tells_more_by_construction(curriculum: Any) -> Non
         if seen is None:
             continue
         for shown, told in (("transcript", []), ("reflection", [(seen.lessons[0], seen)])):
-            again = author.draw(exercise, rng, author.rates_after(exercise, made, seen, told), made)
+            again = author.draw(
+                exercise, rng, author.hindsight(author.priors(exercise), made, seen, told), made
+            )
             for number, turn in enumerate(turns):
                 before = [own.said for own in turns[:number]]
                 right[shown, turn.said == turn.right].append(

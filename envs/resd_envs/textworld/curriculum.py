@@ -292,10 +292,7 @@ class CoinCurriculum(OrderedCurriculum):
         self, exercise: Exercise, said: Sequence[str], mistakes: Mapping[str, Mistake]
     ) -> str:
         """See `TurnCurriculum`."""
-        play = _Play(from_content(exercise.content), TIER.turns)
-        for action in said:
-            play.act(action)
-        return _Searcher(mistakes).command(play)
+        return _Searcher(mistakes).command(_after(exercise.content, said))
 
     def feedback(self, exercise: Exercise, response: str) -> tuple[bool, str]:
         play = _replay(exercise.content, response)
@@ -329,9 +326,14 @@ def _transcript(play: _Play) -> str:
 
 def _replay(content: Sequence[str], response: str) -> _Play:
     """The episode in which the commands of a transcript were given."""
-    said = [line.removeprefix(_SAYS) for line in response.splitlines() if line.startswith(_SAYS)]
+    says = (line for line in response.splitlines() if line.startswith(_SAYS))
+    return _after(content, [line.removeprefix(_SAYS) for line in says])
+
+
+def _after(content: Sequence[str], said: Sequence[str]) -> _Play:
+    """The episode in which these commands were given, to its end."""
     play = _Play(from_content(content), TIER.turns)
-    for action in said[: TIER.turns]:
+    for action in said:
         if not play.over:
             play.act(action)
     return play
